@@ -1,0 +1,154 @@
+//! Which instruction sets there are, which of them this CPU has, and the one
+//! way into a kernel. Knows the list of [`Simd`](crate::simd::Simd) tokens; must
+//! not know what any kernel computes.
+
+use crate::simd::{self, Kernel, Simd};
+use std::fmt;
+use std::sync::OnceLock;
+
+/// The environment variable that forces an instruction set, by
+/// [name](Isa::name).
+pub const ISA_VARIABLE: &str = "BPTT_ISA";
+
+/// An instruction set that this CPU was seen to have.
+///
+/// A value can only be had from [`Isa::best`], [`Isa::available`] or
+/// [`Isa::named`], each of which detects first; holding one is the proof that
+/// its kernels may run.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Isa(Kind);
+
+/// `BPTT_ISA` or [`Isa::named`] asked for an instruction set that is not here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IsaError {
+    /// The name that was asked for.
+    pub given: String,
+    /// The names that this CPU can run, best first.
+    pub available: Vec<&'static str>,
+}
+
+impl fmt::Display for IsaError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "instruction set {:?} is not available; this CPU has: {}",
+            self.given,
+            self.available.join(", ")
+        )
+    }
+}
+
+impl std::error::Error for IsaError {}
+
+/// The table: one row per instruction set, best first. The features of a row
+/// stand in its module, once.
+macro_rules! isas {
+    ($($(#[$cfg:meta])* $kind:ident, $module:ident :: $token:ident, $name:literal;)+) => {
+        #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+        enum Kind { $($(#[$cfg])* $kind),+ }
+
+        fn detect() -> Vec<Isa> {
+            let mut found = Vec::new();
+            $($(#[$cfg])* if simd::$module::detect() { found.push(Isa(Kind::$kind)); })+
+            found
+        }
+
+        impl Isa {
+            /// Its name, as `BPTT_ISA` takes it.
+            pub fn name(self) -> &'static str {
+                match self.0 { $($(#[$cfg])* Kind::$kind => $name),+ }
+            }
+
+            /// The f32 lanes of one of its vectors.
+            pub fn lanes(self) -> usize {
+                match self.0 { $($(#[$cfg])* Kind::$kind => <simd::$module::$token as Simd>::LANES),+ }
+            }
+
+            pub(crate) fn max_rows(self) -> usize {
+                match self.0 { $($(#[$cfg])* Kind::$kind => <simd::$module::$token as Simd>::MAX_ROWS),+ }
+            }
+
+            pub(crate) fn enter<K: Kernel>(self, kernel: K) -> K::Output {
+                match self.0 {
+                    // SAFETY: an `Isa` is made by `detect` alone, which has seen
+                    // that this row's features are present.
+                    $($(#[$cfg])* Kind::$kind => unsafe { simd::$module::enter(kernel) }),+
+                }
+            }
+        }
+    };
+}
+
+isas! {
+    #[cfg(target_arch = "x86_64")] Avx512, avx512::Avx512, "avx512";
+    #[cfg(target_arch = "x86_64")] Avx2, avx2::Avx2, "avx2";
+    #[cfg(target_arch = "aarch64")] Neon, neon::Neon, "neon";
+    Portable, portable::Portable, "portable";
+}
+
+impl Isa {
+    /// All that this CPU has, best first; detected once per process.
+    pub fn available() -> &'static [Isa] {
+        static FOUND: OnceLock<Vec<Isa>> = OnceLock::new();
+        FOUND.get_or_init(detect)
+    }
+
+    /// The best that this CPU has, or the one that `BPTT_ISA` names. The
+    /// variable is read once per process.
+    ///
+    /// # Errors
+    /// [`IsaError`] where `BPTT_ISA` names one that is unknown or absent here.
+    pub fn best() -> Result<Isa, IsaError> {
+        static BEST: OnceLock<Result<Isa, IsaError>> = OnceLock::new();
+        BEST.get_or_init(|| match std::env::var_os(ISA_VARIABLE) {
+            Some(name) => Isa::named(&name.to_string_lossy()),
+            None => Ok(Isa::available()[0]),
+        })
+        .clone()
+    }
+
+    /// The one of that name.
+    ///
+    /// # Errors
+    /// [`IsaError`] where it is unknown or this CPU lacks it.
+    pub fn named(name: &str) -> Result<Isa, IsaError> {
+        let available = Isa::available();
+        available.iter().copied().find(|isa| isa.name() == name).ok_or_else(|| IsaError {
+            given: name.to_owned(),
+            available: available.iter().map(|isa| isa.name()).collect(),
+        })
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Debug for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Isa({})", self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn portable_is_always_last() {
+        assert_eq!(Isa::available().last().unwrap().name(), "portable");
+    }
+
+    #[test]
+    fn an_absent_instruction_set_is_an_error_that_lists_the_present_ones() {
+        let error = Isa::named("mmx").unwrap_err();
+        assert_eq!(error.given, "mmx");
+        assert!(error.to_string().contains("portable"));
+        for isa in Isa::available() {
+            assert_eq!(Isa::named(isa.name()), Ok(*isa));
+            assert!(error.available.contains(&isa.name()));
+        }
+    }
+}

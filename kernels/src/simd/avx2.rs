@@ -1,0 +1,114 @@
+//! AVX2 with FMA: 8 lanes, 16 registers.
+
+use super::{Simd, entry, intrinsics};
+use std::arch::x86_64::*;
+
+/// The AVX2 + FMA token.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(());
+
+entry!(Avx2, is_x86_feature_detected, "avx2", "fma");
+
+/// A window of this table starting at 8 − n has n lanes set.
+static FIRST: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// The mask of the first `n` lanes.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[inline(always)]
+unsafe fn first(n: usize) -> __m256i {
+    let n = n.min(8);
+    // SAFETY: 8 − n ≤ 8, so the eight values read lie in the table of 16.
+    unsafe { _mm256_loadu_si256(FIRST.as_ptr().add(8 - n).cast()) }
+}
+
+// SAFETY: the field is private to this module and `enter` makes the only value.
+unsafe impl Simd for Avx2 {
+    type V = __m256;
+    type M = __m256;
+    const LANES: usize = 8;
+    const MAX_ROWS: usize = 6;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m256 {
+        // SAFETY: the token exists, so the CPU has AVX2.
+        unsafe { _mm256_set1_ps(x) }
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> __m256 {
+        // SAFETY: the caller vouches for 8 readable floats; the token for the ISA.
+        unsafe { _mm256_loadu_ps(p) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: __m256) {
+        // SAFETY: the caller vouches for 8 writable floats; the token for the ISA.
+        unsafe { _mm256_storeu_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn load_first(self, p: *const f32, n: usize) -> __m256 {
+        // SAFETY: masked lanes are not accessed; the caller vouches for the first n.
+        unsafe { _mm256_maskload_ps(p, first(n)) }
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, p: *mut f32, v: __m256, n: usize) {
+        // SAFETY: masked lanes are not accessed; the caller vouches for the first n.
+        unsafe { _mm256_maskstore_ps(p, first(n), v) }
+    }
+    #[inline(always)]
+    fn prefetch(self, p: *const f32) {
+        // SAFETY: a prefetch never faults, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
+    intrinsics! {
+        add(a, b) -> V = _mm256_add_ps(a, b);
+        sub(a, b) -> V = _mm256_sub_ps(a, b);
+        mul(a, b) -> V = _mm256_mul_ps(a, b);
+        div(a, b) -> V = _mm256_div_ps(a, b);
+        mul_add(a, b, c) -> V = _mm256_fmadd_ps(a, b, c);
+        neg_mul_add(a, b, c) -> V = _mm256_fnmadd_ps(a, b, c);
+        min(a, b) -> V = _mm256_min_ps(a, b);
+        max(a, b) -> V = _mm256_max_ps(a, b);
+        sqrt(a) -> V = _mm256_sqrt_ps(a);
+        abs(a) -> V = _mm256_andnot_ps(_mm256_set1_ps(-0.0), a);
+        copysign(a, b) -> V = {
+            let sign = _mm256_set1_ps(-0.0);
+            _mm256_or_ps(_mm256_andnot_ps(sign, a), _mm256_and_ps(sign, b))
+        };
+        round(a) -> V = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a);
+        scale(a, n) -> V = {
+            // Two factors, each a normal power of two; the first product is exact.
+            let n = _mm256_cvtps_epi32(n);
+            let half = _mm256_srai_epi32::<1>(n);
+            let rest = _mm256_sub_epi32(n, half);
+            let bias = _mm256_set1_epi32(127);
+            let p = _mm256_slli_epi32::<23>(_mm256_add_epi32(half, bias));
+            let q = _mm256_slli_epi32::<23>(_mm256_add_epi32(rest, bias));
+            _mm256_mul_ps(_mm256_mul_ps(a, _mm256_castsi256_ps(p)), _mm256_castsi256_ps(q))
+        };
+        lt(a, b) -> M = _mm256_cmp_ps::<_CMP_LT_OQ>(a, b);
+    }
+    #[inline(always)]
+    fn select(self, m: __m256, yes: __m256, no: __m256) -> __m256 {
+        // SAFETY: the token exists, so the CPU has AVX2.
+        unsafe { _mm256_blendv_ps(no, yes, m) }
+    }
+    #[inline(always)]
+    fn sum(self, a: __m256) -> f32 {
+        // SAFETY: the token exists, so the CPU has AVX2.
+        unsafe {
+            let x = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+            _mm_cvtss_f32(_mm_add_ss(x, _mm_shuffle_ps::<1>(x, x)))
+        }
+    }
+    #[inline(always)]
+    fn largest(self, a: __m256) -> f32 {
+        // SAFETY: the token exists, so the CPU has AVX2.
+        unsafe {
+            let x = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+            _mm_cvtss_f32(_mm_max_ss(x, _mm_shuffle_ps::<1>(x, x)))
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The vector operations that every kernel is written over, once.
+//!
+//! A type that implements [`Simd`] is a *token*: it can only be made inside the
+//! `#[target_feature]` entry of its instruction set, which is only reached
+//! through a detected [`Isa`](crate::Isa). This module knows vectors and lanes;
+//! it must not know cells, shapes or layouts.
+//!
+//! Every method and every kernel body above it is `#[inline(always)]`: a helper
+//! that is not inlined into the entry loses the entry's target features and
+//! passes its vectors through memory. CI disassembles the entries and refuses
+//! calls.
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
+pub(crate) mod portable;
+
+/// The most f32 lanes that any instruction set has: what padding and alignment
+/// are reckoned in where they must not depend on the instruction set.
+pub const MAX_LANES: usize = 16;
+
+/// One vector register of f32 and what kernels do with it.
+///
+/// # Safety
+///
+/// An implementation promises that its values exist only where the CPU has the
+/// instructions that its methods use.
+pub(crate) unsafe trait Simd: Copy + 'static {
+    /// A vector of [`LANES`](Self::LANES) f32.
+    type V: Copy;
+    /// One truth value per lane.
+    type M: Copy;
+    /// Lanes of a vector.
+    const LANES: usize;
+    /// Most rows of a register tile that is two vectors wide; the accumulators
+    /// (twice this), two weights and a broadcast must fit the register file.
+    const MAX_ROWS: usize;
+
+    /// All lanes `x`.
+    fn splat(self, x: f32) -> Self::V;
+    /// Reads `LANES` floats; any alignment.
+    ///
+    /// # Safety
+    /// `p` is readable for `LANES` floats.
+    unsafe fn load(self, p: *const f32) -> Self::V;
+    /// Writes `LANES` floats; any alignment.
+    ///
+    /// # Safety
+    /// `p` is writable for `LANES` floats.
+    unsafe fn store(self, p: *mut f32, v: Self::V);
+    /// Reads the first `n` floats and no byte beyond; the other lanes are 0.
+    ///
+    /// # Safety
+    /// `p` is readable for `n` floats, `n ≤ LANES`.
+    unsafe fn load_first(self, p: *const f32, n: usize) -> Self::V;
+    /// Writes the first `n` lanes and no byte beyond.
+    ///
+    /// # Safety
+    /// `p` is writable for `n` floats, `n ≤ LANES`.
+    unsafe fn store_first(self, p: *mut f32, v: Self::V, n: usize);
+    /// Asks for the cache line at `p` to be brought into the second-level cache;
+    /// `p` may point anywhere.
+    fn prefetch(self, p: *const f32);
+
+    /// `a + b`.
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a − b`.
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a · b`.
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a / b`, rounded correctly.
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a / b` for `b` in [1, 4] and `|a| ≤ 4`, at most 1 ULP off; the fast way,
+    /// where the divider would be the bottleneck of an activation.
+    fn div_small(self, a: Self::V, b: Self::V) -> Self::V {
+        self.div(a, b)
+    }
+    /// `a · b + c`, fused where the instruction set can.
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `c − a · b`, fused where the instruction set can.
+    fn neg_mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The smaller; NaN where `b` is NaN.
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The larger; NaN where `b` is NaN.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// √a, rounded correctly.
+    fn sqrt(self, a: Self::V) -> Self::V;
+    /// |a|.
+    fn abs(self, a: Self::V) -> Self::V;
+    /// The magnitude of `a` with the sign of `b`.
+    fn copysign(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The nearest integer, ties to even, for |a| < 2²².
+    fn round(self, a: Self::V) -> Self::V;
+    /// `a · 2ⁿ` with one rounding, for integral `n` in −252 ≤ n ≤ 252 and `a` in
+    /// [½, 4): overflows to ∞ and goes through the denormals.
+    fn scale(self, a: Self::V, n: Self::V) -> Self::V;
+    /// Lanes where `a < b`; false where either is NaN.
+    fn lt(self, a: Self::V, b: Self::V) -> Self::M;
+    /// `yes` where `m`, else `no`.
+    fn select(self, m: Self::M, yes: Self::V, no: Self::V) -> Self::V;
+    /// The sum of the lanes, by halving: lane i with lane i + LANES/2 first.
+    fn sum(self, a: Self::V) -> f32;
+    /// The largest lane, for vectors without NaN.
+    fn largest(self, a: Self::V) -> f32;
+
+    /// All lanes zero.
+    #[inline(always)]
+    fn zero(self) -> Self::V {
+        self.splat(0.0)
+    }
+}
+
+/// A computation that is written once over [`Simd`] and entered once per call,
+/// so that a whole loop nest runs behind one feature boundary.
+pub(crate) trait Kernel {
+    /// What it returns.
+    type Output;
+    /// The body; implementations mark it `#[inline(always)]`.
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+/// Makes, from one list of features, an instruction set's detection and its
+/// `#[target_feature]` entry, so that the two cannot disagree.
+macro_rules! entry {
+    ($token:ident, $detected:ident, $($feature:tt),+) => {
+        /// Whether this CPU has every feature that [`enter`] enables.
+        pub(crate) fn detect() -> bool {
+            $(std::arch::$detected!($feature))&&+
+        }
+
+        /// Runs `kernel` with this instruction set.
+        ///
+        /// # Safety
+        /// [`detect`] has returned true.
+        $(#[target_feature(enable = $feature)])+
+        pub(crate) unsafe fn enter<K: crate::simd::Kernel>(kernel: K) -> K::Output {
+            kernel.run($token(()))
+        }
+    };
+}
+pub(crate) use entry;
+
+/// Writes trait methods that are one intrinsic each.
+macro_rules! intrinsics {
+    ($($(#[$doc:meta])* $name:ident($($arg:ident),+) -> $out:ident = $body:expr;)+) => {
+        $($(#[$doc])*
+        #[inline(always)]
+        fn $name(self, $($arg: Self::V),+) -> Self::$out {
+            // SAFETY: a token exists only behind `enter`, whose caller has
+            // checked that the CPU has these instructions.
+            unsafe { $body }
+        })+
+    };
+}
+pub(crate) use intrinsics;

@@ -1,0 +1,102 @@
+//! NEON (aarch64): 4 lanes, 32 registers.
+
+use super::{Simd, entry, intrinsics};
+use std::arch::aarch64::*;
+
+/// The NEON token.
+#[derive(Clone, Copy)]
+pub(crate) struct Neon(());
+
+entry!(Neon, is_aarch64_feature_detected, "neon");
+
+// SAFETY: the field is private to this module and `enter` makes the only value.
+unsafe impl Simd for Neon {
+    type V = float32x4_t;
+    type M = uint32x4_t;
+    const LANES: usize = 4;
+    const MAX_ROWS: usize = 12;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> float32x4_t {
+        // SAFETY: the token exists, so the CPU has NEON.
+        unsafe { vdupq_n_f32(x) }
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> float32x4_t {
+        // SAFETY: the caller vouches for 4 readable floats; the token for the ISA.
+        unsafe { vld1q_f32(p) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: float32x4_t) {
+        // SAFETY: the caller vouches for 4 writable floats; the token for the ISA.
+        unsafe { vst1q_f32(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn load_first(self, p: *const f32, n: usize) -> float32x4_t {
+        let mut lanes = [0.0f32; 4];
+        for (i, lane) in lanes.iter_mut().enumerate().take(n) {
+            // SAFETY: the caller vouches for the first n floats and i < n.
+            *lane = unsafe { *p.add(i) };
+        }
+        // SAFETY: `lanes` holds 4 floats.
+        unsafe { vld1q_f32(lanes.as_ptr()) }
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, p: *mut f32, v: float32x4_t, n: usize) {
+        let mut lanes = [0.0f32; 4];
+        // SAFETY: `lanes` holds 4 floats.
+        unsafe { vst1q_f32(lanes.as_mut_ptr(), v) };
+        for (i, lane) in lanes.iter().enumerate().take(n) {
+            // SAFETY: the caller vouches for the first n floats and i < n.
+            unsafe { *p.add(i) = *lane };
+        }
+    }
+    #[inline(always)]
+    fn prefetch(self, _p: *const f32) {
+        // The hint has no stable intrinsic on aarch64; the hardware's own
+        // prefetcher follows the panels.
+    }
+    intrinsics! {
+        add(a, b) -> V = vaddq_f32(a, b);
+        sub(a, b) -> V = vsubq_f32(a, b);
+        mul(a, b) -> V = vmulq_f32(a, b);
+        div(a, b) -> V = vdivq_f32(a, b);
+        mul_add(a, b, c) -> V = vfmaq_f32(c, a, b);
+        neg_mul_add(a, b, c) -> V = vfmsq_f32(c, a, b);
+        min(a, b) -> V = vminq_f32(a, b);
+        max(a, b) -> V = vmaxq_f32(a, b);
+        sqrt(a) -> V = vsqrtq_f32(a);
+        abs(a) -> V = vabsq_f32(a);
+        copysign(a, b) -> V = vbslq_f32(vdupq_n_u32(0x8000_0000), b, a);
+        round(a) -> V = vrndnq_f32(a);
+        scale(a, n) -> V = {
+            // Two factors, each a normal power of two; the first product is exact.
+            let n = vcvtnq_s32_f32(n);
+            let half = vshrq_n_s32::<1>(n);
+            let rest = vsubq_s32(n, half);
+            let bias = vdupq_n_s32(127);
+            let p = vshlq_n_s32::<23>(vaddq_s32(half, bias));
+            let q = vshlq_n_s32::<23>(vaddq_s32(rest, bias));
+            vmulq_f32(vmulq_f32(a, vreinterpretq_f32_s32(p)), vreinterpretq_f32_s32(q))
+        };
+        lt(a, b) -> M = vcltq_f32(a, b);
+    }
+    #[inline(always)]
+    fn select(self, m: uint32x4_t, yes: float32x4_t, no: float32x4_t) -> float32x4_t {
+        // SAFETY: the token exists, so the CPU has NEON.
+        unsafe { vbslq_f32(m, yes, no) }
+    }
+    #[inline(always)]
+    fn sum(self, a: float32x4_t) -> f32 {
+        // SAFETY: the token exists, so the CPU has NEON.
+        unsafe {
+            let pair = vadd_f32(vget_low_f32(a), vget_high_f32(a));
+            vget_lane_f32::<0>(pair) + vget_lane_f32::<1>(pair)
+        }
+    }
+    #[inline(always)]
+    fn largest(self, a: float32x4_t) -> f32 {
+        // SAFETY: the token exists, so the CPU has NEON.
+        unsafe { vmaxvq_f32(a) }
+    }
+}

@@ -1,0 +1,163 @@
+//! Plain Rust: 4 lanes that the compiler maps to whatever the target has.
+//!
+//! `mul_add` is a product and a sum with two roundings: a fused one would be a
+//! library call per lane on targets without the instruction.
+
+use super::{Kernel, Simd};
+
+/// The token that every machine has.
+#[derive(Clone, Copy)]
+pub(crate) struct Portable(());
+
+/// Every CPU can run this.
+pub(crate) fn detect() -> bool {
+    true
+}
+
+/// Runs `kernel` in plain Rust.
+///
+/// # Safety
+/// None needed; the signature is that of the other instruction sets.
+#[inline(never)]
+pub(crate) unsafe fn enter<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run(Portable(()))
+}
+
+const LANES: usize = 4;
+
+/// Lanes, aligned so that a vector is one machine register where there is one.
+#[derive(Clone, Copy)]
+#[repr(align(16))]
+pub(crate) struct Lanes([f32; LANES]);
+
+#[inline(always)]
+fn map(a: Lanes, f: impl Fn(f32) -> f32) -> Lanes {
+    Lanes([f(a.0[0]), f(a.0[1]), f(a.0[2]), f(a.0[3])])
+}
+
+#[inline(always)]
+fn zip(a: Lanes, b: Lanes, f: impl Fn(f32, f32) -> f32) -> Lanes {
+    Lanes([f(a.0[0], b.0[0]), f(a.0[1], b.0[1]), f(a.0[2], b.0[2]), f(a.0[3], b.0[3])])
+}
+
+/// 2ⁿ for −126 ≤ n ≤ 127.
+#[inline(always)]
+fn pow2(n: i32) -> f32 {
+    f32::from_bits(((n + 127) as u32) << 23)
+}
+
+// SAFETY: needs no CPU feature.
+unsafe impl Simd for Portable {
+    type V = Lanes;
+    type M = [bool; LANES];
+    const LANES: usize = LANES;
+    const MAX_ROWS: usize = 6;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Lanes {
+        Lanes([x; LANES])
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> Lanes {
+        // SAFETY: the caller vouches for LANES readable floats.
+        Lanes(unsafe { p.cast::<[f32; LANES]>().read_unaligned() })
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: Lanes) {
+        // SAFETY: the caller vouches for LANES writable floats.
+        unsafe { p.cast::<[f32; LANES]>().write_unaligned(v.0) }
+    }
+    #[inline(always)]
+    unsafe fn load_first(self, p: *const f32, n: usize) -> Lanes {
+        let mut v = [0.0; LANES];
+        for (i, lane) in v.iter_mut().enumerate().take(n) {
+            // SAFETY: the caller vouches for the first n floats and i < n.
+            *lane = unsafe { *p.add(i) };
+        }
+        Lanes(v)
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, p: *mut f32, v: Lanes, n: usize) {
+        for (i, lane) in v.0.iter().enumerate().take(n) {
+            // SAFETY: the caller vouches for the first n floats and i < n.
+            unsafe { *p.add(i) = *lane };
+        }
+    }
+    #[inline(always)]
+    fn prefetch(self, _p: *const f32) {}
+    #[inline(always)]
+    fn add(self, a: Lanes, b: Lanes) -> Lanes {
+        zip(a, b, |a, b| a + b)
+    }
+    #[inline(always)]
+    fn sub(self, a: Lanes, b: Lanes) -> Lanes {
+        zip(a, b, |a, b| a - b)
+    }
+    #[inline(always)]
+    fn mul(self, a: Lanes, b: Lanes) -> Lanes {
+        zip(a, b, |a, b| a * b)
+    }
+    #[inline(always)]
+    fn div(self, a: Lanes, b: Lanes) -> Lanes {
+        zip(a, b, |a, b| a / b)
+    }
+    #[inline(always)]
+    fn mul_add(self, a: Lanes, b: Lanes, c: Lanes) -> Lanes {
+        self.add(self.mul(a, b), c)
+    }
+    #[inline(always)]
+    fn neg_mul_add(self, a: Lanes, b: Lanes, c: Lanes) -> Lanes {
+        self.sub(c, self.mul(a, b))
+    }
+    #[inline(always)]
+    fn min(self, a: Lanes, b: Lanes) -> Lanes {
+        zip(a, b, |a, b| if a < b { a } else { b })
+    }
+    #[inline(always)]
+    fn max(self, a: Lanes, b: Lanes) -> Lanes {
+        zip(a, b, |a, b| if a > b { a } else { b })
+    }
+    #[inline(always)]
+    fn sqrt(self, a: Lanes) -> Lanes {
+        map(a, f32::sqrt)
+    }
+    #[inline(always)]
+    fn abs(self, a: Lanes) -> Lanes {
+        map(a, f32::abs)
+    }
+    #[inline(always)]
+    fn copysign(self, a: Lanes, b: Lanes) -> Lanes {
+        zip(a, b, f32::copysign)
+    }
+    #[inline(always)]
+    fn round(self, a: Lanes) -> Lanes {
+        // Adding 1.5 · 2²³ leaves no bit below the units; no library call.
+        let magic = self.splat(12_582_912.0);
+        self.sub(self.add(a, magic), magic)
+    }
+    #[inline(always)]
+    fn scale(self, a: Lanes, n: Lanes) -> Lanes {
+        zip(a, n, |a, n| {
+            let n = n as i32;
+            let half = n >> 1;
+            a * pow2(half) * pow2(n - half)
+        })
+    }
+    #[inline(always)]
+    fn lt(self, a: Lanes, b: Lanes) -> [bool; LANES] {
+        std::array::from_fn(|i| a.0[i] < b.0[i])
+    }
+    #[inline(always)]
+    fn select(self, m: [bool; LANES], yes: Lanes, no: Lanes) -> Lanes {
+        Lanes(std::array::from_fn(|i| if m[i] { yes.0[i] } else { no.0[i] }))
+    }
+    #[inline(always)]
+    fn sum(self, a: Lanes) -> f32 {
+        (a.0[0] + a.0[2]) + (a.0[1] + a.0[3])
+    }
+    #[inline(always)]
+    fn largest(self, a: Lanes) -> f32 {
+        let m = |a: f32, b: f32| if a > b { a } else { b };
+        m(m(a.0[0], a.0[2]), m(a.0[1], a.0[3]))
+    }
+}

@@ -1,0 +1,2 @@
+//! bptt
+#![forbid(unsafe_code)]
