@@ -1,0 +1,87 @@
+//! What a cell computes with: [`Number`], and its two plain instances, `f64` and `f32`.
+//!
+//! The third instance, [`crate::Bounded`], carries an error bound. Every sum over an index goes through
+//! [`Number::dot`], because its error bound depends on the number of terms.
+
+use std::fmt::Debug;
+use std::ops::{Add, Mul, Sub};
+
+/// A scalar in which the equations of a cell can be evaluated.
+pub trait Number:
+    Copy + Debug + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self>
+{
+    /// `value`, taken to be representable: an input, or a constant of an equation.
+    fn exact(value: f64) -> Self;
+
+    /// `Σ a·b` over the pairs, in no promised order. A term without a factor is paired with one.
+    fn dot(pairs: impl IntoIterator<Item = (Self, Self)>) -> Self;
+
+    /// The logistic function σ(a) = 1 / (1 + e⁻ᵃ).
+    fn logistic(self) -> Self;
+
+    /// The hyperbolic tangent.
+    fn tanh(self) -> Self;
+
+    /// max(0, a).
+    fn relu(self) -> Self;
+
+    /// dσ/da, from the function's value y = σ(a): y(1 − y).
+    fn logistic_slope(self) -> Self;
+
+    /// d tanh/da, from the function's value y = tanh(a): 1 − y².
+    fn tanh_slope(self) -> Self;
+
+    /// d max(0, a)/da, from the function's value y: 1 where y > 0, and 0 elsewhere, a = 0 included.
+    fn relu_slope(self) -> Self;
+
+    /// Zero.
+    fn zero() -> Self {
+        Self::exact(0.0)
+    }
+
+    /// One.
+    fn one() -> Self {
+        Self::exact(1.0)
+    }
+}
+
+macro_rules! plain_number {
+    ($float:ty) => {
+        impl Number for $float {
+            fn exact(value: f64) -> Self {
+                value as $float
+            }
+
+            fn dot(pairs: impl IntoIterator<Item = (Self, Self)>) -> Self {
+                pairs.into_iter().fold(0.0, |sum, (a, b)| sum + a * b)
+            }
+
+            fn logistic(self) -> Self {
+                1.0 / (1.0 + (-self).exp())
+            }
+
+            fn tanh(self) -> Self {
+                <$float>::tanh(self)
+            }
+
+            fn relu(self) -> Self {
+                if self > 0.0 { self } else { 0.0 }
+            }
+
+            fn logistic_slope(self) -> Self {
+                self * (1.0 - self)
+            }
+
+            fn tanh_slope(self) -> Self {
+                1.0 - self * self
+            }
+
+            fn relu_slope(self) -> Self {
+                if self > 0.0 { 1.0 } else { 0.0 }
+            }
+        }
+    };
+}
+
+plain_number!(f64);
+plain_number!(f32);
