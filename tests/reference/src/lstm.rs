@@ -13,6 +13,18 @@
 //! ```
 //!
 //! φ is tanh, as is usual, or σ, as in eq. 10.41. No peepholes, projection or coupled gates here.
+//!
+//! # Bounds of long sequences
+//!
+//! With [`crate::Bounded`] numbers a pass is bounded from end to end, and the bound of a worst case grows
+//! exponentially with the steps where the errors of a pass do not: it says nothing of a backward pass of twenty steps
+//! and 32 units. [`Lstm::forward_steps`] and [`Lstm::backward_steps`] ask less of one bound and more of the pass: does
+//! each step follow from the state that the pass *itself* gave for the step before? Their bounds are those of one
+//! step, whatever the length, and a pass that keeps them in every step is a correct one.
+
+mod backward;
+
+pub use backward::Gradients;
 
 use crate::{Activation, Number};
 use std::iter::once;
@@ -52,19 +64,31 @@ pub struct Trace<N> {
     pub h: Vec<N>,
 }
 
-/// The gradients of a loss L.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Gradients<N> {
-    /// ∂L/∂U, ∂L/∂W and ∂L/∂b, flat as the parameters are.
-    pub params: Vec<N>,
-    /// ∂L/∂x, `[steps, batch, I]`.
-    pub dx: Vec<N>,
-    /// ∂L/∂h⁽⁰⁾, `[batch, H]`.
-    pub dh0: Vec<N>,
-    /// ∂L/∂s⁽⁰⁾, `[batch, H]`.
-    pub ds0: Vec<N>,
-    /// ∂L/∂z, `[steps, batch, 4H]`: the gradients of the pre-activations, gates in the order i, f, g, o.
-    pub dz: Vec<N>,
+impl<N: Copy> Trace<N> {
+    /// The same trace in other numbers.
+    pub fn map<M>(&self, to: impl Fn(N) -> M) -> Trace<M> {
+        let all = |from: &[N]| from.iter().map(|&value| to(value)).collect();
+        Trace {
+            i: all(&self.i),
+            f: all(&self.f),
+            g: all(&self.g),
+            o: all(&self.o),
+            s: all(&self.s),
+            h: all(&self.h),
+        }
+    }
+
+    /// Every part with its name.
+    pub fn parts(&self) -> [(&'static str, &[N]); 6] {
+        [
+            ("i", &self.i),
+            ("f", &self.f),
+            ("g", &self.g),
+            ("o", &self.o),
+            ("s", &self.s),
+            ("h", &self.h),
+        ]
+    }
 }
 
 impl Lstm {
@@ -94,6 +118,29 @@ impl Lstm {
 
     /// The pass over `x [steps, batch, I]` from `h0` and `s0`, both `[batch, H]`.
     pub fn forward<N: Number>(&self, params: &[N], x: &[N], h0: &[N], s0: &[N]) -> Trace<N> {
+        self.forward_from(params, x, h0, s0, None)
+    }
+
+    /// Each step of [`Lstm::forward`] on its own: from the h and s that `given` has for the step before.
+    pub fn forward_steps<N: Number>(
+        &self,
+        params: &[N],
+        x: &[N],
+        h0: &[N],
+        s0: &[N],
+        given: &Trace<N>,
+    ) -> Trace<N> {
+        self.forward_from(params, x, h0, s0, Some(given))
+    }
+
+    fn forward_from<N: Number>(
+        &self,
+        params: &[N],
+        x: &[N],
+        h0: &[N],
+        s0: &[N],
+        given: Option<&Trace<N>>,
+    ) -> Trace<N> {
         let (u, w, bias) = self.split_params(params);
         let (steps, batch) = self.steps_and_batch(x, h0, s0);
         let (inputs, hidden) = (self.input_size, self.hidden_size);
@@ -109,8 +156,9 @@ impl Lstm {
                     0 => initial[n * hidden..][..hidden].to_vec(),
                     _ => all[(row - batch) * hidden..][..hidden].to_vec(),
                 };
-                let h_previous = previous(h0, &trace.h);
-                let s_previous = previous(s0, &trace.s);
+                let states = given.unwrap_or(&trace);
+                let h_previous = previous(h0, &states.h);
+                let s_previous = previous(s0, &states.s);
                 // z = b + U x + W h₋, for one row of U, W and b.
                 let z = |r: usize| {
                     let input =
@@ -140,109 +188,7 @@ impl Lstm {
         trace
     }
 
-    /// Back-propagation through time: eq. 10.17–10.28 carried over from the plain recurrent network to this cell.
-    ///
-    /// `dy [steps, batch, H]` is what the loss passes to the output of each step directly, ∂L/∂h⁽ᵗ⁾ without the part
-    /// that comes back through later steps; `dh_last` and `ds_last`, both `[batch, H]`, is what comes back to the last
-    /// output and the last state from whatever follows. With `∂L/∂h⁽ᵗ⁾ = dy⁽ᵗ⁾ + Wᵀ dz⁽ᵗ⁺¹⁾`:
-    ///
-    /// ```text
-    /// ds⁽ᵗ⁾ = ds⁽ᵗ⁺¹⁾ ⊙ f⁽ᵗ⁺¹⁾ + dh ⊙ o ⊙ tanh′(s⁽ᵗ⁾)
-    /// dz_i = ds ⊙ g ⊙ σ′(z_i)          dz_f = ds ⊙ s⁽ᵗ⁻¹⁾ ⊙ σ′(z_f)
-    /// dz_g = ds ⊙ i ⊙ φ′(z_g)          dz_o = dh ⊙ tanh(s⁽ᵗ⁾) ⊙ σ′(z_o)
-    /// dU = Σ dz xᵀ    dW = Σ dz h⁽ᵗ⁻¹⁾ᵀ    db = Σ dz    dx = Uᵀ dz    dh⁽⁰⁾ = Wᵀ dz⁽¹⁾    ds⁽⁰⁾ = ds⁽¹⁾ ⊙ f⁽¹⁾
-    /// ```
-    #[expect(clippy::too_many_arguments, reason = "the equations have as many")]
-    pub fn backward<N: Number>(
-        &self,
-        params: &[N],
-        x: &[N],
-        h0: &[N],
-        s0: &[N],
-        trace: &Trace<N>,
-        dy: &[N],
-        dh_last: &[N],
-        ds_last: &[N],
-    ) -> Gradients<N> {
-        let (u, w, _) = self.split_params(params);
-        let (steps, batch) = self.steps_and_batch(x, h0, s0);
-        let (inputs, hidden) = (self.input_size, self.hidden_size);
-        assert_eq!(trace.h.len(), steps * batch * hidden, "trace: [steps, batch, H]");
-        assert_eq!(dy.len(), steps * batch * hidden, "dy: [steps, batch, H]");
-        assert_eq!(dh_last.len(), batch * hidden, "dh_last: [batch, H]");
-        assert_eq!(ds_last.len(), batch * hidden, "ds_last: [batch, H]");
-
-        let h_previous =
-            |t: usize, at: usize| if t == 0 { h0[at] } else { trace.h[at - batch * hidden] };
-        let s_previous =
-            |t: usize, at: usize| if t == 0 { s0[at] } else { trace.s[at - batch * hidden] };
-        // The pairs of (Wᵀ dz)_j, with dz of one step and sequence.
-        let through_w = |dz: &[N], row: usize, j: usize| -> Vec<(N, N)> {
-            (0..4 * hidden).map(|r| (w[r * hidden + j], dz[row * 4 * hidden + r])).collect()
-        };
-
-        let mut dz = vec![N::zero(); steps * batch * 4 * hidden];
-        let mut ds_next = ds_last.to_vec(); // ds⁽ᵗ⁺¹⁾ ⊙ f⁽ᵗ⁺¹⁾
-        for t in (0..steps).rev() {
-            for n in 0..batch {
-                let row = t * batch + n;
-                for j in 0..hidden {
-                    let (at, last) = (row * hidden + j, n * hidden + j);
-                    let later = if t + 1 == steps {
-                        vec![(N::one(), dh_last[last])]
-                    } else {
-                        through_w(&dz, row + batch, j)
-                    };
-                    let dh = N::dot(once((N::one(), dy[at])).chain(later));
-
-                    let (i, f, g, o) = (trace.i[at], trace.f[at], trace.g[at], trace.o[at]);
-                    let c = self.cell.apply(trace.s[at]);
-                    let ds = ds_next[last] + dh * o * self.cell.slope(c);
-                    let dz_row = &mut dz[row * 4 * hidden..][..4 * hidden];
-                    dz_row[j] = ds * g * self.gate.slope(i);
-                    dz_row[hidden + j] = ds * s_previous(t, at) * self.gate.slope(f);
-                    dz_row[2 * hidden + j] = ds * i * self.candidate.slope(g);
-                    dz_row[3 * hidden + j] = dh * c * self.gate.slope(o);
-                    ds_next[last] = ds * f;
-                }
-            }
-        }
-
-        let rows = steps * batch;
-        let dz_at = |row: usize, r: usize| dz[row * 4 * hidden + r];
-        let mut grad = Vec::with_capacity(self.params_len());
-        for r in 0..4 * hidden {
-            for k in 0..inputs {
-                grad.push(N::dot((0..rows).map(|row| (dz_at(row, r), x[row * inputs + k]))));
-            }
-        }
-        for r in 0..4 * hidden {
-            for k in 0..hidden {
-                let h_k = |row: usize| h_previous(row / batch, row * hidden + k);
-                grad.push(N::dot((0..rows).map(|row| (dz_at(row, r), h_k(row)))));
-            }
-        }
-        for r in 0..4 * hidden {
-            grad.push(N::dot((0..rows).map(|row| (dz_at(row, r), N::one()))));
-        }
-
-        let mut dx = Vec::with_capacity(rows * inputs);
-        for row in 0..rows {
-            for k in 0..inputs {
-                dx.push(N::dot((0..4 * hidden).map(|r| (u[r * inputs + k], dz_at(row, r)))));
-            }
-        }
-        let mut dh0 = dh_last.to_vec();
-        if steps > 0 {
-            for n in 0..batch {
-                for j in 0..hidden {
-                    dh0[n * hidden + j] = N::dot(through_w(&dz, n, j));
-                }
-            }
-        }
-        Gradients { params: grad, dx, dh0, ds0: ds_next, dz }
-    }
-
+    /// The sizes that the slices imply, checked against each other.
     fn steps_and_batch<N>(&self, x: &[N], h0: &[N], s0: &[N]) -> (usize, usize) {
         assert!(self.input_size > 0 && self.hidden_size > 0, "sizes are at least one");
         let batch = h0.len() / self.hidden_size;

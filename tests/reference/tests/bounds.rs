@@ -36,30 +36,41 @@ impl Case {
     }
 
     fn run<N: Number>(&self) -> (Trace<N>, Gradients<N>) {
-        let [params, x, h0, s0, dy, dh_last, ds_last] =
-            [&self.params, &self.x, &self.h0, &self.s0, &self.dy, &self.dh_last, &self.ds_last]
-                .map(|v| v.iter().map(|&value| N::exact(f64::from(value))).collect::<Vec<N>>());
+        let [params, x, h0, s0, dy, dh_last, ds_last] = self.inputs();
         let trace = self.lstm.forward(&params, &x, &h0, &s0);
         let gradients = self.lstm.backward(&params, &x, &h0, &s0, &trace, &dy, &dh_last, &ds_last);
         (trace, gradients)
     }
+
+    /// What each step of a pass should have been, from the states and dz that it gave itself.
+    fn run_steps(&self, (trace, gradients): &Pass) -> (Trace<Bounded>, Gradients<Bounded>) {
+        let [params, x, h0, s0, dy, dh_last, ds_last] = self.inputs();
+        let trace = trace.map(|value| Bounded::exact(f64::from(value)));
+        let dz = bounds::exact(&gradients.dz);
+        let steps = self.lstm.forward_steps(&params, &x, &h0, &s0, &trace);
+        let gradients =
+            self.lstm.backward_steps(&params, &x, &h0, &s0, &trace, &dy, &dh_last, &ds_last, &dz);
+        (steps, gradients)
+    }
+
+    fn inputs<N: Number>(&self) -> [Vec<N>; 7] {
+        [&self.params, &self.x, &self.h0, &self.s0, &self.dy, &self.dh_last, &self.ds_last]
+            .map(|v| v.iter().map(|&value| N::exact(f64::from(value))).collect())
+    }
 }
 
 /// The results of both passes, with their names.
-fn named<N: Number>((trace, gradients): (Trace<N>, Gradients<N>)) -> Vec<(&'static str, Vec<N>)> {
-    vec![
-        ("i", trace.i),
-        ("f", trace.f),
-        ("g", trace.g),
-        ("o", trace.o),
-        ("s", trace.s),
-        ("h", trace.h),
-        ("dz", gradients.dz),
-        ("params", gradients.params),
-        ("dx", gradients.dx),
-        ("dh0", gradients.dh0),
-        ("ds0", gradients.ds0),
-    ]
+fn named<N: Number>((trace, gradients): &(Trace<N>, Gradients<N>)) -> Vec<(&'static str, &[N])> {
+    trace.parts().into_iter().chain(gradients.parts()).collect()
+}
+
+/// A pass of eight lanes as one of plain numbers.
+fn unlane((trace, gradients): (Trace<Lanes>, Gradients<Lanes>)) -> Pass {
+    let all = |lanes: Vec<Lanes>| lanes.into_iter().map(|lane| lane.0).collect::<Vec<f32>>();
+    let Gradients { params, dx, dh0, ds0, dz } = gradients;
+    let gradients =
+        Gradients { params: all(params), dx: all(dx), dh0: all(dh0), ds0: all(ds0), dz: all(dz) };
+    (trace.map(|lane| lane.0), gradients)
 }
 
 /// A single-precision number whose dot products are summed as a kernel would: fused, in eight lanes.
@@ -99,7 +110,8 @@ impl Number for Lanes {
         Lanes(lanes.iter().rev().sum())
     }
     fn logistic(self) -> Self {
-        Lanes(0.5f32.mul_add((0.5 * self.0).tanh(), 0.5))
+        let e = (-self.0.abs()).exp();
+        Lanes(if self.0 < 0.0 { e } else { 1.0 } / (1.0 + e))
     }
     fn tanh(self) -> Self {
         Lanes(self.0.tanh())
@@ -136,6 +148,31 @@ fn shapes() -> Vec<(Lstm, usize, usize)> {
     ]
 }
 
+/// A pass in single precision, forward and backward.
+type Pass = (Trace<f32>, Gradients<f32>);
+
+/// For each result: its name, the worst error over its bound, and the largest bound over the largest value.
+type Figures = Vec<(&'static str, f64, f64)>;
+
+fn assert_all_within(actual: &Pass, expected: &(Trace<Bounded>, Gradients<Bounded>)) -> Figures {
+    let largest = |all: &[Bounded], of: fn(&Bounded) -> f64| all.iter().map(of).fold(0.0, f64::max);
+    let results = named(actual).into_iter().zip(named(expected));
+    results
+        .map(|((name, actual), (_, expected))| {
+            bounds::assert_within(name, actual, expected);
+            let looseness = largest(expected, |e| e.bound) / largest(expected, |e| e.value.abs());
+            (name, bounds::worst_ratio(actual, expected), looseness)
+        })
+        .collect()
+}
+
+fn print(title: &str, figures: &Figures) {
+    println!("  {title}");
+    for (name, ratio, looseness) in figures {
+        println!("    {name:6} error / bound {ratio:.4}, bound / value {looseness:.1e}");
+    }
+}
+
 #[test]
 fn correct_passes_are_within_their_bounds() {
     for (lstm, steps, batch) in shapes() {
@@ -143,31 +180,86 @@ fn correct_passes_are_within_their_bounds() {
             "I {}, H {}, T {steps}, B {batch}, {:?}",
             lstm.input_size, lstm.hidden_size, lstm.candidate
         );
-        let mut worst = [[0.0f64; 2]; 11];
-        let mut relative = [0.0f64; 11];
         for seed in 0..4 {
             let case = Case::new(seed, lstm, steps, batch);
-            let expected = named(case.run::<Bounded>());
-            let plain = named(case.run::<f32>());
-            let lanes = named(case.run::<Lanes>());
-            for (k, (name, expected)) in expected.iter().enumerate() {
-                let lanes: Vec<f32> = lanes[k].1.iter().map(|lane| lane.0).collect();
-                bounds::assert_within(name, &plain[k].1, expected);
-                bounds::assert_within(name, &lanes, expected);
-                worst[k][0] = worst[k][0].max(bounds::worst_ratio(&plain[k].1, expected));
-                worst[k][1] = worst[k][1].max(bounds::worst_ratio(&lanes, expected));
-                let largest = |f: fn(&Bounded) -> f64| expected.iter().map(f).fold(0.0, f64::max);
-                relative[k] = relative[k].max(largest(|e| e.bound) / largest(|e| e.value.abs()));
+            let expected = case.run::<Bounded>();
+            let plain = assert_all_within(&case.run(), &expected);
+            let lanes = assert_all_within(&unlane(case.run()), &expected);
+            if seed == 0 {
+                print("plain", &plain);
+                print("lanes", &lanes);
             }
         }
-        for (k, (name, _)) in named(Case::new(0, lstm, 1, 1).run::<f32>()).iter().enumerate() {
-            let [plain, lanes] = worst[k];
-            println!(
-                "  {name:6} error / bound: {plain:.4} plain, {lanes:.4} lanes; bound / value: {:.1e}",
-                relative[k]
-            );
+    }
+}
+
+/// Gates that saturate, and values around the smallest that are normal.
+#[test]
+fn correct_passes_over_extreme_inputs_are_within_their_bounds() {
+    for scale in [30.0, 1e-4, 1e-19, 1e-38] {
+        for seed in 0..4 {
+            let mut case = Case::new(seed, Lstm::new(3, 4, Activation::Tanh), 5, 2);
+            let Case { params, x, h0, s0, dy, dh_last, ds_last, .. } = &mut case;
+            for value in [params, x, h0, s0, dy, dh_last, ds_last].into_iter().flatten() {
+                *value *= scale;
+            }
+            let expected = case.run::<Bounded>();
+            assert_all_within(&case.run(), &expected);
+            assert_all_within(&unlane(case.run()), &expected);
         }
     }
+}
+
+#[test]
+fn correct_steps_of_long_passes_are_within_their_bounds() {
+    for (hidden_size, steps) in [(4, 5), (17, 50), (64, 100)] {
+        let lstm = Lstm::new(16, hidden_size, Activation::Tanh);
+        let case = Case::new(1, lstm, steps, 2);
+        println!("I 16, H {hidden_size}, T {steps}, B 2, step by step");
+        let passes = [("plain", case.run()), ("lanes", unlane(case.run()))];
+        for (title, pass) in passes {
+            let figures = assert_all_within(&pass, &case.run_steps(&pass));
+            print(title, &figures);
+            for (name, _, looseness) in figures {
+                assert!(
+                    looseness < 1e-3,
+                    "{name}: a bound of {looseness:e} of the value finds no fault"
+                );
+            }
+        }
+    }
+}
+
+/// In a long sequence, where a bound from end to end has grown too wide, each step still tells.
+#[test]
+fn a_fault_in_one_step_of_a_long_pass_is_outside_its_bounds() {
+    let lstm = Lstm::new(16, 64, Activation::Tanh);
+    let case = Case::new(1, lstm, 60, 1);
+    let pass = case.run::<f32>();
+    let ratios = |pass: &Pass| {
+        let expected = case.run_steps(pass);
+        let results = named(pass).into_iter().zip(named(&expected));
+        results
+            .map(|((name, actual), (_, expected))| (name, bounds::worst_ratio(actual, expected)))
+            .collect::<Vec<_>>()
+    };
+    assert!(ratios(&pass).iter().all(|(_, ratio)| *ratio <= 1.0));
+
+    let outside = |fault: &dyn Fn(&mut Pass)| {
+        let mut wrong = pass.clone();
+        fault(&mut wrong);
+        let all = ratios(&wrong);
+        println!("{all:.2?}");
+        all.into_iter().filter(|(_, ratio)| *ratio > 1.0).map(|(name, _)| name).collect::<Vec<_>>()
+    };
+    let wrong_h = outside(&|(trace, _)| trace.h[40 * 64 + 3] *= 1.001);
+    assert!(wrong_h.contains(&"h"), "{wrong_h:?}");
+    let wrong_s = outside(&|(trace, _)| trace.s[40 * 64 + 3] *= 1.001);
+    assert!(wrong_s.contains(&"s") && wrong_s.contains(&"h"), "{wrong_s:?}");
+    let wrong_dz = outside(&|(_, gradients)| gradients.dz[40 * 256 + 3] *= 1.01);
+    assert!(wrong_dz.contains(&"dz"), "{wrong_dz:?}");
+    let wrong_params = outside(&|(_, gradients)| gradients.params[100] *= 1.001);
+    assert_eq!(wrong_params, ["params"]);
 }
 
 #[test]
@@ -175,9 +267,9 @@ fn bounded_values_are_the_reference_values() {
     for (lstm, steps, batch) in shapes() {
         let case = Case::new(9, lstm, steps, batch);
         for ((name, bounded), (_, reference)) in
-            named(case.run::<Bounded>()).into_iter().zip(named(case.run::<f64>()))
+            named(&case.run::<Bounded>()).into_iter().zip(named(&case.run::<f64>()))
         {
-            assert_eq!(bounds::values(&bounded), reference, "{name}");
+            assert_eq!(bounds::values(bounded), reference, "{name}");
         }
     }
 }
@@ -185,14 +277,13 @@ fn bounded_values_are_the_reference_values() {
 /// The worst ratio of each result of a pass that is wrong in the way `fault` makes it.
 fn ratios_with(fault: impl Fn(&mut Case)) -> Vec<(&'static str, f64)> {
     let lstm = Lstm::new(7, 17, Activation::Tanh);
-    let expected = named(Case::new(3, lstm, 10, 3).run::<Bounded>());
+    let expected = Case::new(3, lstm, 10, 3).run::<Bounded>();
     let mut wrong = Case::new(3, lstm, 10, 3);
     fault(&mut wrong);
-    let actual = named(wrong.run::<f32>());
-    actual
-        .iter()
-        .zip(&expected)
-        .map(|((name, actual), (_, expected))| (*name, bounds::worst_ratio(actual, expected)))
+    let actual = wrong.run::<f32>();
+    let results = named(&actual).into_iter().zip(named(&expected));
+    results
+        .map(|((name, actual), (_, expected))| (name, bounds::worst_ratio(actual, expected)))
         .collect()
 }
 
