@@ -2,11 +2,18 @@
 
 mod aligned;
 mod error;
+pub mod gemm;
 mod isa;
+pub mod lstm;
+mod pack;
+pub mod peak;
+mod scratch;
 mod simd;
+mod tile;
 pub mod vmath;
 
 pub use aligned::{ALIGNMENT, AlignedBuffer};
 pub use error::{KernelError, checked_len};
 pub use isa::{ISA_VARIABLE, Isa, IsaError};
+pub use pack::PackedMatrix;
 pub use simd::MAX_LANES;

@@ -1,0 +1,119 @@
+//! Products with packed weights: `C = start + A · packed`, whole sequences at a
+//! time. Knows blocking for the caches; must not know cells.
+
+use crate::error::check_len;
+use crate::pack::{Columns, PackedMatrix};
+use crate::simd::{Kernel, Simd};
+use crate::tile::{self, DEPTH_BLOCK, RowMajor, Sink, load_lanes, store_lanes};
+use crate::{Isa, KernelError, checked_len};
+
+/// What the sums of a product start from.
+#[derive(Clone, Copy, Debug)]
+pub enum Start<'a> {
+    /// Zero: `C = A · B`.
+    Zero,
+    /// What stands in `C`: `C += A · B`.
+    Accumulate,
+    /// A value per column, `[outputs]`: `C = bias + A · B`.
+    Bias(&'a [f32]),
+}
+
+/// Rows handled before moving on: so many rows of a depth block stay in the
+/// second-level cache while all the panels pass over them.
+const ROW_BLOCK: usize = 384;
+
+struct Gemm<'a> {
+    rows: usize,
+    a: &'a [f32],
+    weights: &'a PackedMatrix,
+    start: Start<'a>,
+    c: &'a mut [f32],
+}
+
+impl Kernel for Gemm<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let w = self.weights;
+        let (depth, outputs) = (w.depth(), w.outputs());
+        let bias = match self.start {
+            Start::Bias(bias) => bias.as_ptr(),
+            _ => std::ptr::null(),
+        };
+        for first_row in (0..self.rows).step_by(ROW_BLOCK) {
+            let rows = ROW_BLOCK.min(self.rows - first_row);
+            for first_k in (0..depth).step_by(DEPTH_BLOCK) {
+                let resume = first_k > 0 || matches!(self.start, Start::Accumulate);
+                for group in 0..w.groups() {
+                    let columns = w.columns(group, S::LANES);
+                    // SAFETY: `gemm` has checked that A is rows × depth and C
+                    // rows × outputs; group and first_k lie in the matrix.
+                    unsafe {
+                        let a = self.a.as_ptr().add(first_row * depth + first_k);
+                        let a = RowMajor { start: a, stride: depth };
+                        let product = w.product(a, group, &columns, first_k, S::LANES);
+                        let c = self.c.as_mut_ptr().add(first_row * outputs);
+                        let mut sink = Store { bias, c, c_stride: outputs, columns };
+                        tile::group(s, rows, product, columns.vecs, resume, &mut sink);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// C itself.
+struct Store {
+    /// Null where there is none.
+    bias: *const f32,
+    c: *mut f32,
+    c_stride: usize,
+    columns: Columns,
+}
+
+impl<S: Simd> Sink<S> for Store {
+    #[inline(always)]
+    unsafe fn start(&self, s: S, _row: usize, vec: usize) -> S::V {
+        if self.bias.is_null() {
+            return s.zero();
+        }
+        // SAFETY: the column's real lanes lie in the bias.
+        unsafe { load_lanes(s, self.bias.add(self.columns.offset[vec]), self.columns.lanes[vec]) }
+    }
+    #[inline(always)]
+    unsafe fn resume(&self, s: S, row: usize, vec: usize) -> S::V {
+        let at = row * self.c_stride + self.columns.offset[vec];
+        // SAFETY: the column's real lanes lie in a row of C.
+        unsafe { load_lanes(s, self.c.add(at), self.columns.lanes[vec]) }
+    }
+    #[inline(always)]
+    unsafe fn put(&mut self, s: S, row: usize, vec: usize, sum: S::V) {
+        let at = row * self.c_stride + self.columns.offset[vec];
+        // SAFETY: the column's real lanes lie in a row of C.
+        unsafe { store_lanes(s, self.c.add(at), sum, self.columns.lanes[vec]) }
+    }
+}
+
+/// `C = start + A · B`: A `[rows, depth]`, B packed, C `[rows, outputs]`, all
+/// row-major. Each element of C is one sum in the order of the depth.
+///
+/// # Errors
+/// [`KernelError::Length`] where `a`, `c` or the bias does not fit, `Packing`
+/// where the weights are packed for another instruction set.
+pub fn gemm(
+    isa: Isa,
+    rows: usize,
+    a: &[f32],
+    weights: &PackedMatrix,
+    start: Start<'_>,
+    c: &mut [f32],
+) -> Result<(), KernelError> {
+    weights.check(isa, weights.gates(), weights.units(), weights.depth())?;
+    check_len("a", a.len(), checked_len("a", &[rows, weights.depth()])?)?;
+    check_len("c", c.len(), checked_len("c", &[rows, weights.outputs()])?)?;
+    if let Start::Bias(bias) = start {
+        check_len("bias", bias.len(), weights.outputs())?;
+    }
+    isa.enter(Gemm { rows, a, weights, start, c });
+    Ok(())
+}

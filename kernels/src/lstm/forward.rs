@@ -1,0 +1,284 @@
+//! The LSTM forward, step by step:
+//! `i, f, o = σ(z)`, `g = φ(z)`, `s = f ⊙ s₋ + i ⊙ g`, `h = o ⊙ tanh(s)`, where
+//! `z` is the input's part, `b + U x`, plus `W h₋` (Goodfellow et al.,
+//! equations 10.40 to 10.44).
+
+use super::{Activations, Dims, GATES, sum};
+use crate::error::check_len;
+use crate::pack::{Columns, PackedMatrix};
+use crate::scratch::{self, Scratch, row_blocks};
+use crate::simd::{Kernel, Simd};
+use crate::tile::{Sink, load_lanes, store_lanes};
+use crate::{Isa, KernelError};
+
+/// Where the input's part of the gates comes from, and whether the gates stay.
+#[derive(Debug)]
+pub enum Gates<'a> {
+    /// `b + U x` goes in and the gates come out, `[τ, B, 4, H]`: training.
+    Keep(&'a mut [f32]),
+    /// `b + U x`, `[τ, B, 4, H]`; the gates are not stored.
+    Discard(&'a [f32]),
+    /// The product with the input is part of the step; nothing is stored.
+    Fused {
+        /// `[τ, B, I]`.
+        x: &'a [f32],
+        /// U packed by rows, with 4 gates.
+        input: &'a PackedMatrix,
+        /// b, `[4, H]`.
+        bias: &'a [f32],
+    },
+}
+
+/// Where the cell states are.
+#[derive(Debug)]
+pub enum Cells<'a> {
+    /// Every state stays.
+    Keep {
+        /// The state before the first step, `[B, H]`.
+        s0: &'a [f32],
+        /// The state after each, `[τ, B, H]`.
+        s: &'a mut [f32],
+    },
+    /// One state, `[B, H]`, carried from step to step.
+    InPlace(&'a mut [f32]),
+}
+
+/// A forward pass over a stretch of time.
+#[derive(Debug)]
+pub struct Forward<'a> {
+    /// τ, B and H.
+    pub dims: Dims,
+    /// The non-linearities.
+    pub activations: Activations,
+    /// W packed by rows, with 4 gates.
+    pub recurrent: &'a PackedMatrix,
+    /// The input's part.
+    pub gates: Gates<'a>,
+    /// The hidden state before the first step, `[B, H]`.
+    pub h0: &'a [f32],
+    /// The hidden state after each, `[τ, B, H]`.
+    pub h: &'a mut [f32],
+    /// The cell states.
+    pub cells: Cells<'a>,
+}
+
+impl Forward<'_> {
+    /// Runs the pass. Sums have one order: a sequence gives the same bits alone
+    /// and in a batch, in one call and in several.
+    ///
+    /// # Errors
+    /// [`KernelError`] where a slice does not fit the dimensions or weights are
+    /// packed for something else; nothing is written then.
+    pub fn run(self, isa: Isa) -> Result<(), KernelError> {
+        let dims = self.dims;
+        let state = dims.state()?;
+        self.recurrent.check(isa, GATES, dims.hidden, dims.hidden)?;
+        check_len("h0", self.h0.len(), state)?;
+        check_len("h", self.h.len(), dims.states()?)?;
+        match &self.gates {
+            Gates::Keep(gates) => check_len("gates", gates.len(), dims.gates()?)?,
+            Gates::Discard(gates) => check_len("gates", gates.len(), dims.gates()?)?,
+            Gates::Fused { x, input, bias } => {
+                input.check(isa, GATES, dims.hidden, input.depth())?;
+                let rows = [dims.steps, dims.batch, input.depth()];
+                check_len("x", x.len(), crate::checked_len("x", &rows)?)?;
+                check_len("bias", bias.len(), GATES * dims.hidden)?;
+            }
+        }
+        match &self.cells {
+            Cells::Keep { s0, s } => {
+                check_len("s0", s0.len(), state)?;
+                check_len("s", s.len(), dims.states()?)?;
+            }
+            Cells::InPlace(s) => check_len("s", s.len(), state)?,
+        }
+        isa.enter(self);
+        Ok(())
+    }
+}
+
+impl Kernel for Forward<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        let Dims { steps, batch, hidden } = self.dims;
+        let (state, width) = (batch * hidden, batch * GATES * hidden);
+        let h = self.h.as_mut_ptr();
+        let (s0, cells, s_step) = match &mut self.cells {
+            Cells::Keep { s0, s } => (s0.as_ptr(), s.as_mut_ptr(), state),
+            Cells::InPlace(s) => (s.as_ptr(), s.as_mut_ptr(), 0),
+        };
+        let (mut input, mut stored) = match &mut self.gates {
+            Gates::Keep(z) => (Input::Computed(z.as_ptr()), Some(z.as_mut_ptr())),
+            Gates::Discard(z) => (Input::Computed(z.as_ptr()), None),
+            Gates::Fused { x, input, bias } => {
+                (Input::Fused { x: x.as_ptr(), weights: input, bias: bias.as_ptr() }, None)
+            }
+        };
+        let (mut h_prev, mut s_prev) = (self.h0.as_ptr(), s0);
+        for t in 0..steps {
+            // SAFETY: `Forward::run` has checked every slice against the
+            // dimensions, and t < steps; wrapping, since the last advance may
+            // leave the slice.
+            unsafe {
+                let (h, s_now) = (h.add(t * state), cells.add(t * s_step));
+                step(
+                    s,
+                    Step {
+                        batch,
+                        hidden,
+                        activations: self.activations,
+                        recurrent: self.recurrent,
+                        input,
+                        stored,
+                        h_prev,
+                        h,
+                        s_prev,
+                        s: s_now,
+                        backwards: t % 2 == 1,
+                    },
+                );
+                (h_prev, s_prev) = (h, s_now);
+            }
+            match &mut input {
+                Input::Computed(z) => *z = z.wrapping_add(width),
+                Input::Fused { x, weights, .. } => *x = x.wrapping_add(batch * weights.depth()),
+            }
+            stored = stored.map(|gates| gates.wrapping_add(width));
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Input<'a> {
+    Computed(*const f32),
+    Fused { x: *const f32, weights: &'a PackedMatrix, bias: *const f32 },
+}
+
+/// One step: pointers to the first row of each operand.
+struct Step<'a> {
+    batch: usize,
+    hidden: usize,
+    activations: Activations,
+    recurrent: &'a PackedMatrix,
+    input: Input<'a>,
+    stored: Option<*mut f32>,
+    h_prev: *const f32,
+    h: *mut f32,
+    s_prev: *const f32,
+    s: *mut f32,
+    backwards: bool,
+}
+
+/// # Safety
+/// The pointers are good for `batch` rows of their kind.
+#[inline(always)]
+unsafe fn step<S: Simd>(s: S, step: Step<'_>) {
+    let width = GATES * step.hidden;
+    let groups = step.recurrent.groups();
+    let mut z = scratch::For::<S>::new();
+    for i in 0..groups {
+        // To and fro: what the last step left in the cache is read first.
+        let group = if step.backwards { groups - 1 - i } else { i };
+        let columns = step.recurrent.columns(group, S::LANES);
+        for (row, rows) in row_blocks(step.batch) {
+            // SAFETY: the caller's: the rows lie in the batch, so in every operand;
+            // the group is one of both matrices.
+            unsafe {
+                let (start, stride) = match step.input {
+                    Input::Computed(z) => (z.add(row * width), width),
+                    Input::Fused { bias, .. } => (bias, 0),
+                };
+                let mut sink = Preactivations { start, stride, columns: &columns, z: &mut z };
+                let mut resume = false;
+                if let Input::Fused { x, weights, .. } = step.input {
+                    sum(s, rows, x.add(row * weights.depth()), weights, group, false, &mut sink);
+                    resume = true;
+                }
+                let h_prev = step.h_prev.add(row * step.hidden);
+                sum(s, rows, h_prev, step.recurrent, group, resume, &mut sink);
+                for vec in (0..columns.vecs).step_by(GATES) {
+                    let (unit, lanes) = (columns.offset[vec], columns.lanes[vec]);
+                    for r in 0..rows {
+                        cell(
+                            s,
+                            &step,
+                            row + r,
+                            unit,
+                            lanes,
+                            [
+                                z.get(r, vec),
+                                z.get(r, vec + 1),
+                                z.get(r, vec + 2),
+                                z.get(r, vec + 3),
+                            ],
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Finishes a vector of units of a row from the gates' four sums.
+///
+/// # Safety
+/// The row and its `lanes` units from `unit` lie in the operands of `step`.
+#[inline(always)]
+unsafe fn cell<S: Simd>(
+    s: S,
+    step: &Step<'_>,
+    row: usize,
+    unit: usize,
+    lanes: usize,
+    z: [S::V; GATES],
+) {
+    let act = step.activations;
+    let at = row * step.hidden + unit;
+    // SAFETY: the caller's.
+    unsafe {
+        let i = act.gate(s, z[0]);
+        let f = act.gate(s, z[1]);
+        let g = act.candidate(s, z[2]);
+        let o = act.gate(s, z[3]);
+        let s_prev = load_lanes(s, step.s_prev.add(at), lanes);
+        let state = s.mul_add(f, s_prev, s.mul(i, g));
+        let h = s.mul(o, act.cell(s, state));
+        store_lanes(s, step.s.add(at), state, lanes);
+        store_lanes(s, step.h.add(at), h, lanes);
+        if let Some(gates) = step.stored {
+            let gates = gates.add(row * GATES * step.hidden + unit);
+            store_lanes(s, gates, i, lanes);
+            store_lanes(s, gates.add(step.hidden), f, lanes);
+            store_lanes(s, gates.add(2 * step.hidden), g, lanes);
+            store_lanes(s, gates.add(3 * step.hidden), o, lanes);
+        }
+    }
+}
+
+/// Starts from the input's part and leaves the sums in `z`.
+struct Preactivations<'a, V> {
+    start: *const f32,
+    stride: usize,
+    columns: &'a Columns,
+    z: &'a mut Scratch<V>,
+}
+
+impl<S: Simd> Sink<S> for Preactivations<'_, S::V> {
+    #[inline(always)]
+    unsafe fn start(&self, s: S, row: usize, vec: usize) -> S::V {
+        let (offset, lanes) = (self.columns.offset[vec], self.columns.lanes[vec]);
+        // SAFETY: the column's real lanes lie in a row of the input's part.
+        unsafe { load_lanes(s, self.start.add(row * self.stride + offset), lanes) }
+    }
+    #[inline(always)]
+    unsafe fn resume(&self, _s: S, row: usize, vec: usize) -> S::V {
+        // SAFETY: a row block has at most ROWS rows; `put` came before.
+        unsafe { self.z.get(row, vec) }
+    }
+    #[inline(always)]
+    unsafe fn put(&mut self, _s: S, row: usize, vec: usize, sum: S::V) {
+        // SAFETY: a row block has at most ROWS rows.
+        unsafe { self.z.set(row, vec, sum) }
+    }
+}

@@ -1,0 +1,59 @@
+//! The sums of one group of columns for a block of rows, on the stack: where a
+//! recurrent step keeps its pre-activations between the product and the cell.
+
+use crate::simd::Simd;
+use crate::tile::{GROUP, PANEL};
+use std::mem::MaybeUninit;
+
+/// Rows of a batch that a step handles at a time: their sums (32 KiB at the
+/// most) stay close while the panels of a group pass over them.
+pub(crate) const ROWS: usize = 64;
+
+/// `[panel][row][2]` vectors.
+pub(crate) struct Scratch<V> {
+    sums: MaybeUninit<[[[V; PANEL]; ROWS]; GROUP / PANEL]>,
+}
+
+impl<V: Copy> Scratch<V> {
+    #[inline(always)]
+    pub(crate) fn new() -> Self {
+        Self { sums: MaybeUninit::uninit() }
+    }
+
+    #[inline(always)]
+    fn at(row: usize, vec: usize) -> usize {
+        debug_assert!(row < ROWS && vec < GROUP);
+        (vec / PANEL * ROWS + row) * PANEL + vec % PANEL
+    }
+
+    /// # Safety
+    /// `row < ROWS`, `vec < GROUP`, and the place has been written.
+    #[inline(always)]
+    pub(crate) unsafe fn get(&self, row: usize, vec: usize) -> V {
+        // SAFETY: the place lies in the array and is initialised, says the caller.
+        unsafe { *self.sums.as_ptr().cast::<V>().add(Self::at(row, vec)) }
+    }
+
+    /// # Safety
+    /// `row < ROWS` and `vec < GROUP`.
+    #[inline(always)]
+    pub(crate) unsafe fn set(&mut self, row: usize, vec: usize, v: V) {
+        // SAFETY: the place lies in the array, says the caller.
+        unsafe { *self.sums.as_mut_ptr().cast::<V>().add(Self::at(row, vec)) = v }
+    }
+}
+
+/// The batch cut into blocks of at most [`ROWS`] rows of about equal height.
+#[inline(always)]
+pub(crate) fn row_blocks(batch: usize) -> impl Iterator<Item = (usize, usize)> {
+    let blocks = batch.div_ceil(ROWS);
+    (0..blocks).map(move |i| {
+        let start = batch * i / blocks;
+        (start, batch * (i + 1) / blocks - start)
+    })
+}
+
+const _: () = assert!(size_of::<Scratch<[f32; 16]>>() == 32 << 10);
+
+/// Marks that a scratch is made for `S`'s vectors.
+pub(crate) type For<S> = Scratch<<S as Simd>::V>;

@@ -1,0 +1,316 @@
+//! The register tile: a few rows times a few vectors of columns, summed over the
+//! depth in registers. Every product of the crate runs through
+//! [`accumulate`]; it knows operands and their strides, and must not know where
+//! the sums come from or go to (a [`Sink`] does) or what they mean.
+//!
+//! Columns are packed two vectors to a *panel*, `[depth][2][lane]`, and up to
+//! four panels to a *group*. A tall tile takes one panel at a time (12 rows × 2
+//! vectors fill the 24 accumulators of a 32-register file and read the least per
+//! product), a flat one takes two or four, so that enough sums are in flight to
+//! hide the latency. The depth is cut so that a panel stays in the first-level
+//! cache while the row tiles pass over it.
+//!
+//! Each output is one chain `((start + a₀b₀) + a₁b₁) + …` in the order of the
+//! depth, whatever the tile: results do not depend on the number of rows, and a
+//! sum that is stored and taken up again goes on as if it had not been.
+
+use crate::simd::Simd;
+
+/// Vectors side by side in a panel.
+pub(crate) const PANEL: usize = 2;
+/// Vectors of a whole group.
+pub(crate) const GROUP: usize = 8;
+/// Terms between two rests of a sum: so many of a panel stay in the first-level
+/// cache (16 KiB or 32 KiB of it) while the row tiles pass over them. Packing
+/// follows it: `[group][block of depth][panel][k][2][lane]`.
+pub(crate) const DEPTH_BLOCK: usize = 256;
+
+/// Where element (row, k) of the left operand lies.
+pub(crate) trait Rows: Copy {
+    /// # Safety
+    /// The element lies in the operand that the walker was made from.
+    unsafe fn at(self, row: usize, k: usize) -> *const f32;
+    /// The element `u` further along k than `p`.
+    ///
+    /// # Safety
+    /// As [`at`](Self::at).
+    unsafe fn next(self, p: *const f32, u: usize) -> *const f32;
+    /// The walker whose first row is `row`.
+    ///
+    /// # Safety
+    /// The row lies in the operand.
+    unsafe fn skip(self, row: usize) -> Self;
+}
+
+/// Rows one after another, `stride` floats apart; k runs along the row.
+#[derive(Clone, Copy)]
+pub(crate) struct RowMajor {
+    pub start: *const f32,
+    pub stride: usize,
+}
+
+impl Rows for RowMajor {
+    #[inline(always)]
+    unsafe fn at(self, row: usize, k: usize) -> *const f32 {
+        // SAFETY: the caller's.
+        unsafe { self.start.add(row * self.stride + k) }
+    }
+    #[inline(always)]
+    unsafe fn next(self, p: *const f32, u: usize) -> *const f32 {
+        // SAFETY: the caller's.
+        unsafe { p.add(u) }
+    }
+    #[inline(always)]
+    unsafe fn skip(self, row: usize) -> Self {
+        // SAFETY: the caller's.
+        Self { start: unsafe { self.start.add(row * self.stride) }, ..self }
+    }
+}
+
+/// The rows side by side, for each k in turn; `stride` floats from one k to the
+/// next.
+#[derive(Clone, Copy)]
+pub(crate) struct DepthMajor {
+    pub start: *const f32,
+    pub stride: usize,
+}
+
+impl Rows for DepthMajor {
+    #[inline(always)]
+    unsafe fn at(self, row: usize, k: usize) -> *const f32 {
+        // SAFETY: the caller's.
+        unsafe { self.start.add(k * self.stride + row) }
+    }
+    #[inline(always)]
+    unsafe fn next(self, p: *const f32, u: usize) -> *const f32 {
+        // SAFETY: the caller's.
+        unsafe { p.add(u * self.stride) }
+    }
+    #[inline(always)]
+    unsafe fn skip(self, row: usize) -> Self {
+        // SAFETY: the caller's.
+        Self { start: unsafe { self.start.add(row) }, ..self }
+    }
+}
+
+/// One product to sum over: `rows × depth` times a group of panels.
+#[derive(Clone, Copy)]
+pub(crate) struct Product<A> {
+    /// The left operand.
+    pub a: A,
+    /// The group's first panel, at the first k.
+    pub panels: *const f32,
+    /// Floats from one panel to the next.
+    pub panel_stride: usize,
+    /// Terms of the sum.
+    pub depth: usize,
+}
+
+/// Where the sums of a tile start, rest between two blocks of depth, and end.
+pub(crate) trait Sink<S: Simd> {
+    /// The value that the chain of (row, vector of the group) starts from.
+    ///
+    /// # Safety
+    /// `row` and `vec` lie in the product.
+    unsafe fn start(&self, s: S, row: usize, vec: usize) -> S::V;
+    /// The value that [`put`](Self::put) was given last.
+    ///
+    /// # Safety
+    /// As [`start`](Self::start), and `put` was called.
+    unsafe fn resume(&self, s: S, row: usize, vec: usize) -> S::V;
+    /// Takes the chain as far as it has come.
+    ///
+    /// # Safety
+    /// As [`start`](Self::start).
+    unsafe fn put(&mut self, s: S, row: usize, vec: usize, sum: S::V);
+}
+
+/// Terms per turn of the loop: enough that the rows' addresses, which are
+/// reckoned once per turn, do not take issue slots from the multiply-adds.
+const UNROLL: usize = 4;
+
+/// `acc[r][v] += Σₖ a[r][k] · b[k][first + v]`.
+///
+/// # Safety
+/// Every element of `product` that the tile covers is readable.
+#[inline(always)]
+unsafe fn accumulate<S: Simd, A: Rows, const R: usize, const V: usize>(
+    s: S,
+    product: Product<A>,
+    first: usize,
+    acc: &mut [[S::V; V]; R],
+) {
+    // SAFETY: the group has the vectors first .. first + V, and k runs below the
+    // depth.
+    unsafe {
+        let start = product.panels.add(first / PANEL * product.panel_stride);
+        let whole = product.depth - product.depth % UNROLL;
+        let mut k = 0;
+        while k < whole {
+            terms::<S, A, R, V, UNROLL>(s, product, start, k, acc);
+            k += UNROLL;
+        }
+        while k < product.depth {
+            terms::<S, A, R, V, 1>(s, product, start, k, acc);
+            k += 1;
+        }
+    }
+}
+
+/// The terms k .. k + U, in order.
+///
+/// # Safety
+/// As [`accumulate`]; `start` is the first panel that the tile reads.
+#[inline(always)]
+unsafe fn terms<S: Simd, A: Rows, const R: usize, const V: usize, const U: usize>(
+    s: S,
+    product: Product<A>,
+    start: *const f32,
+    k: usize,
+    acc: &mut [[S::V; V]; R],
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut rows = [std::ptr::null(); R];
+        for r in 0..R {
+            rows[r] = product.a.at(r, k);
+        }
+        let b = start.add(k * PANEL * S::LANES);
+        for u in 0..U {
+            let mut weights = [s.zero(); V];
+            for v in 0..V {
+                let vec = u * PANEL + v % PANEL;
+                weights[v] = s.load(b.add(v / PANEL * product.panel_stride + vec * S::LANES));
+            }
+            for r in 0..R {
+                let a = s.splat(*product.a.next(rows[r], u));
+                for v in 0..V {
+                    acc[r][v] = s.mul_add(a, weights[v], acc[r][v]);
+                }
+            }
+        }
+    }
+}
+
+/// `R` rows from `row` times `V` vectors from `first`.
+///
+/// # Safety
+/// As [`group`].
+#[inline(always)]
+unsafe fn tile<S: Simd, A: Rows, K: Sink<S>, const R: usize, const V: usize>(
+    s: S,
+    product: Product<A>,
+    resume: bool,
+    (row, first): (usize, usize),
+    sink: &mut K,
+) {
+    let mut acc = [[s.zero(); V]; R];
+    // SAFETY: the caller's.
+    unsafe {
+        for r in 0..R {
+            for v in 0..V {
+                acc[r][v] = if resume {
+                    sink.resume(s, row + r, first + v)
+                } else {
+                    sink.start(s, row + r, first + v)
+                };
+            }
+        }
+        let product = Product { a: product.a.skip(row), ..product };
+        accumulate(s, product, first, &mut acc);
+        for r in 0..R {
+            for v in 0..V {
+                sink.put(s, row + r, first + v, acc[r][v]);
+            }
+        }
+    }
+}
+
+/// `rows` rows times the `vecs` vectors (even, at most [`GROUP`]) of a group.
+/// Tiles differ in height by one row at most, so none is much slower.
+///
+/// # Safety
+/// Every element of the product is readable, and the sink takes all of them.
+#[inline(always)]
+pub(crate) unsafe fn group<S: Simd, A: Rows, K: Sink<S>>(
+    s: S,
+    rows: usize,
+    product: Product<A>,
+    vecs: usize,
+    resume: bool,
+    sink: &mut K,
+) {
+    let tiles = rows.div_ceil(S::MAX_ROWS);
+    let widest = match rows.div_ceil(tiles) {
+        1 => 8,
+        2 | 3 if S::MAX_ROWS == 12 => 8,
+        2 | 3 => 4,
+        4..=6 if S::MAX_ROWS == 12 => 4,
+        _ => 2,
+    };
+    let mut first = 0;
+    while first < vecs {
+        let left = vecs - first;
+        let width = if left >= widest { widest } else { 1 << left.ilog2() };
+        let mut row = 0;
+        for i in 0..tiles {
+            let height = (rows - row).div_ceil(tiles - i);
+            // SAFETY: row + height ≤ rows and first + width ≤ vecs.
+            unsafe { sized_tile(s, (height, width), product, resume, (row, first), sink) };
+            row += height;
+        }
+        first += width;
+    }
+}
+
+/// Finds the tile of that height and width.
+///
+/// # Safety
+/// As [`group`].
+#[inline(always)]
+unsafe fn sized_tile<S: Simd, A: Rows, K: Sink<S>>(
+    s: S,
+    (height, width): (usize, usize),
+    product: Product<A>,
+    resume: bool,
+    at: (usize, usize),
+    sink: &mut K,
+) {
+    macro_rules! dispatch {
+        ($($r:literal by $v:literal $(if $wide:literal)?),+) => {
+            match (height, width) {
+                // SAFETY: the caller's; R and V are the height and the width.
+                $(($r, $v) $(if S::MAX_ROWS >= $wide)? => unsafe {
+                    tile::<S, A, K, $r, $v>(s, product, resume, at, sink)
+                },)+
+                _ => unreachable!("no tile of {height} rows and {width} vectors"),
+            }
+        };
+    }
+    dispatch!(
+        1 by 8, 2 by 8 if 12, 3 by 8 if 12,
+        1 by 4, 2 by 4, 3 by 4, 4 by 4 if 12, 5 by 4 if 12, 6 by 4 if 12,
+        1 by 2, 2 by 2, 3 by 2, 4 by 2, 5 by 2, 6 by 2,
+        7 by 2 if 12, 8 by 2 if 12, 9 by 2 if 12, 10 by 2 if 12, 11 by 2 if 12, 12 by 2 if 12
+    )
+}
+
+/// Reads `n` lanes: the whole vector where they are all there.
+///
+/// # Safety
+/// `p` is readable for `n ≤ LANES` floats.
+#[inline(always)]
+pub(crate) unsafe fn load_lanes<S: Simd>(s: S, p: *const f32, n: usize) -> S::V {
+    // SAFETY: the caller's.
+    unsafe { if n == S::LANES { s.load(p) } else { s.load_first(p, n) } }
+}
+
+/// Writes `n` lanes: the whole vector where they are all wanted.
+///
+/// # Safety
+/// `p` is writable for `n ≤ LANES` floats.
+#[inline(always)]
+pub(crate) unsafe fn store_lanes<S: Simd>(s: S, p: *mut f32, v: S::V, n: usize) {
+    // SAFETY: the caller's.
+    unsafe { if n == S::LANES { s.store(p, v) } else { s.store_first(p, v, n) } }
+}
