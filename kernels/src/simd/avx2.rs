@@ -75,16 +75,16 @@ unsafe impl Simd for Avx2 {
             let sign = _mm256_set1_ps(-0.0);
             _mm256_or_ps(_mm256_andnot_ps(sign, a), _mm256_and_ps(sign, b))
         };
-        round(a) -> V = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a);
-        scale(a, n) -> V = {
+        shorten(a) -> V = _mm256_and_ps(a, _mm256_castsi256_ps(_mm256_set1_epi32(!0xFF)));
+        exponent(t) -> V = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(t)));
+        scale(a, t) -> V = {
             // Two factors, each a normal power of two; the first product is exact.
-            let n = _mm256_cvtps_epi32(n);
-            let half = _mm256_srai_epi32::<1>(n);
-            let rest = _mm256_sub_epi32(n, half);
-            let bias = _mm256_set1_epi32(127);
-            let p = _mm256_slli_epi32::<23>(_mm256_add_epi32(half, bias));
-            let q = _mm256_slli_epi32::<23>(_mm256_add_epi32(rest, bias));
-            _mm256_mul_ps(_mm256_mul_ps(a, _mm256_castsi256_ps(p)), _mm256_castsi256_ps(q))
+            let t = _mm256_castps_si256(t);
+            let half = _mm256_srli_epi32::<1>(t);
+            let rest = _mm256_sub_epi32(t, half);
+            let p = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(half));
+            let q = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(rest));
+            _mm256_mul_ps(_mm256_mul_ps(a, p), q)
         };
         lt(a, b) -> M = _mm256_cmp_ps::<_CMP_LT_OQ>(a, b);
     }

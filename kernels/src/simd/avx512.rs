@@ -1,6 +1,6 @@
 //! AVX-512 (f, bw, dq, vl): 16 lanes, 32 registers, masked edges.
 
-use super::{Simd, entry, intrinsics};
+use super::{SHIFT, Simd, entry, intrinsics};
 use std::arch::x86_64::*;
 
 /// The AVX-512 token.
@@ -85,8 +85,10 @@ unsafe impl Simd for Avx512 {
         sqrt(a) -> V = _mm512_sqrt_ps(a);
         abs(a) -> V = _mm512_abs_ps(a);
         copysign(a, b) -> V = _mm512_or_ps(_mm512_abs_ps(a), _mm512_and_ps(b, _mm512_set1_ps(-0.0)));
-        round(a) -> V = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a);
-        scale(a, n) -> V = _mm512_scalef_ps(a, n);
+        recip(a) -> V = _mm512_rcp14_ps(a);
+        shorten(a) -> V = _mm512_and_ps(a, _mm512_castsi512_ps(_mm512_set1_epi32(!0xFF)));
+        exponent(t) -> V = _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(t)));
+        scale(a, t) -> V = _mm512_scalef_ps(a, _mm512_sub_ps(t, _mm512_set1_ps(SHIFT)));
         lt(a, b) -> M = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b);
     }
     #[inline(always)]

@@ -22,6 +22,11 @@ pub(crate) mod portable;
 /// are reckoned in where they must not depend on the instruction set.
 pub const MAX_LANES: usize = 16;
 
+/// Added to a number of small magnitude, leaves its nearest integer n as the sum:
+/// 1.5 · 2²³ leaves no bit below the units. The 254 in the low bits is the
+/// exponent bias twice, for [`Simd::scale`], which makes 2ⁿ in two halves.
+pub(crate) const SHIFT: f32 = 12_582_912.0 + 254.0;
+
 /// One vector register of f32 and what kernels do with it.
 ///
 /// # Safety
@@ -92,11 +97,20 @@ pub(crate) unsafe trait Simd: Copy + 'static {
     fn abs(self, a: Self::V) -> Self::V;
     /// The magnitude of `a` with the sign of `b`.
     fn copysign(self, a: Self::V, b: Self::V) -> Self::V;
-    /// The nearest integer, ties to even, for |a| < 2²².
-    fn round(self, a: Self::V) -> Self::V;
-    /// `a · 2ⁿ` with one rounding, for integral `n` in −252 ≤ n ≤ 252 and `a` in
-    /// [½, 4): overflows to ∞ and goes through the denormals.
-    fn scale(self, a: Self::V, n: Self::V) -> Self::V;
+    /// `1 / a` to 13 bits or better, for normal `a` below 2¹²⁶; exact where `a`
+    /// is a power of two.
+    fn recip(self, a: Self::V) -> Self::V {
+        self.div(self.splat(1.0), a)
+    }
+    /// `a` with its low eight bits cleared: 16 significant bits of a normal one.
+    fn shorten(self, a: Self::V) -> Self::V;
+    /// 2ⁿ for `t = SHIFT − 127 + n`, integral n in −126 ≤ n ≤ 127: the bits of `t`
+    /// moved up to the exponent.
+    fn exponent(self, t: Self::V) -> Self::V;
+    /// `a · 2ⁿ` with one rounding for `t = SHIFT + n`, integral n in
+    /// −252 ≤ n ≤ 252, and `a` in [½, 2): overflows to ∞ and goes through the
+    /// denormals.
+    fn scale(self, a: Self::V, t: Self::V) -> Self::V;
     /// Lanes where `a < b`; false where either is NaN.
     fn lt(self, a: Self::V, b: Self::V) -> Self::M;
     /// `yes` where `m`, else `no`.

@@ -68,16 +68,19 @@ unsafe impl Simd for Neon {
         sqrt(a) -> V = vsqrtq_f32(a);
         abs(a) -> V = vabsq_f32(a);
         copysign(a, b) -> V = vbslq_f32(vdupq_n_u32(0x8000_0000), b, a);
-        round(a) -> V = vrndnq_f32(a);
-        scale(a, n) -> V = {
+        shorten(a) -> V = {
+            let bits = vandq_u32(vreinterpretq_u32_f32(a), vdupq_n_u32(!0xFF));
+            vreinterpretq_f32_u32(bits)
+        };
+        exponent(t) -> V = vreinterpretq_f32_u32(vshlq_n_u32::<23>(vreinterpretq_u32_f32(t)));
+        scale(a, t) -> V = {
             // Two factors, each a normal power of two; the first product is exact.
-            let n = vcvtnq_s32_f32(n);
-            let half = vshrq_n_s32::<1>(n);
-            let rest = vsubq_s32(n, half);
-            let bias = vdupq_n_s32(127);
-            let p = vshlq_n_s32::<23>(vaddq_s32(half, bias));
-            let q = vshlq_n_s32::<23>(vaddq_s32(rest, bias));
-            vmulq_f32(vmulq_f32(a, vreinterpretq_f32_s32(p)), vreinterpretq_f32_s32(q))
+            let t = vreinterpretq_u32_f32(t);
+            let half = vshrq_n_u32::<1>(t);
+            let rest = vsubq_u32(t, half);
+            let p = vreinterpretq_f32_u32(vshlq_n_u32::<23>(half));
+            let q = vreinterpretq_f32_u32(vshlq_n_u32::<23>(rest));
+            vmulq_f32(vmulq_f32(a, p), q)
         };
         lt(a, b) -> M = vcltq_f32(a, b);
     }

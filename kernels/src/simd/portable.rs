@@ -40,12 +40,6 @@ fn zip(a: Lanes, b: Lanes, f: impl Fn(f32, f32) -> f32) -> Lanes {
     Lanes([f(a.0[0], b.0[0]), f(a.0[1], b.0[1]), f(a.0[2], b.0[2]), f(a.0[3], b.0[3])])
 }
 
-/// 2ⁿ for −126 ≤ n ≤ 127.
-#[inline(always)]
-fn pow2(n: i32) -> f32 {
-    f32::from_bits(((n + 127) as u32) << 23)
-}
-
 // SAFETY: needs no CPU feature.
 unsafe impl Simd for Portable {
     type V = Lanes;
@@ -130,17 +124,20 @@ unsafe impl Simd for Portable {
         zip(a, b, f32::copysign)
     }
     #[inline(always)]
-    fn round(self, a: Lanes) -> Lanes {
-        // Adding 1.5 · 2²³ leaves no bit below the units; no library call.
-        let magic = self.splat(12_582_912.0);
-        self.sub(self.add(a, magic), magic)
+    fn shorten(self, a: Lanes) -> Lanes {
+        map(a, |a| f32::from_bits(a.to_bits() & !0xFF))
     }
     #[inline(always)]
-    fn scale(self, a: Lanes, n: Lanes) -> Lanes {
-        zip(a, n, |a, n| {
-            let n = n as i32;
-            let half = n >> 1;
-            a * pow2(half) * pow2(n - half)
+    fn exponent(self, t: Lanes) -> Lanes {
+        map(t, |t| f32::from_bits(t.to_bits() << 23))
+    }
+    #[inline(always)]
+    fn scale(self, a: Lanes, t: Lanes) -> Lanes {
+        // Two factors, each a normal power of two; the first product is exact.
+        zip(a, t, |a, t| {
+            let half = t.to_bits() >> 1;
+            let rest = t.to_bits() - half;
+            a * f32::from_bits(half << 23) * f32::from_bits(rest << 23)
         })
     }
     #[inline(always)]
