@@ -2,9 +2,10 @@
 //! time. Knows blocking for the caches; must not know cells.
 
 use crate::error::check_len;
-use crate::pack::{Columns, PackedMatrix};
+use crate::pack::PackedMatrix;
 use crate::simd::{Kernel, Simd};
-use crate::tile::{self, DEPTH_BLOCK, RowMajor, Sink, load_lanes, store_lanes};
+use crate::sink::Matrix;
+use crate::tile::{self, DEPTH_BLOCK, RowMajor};
 use crate::{Isa, KernelError, checked_len};
 
 /// What the sums of a product start from.
@@ -20,7 +21,7 @@ pub enum Start<'a> {
 
 /// Rows handled before moving on: so many rows of a depth block stay in the
 /// second-level cache while all the panels pass over them.
-const ROW_BLOCK: usize = 384;
+const ROW_BLOCK: usize = 96;
 
 struct Gemm<'a> {
     rows: usize,
@@ -42,55 +43,24 @@ impl Kernel for Gemm<'_> {
         };
         for first_row in (0..self.rows).step_by(ROW_BLOCK) {
             let rows = ROW_BLOCK.min(self.rows - first_row);
-            for first_k in (0..depth).step_by(DEPTH_BLOCK) {
-                let resume = first_k > 0 || matches!(self.start, Start::Accumulate);
-                for group in 0..w.groups() {
-                    let columns = w.columns(group, S::LANES);
+            for group in 0..w.groups() {
+                let columns = w.columns(group, S::LANES);
+                let next = if group + 1 == w.groups() { 0 } else { group + 1 };
+                for first_k in (0..depth).step_by(DEPTH_BLOCK) {
+                    let resume = first_k > 0 || matches!(self.start, Start::Accumulate);
                     // SAFETY: `gemm` has checked that A is rows × depth and C
                     // rows × outputs; group and first_k lie in the matrix.
                     unsafe {
                         let a = self.a.as_ptr().add(first_row * depth + first_k);
                         let a = RowMajor { start: a, stride: depth };
-                        let product = w.product(a, group, &columns, first_k, S::LANES);
+                        let product = w.product(a, group, &columns, first_k, S::LANES, next);
                         let c = self.c.as_mut_ptr().add(first_row * outputs);
-                        let mut sink = Store { bias, c, c_stride: outputs, columns };
+                        let mut sink = Matrix { bias, c, c_stride: outputs, columns };
                         tile::group(s, rows, product, columns.vecs, resume, &mut sink);
                     }
                 }
             }
         }
-    }
-}
-
-/// C itself.
-struct Store {
-    /// Null where there is none.
-    bias: *const f32,
-    c: *mut f32,
-    c_stride: usize,
-    columns: Columns,
-}
-
-impl<S: Simd> Sink<S> for Store {
-    #[inline(always)]
-    unsafe fn start(&self, s: S, _row: usize, vec: usize) -> S::V {
-        if self.bias.is_null() {
-            return s.zero();
-        }
-        // SAFETY: the column's real lanes lie in the bias.
-        unsafe { load_lanes(s, self.bias.add(self.columns.offset[vec]), self.columns.lanes[vec]) }
-    }
-    #[inline(always)]
-    unsafe fn resume(&self, s: S, row: usize, vec: usize) -> S::V {
-        let at = row * self.c_stride + self.columns.offset[vec];
-        // SAFETY: the column's real lanes lie in a row of C.
-        unsafe { load_lanes(s, self.c.add(at), self.columns.lanes[vec]) }
-    }
-    #[inline(always)]
-    unsafe fn put(&mut self, s: S, row: usize, vec: usize, sum: S::V) {
-        let at = row * self.c_stride + self.columns.offset[vec];
-        // SAFETY: the column's real lanes lie in a row of C.
-        unsafe { store_lanes(s, self.c.add(at), sum, self.columns.lanes[vec]) }
     }
 }
 

@@ -5,10 +5,12 @@ mod error;
 pub mod gemm;
 mod isa;
 pub mod lstm;
+pub mod outer;
 mod pack;
 pub mod peak;
 mod scratch;
 mod simd;
+mod sink;
 mod tile;
 pub mod vmath;
 

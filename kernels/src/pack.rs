@@ -29,6 +29,17 @@ pub(crate) struct Columns {
     pub vecs: usize,
     pub offset: [usize; GROUP],
     pub lanes: [usize; GROUP],
+    /// From a group's offsets to the next's.
+    advance: usize,
+}
+
+impl Columns {
+    /// Where vector `vec` goes; one beyond the group goes where the next group's
+    /// does.
+    #[inline(always)]
+    pub(crate) fn offset_beyond(&self, vec: usize) -> usize {
+        self.offset[vec % GROUP] + vec / GROUP * self.advance
+    }
 }
 
 /// Vectors of columns, padding to whole panels included.
@@ -153,12 +164,18 @@ impl PackedMatrix {
         columns: &Columns,
         first_k: usize,
         lanes: usize,
+        next_group: usize,
     ) -> Product<A> {
         let depth = DEPTH_BLOCK.min(self.depth - first_k);
         let start = lanes * (group * GROUP * self.depth + columns.vecs * first_k);
         // SAFETY: the caller's.
         let panels = unsafe { self.panels.as_ptr().add(start) };
-        Product { a, panels, panel_stride: PANEL * lanes * depth, depth }
+        let ahead = if first_k + depth < self.depth {
+            panels.wrapping_add(lanes * columns.vecs * depth)
+        } else {
+            self.panels.as_ptr().wrapping_add(lanes * next_group * GROUP * self.depth)
+        };
+        Product { a, panels, panel_stride: PANEL * lanes * depth, depth, ahead }
     }
 
     /// `Ok` where the matrix is packed for `isa` with these dimensions.
@@ -196,17 +213,26 @@ impl PackedMatrix {
     /// The columns of group `index`.
     #[inline(always)]
     pub(crate) fn columns(&self, index: usize, lanes: usize) -> Columns {
-        let (gates, units) = (self.gates, self.units);
-        let first = index * GROUP;
-        let total = (units.div_ceil(lanes) * gates).next_multiple_of(PANEL);
-        let mut columns =
-            Columns { vecs: GROUP.min(total - first), offset: [0; GROUP], lanes: [0; GROUP] };
-        for v in 0..columns.vecs {
-            let (block, gate) = ((first + v) / gates, (first + v) % gates);
-            let unit = (block * lanes).min(units);
-            columns.offset[v] = gate * units + unit;
-            columns.lanes[v] = lanes.min(units - unit);
-        }
-        columns
+        columns(self.gates, self.units, index, lanes)
     }
+}
+
+/// The columns of group `index` of `gates × units` columns.
+#[inline(always)]
+pub(crate) fn columns(gates: usize, units: usize, index: usize, lanes: usize) -> Columns {
+    let first = index * GROUP;
+    let total = (units.div_ceil(lanes) * gates).next_multiple_of(PANEL);
+    let mut columns = Columns {
+        vecs: GROUP.min(total - first),
+        offset: [0; GROUP],
+        lanes: [0; GROUP],
+        advance: GROUP / gates * lanes,
+    };
+    for v in 0..columns.vecs {
+        let (block, gate) = ((first + v) / gates, (first + v) % gates);
+        let unit = (block * lanes).min(units);
+        columns.offset[v] = gate * units + unit;
+        columns.lanes[v] = lanes.min(units - unit);
+    }
+    columns
 }

@@ -25,17 +25,17 @@ pub(crate) const GROUP: usize = 8;
 /// follows it: `[group][block of depth][panel][k][2][lane]`.
 pub(crate) const DEPTH_BLOCK: usize = 256;
 
-/// Where element (row, k) of the left operand lies.
+/// Where element (row, k) of the left operand lies, for a tile of `R` rows.
 pub(crate) trait Rows: Copy {
     /// # Safety
-    /// The element lies in the operand that the walker was made from.
-    unsafe fn at(self, row: usize, k: usize) -> *const f32;
+    /// The element lies in the operand.
+    unsafe fn at<const R: usize>(self, row: usize, k: usize) -> *const f32;
     /// The element `u` further along k than `p`.
     ///
     /// # Safety
     /// As [`at`](Self::at).
-    unsafe fn next(self, p: *const f32, u: usize) -> *const f32;
-    /// The walker whose first row is `row`.
+    unsafe fn next<const R: usize>(self, p: *const f32, u: usize) -> *const f32;
+    /// The operand whose first row is `row`, which starts a tile.
     ///
     /// # Safety
     /// The row lies in the operand.
@@ -51,12 +51,12 @@ pub(crate) struct RowMajor {
 
 impl Rows for RowMajor {
     #[inline(always)]
-    unsafe fn at(self, row: usize, k: usize) -> *const f32 {
+    unsafe fn at<const R: usize>(self, row: usize, k: usize) -> *const f32 {
         // SAFETY: the caller's.
         unsafe { self.start.add(row * self.stride + k) }
     }
     #[inline(always)]
-    unsafe fn next(self, p: *const f32, u: usize) -> *const f32 {
+    unsafe fn next<const R: usize>(self, p: *const f32, u: usize) -> *const f32 {
         // SAFETY: the caller's.
         unsafe { p.add(u) }
     }
@@ -67,29 +67,29 @@ impl Rows for RowMajor {
     }
 }
 
-/// The rows side by side, for each k in turn; `stride` floats from one k to the
-/// next.
+/// Tiles one after another, `[tile][k][row]`, cut as [`heights`] cuts.
 #[derive(Clone, Copy)]
-pub(crate) struct DepthMajor {
+pub(crate) struct TilePacked {
     pub start: *const f32,
-    pub stride: usize,
+    pub depth: usize,
 }
 
-impl Rows for DepthMajor {
+impl Rows for TilePacked {
     #[inline(always)]
-    unsafe fn at(self, row: usize, k: usize) -> *const f32 {
+    unsafe fn at<const R: usize>(self, row: usize, k: usize) -> *const f32 {
         // SAFETY: the caller's.
-        unsafe { self.start.add(k * self.stride + row) }
+        unsafe { self.start.add(k * R + row) }
     }
     #[inline(always)]
-    unsafe fn next(self, p: *const f32, u: usize) -> *const f32 {
+    unsafe fn next<const R: usize>(self, p: *const f32, u: usize) -> *const f32 {
         // SAFETY: the caller's.
-        unsafe { p.add(u * self.stride) }
+        unsafe { p.add(u * R) }
     }
     #[inline(always)]
     unsafe fn skip(self, row: usize) -> Self {
-        // SAFETY: the caller's.
-        Self { start: unsafe { self.start.add(row) }, ..self }
+        // SAFETY: the caller's; a row of a tile takes `depth` floats wherever the
+        // cuts are.
+        Self { start: unsafe { self.start.add(row * self.depth) }, ..self }
     }
 }
 
@@ -104,6 +104,8 @@ pub(crate) struct Product<A> {
     pub panel_stride: usize,
     /// Terms of the sum.
     pub depth: usize,
+    /// What the sweep reads next, to be fetched meanwhile; anywhere.
+    pub ahead: *const f32,
 }
 
 /// Where the sums of a tile start, rest between two blocks of depth, and end.
@@ -123,11 +125,19 @@ pub(crate) trait Sink<S: Simd> {
     /// # Safety
     /// As [`start`](Self::start).
     unsafe fn put(&mut self, s: S, row: usize, vec: usize, sum: S::V);
+    /// Asks for what `start` or `resume` will read at (row, vec); a vec beyond the
+    /// group is one of the next.
+    fn prefetch(&self, _s: S, _row: usize, _vec: usize) {}
 }
 
 /// Terms per turn of the loop: enough that the rows' addresses, which are
 /// reckoned once per turn, do not take issue slots from the multiply-adds.
 const UNROLL: usize = 4;
+
+/// Floats of a cache line.
+const LINE: usize = 16;
+/// Lines fetched ahead per turn of the loop.
+const FETCH: usize = 2;
 
 /// `acc[r][v] += Σₖ a[r][k] · b[k][first + v]`.
 ///
@@ -147,6 +157,9 @@ unsafe fn accumulate<S: Simd, A: Rows, const R: usize, const V: usize>(
         let whole = product.depth - product.depth % UNROLL;
         let mut k = 0;
         while k < whole {
+            for line in 0..FETCH {
+                s.prefetch(product.ahead.wrapping_add((k / UNROLL * FETCH + line) * LINE));
+            }
             terms::<S, A, R, V, UNROLL>(s, product, start, k, acc);
             k += UNROLL;
         }
@@ -173,7 +186,7 @@ unsafe fn terms<S: Simd, A: Rows, const R: usize, const V: usize, const U: usize
     unsafe {
         let mut rows = [std::ptr::null(); R];
         for r in 0..R {
-            rows[r] = product.a.at(r, k);
+            rows[r] = product.a.at::<R>(r, k);
         }
         let b = start.add(k * PANEL * S::LANES);
         for u in 0..U {
@@ -183,7 +196,7 @@ unsafe fn terms<S: Simd, A: Rows, const R: usize, const V: usize, const U: usize
                 weights[v] = s.load(b.add(v / PANEL * product.panel_stride + vec * S::LANES));
             }
             for r in 0..R {
-                let a = s.splat(*product.a.next(rows[r], u));
+                let a = s.splat(*product.a.next::<R>(rows[r], u));
                 for v in 0..V {
                     acc[r][v] = s.mul_add(a, weights[v], acc[r][v]);
                 }
@@ -214,6 +227,7 @@ unsafe fn tile<S: Simd, A: Rows, K: Sink<S>, const R: usize, const V: usize>(
                 } else {
                     sink.start(s, row + r, first + v)
                 };
+                sink.prefetch(s, row + r, first + V + v);
             }
         }
         let product = Product { a: product.a.skip(row), ..product };
@@ -226,8 +240,20 @@ unsafe fn tile<S: Simd, A: Rows, K: Sink<S>, const R: usize, const V: usize>(
     }
 }
 
+/// Cuts rows into tiles, (first row, height), whose heights differ by one at
+/// most, so that none is much slower than the others.
+#[inline(always)]
+pub(crate) fn heights<S: Simd>(rows: usize) -> impl Iterator<Item = (usize, usize)> {
+    let tiles = rows.div_ceil(S::MAX_ROWS);
+    let mut row = 0;
+    (0..tiles).map(move |i| {
+        let height = (rows - row).div_ceil(tiles - i);
+        row += height;
+        (row - height, height)
+    })
+}
+
 /// `rows` rows times the `vecs` vectors (even, at most [`GROUP`]) of a group.
-/// Tiles differ in height by one row at most, so none is much slower.
 ///
 /// # Safety
 /// Every element of the product is readable, and the sink takes all of them.
@@ -240,8 +266,7 @@ pub(crate) unsafe fn group<S: Simd, A: Rows, K: Sink<S>>(
     resume: bool,
     sink: &mut K,
 ) {
-    let tiles = rows.div_ceil(S::MAX_ROWS);
-    let widest = match rows.div_ceil(tiles) {
+    let widest = match rows.div_ceil(rows.div_ceil(S::MAX_ROWS)) {
         1 => 8,
         2 | 3 if S::MAX_ROWS == 12 => 8,
         2 | 3 => 4,
@@ -249,15 +274,15 @@ pub(crate) unsafe fn group<S: Simd, A: Rows, K: Sink<S>>(
         _ => 2,
     };
     let mut first = 0;
+    let fetched = product.depth / UNROLL * FETCH * LINE;
+    let mut product = product;
     while first < vecs {
         let left = vecs - first;
         let width = if left >= widest { widest } else { 1 << left.ilog2() };
-        let mut row = 0;
-        for i in 0..tiles {
-            let height = (rows - row).div_ceil(tiles - i);
+        for (row, height) in heights::<S>(rows) {
             // SAFETY: row + height ≤ rows and first + width ≤ vecs.
             unsafe { sized_tile(s, (height, width), product, resume, (row, first), sink) };
-            row += height;
+            product.ahead = product.ahead.wrapping_add(fetched);
         }
         first += width;
     }

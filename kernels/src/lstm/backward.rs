@@ -149,7 +149,10 @@ unsafe fn sweep<S: Simd>(s: S, step: Step<'_>) {
     let mut dh = scratch::For::<S>::new();
     for i in 0..groups {
         // To and fro: what the last step left in the cache is read first.
-        let group = if step.backwards { groups - 1 - i } else { i };
+        let place = |i: usize| {
+            if step.backwards { groups - 1 - i.min(groups - 1) } else { i.min(groups - 1) }
+        };
+        let (group, next) = (place(i), place(i + 1));
         let columns = step.recurrent.columns(group, S::LANES);
         for (row, rows) in row_blocks(step.batch) {
             // SAFETY: the caller's: the rows lie in the batch, so in every operand;
@@ -157,7 +160,15 @@ unsafe fn sweep<S: Simd>(s: S, step: Step<'_>) {
             unsafe {
                 if let Some(dz) = step.dz_next {
                     let dz = dz.add(row * GATES * hidden);
-                    sum(s, rows, dz, step.recurrent, group, false, &mut HiddenGradient(&mut dh));
+                    sum(
+                        s,
+                        rows,
+                        dz,
+                        step.recurrent,
+                        (group, next),
+                        false,
+                        &mut HiddenGradient(&mut dh),
+                    );
                 }
                 for vec in 0..columns.vecs {
                     let (unit, lanes) = (columns.offset[vec], columns.lanes[vec]);

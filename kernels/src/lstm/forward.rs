@@ -179,7 +179,10 @@ unsafe fn step<S: Simd>(s: S, step: Step<'_>) {
     let mut z = scratch::For::<S>::new();
     for i in 0..groups {
         // To and fro: what the last step left in the cache is read first.
-        let group = if step.backwards { groups - 1 - i } else { i };
+        let place = |i: usize| {
+            if step.backwards { groups - 1 - i.min(groups - 1) } else { i.min(groups - 1) }
+        };
+        let (group, next) = (place(i), place(i + 1));
         let columns = step.recurrent.columns(group, S::LANES);
         for (row, rows) in row_blocks(step.batch) {
             // SAFETY: the caller's: the rows lie in the batch, so in every operand;
@@ -192,11 +195,19 @@ unsafe fn step<S: Simd>(s: S, step: Step<'_>) {
                 let mut sink = Preactivations { start, stride, columns: &columns, z: &mut z };
                 let mut resume = false;
                 if let Input::Fused { x, weights, .. } = step.input {
-                    sum(s, rows, x.add(row * weights.depth()), weights, group, false, &mut sink);
+                    sum(
+                        s,
+                        rows,
+                        x.add(row * weights.depth()),
+                        weights,
+                        (group, next),
+                        false,
+                        &mut sink,
+                    );
                     resume = true;
                 }
                 let h_prev = step.h_prev.add(row * step.hidden);
-                sum(s, rows, h_prev, step.recurrent, group, resume, &mut sink);
+                sum(s, rows, h_prev, step.recurrent, (group, next), resume, &mut sink);
                 for vec in (0..columns.vecs).step_by(GATES) {
                     let (unit, lanes) = (columns.offset[vec], columns.lanes[vec]);
                     for r in 0..rows {
@@ -280,5 +291,10 @@ impl<S: Simd> Sink<S> for Preactivations<'_, S::V> {
     unsafe fn put(&mut self, _s: S, row: usize, vec: usize, sum: S::V) {
         // SAFETY: a row block has at most ROWS rows.
         unsafe { self.z.set(row, vec, sum) }
+    }
+    #[inline(always)]
+    fn prefetch(&self, s: S, row: usize, vec: usize) {
+        let at = row * self.stride + self.columns.offset_beyond(vec);
+        s.prefetch(self.start.wrapping_add(at));
     }
 }

@@ -108,7 +108,7 @@ unsafe fn sum<S: Simd, K: Sink<S>>(
     rows: usize,
     a: *const f32,
     weights: &PackedMatrix,
-    group: usize,
+    (group, next_group): (usize, usize),
     resume: bool,
     sink: &mut K,
 ) {
@@ -118,7 +118,7 @@ unsafe fn sum<S: Simd, K: Sink<S>>(
         // SAFETY: the caller's, and first_k < depth.
         unsafe {
             let a = RowMajor { start: a.add(first_k), stride: depth };
-            let product = weights.product(a, group, &columns, first_k, S::LANES);
+            let product = weights.product(a, group, &columns, first_k, S::LANES, next_group);
             tile::group(s, rows, product, columns.vecs, resume || first_k > 0, sink);
         }
     }

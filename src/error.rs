@@ -1,0 +1,135 @@
+//! What the crate answers to input that it refuses.
+
+use bptt_kernels::{IsaError, KernelError};
+use std::fmt;
+
+/// Why a call was refused. Nothing has been written when one is returned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// A slice does not have the length that the shape gives.
+    Length {
+        /// The argument's name.
+        what: &'static str,
+        /// Its length in elements.
+        given: usize,
+        /// The length that the shape gives.
+        expected: usize,
+    },
+    /// A number is outside what is allowed.
+    Value {
+        /// The argument's name.
+        what: &'static str,
+        /// Its value.
+        given: String,
+        /// What it has to be.
+        expected: &'static str,
+    },
+    /// Two objects were made for different things: a plan and weights, say, of
+    /// different sizes, or weights packed for another instruction set.
+    Mismatch {
+        /// The object that does not fit.
+        what: &'static str,
+        /// What it was made for.
+        given: String,
+        /// What the call needs.
+        expected: String,
+    },
+    /// The pass that this call builds on has not been run, or has been consumed.
+    Order {
+        /// The call.
+        call: &'static str,
+        /// The last pass that the arena holds.
+        given: &'static str,
+        /// The pass that it has to hold.
+        expected: &'static str,
+    },
+    /// The instruction set that was asked for is not here.
+    Isa(IsaError),
+    /// The dimensions' product does not fit the address space.
+    TooLarge {
+        /// What was to be made.
+        what: &'static str,
+    },
+    /// The allocator refused.
+    OutOfMemory {
+        /// The bytes that were asked for.
+        bytes: usize,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Length { what, given, expected } => {
+                write!(f, "{what} has {given} elements, expected {expected}")
+            }
+            Self::Value { what, given, expected } => {
+                write!(f, "{what} is {given}, expected {expected}")
+            }
+            Self::Mismatch { what, given, expected } => {
+                write!(f, "{what}: made for {given}, expected {expected}")
+            }
+            Self::Order { call, given, expected } => {
+                write!(f, "{call}: the arena holds {given}, expected {expected}")
+            }
+            Self::Isa(error) => error.fmt(f),
+            Self::TooLarge { what } => write!(f, "{what} is too large for the address space"),
+            Self::OutOfMemory { bytes } => write!(f, "could not allocate {bytes} bytes"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<IsaError> for Error {
+    fn from(error: IsaError) -> Self {
+        Self::Isa(error)
+    }
+}
+
+impl From<KernelError> for Error {
+    fn from(error: KernelError) -> Self {
+        match error {
+            KernelError::Length { what, given, expected } => Self::Length { what, given, expected },
+            KernelError::Packing { given, expected } => {
+                Self::Mismatch { what: "packed weights", given, expected }
+            }
+            KernelError::TooLarge { what } => Self::TooLarge { what },
+            KernelError::OutOfMemory { bytes } => Self::OutOfMemory { bytes },
+            other => Self::Mismatch {
+                what: "kernel arguments",
+                given: other.to_string(),
+                expected: "what the kernel's documentation says".into(),
+            },
+        }
+    }
+}
+
+/// `Ok` where a slice has the length that is expected of it.
+pub(crate) fn check_len(what: &'static str, given: usize, expected: usize) -> Result<(), Error> {
+    if given == expected { Ok(()) } else { Err(Error::Length { what, given, expected }) }
+}
+
+/// `Ok` where a slice, if there is one, has the length that is expected of it.
+pub(crate) fn check_optional<T>(
+    what: &'static str,
+    given: Option<&[T]>,
+    expected: usize,
+) -> Result<(), Error> {
+    given.map_or(Ok(()), |slice| check_len(what, slice.len(), expected))
+}
+
+/// A size, 1 or more.
+pub(crate) fn check_size(what: &'static str, given: usize) -> Result<usize, Error> {
+    if given > 0 {
+        Ok(given)
+    } else {
+        Err(Error::Value { what, given: given.to_string(), expected: "1 or more" })
+    }
+}
+
+/// The product of dimensions, which has to fit the address space.
+pub(crate) fn product(what: &'static str, dims: &[usize]) -> Result<usize, Error> {
+    Ok(bptt_kernels::checked_len(what, dims)?)
+}
