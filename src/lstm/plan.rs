@@ -1,0 +1,417 @@
+//! Training passes: all activations of τ steps in an arena, and back-propagation
+//! through time over them.
+
+use super::{Gate, Lstm, LstmParameters, LstmState, LstmWeights};
+use crate::arena::{Layout, Region, grant};
+use crate::error::{check_len, check_optional, check_size, product};
+use crate::{Error, Isa, Write};
+use bptt_kernels::AlignedBuffer;
+use bptt_kernels::gemm::{Start, gemm};
+use bptt_kernels::lstm::{Backward, Cells, Dims, Forward, GATES, Gates};
+use bptt_kernels::outer::{self, Outer};
+
+/// Rows of the input product computed at a time, so that they are in the cache
+/// still when the steps read them.
+pub(super) const CHUNK_ROWS: usize = 192;
+
+/// A forward and a backward pass over τ steps of B sequences, laid out once.
+///
+/// # Memory
+///
+/// The arena holds, in f32 and each rounded up to 16: the gates `4τBH`, the hidden
+/// and the cell states with the initial ones `2 (τ+1) BH`, ∂L/∂h and ∂L/∂s of one
+/// step `2BH`, and the scratch of the weight gradients, which does not depend on τ
+/// or B: 256 floats for each column of U or W, whichever has more, padded to two
+/// vectors, and 24 576 floats. So it grows by 6H floats per step and sequence.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LstmPlan {
+    lstm: Lstm,
+    steps: usize,
+    batch: usize,
+    isa: Isa,
+    layout: Layout,
+    regions: Regions,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Regions {
+    gates: Region,
+    h: Region,
+    s: Region,
+    dh: Region,
+    ds: Region,
+    scratch: Region,
+}
+
+/// The memory of a plan's passes, and views of what they left there.
+#[derive(Debug)]
+pub struct LstmArena {
+    plan: LstmPlan,
+    memory: AlignedBuffer,
+    holds: Holds,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holds {
+    Nothing,
+    Forward,
+    Backward,
+}
+
+impl Holds {
+    fn describe(self) -> &'static str {
+        match self {
+            Self::Nothing => "no pass",
+            Self::Forward => "a forward pass",
+            Self::Backward => "a backward pass",
+        }
+    }
+}
+
+/// Where the loss's gradient enters. What is `None` is zero.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OutputGradients<'a> {
+    /// ∂L/∂h⁽ᵗ⁾ of each step, `[τ, B, H]`.
+    pub dy: Option<&'a [f32]>,
+    /// ∂L/∂h of the last step, beside `dy`, `[B, H]`.
+    pub dh_last: Option<&'a [f32]>,
+    /// ∂L/∂s of the last step, `[B, H]`.
+    pub ds_last: Option<&'a [f32]>,
+}
+
+/// Where the gradients go. What is `None` is not computed.
+#[derive(Debug)]
+pub struct LstmGradients<'a> {
+    /// ∂L/∂U, ∂L/∂W and ∂L/∂b.
+    pub parameters: &'a mut LstmParameters,
+    /// Whether `parameters` are overwritten or added to. The others are overwritten.
+    pub write: Write,
+    /// ∂L/∂x, `[τ, B, I]`.
+    pub dx: Option<&'a mut [f32]>,
+    /// ∂L/∂h of the initial state, `[B, H]`.
+    pub dh0: Option<&'a mut [f32]>,
+    /// ∂L/∂s of the initial state, `[B, H]`.
+    pub ds0: Option<&'a mut [f32]>,
+}
+
+impl<'a> LstmGradients<'a> {
+    /// The parameters' gradients alone.
+    pub fn of(parameters: &'a mut LstmParameters, write: Write) -> Self {
+        Self { parameters, write, dx: None, dh0: None, ds0: None }
+    }
+}
+
+impl LstmPlan {
+    pub(super) fn new(lstm: Lstm, steps: usize, batch: usize, isa: Isa) -> Result<Self, Error> {
+        check_size("steps", steps)?;
+        check_size("batch", batch)?;
+        let hidden = lstm.hidden_size;
+        let states = steps.checked_add(1).ok_or(Error::TooLarge { what: "the arena" })?;
+        product("the inputs", &[steps, batch, lstm.input_size])?;
+        let mut layout = Layout::default();
+        let regions = Regions {
+            gates: layout.book(&[steps, batch, GATES, hidden])?,
+            h: layout.book(&[states, batch, hidden])?,
+            s: layout.book(&[states, batch, hidden])?,
+            dh: layout.book(&[batch, hidden])?,
+            ds: layout.book(&[batch, hidden])?,
+            scratch: layout.book(&[outer::scratch_len(isa, lstm.input_size.max(hidden))?])?,
+        };
+        Ok(Self { lstm, steps, batch, isa, layout, regions })
+    }
+
+    /// τ.
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
+
+    /// B.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// The instruction set of the passes.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// The arena's size in bytes, to the byte.
+    pub fn arena_bytes(&self) -> usize {
+        self.layout.bytes()
+    }
+
+    /// The arena: the one allocation of all passes.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn allocate(&self) -> Result<LstmArena, Error> {
+        let memory = self.layout.allocate()?;
+        Ok(LstmArena { plan: self.clone(), memory, holds: Holds::Nothing })
+    }
+
+    fn input_len(&self) -> usize {
+        self.steps * self.batch * self.lstm.input_size
+    }
+
+    fn state_len(&self) -> usize {
+        self.batch * self.lstm.hidden_size
+    }
+
+    fn check(&self, weights: &LstmWeights, x: &[f32], arena: &LstmArena) -> Result<(), Error> {
+        weights.check(&self.lstm, self.isa)?;
+        check_len("x", x.len(), self.input_len())?;
+        if *self == arena.plan {
+            return Ok(());
+        }
+        Err(Error::Mismatch {
+            what: "arena",
+            given: arena.plan.describe(),
+            expected: self.describe(),
+        })
+    }
+
+    fn describe(&self) -> String {
+        let (lstm, steps, batch, isa) = (self.lstm.describe(), self.steps, self.batch, self.isa);
+        format!("{lstm}, {steps} steps, batch {batch} on {isa}")
+    }
+
+    /// Runs all steps over `x` `[τ, B, I]` from `initial` (zero where `None`) and
+    /// leaves every gate and state in the arena.
+    ///
+    /// A sequence gets the same bits alone and in a batch, in one pass, in several
+    /// that hand the state on, and step by step in a [stream](super::LstmStream).
+    ///
+    /// # Errors
+    /// [`Error::Length`] or [`Error::Mismatch`] where an argument is not for this
+    /// plan; nothing is written then.
+    pub fn forward(
+        &self,
+        weights: &LstmWeights,
+        x: &[f32],
+        initial: Option<LstmState<'_>>,
+        arena: &mut LstmArena,
+    ) -> Result<(), Error> {
+        self.check(weights, x, arena)?;
+        let state = self.state_len();
+        check_optional("h0", initial.map(|initial| initial.h), state)?;
+        check_optional("s0", initial.map(|initial| initial.s), state)?;
+
+        arena.holds = Holds::Nothing;
+        let Regions { gates, h, s, .. } = self.regions;
+        let [gates, h, s] = grant(&mut arena.memory, [gates, h, s]);
+        let (mut h0, mut h) = h.split_at_mut(state);
+        let (mut s0, mut s) = s.split_at_mut(state);
+        match initial {
+            Some(initial) => {
+                h0.copy_from_slice(initial.h);
+                s0.copy_from_slice(initial.s);
+            }
+            None => {
+                h0.fill(0.0);
+                s0.fill(0.0);
+            }
+        }
+        let chunk = (CHUNK_ROWS / self.batch).max(1);
+        let inputs = x.chunks(chunk * self.batch * self.lstm.input_size);
+        for (x, gates) in inputs.zip(gates.chunks_mut(chunk * GATES * state)) {
+            let rows = gates.len() / (GATES * self.lstm.hidden_size);
+            gemm(self.isa, rows, x, &weights.input, Start::Bias(&weights.bias), gates)?;
+            let (h_now, h_rest) = h.split_at_mut(rows * self.lstm.hidden_size);
+            let (s_now, s_rest) = s.split_at_mut(rows * self.lstm.hidden_size);
+            Forward {
+                dims: Dims {
+                    steps: rows / self.batch,
+                    batch: self.batch,
+                    hidden: self.lstm.hidden_size,
+                },
+                activations: self.lstm.activations(),
+                recurrent: &weights.recurrent,
+                gates: Gates::Keep(gates),
+                h0,
+                h: h_now,
+                cells: Cells::Keep { s0, s: s_now },
+            }
+            .run(self.isa)?;
+            let last = h_now.len() - state;
+            (h0, h) = (&mut h_now[last..], h_rest);
+            (s0, s) = (&mut s_now[last..], s_rest);
+        }
+        arena.holds = Holds::Forward;
+        Ok(())
+    }
+
+    /// Back-propagation through time over the forward pass that the arena holds;
+    /// `x` is what that pass had. The gates in the arena become the gradients of
+    /// their pre-activations, so a forward pass is good for one backward pass.
+    ///
+    /// Parameter gradients are sums over all steps and sequences, each in one fixed
+    /// order, last step first: adding up a sequence in several stretches, the last
+    /// one first, gives the bits of one pass.
+    ///
+    /// # Errors
+    /// [`Error::Order`] where the arena holds no forward pass, [`Error::Length`] or
+    /// [`Error::Mismatch`] where an argument is not for this plan, or `dx` is wanted
+    /// of weights not packed for it; nothing is written then.
+    pub fn backward(
+        &self,
+        weights: &LstmWeights,
+        x: &[f32],
+        outputs: OutputGradients<'_>,
+        arena: &mut LstmArena,
+        mut gradients: LstmGradients<'_>,
+    ) -> Result<(), Error> {
+        self.check(weights, x, arena)?;
+        arena.expect("backward", Holds::Forward)?;
+        let state = self.state_len();
+        check_optional("dy", outputs.dy, self.steps * state)?;
+        check_optional("dh_last", outputs.dh_last, state)?;
+        check_optional("ds_last", outputs.ds_last, state)?;
+        check_optional("dx", gradients.dx.as_deref(), self.input_len())?;
+        check_optional("dh0", gradients.dh0.as_deref(), state)?;
+        check_optional("ds0", gradients.ds0.as_deref(), state)?;
+        let (i, hidden) = (self.lstm.input_size, self.lstm.hidden_size);
+        let sizes = (gradients.parameters.input_size(), gradients.parameters.hidden_size());
+        if sizes != (i, hidden) {
+            return Err(Error::Mismatch {
+                what: "parameter gradients",
+                given: format!("I {}, H {}", sizes.0, sizes.1),
+                expected: self.lstm.describe(),
+            });
+        }
+        let missing = |expected: &str| Error::Mismatch {
+            what: "weights",
+            given: "less".into(),
+            expected: format!("Purpose::{expected}"),
+        };
+        let recurrent = weights.recurrent_back.as_ref().ok_or_else(|| missing("Training"))?;
+        let input = match (&gradients.dx, &weights.input_back) {
+            (None, _) => None,
+            (Some(_), Some(input)) => Some(input),
+            (Some(_), None) => return Err(missing("TrainingWithInputGradient")),
+        };
+
+        arena.holds = Holds::Backward;
+        let Regions { gates, h, s, dh, ds, scratch } = self.regions;
+        let [gates, h, s, dh, ds, scratch] =
+            grant(&mut arena.memory, [gates, h, s, dh, ds, scratch]);
+        for (to, from) in [(&mut *dh, outputs.dh_last), (&mut *ds, outputs.ds_last)] {
+            match from {
+                Some(from) => to.copy_from_slice(from),
+                None => to.fill(0.0),
+            }
+        }
+        let [du, dw, db] = gradients.parameters.split_mut();
+        let accumulate = gradients.write == Write::Accumulate;
+        if !accumulate {
+            db.fill(0.0);
+        }
+        Backward {
+            dims: Dims { steps: self.steps, batch: self.batch, hidden },
+            activations: self.lstm.activations(),
+            recurrent,
+            gates,
+            s,
+            dy: outputs.dy,
+            dh,
+            ds,
+            db,
+        }
+        .run(self.isa)?;
+
+        let (dz, depth, rows) = (&*gates, self.steps * self.batch, GATES * hidden);
+        let h_prev = &h[..depth * hidden];
+        for (b, c, columns) in [(h_prev, dw, hidden), (x, du, i)] {
+            Outer { depth, a: dz, b, c, rows, columns, accumulate, scratch: &mut *scratch }
+                .run(self.isa)?;
+        }
+        if let (Some(dx), Some(input)) = (gradients.dx.as_deref_mut(), input) {
+            gemm(self.isa, depth, dz, input, Start::Zero, dx)?;
+        }
+        for (to, from) in [(gradients.dh0, dh), (gradients.ds0, ds)] {
+            if let Some(to) = to {
+                to.copy_from_slice(from);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl LstmArena {
+    fn expect(&self, call: &'static str, expected: Holds) -> Result<(), Error> {
+        if self.holds == expected {
+            return Ok(());
+        }
+        let (given, expected) = (self.holds.describe(), expected.describe());
+        Err(Error::Order { call, given, expected })
+    }
+
+    fn states(&self, call: &'static str, region: Region) -> Result<&[f32], Error> {
+        if self.holds == Holds::Nothing {
+            self.expect(call, Holds::Forward)?;
+        }
+        Ok(&region.of(&self.memory)[self.plan.state_len()..])
+    }
+
+    /// The hidden states h⁽¹⁾ to h⁽τ⁾, `[τ, B, H]`: the layer's output. There after
+    /// a forward and after a backward pass.
+    ///
+    /// # Errors
+    /// [`Error::Order`] where no pass was run.
+    pub fn hidden(&self) -> Result<&[f32], Error> {
+        self.states("hidden", self.plan.regions.h)
+    }
+
+    /// The cell states s⁽¹⁾ to s⁽τ⁾, `[τ, B, H]`.
+    ///
+    /// # Errors
+    /// [`Error::Order`] where no pass was run.
+    pub fn cells(&self) -> Result<&[f32], Error> {
+        self.states("cells", self.plan.regions.s)
+    }
+
+    /// The state after the last step, to start the next pass from.
+    ///
+    /// # Errors
+    /// [`Error::Order`] where no pass was run.
+    pub fn last(&self) -> Result<LstmState<'_>, Error> {
+        let last = (self.plan.steps - 1) * self.plan.state_len();
+        Ok(LstmState { h: &self.hidden()?[last..], s: &self.cells()?[last..] })
+    }
+
+    /// All gates, `[τ, B, 4, H]` in the order i, f, g, o.
+    ///
+    /// # Errors
+    /// [`Error::Order`] where the last pass was not a forward one.
+    pub fn gates(&self) -> Result<&[f32], Error> {
+        self.expect("gates", Holds::Forward)?;
+        Ok(self.plan.regions.gates.of(&self.memory))
+    }
+
+    /// One gate of one sequence at one step (from 0), `[H]`.
+    ///
+    /// # Errors
+    /// [`Error::Order`] where the last pass was not a forward one, [`Error::Value`]
+    /// where `step` or `sequence` is not in the plan.
+    pub fn gate(&self, gate: Gate, step: usize, sequence: usize) -> Result<&[f32], Error> {
+        let gates = self.gates()?;
+        let within = |what, given: usize, limit: usize| {
+            let expected = "below the plan's number of them";
+            let error = Error::Value { what, given: given.to_string(), expected };
+            if given < limit { Ok(()) } else { Err(error) }
+        };
+        within("step", step, self.plan.steps)?;
+        within("sequence", sequence, self.plan.batch)?;
+        let hidden = self.plan.lstm.hidden_size;
+        let start = ((step * self.plan.batch + sequence) * GATES + gate as usize) * hidden;
+        Ok(&gates[start..start + hidden])
+    }
+
+    /// The gradients of the gates' pre-activations, `[τ, B, 4, H]`.
+    ///
+    /// # Errors
+    /// [`Error::Order`] where the last pass was not a backward one.
+    pub fn preactivation_gradients(&self) -> Result<&[f32], Error> {
+        self.expect("preactivation_gradients", Holds::Backward)?;
+        Ok(self.plan.regions.gates.of(&self.memory))
+    }
+}

@@ -1,0 +1,148 @@
+//! Inference: the state carried from call to call, nothing else kept.
+
+use super::plan::CHUNK_ROWS;
+use super::{Lstm, LstmState, LstmWeights};
+use crate::arena::{Layout, Region, grant};
+use crate::error::{check_len, check_size};
+use crate::{Error, Isa};
+use bptt_kernels::AlignedBuffer;
+use bptt_kernels::gemm::{Start, gemm};
+use bptt_kernels::lstm::{Cells, Dims, Forward, GATES, Gates};
+
+/// B sequences that are fed as they come, any number of steps per call, in memory
+/// that does not grow: the state `2BH` and room for the gates of
+/// max(B, 192 / B · B) rows, `4H` floats each.
+///
+/// ```
+/// use bptt::{Init, Isa, Lstm, Purpose};
+/// # use rand::{SeedableRng, rngs::SmallRng};
+///
+/// let lstm = Lstm::new(1, 16)?;
+/// let parameters = lstm.init(Init::Orthogonal, &mut SmallRng::seed_from_u64(1))?;
+/// let weights = lstm.pack(&parameters, Purpose::Inference, Isa::best()?)?;
+/// let mut stream = lstm.stream(1, Isa::best()?)?;
+/// let mut y = [0.0; 16];
+/// for sample in [0.5, 0.25, -0.5] {
+///     stream.step(&weights, &[sample], &mut y)?;
+/// }
+/// # Ok::<(), bptt::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct LstmStream {
+    lstm: Lstm,
+    batch: usize,
+    isa: Isa,
+    chunk_steps: usize,
+    memory: AlignedBuffer,
+    h: Region,
+    s: Region,
+    gates: Region,
+}
+
+impl LstmStream {
+    pub(super) fn new(lstm: Lstm, batch: usize, isa: Isa) -> Result<Self, Error> {
+        check_size("batch", batch)?;
+        let chunk_steps = (CHUNK_ROWS / batch).max(1);
+        let mut layout = Layout::default();
+        let h = layout.book(&[batch, lstm.hidden_size])?;
+        let s = layout.book(&[batch, lstm.hidden_size])?;
+        let gates = layout.book(&[chunk_steps, batch, GATES, lstm.hidden_size])?;
+        let memory = layout.allocate()?;
+        Ok(Self { lstm, batch, isa, chunk_steps, memory, h, s, gates })
+    }
+
+    /// The bytes that the stream holds.
+    pub fn bytes(&self) -> usize {
+        size_of_val::<[f32]>(&self.memory)
+    }
+
+    /// The state after the last step: zero in a new stream.
+    pub fn state(&self) -> LstmState<'_> {
+        LstmState { h: self.h.of(&self.memory), s: self.s.of(&self.memory) }
+    }
+
+    /// Goes on from another state.
+    ///
+    /// # Errors
+    /// [`Error::Length`] where a part is not `[B, H]`; nothing is written then.
+    pub fn set_state(&mut self, state: LstmState<'_>) -> Result<(), Error> {
+        let expected = self.batch * self.lstm.hidden_size;
+        check_len("h", state.h.len(), expected)?;
+        check_len("s", state.s.len(), expected)?;
+        let [h, s] = grant(&mut self.memory, [self.h, self.s]);
+        h.copy_from_slice(state.h);
+        s.copy_from_slice(state.s);
+        Ok(())
+    }
+
+    /// Starts anew from the zero state.
+    pub fn reset(&mut self) {
+        let [h, s] = grant(&mut self.memory, [self.h, self.s]);
+        h.fill(0.0);
+        s.fill(0.0);
+    }
+
+    /// One step: `x` `[B, I]` in, `y = h` `[B, H]` out. The bits are those of a pass
+    /// over the whole sequence.
+    ///
+    /// # Errors
+    /// [`Error::Length`] or [`Error::Mismatch`] where an argument is not for this
+    /// stream; nothing is written then.
+    pub fn step(&mut self, weights: &LstmWeights, x: &[f32], y: &mut [f32]) -> Result<(), Error> {
+        weights.check(&self.lstm, self.isa)?;
+        check_len("x", x.len(), self.batch * self.lstm.input_size)?;
+        check_len("y", y.len(), self.batch * self.lstm.hidden_size)?;
+        let [h, s] = grant(&mut self.memory, [self.h, self.s]);
+        Forward {
+            dims: Dims { steps: 1, batch: self.batch, hidden: self.lstm.hidden_size },
+            activations: self.lstm.activations(),
+            recurrent: &weights.recurrent,
+            gates: Gates::Fused { x, input: &weights.input, bias: &weights.bias },
+            h0: h,
+            h: y,
+            cells: Cells::InPlace(s),
+        }
+        .run(self.isa)?;
+        h.copy_from_slice(y);
+        Ok(())
+    }
+
+    /// Any number of steps: `x` `[steps, B, I]` in, `y` `[steps, B, H]` out. The
+    /// input's products are taken for a stretch of time at once, so this is much
+    /// faster than single steps where the input is at hand.
+    ///
+    /// # Errors
+    /// [`Error::Length`] or [`Error::Mismatch`] where an argument is not for this
+    /// stream; nothing is written then.
+    pub fn forward(
+        &mut self,
+        weights: &LstmWeights,
+        x: &[f32],
+        y: &mut [f32],
+    ) -> Result<(), Error> {
+        weights.check(&self.lstm, self.isa)?;
+        let (i, hidden, batch) = (self.lstm.input_size, self.lstm.hidden_size, self.batch);
+        let steps = x.len() / (batch * i);
+        check_len("x", x.len(), steps * batch * i)?;
+        check_len("y", y.len(), steps * batch * hidden)?;
+        let [h, s, gates] = grant(&mut self.memory, [self.h, self.s, self.gates]);
+        let chunk = self.chunk_steps * batch;
+        for (x, y) in x.chunks(chunk * i).zip(y.chunks_mut(chunk * hidden)) {
+            let rows = x.len() / i;
+            let gates = &mut gates[..rows * GATES * hidden];
+            gemm(self.isa, rows, x, &weights.input, Start::Bias(&weights.bias), gates)?;
+            Forward {
+                dims: Dims { steps: rows / batch, batch, hidden },
+                activations: self.lstm.activations(),
+                recurrent: &weights.recurrent,
+                gates: Gates::Discard(gates),
+                h0: h,
+                h: y,
+                cells: Cells::InPlace(s),
+            }
+            .run(self.isa)?;
+            h.copy_from_slice(&y[y.len() - batch * hidden..]);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,100 @@
+//! An LSTM's parameters in the layouts that its passes read.
+
+use super::{Lstm, LstmParameters};
+use crate::{Error, Isa};
+use bptt_kernels::lstm::GATES;
+use bptt_kernels::{AlignedBuffer, PackedMatrix};
+
+/// What weights are packed for: each need has panels of its own, which cost
+/// memory and the time to pack them after each update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Forward passes and streams only.
+    Inference,
+    /// Forward and backward, without the gradient of the input: a first layer.
+    Training,
+    /// Forward and backward, with the gradient of the input.
+    TrainingWithInputGradient,
+}
+
+/// An LSTM's parameters, packed for one instruction set.
+#[derive(Clone, Debug)]
+pub struct LstmWeights {
+    pub(super) lstm: Lstm,
+    isa: Isa,
+    pub(super) bias: AlignedBuffer,
+    /// U and W by rows: `x Uᵀ`, `h Wᵀ`.
+    pub(super) input: PackedMatrix,
+    pub(super) recurrent: PackedMatrix,
+    /// W by columns, `dz W`, and U, `dz U`.
+    pub(super) recurrent_back: Option<PackedMatrix>,
+    pub(super) input_back: Option<PackedMatrix>,
+}
+
+impl LstmWeights {
+    pub(super) fn new(
+        lstm: Lstm,
+        parameters: &LstmParameters,
+        purpose: Purpose,
+        isa: Isa,
+    ) -> Result<Self, Error> {
+        let (i, h) = (lstm.input_size, lstm.hidden_size);
+        let back = |wanted: bool, units: usize| {
+            wanted.then(|| PackedMatrix::zeros(isa, 1, units, GATES * h)).transpose()
+        };
+        let mut weights = Self {
+            lstm,
+            isa,
+            bias: AlignedBuffer::try_new(GATES * h)?,
+            input: PackedMatrix::zeros(isa, GATES, h, i)?,
+            recurrent: PackedMatrix::zeros(isa, GATES, h, h)?,
+            recurrent_back: back(purpose != Purpose::Inference, h)?,
+            input_back: back(purpose == Purpose::TrainingWithInputGradient, i)?,
+        };
+        weights.update(parameters)?;
+        Ok(weights)
+    }
+
+    /// Packs changed parameters; allocates nothing.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] where the parameters are of other sizes.
+    pub fn update(&mut self, parameters: &LstmParameters) -> Result<(), Error> {
+        let sizes = (parameters.input_size(), parameters.hidden_size());
+        if sizes != (self.lstm.input_size, self.lstm.hidden_size) {
+            return Err(Error::Mismatch {
+                what: "parameters",
+                given: format!("I {}, H {}", sizes.0, sizes.1),
+                expected: self.lstm.describe(),
+            });
+        }
+        self.bias.copy_from_slice(parameters.bias());
+        self.input.pack_rows(parameters.input_weights())?;
+        self.recurrent.pack_rows(parameters.recurrent_weights())?;
+        if let Some(back) = &mut self.recurrent_back {
+            back.pack_columns(parameters.recurrent_weights())?;
+        }
+        if let Some(back) = &mut self.input_back {
+            back.pack_columns(parameters.input_weights())?;
+        }
+        Ok(())
+    }
+
+    /// The instruction set that they are packed for.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// `Ok` where a pass planned for `lstm` on `isa` can use them.
+    pub(super) fn check(&self, lstm: &Lstm, isa: Isa) -> Result<(), Error> {
+        lstm.check_same("weights", &self.lstm)?;
+        if self.isa == isa {
+            return Ok(());
+        }
+        Err(Error::Mismatch {
+            what: "weights",
+            given: format!("instruction set {}", self.isa),
+            expected: format!("instruction set {isa}"),
+        })
+    }
+}
