@@ -14,7 +14,7 @@ use crate::{Isa, KernelError, error::check_len};
 
 /// ln 2 in two parts; the first has 9 significant bits, so that its product with
 /// any n in use is exact with and without fused arithmetic.
-const LN2_HIGH: f32 = 0.693_359_375;
+const LN2_HIGH: f32 = 0.693_359_4;
 const LN2_LOW: f32 = -2.121_944_4e-4;
 const LOG2_E: f32 = std::f32::consts::LOG2_E;
 
@@ -39,11 +39,14 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
 ///
 /// - All is scaled by 2⁻⁶⁴, so that e^104 stays finite and the quotient alone
 ///   enters the denormals.
-/// - `K + Q` is never formed: its rounding, the denominator's and the quotient's
-///   together would pass 2 ULP.
+/// - The denominator is summed as (K + 2ⁿ·Q) + 2ⁿ·K: any other order adds a
+///   rounding of up to half a unit to the last sum's and the quotient's, and the
+///   three can pass 2 ULP.
 /// - K is not a power of two because the result has the most ULP to an error
 ///   where 1 + e^−x is just above one, and K moves the denominator's significand
 ///   away from 1 there. 1.625 is the best of the short ones.
+/// - A true division: the rest takes the arithmetic units as long as this takes the
+///   divider, and refining an approximate reciprocal would only load them further.
 #[inline(always)]
 pub(crate) fn logistic<S: Simd>(s: S, x: S::V) -> S::V {
     const DOWN: f32 = 1.0 / (1u64 << 63) as f32 / 2.0;
@@ -63,7 +66,7 @@ pub(crate) fn logistic<S: Simd>(s: S, x: S::V) -> S::V {
     let q = s.mul(q, r);
     let power = s.exponent(t);
     let k = s.splat(K * DOWN);
-    let d = s.mul_add(power, q, s.mul_add(power, s.splat(K), k));
+    let d = s.mul_add(power, s.splat(K), s.mul_add(power, q, k));
     s.div(k, d)
 }
 
@@ -71,9 +74,10 @@ pub(crate) fn logistic<S: Simd>(s: S, x: S::V) -> S::V {
 /// tanh |x| = ((1−2ⁿ) + (1+2ⁿ)·B) / ((1+2ⁿ) + (1−2ⁿ)·B), B = tanh b.
 ///
 /// Near 0 the quotient is 2B / 2, so that small arguments need no branch. The
-/// roundings of numerator and denominator would together pass 2 ULP: the
-/// quotient is corrected by what it leaves of the *unrounded* two, which also
-/// makes an approximate reciprocal enough.
+/// roundings of numerator and denominator would together pass 2 ULP: a quotient q
+/// is corrected by what it leaves of the *unrounded* two, which also makes an
+/// approximate reciprocal enough. q is shortened so that its products with 1 ± 2ⁿ
+/// and their differences are exact, fused or not.
 #[inline(always)]
 pub(crate) fn tanh<S: Simd>(s: S, x: S::V) -> S::V {
     const BIAS: f32 = SHIFT - 127.0;
@@ -116,33 +120,68 @@ struct Map {
     len: usize,
 }
 
+/// A function of one vector. Not a closure: a closure has no `#[inline(always)]`,
+/// and one that stays a call loses the instruction set.
+trait Lanewise {
+    fn of<S: Simd>(s: S, x: S::V) -> S::V;
+}
+
+/// Makes a type of each of the three, for [`Map::each`].
+macro_rules! lanewise {
+    ($($name:ident = $function:path;)+) => {
+        $(struct $name;
+        impl Lanewise for $name {
+            #[inline(always)]
+            fn of<S: Simd>(s: S, x: S::V) -> S::V {
+                $function(s, x)
+            }
+        })+
+    };
+}
+lanewise! {
+    Exp = exp;
+    Logistic = logistic;
+    Tanh = tanh;
+}
+
 impl Kernel for Map {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         match self.function {
-            Function::Exp => self.each(s, |x| exp(s, x)),
-            Function::Logistic => self.each(s, |x| logistic(s, x)),
-            Function::Tanh => self.each(s, |x| tanh(s, x)),
+            Function::Exp => self.each::<S, Exp>(s),
+            Function::Logistic => self.each::<S, Logistic>(s),
+            Function::Tanh => self.each::<S, Tanh>(s),
         }
     }
 }
 
 impl Map {
-    // Not unrolled: an iteration is some twenty instructions without a
-    // dependency on the last, of which the CPU holds many in flight.
     #[inline(always)]
-    fn each<S: Simd>(self, s: S, f: impl Fn(S::V) -> S::V) {
+    fn each<S: Simd, F: Lanewise>(self, s: S) {
         let tail = self.len % S::LANES;
         let whole = self.len - tail;
-        for i in (0..whole).step_by(S::LANES) {
-            // SAFETY: i + LANES ≤ whole ≤ len, for which both are valid.
-            unsafe { s.store(self.out.add(i), f(s.load(self.x.add(i)))) };
+        let pairs = whole - whole % (2 * S::LANES);
+        // Two side by side: one is a chain of some fifteen dependent instructions,
+        // and the scheduler does not see far enough to fill it from the next.
+        for i in (0..pairs).step_by(2 * S::LANES) {
+            let j = i + S::LANES;
+            // SAFETY: j + LANES ≤ pairs ≤ len, for which both are valid.
+            unsafe {
+                let (a, b) = (s.load(self.x.add(i)), s.load(self.x.add(j)));
+                let (a, b) = (F::of(s, a), F::of(s, b));
+                s.store(self.out.add(i), a);
+                s.store(self.out.add(j), b);
+            }
+        }
+        if pairs < whole {
+            // SAFETY: pairs + LANES = whole ≤ len, for which both are valid.
+            unsafe { s.store(self.out.add(pairs), F::of(s, s.load(self.x.add(pairs)))) };
         }
         if tail > 0 {
             // SAFETY: whole + tail = len, for which both are valid.
             unsafe {
-                let y = f(s.load_first(self.x.add(whole), tail));
+                let y = F::of(s, s.load_first(self.x.add(whole), tail));
                 s.store_first(self.out.add(whole), y, tail);
             }
         }
@@ -162,7 +201,12 @@ impl Map {
 ///
 /// | | avx512 | avx2 | neon | portable |
 /// |---|---|---|---|---|
-/// | exp | TBD | | | |
+/// | exp | 1.90 | 1.90 | 1.90 | 1.97 |
+/// | logistic | 1.76 | 1.76 | 1.76 | 1.77 |
+/// | tanh | 1.83 | 1.83 | 1.83 | 1.98 |
+///
+/// neon was not run over all arguments but over every 1009th; it does avx2's
+/// operations, each of them rounded as IEEE 754 says, and so has avx2's results.
 ///
 /// # Errors
 /// [`KernelError::Length`] where `out` is not as long as `x`.

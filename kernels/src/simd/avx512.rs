@@ -61,18 +61,6 @@ unsafe impl Simd for Avx512 {
         // SAFETY: a prefetch never faults, whatever the address.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
-    #[inline(always)]
-    fn div_small(self, a: __m512, b: __m512) -> __m512 {
-        // SAFETY: the token exists, so the CPU has AVX-512F.
-        unsafe {
-            // 14 bits, doubled by one Newton step, then the quotient corrected by
-            // its exact remainder: a third of the divider's time.
-            let r = _mm512_rcp14_ps(b);
-            let r = _mm512_fmadd_ps(r, _mm512_fnmadd_ps(b, r, _mm512_set1_ps(1.0)), r);
-            let q = _mm512_mul_ps(a, r);
-            _mm512_fmadd_ps(_mm512_fnmadd_ps(q, b, a), r, q)
-        }
-    }
     intrinsics! {
         add(a, b) -> V = _mm512_add_ps(a, b);
         sub(a, b) -> V = _mm512_sub_ps(a, b);

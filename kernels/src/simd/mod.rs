@@ -78,11 +78,6 @@ pub(crate) unsafe trait Simd: Copy + 'static {
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a / b`, rounded correctly.
     fn div(self, a: Self::V, b: Self::V) -> Self::V;
-    /// `a / b` for `b` in [1, 4] and `|a| ≤ 4`, at most 1 ULP off; the fast way,
-    /// where the divider would be the bottleneck of an activation.
-    fn div_small(self, a: Self::V, b: Self::V) -> Self::V {
-        self.div(a, b)
-    }
     /// `a · b + c`, fused where the instruction set can.
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `c − a · b`, fused where the instruction set can.
