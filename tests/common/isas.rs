@@ -1,0 +1,26 @@
+//! The instruction sets that a suite runs on. Knows the table's names.
+
+use bptt_kernels::{ISA_VARIABLE, Isa};
+use std::io::Write;
+use std::sync::OnceLock;
+
+/// Every name of the table.
+const TABLE: [&str; 4] = ["avx512", "avx2", "neon", "portable"];
+
+/// The one that `BPTT_ISA` names, or all that this machine has. Says once which of
+/// the table that leaves out.
+pub fn isas() -> &'static [Isa] {
+    static ISAS: OnceLock<Vec<Isa>> = OnceLock::new();
+    ISAS.get_or_init(|| {
+        let isas = match std::env::var_os(ISA_VARIABLE) {
+            Some(_) => vec![Isa::best().unwrap()],
+            None => Isa::available().to_vec(),
+        };
+        let (run, left): (Vec<&str>, Vec<&str>) =
+            TABLE.iter().partition(|name| isas.iter().any(|isa| isa.name() == **name));
+        // Not `eprintln!`, which the harness swallows where a test passes.
+        let mut log = std::io::stderr();
+        writeln!(log, "run on {}; NOT run on {}", run.join(", "), left.join(", ")).unwrap();
+        isas
+    })
+}

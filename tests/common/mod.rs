@@ -1,0 +1,15 @@
+//! What the suites share: the instruction sets to run on, passes over drawn data,
+//! and comparisons to the bit.
+#![allow(dead_code, unused_imports, reason = "each suite uses its own part")]
+
+mod bits;
+mod cases;
+mod data;
+mod isas;
+mod rig;
+
+pub use bits::{SENTINEL, Snapshot, assert_bits, filled};
+pub use cases::check;
+pub use data::{Data, Shape, shapes};
+pub use isas::isas;
+pub use rig::{Pass, Rig};
