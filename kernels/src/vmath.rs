@@ -205,7 +205,7 @@ impl Map {
 /// | logistic | 1.76 | 1.76 | 1.76 | 1.77 |
 /// | tanh | 1.83 | 1.83 | 1.83 | 1.98 |
 ///
-/// neon was not run over all arguments but over every 1009th; it does avx2's
+/// neon was run over a sample of the arguments, not over all; it does avx2's
 /// operations, each of them rounded as IEEE 754 says, and so has avx2's results.
 ///
 /// # Errors
