@@ -29,6 +29,8 @@ pub(crate) struct Columns {
     pub vecs: usize,
     pub offset: [usize; GROUP],
     pub lanes: [usize; GROUP],
+    /// Whether every lane of every vector is real.
+    pub whole: bool,
     /// From a group's offsets to the next's.
     advance: usize,
 }
@@ -226,6 +228,7 @@ pub(crate) fn columns(gates: usize, units: usize, index: usize, lanes: usize) ->
         vecs: GROUP.min(total - first),
         offset: [0; GROUP],
         lanes: [0; GROUP],
+        whole: true,
         advance: GROUP / gates * lanes,
     };
     for v in 0..columns.vecs {
@@ -233,6 +236,7 @@ pub(crate) fn columns(gates: usize, units: usize, index: usize, lanes: usize) ->
         let unit = (block * lanes).min(units);
         columns.offset[v] = gate * units + unit;
         columns.lanes[v] = lanes.min(units - unit);
+        columns.whole &= columns.lanes[v] == lanes;
     }
     columns
 }

@@ -2,7 +2,7 @@
 
 use crate::pack::Columns;
 use crate::simd::Simd;
-use crate::tile::{Sink, load_lanes, store_lanes};
+use crate::tile::{Sink, load_edge, store_lanes};
 
 /// Rows of a result in memory.
 pub(crate) struct Matrix {
@@ -15,24 +15,40 @@ pub(crate) struct Matrix {
 
 impl<S: Simd> Sink<S> for Matrix {
     #[inline(always)]
-    unsafe fn start(&self, s: S, _row: usize, vec: usize) -> S::V {
+    fn whole(&self) -> bool {
+        self.columns.whole
+    }
+    #[inline(always)]
+    unsafe fn start<const WHOLE: bool>(&self, s: S, _row: usize, vec: usize) -> S::V {
         if self.bias.is_null() {
             return s.zero();
         }
         // SAFETY: the column's real lanes lie in the bias.
-        unsafe { load_lanes(s, self.bias.add(self.columns.offset[vec]), self.columns.lanes[vec]) }
+        unsafe {
+            load_edge::<S, WHOLE>(
+                s,
+                self.bias.add(self.columns.offset[vec]),
+                self.columns.lanes[vec],
+            )
+        }
     }
     #[inline(always)]
-    unsafe fn resume(&self, s: S, row: usize, vec: usize) -> S::V {
+    unsafe fn resume<const WHOLE: bool>(&self, s: S, row: usize, vec: usize) -> S::V {
         let at = row * self.c_stride + self.columns.offset[vec];
         // SAFETY: the column's real lanes lie in a row of C.
-        unsafe { load_lanes(s, self.c.add(at), self.columns.lanes[vec]) }
+        unsafe { load_edge::<S, WHOLE>(s, self.c.add(at), self.columns.lanes[vec]) }
     }
     #[inline(always)]
-    unsafe fn put(&mut self, s: S, row: usize, vec: usize, sum: S::V) {
+    unsafe fn put<const WHOLE: bool>(&mut self, s: S, row: usize, vec: usize, sum: S::V) {
         let at = row * self.c_stride + self.columns.offset[vec];
         // SAFETY: the column's real lanes lie in a row of C.
-        unsafe { store_lanes(s, self.c.add(at), sum, self.columns.lanes[vec]) }
+        unsafe {
+            if WHOLE {
+                s.store(self.c.add(at), sum);
+            } else {
+                store_lanes(s, self.c.add(at), sum, self.columns.lanes[vec]);
+            }
+        }
     }
     #[inline(always)]
     fn prefetch(&self, s: S, row: usize, vec: usize) {

@@ -109,22 +109,27 @@ pub(crate) struct Product<A> {
 }
 
 /// Where the sums of a tile start, rest between two blocks of depth, and end.
+///
+/// `WHOLE` says that every vector of the group is real to its last lane: without
+/// a branch per vector the tile's edges are straight runs of loads and stores.
 pub(crate) trait Sink<S: Simd> {
+    /// Whether every vector of the group is real to its last lane.
+    fn whole(&self) -> bool;
     /// The value that the chain of (row, vector of the group) starts from.
     ///
     /// # Safety
-    /// `row` and `vec` lie in the product.
-    unsafe fn start(&self, s: S, row: usize, vec: usize) -> S::V;
+    /// `row` and `vec` lie in the product; `WHOLE` only where [`whole`](Self::whole).
+    unsafe fn start<const WHOLE: bool>(&self, s: S, row: usize, vec: usize) -> S::V;
     /// The value that [`put`](Self::put) was given last.
     ///
     /// # Safety
     /// As [`start`](Self::start), and `put` was called.
-    unsafe fn resume(&self, s: S, row: usize, vec: usize) -> S::V;
+    unsafe fn resume<const WHOLE: bool>(&self, s: S, row: usize, vec: usize) -> S::V;
     /// Takes the chain as far as it has come.
     ///
     /// # Safety
     /// As [`start`](Self::start).
-    unsafe fn put(&mut self, s: S, row: usize, vec: usize, sum: S::V);
+    unsafe fn put<const WHOLE: bool>(&mut self, s: S, row: usize, vec: usize, sum: S::V);
     /// Asks for what `start` or `resume` will read at (row, vec); a vec beyond the
     /// group is one of the next.
     fn prefetch(&self, _s: S, _row: usize, _vec: usize) {}
@@ -214,28 +219,76 @@ unsafe fn tile<S: Simd, A: Rows, K: Sink<S>, const R: usize, const V: usize>(
     s: S,
     product: Product<A>,
     resume: bool,
-    (row, first): (usize, usize),
+    at: (usize, usize),
     sink: &mut K,
 ) {
-    let mut acc = [[s.zero(); V]; R];
-    // SAFETY: the caller's.
+    // SAFETY: the caller's; each WHOLE is what the sink says.
     unsafe {
+        let mut acc = match (sink.whole(), resume) {
+            (true, true) => load::<S, K, R, V, true, true>(s, at, sink),
+            (true, false) => load::<S, K, R, V, true, false>(s, at, sink),
+            (false, true) => load::<S, K, R, V, false, true>(s, at, sink),
+            (false, false) => load::<S, K, R, V, false, false>(s, at, sink),
+        };
         for r in 0..R {
             for v in 0..V {
-                acc[r][v] = if resume {
-                    sink.resume(s, row + r, first + v)
-                } else {
-                    sink.start(s, row + r, first + v)
-                };
-                sink.prefetch(s, row + r, first + V + v);
+                sink.prefetch(s, at.0 + r, at.1 + V + v);
             }
         }
-        let product = Product { a: product.a.skip(row), ..product };
-        accumulate(s, product, first, &mut acc);
-        for r in 0..R {
-            for v in 0..V {
-                sink.put(s, row + r, first + v, acc[r][v]);
-            }
+        let product = Product { a: product.a.skip(at.0), ..product };
+        accumulate(s, product, at.1, &mut acc);
+        if sink.whole() {
+            store::<S, K, R, V, true>(s, at, &acc, sink);
+        } else {
+            store::<S, K, R, V, false>(s, at, &acc, sink);
+        }
+    }
+}
+
+/// # Safety
+/// As [`tile`].
+#[inline(always)]
+unsafe fn load<
+    S: Simd,
+    K: Sink<S>,
+    const R: usize,
+    const V: usize,
+    const WHOLE: bool,
+    const RESUME: bool,
+>(
+    s: S,
+    (row, first): (usize, usize),
+    sink: &K,
+) -> [[S::V; V]; R] {
+    let mut acc = [[s.zero(); V]; R];
+    for r in 0..R {
+        for v in 0..V {
+            // SAFETY: the caller's.
+            acc[r][v] = unsafe {
+                if RESUME {
+                    sink.resume::<WHOLE>(s, row + r, first + v)
+                } else {
+                    sink.start::<WHOLE>(s, row + r, first + v)
+                }
+            };
+        }
+    }
+    acc
+}
+
+/// # Safety
+/// As [`tile`].
+#[inline(always)]
+unsafe fn store<S: Simd, K: Sink<S>, const R: usize, const V: usize, const WHOLE: bool>(
+    s: S,
+    (row, first): (usize, usize),
+    acc: &[[S::V; V]; R],
+    sink: &mut K,
+) {
+    for r in 0..R {
+        for v in 0..V {
+            // SAFETY: the caller's.
+            unsafe { sink.put::<WHOLE>(s, row + r, first + v, acc[r][v]) };
         }
     }
 }
@@ -318,6 +371,16 @@ unsafe fn sized_tile<S: Simd, A: Rows, K: Sink<S>>(
         1 by 2, 2 by 2, 3 by 2, 4 by 2, 5 by 2, 6 by 2,
         7 by 2 if 12, 8 by 2 if 12, 9 by 2 if 12, 10 by 2 if 12, 11 by 2 if 12, 12 by 2 if 12
     )
+}
+
+/// Reads `n` lanes, all of them where `WHOLE`.
+///
+/// # Safety
+/// `p` is readable for `n ≤ LANES` floats; `WHOLE` only where `n = LANES`.
+#[inline(always)]
+pub(crate) unsafe fn load_edge<S: Simd, const WHOLE: bool>(s: S, p: *const f32, n: usize) -> S::V {
+    // SAFETY: the caller's.
+    unsafe { if WHOLE { s.load(p) } else { load_lanes(s, p, n) } }
 }
 
 /// Reads `n` lanes: the whole vector where they are all there.

@@ -256,16 +256,20 @@ struct HiddenGradient<'a, V>(&'a mut Scratch<V>);
 
 impl<S: Simd> Sink<S> for HiddenGradient<'_, S::V> {
     #[inline(always)]
-    unsafe fn start(&self, s: S, _row: usize, _vec: usize) -> S::V {
+    fn whole(&self) -> bool {
+        true
+    }
+    #[inline(always)]
+    unsafe fn start<const WHOLE: bool>(&self, s: S, _row: usize, _vec: usize) -> S::V {
         s.zero()
     }
     #[inline(always)]
-    unsafe fn resume(&self, _s: S, row: usize, vec: usize) -> S::V {
+    unsafe fn resume<const WHOLE: bool>(&self, _s: S, row: usize, vec: usize) -> S::V {
         // SAFETY: a row block has at most ROWS rows; `put` came before.
         unsafe { self.0.get(row, vec) }
     }
     #[inline(always)]
-    unsafe fn put(&mut self, _s: S, row: usize, vec: usize, sum: S::V) {
+    unsafe fn put<const WHOLE: bool>(&mut self, _s: S, row: usize, vec: usize, sum: S::V) {
         // SAFETY: a row block has at most ROWS rows.
         unsafe { self.0.set(row, vec, sum) }
     }

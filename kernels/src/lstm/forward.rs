@@ -8,7 +8,7 @@ use crate::error::check_len;
 use crate::pack::{Columns, PackedMatrix};
 use crate::scratch::{self, Scratch, row_blocks};
 use crate::simd::{Kernel, Simd};
-use crate::tile::{Sink, load_lanes, store_lanes};
+use crate::tile::{Sink, load_edge, load_lanes, store_lanes};
 use crate::{Isa, KernelError};
 
 /// Where the input's part of the gates comes from, and whether the gates stay.
@@ -277,18 +277,22 @@ struct Preactivations<'a, V> {
 
 impl<S: Simd> Sink<S> for Preactivations<'_, S::V> {
     #[inline(always)]
-    unsafe fn start(&self, s: S, row: usize, vec: usize) -> S::V {
-        let (offset, lanes) = (self.columns.offset[vec], self.columns.lanes[vec]);
-        // SAFETY: the column's real lanes lie in a row of the input's part.
-        unsafe { load_lanes(s, self.start.add(row * self.stride + offset), lanes) }
+    fn whole(&self) -> bool {
+        self.columns.whole
     }
     #[inline(always)]
-    unsafe fn resume(&self, _s: S, row: usize, vec: usize) -> S::V {
+    unsafe fn start<const WHOLE: bool>(&self, s: S, row: usize, vec: usize) -> S::V {
+        let (offset, lanes) = (self.columns.offset[vec], self.columns.lanes[vec]);
+        // SAFETY: the column's real lanes lie in a row of the input's part.
+        unsafe { load_edge::<S, WHOLE>(s, self.start.add(row * self.stride + offset), lanes) }
+    }
+    #[inline(always)]
+    unsafe fn resume<const WHOLE: bool>(&self, _s: S, row: usize, vec: usize) -> S::V {
         // SAFETY: a row block has at most ROWS rows; `put` came before.
         unsafe { self.z.get(row, vec) }
     }
     #[inline(always)]
-    unsafe fn put(&mut self, _s: S, row: usize, vec: usize, sum: S::V) {
+    unsafe fn put<const WHOLE: bool>(&mut self, _s: S, row: usize, vec: usize, sum: S::V) {
         // SAFETY: a row block has at most ROWS rows.
         unsafe { self.z.set(row, vec, sum) }
     }
