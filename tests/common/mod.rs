@@ -10,6 +10,6 @@ mod rig;
 
 pub use bits::{SENTINEL, Snapshot, assert_bits, filled};
 pub use cases::check;
-pub use data::{Data, Shape, shapes};
+pub use data::{Data, Shape, rows_of, shapes};
 pub use isas::isas;
 pub use rig::{Pass, Rig};
