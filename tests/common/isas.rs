@@ -18,9 +18,13 @@ pub fn isas() -> &'static [Isa] {
         };
         let (run, left): (Vec<&str>, Vec<&str>) =
             TABLE.iter().partition(|name| isas.iter().any(|isa| isa.name() == **name));
-        // Not `eprintln!`, which the harness swallows where a test passes.
-        let mut log = std::io::stderr();
-        writeln!(log, "run on {}; NOT run on {}", run.join(", "), left.join(", ")).unwrap();
+        say(&format!("run on {}; NOT run on {}", run.join(", "), left.join(", ")));
         isas
     })
+}
+
+/// Says it also where the test passes, when the harness swallows `eprintln!`.
+pub fn say(what: &str) {
+    let mut log = std::io::stderr();
+    writeln!(log, "{what}").unwrap();
 }

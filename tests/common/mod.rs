@@ -5,11 +5,13 @@
 mod bits;
 mod cases;
 mod data;
+mod errors;
 mod isas;
 mod rig;
 
 pub use bits::{SENTINEL, Snapshot, assert_bits, filled};
 pub use cases::check;
 pub use data::{Data, Shape, rows_of, shapes};
-pub use isas::isas;
+pub use errors::{assert_mismatch, length, value};
+pub use isas::{isas, say};
 pub use rig::{Pass, Rig};

@@ -1,0 +1,72 @@
+//! `BPTT_ISA`, which is read once per process: each value in a process of its own.
+
+mod common;
+
+use bptt::{Error, Isa};
+use std::io::ErrorKind;
+use std::process::Command;
+
+/// Runs in the processes that [`best_where`] starts: tells what is the best.
+#[test]
+#[ignore = "is run by the other tests"]
+fn child() {
+    match Isa::best() {
+        Ok(isa) => println!("\nbest: {isa}."),
+        Err(error) => println!("\nrefused: {}.", Error::from(error)),
+    }
+}
+
+/// What a process says to a value of the variable; `None` where this one, which may
+/// run on an emulator, cannot start another.
+fn best_where(variable: Option<&str>) -> Option<String> {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "child", "--ignored", "--nocapture"]);
+    match variable {
+        Some(name) => command.env("BPTT_ISA", name),
+        None => command.env_remove("BPTT_ISA"),
+    };
+    let output = match command.output() {
+        // ENOEXEC: not a program of this machine.
+        Err(error) if error.raw_os_error() == Some(8) || error.kind() == ErrorKind::Unsupported => {
+            common::say(&format!("BPTT_ISA NOT tested: {error}"));
+            return None;
+        }
+        output => output.unwrap(),
+    };
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line =
+        text.lines().find(|line| line.starts_with("best: ") || line.starts_with("refused: "));
+    Some(line.unwrap_or_else(|| panic!("{text}")).to_owned())
+}
+
+#[test]
+fn without_it_the_best_is_taken() {
+    common::isas();
+    if let Some(line) = best_where(None) {
+        assert_eq!(line, format!("best: {}.", Isa::available()[0]));
+    }
+}
+
+#[test]
+fn each_that_is_here_can_be_chosen() {
+    for isa in Isa::available() {
+        if let Some(line) = best_where(Some(isa.name())) {
+            assert_eq!(line, format!("best: {isa}."));
+        }
+    }
+}
+
+#[test]
+fn an_unknown_or_absent_one_is_refused_with_those_that_are_here() {
+    let all: Vec<&str> = Isa::available().iter().map(|isa| isa.name()).collect();
+    let absent = ["avx512", "avx2", "neon"].into_iter().filter(|name| !all.contains(name));
+    for name in absent.chain(["", "AVX2", "mmx"]) {
+        if let Some(line) = best_where(Some(name)) {
+            let all = all.join(", ");
+            let expected =
+                format!("refused: instruction set {name:?} is not available; this CPU has: {all}.");
+            assert_eq!(line, expected);
+        }
+    }
+}

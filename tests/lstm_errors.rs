@@ -1,0 +1,324 @@
+//! Every call that is refused: what the error says, and that nothing has been
+//! written.
+
+mod common;
+
+use bptt::{
+    Error, Isa, Lstm, LstmArena, LstmGradients, LstmState, OutputGradients, Purpose, Write,
+};
+use common::{Data, Rig, Shape, Snapshot, assert_mismatch, filled, isas, length, value};
+
+const SHAPE: (usize, usize, usize, usize) = (3, 5, 2, 4);
+
+fn data() -> Data {
+    let (inputs, hidden, batch, steps) = SHAPE;
+    Data::draw(Shape::new(inputs, hidden, batch, steps), 1, 0.5)
+}
+
+/// What an arena that holds a pass shows of it.
+fn contents(arena: &LstmArena) -> Snapshot {
+    let gates = arena.gates().or_else(|_| arena.preactivation_gradients());
+    Snapshot::of(&[gates.unwrap(), arena.hidden().unwrap(), arena.cells().unwrap()])
+}
+
+#[test]
+fn weights_of_other_sizes() {
+    let (data, others) = (data(), [Lstm::new(4, 5).unwrap(), Lstm::new(3, 6).unwrap()]);
+    for &isa in isas() {
+        let Rig { plan, mut weights, mut arena } = Rig::new(isa, &data);
+        plan.forward(&weights, &data.x, data.initial(), &mut arena).unwrap();
+        let before = contents(&arena);
+        for (other, given) in others.iter().zip(["I 4, H 5", "I 3, H 6"]) {
+            let mut parameters = other.parameters().unwrap();
+            parameters.as_mut_slice().fill(f32::NAN);
+            let error = weights.update(&parameters).unwrap_err();
+            assert_mismatch(error, "parameters", given, "I 3, H 5");
+            let error = data.shape.lstm().pack(&parameters, Purpose::Training, isa).unwrap_err();
+            assert_mismatch(error, "parameters", given, "I 3, H 5");
+        }
+        plan.forward(&weights, &data.x, data.initial(), &mut arena).unwrap();
+        assert_eq!(contents(&arena), before, "the weights are what they were");
+    }
+}
+
+/// Calls that refuse their weights: a plan's passes and a stream's.
+#[track_caller]
+fn assert_weights_refused(isa: Isa, lstm: Lstm, weights_isa: Isa, given: &str, expected: &str) {
+    let data = data();
+    let mut rig = Rig::new(isa, &data);
+    rig.forward(&data);
+    let before = contents(&rig.arena);
+    let parameters = lstm.parameters().unwrap();
+    let weights = lstm.pack(&parameters, Purpose::Training, weights_isa).unwrap();
+    let Rig { plan, arena, .. } = &mut rig;
+    let error = plan.forward(&weights, &data.x, None, arena).unwrap_err();
+    assert_mismatch(error, "weights", given, expected);
+
+    let mut gradients = data.parameters();
+    let of = LstmGradients::of(&mut gradients, Write::Overwrite);
+    let error = plan.backward(&weights, &data.x, data.outputs(), arena, of).unwrap_err();
+    assert_mismatch(error, "weights", given, expected);
+    assert_eq!(gradients.as_slice(), data.params);
+    assert_eq!(contents(arena), before);
+
+    let mut stream = data.shape.lstm().stream(data.shape.batch, isa).unwrap();
+    let (mut y, one) = (filled(data.dy.len()), data.shape.batch * data.shape.inputs);
+    let untouched = Snapshot::of(&[&y]);
+    let state = data.shape.state();
+    let error = stream.step(&weights, &data.x[..one], &mut y[..state]).unwrap_err();
+    assert_mismatch(error, "weights", given, expected);
+    let error = stream.forward(&weights, &data.x, &mut y).unwrap_err();
+    assert_mismatch(error, "weights", given, expected);
+    assert_eq!(Snapshot::of(&[&y]), untouched);
+    assert!(stream.state().h.iter().chain(stream.state().s).all(|&x| x == 0.0));
+}
+
+#[test]
+fn weights_for_something_else() {
+    for &isa in isas() {
+        let (i, h, ..) = SHAPE;
+        let other = Lstm::new(i + 1, h).unwrap();
+        assert_weights_refused(isa, other, isa, "I 4, H 5", "I 3, H 5");
+        let other = Lstm::new(i, h).unwrap().with_candidate(bptt::Candidate::Logistic);
+        assert_weights_refused(isa, other, isa, "candidate Logistic", "candidate Tanh");
+        for &other in Isa::available().iter().filter(|&&other| other != isa) {
+            let lstm = Lstm::new(i, h).unwrap();
+            assert_weights_refused(isa, lstm, other, other.name(), isa.name());
+        }
+    }
+}
+
+#[test]
+fn arenas_of_other_plans() {
+    let data = data();
+    let Shape { batch, steps, .. } = data.shape;
+    for &isa in isas() {
+        let Rig { plan, weights, .. } = Rig::new(isa, &data);
+        for (steps, batch, given) in
+            [(steps + 1, batch, "5 steps, batch 2"), (steps, batch + 1, "4 steps, batch 3")]
+        {
+            let mut arena = data.shape.lstm().plan(steps, batch, isa).unwrap().allocate().unwrap();
+            let error = plan.forward(&weights, &data.x, None, &mut arena).unwrap_err();
+            assert_mismatch(error, "arena", given, "4 steps, batch 2");
+            assert!(matches!(arena.hidden(), Err(Error::Order { .. })));
+        }
+    }
+}
+
+#[test]
+fn forward_arguments_of_other_lengths() {
+    let data = data();
+    let (x, state) = (data.x.len(), data.shape.state());
+    for &isa in isas() {
+        let mut rig = Rig::new(isa, &data);
+        rig.forward(&data);
+        let before = contents(&rig.arena);
+        let Rig { plan, weights, arena } = &mut rig;
+        let mut refused = |x: &[f32], h: &[f32], s: &[f32], expected: Error| {
+            let initial = Some(LstmState { h, s });
+            assert_eq!(plan.forward(weights, x, initial, arena), Err(expected));
+            assert_eq!(contents(arena), before);
+        };
+        let (h0, s0) = (&data.h0[..], &data.s0[..]);
+        let error = length("x", x - 1, x);
+        assert_eq!(error.to_string(), format!("x has {} elements, expected {x}", x - 1));
+        refused(&data.x[1..], h0, s0, error);
+        refused(&filled(x + 1), h0, s0, length("x", x + 1, x));
+        refused(&data.x, &h0[1..], s0, length("h0", state - 1, state));
+        refused(&data.x, h0, &filled(state + 1), length("s0", state + 1, state));
+    }
+}
+
+/// One call to `backward`, argument by argument.
+struct Call {
+    x: Vec<f32>,
+    dy: Vec<f32>,
+    dh_last: Vec<f32>,
+    ds_last: Vec<f32>,
+    dx: Vec<f32>,
+    dh0: Vec<f32>,
+    ds0: Vec<f32>,
+}
+
+impl Call {
+    fn of(data: &Data) -> Self {
+        let state = data.shape.state();
+        Self {
+            x: data.x.clone(),
+            dy: data.dy.clone(),
+            dh_last: data.dh_last.clone(),
+            ds_last: data.ds_last.clone(),
+            dx: filled(data.x.len()),
+            dh0: filled(state),
+            ds0: filled(state),
+        }
+    }
+
+    fn run(&mut self, rig: &mut Rig, parameters: &mut bptt::LstmParameters) -> Result<(), Error> {
+        let outputs = OutputGradients {
+            dy: Some(&self.dy),
+            dh_last: Some(&self.dh_last),
+            ds_last: Some(&self.ds_last),
+        };
+        let gradients = LstmGradients {
+            parameters,
+            write: Write::Overwrite,
+            dx: Some(&mut self.dx),
+            dh0: Some(&mut self.dh0),
+            ds0: Some(&mut self.ds0),
+        };
+        rig.plan.backward(&rig.weights, &self.x, outputs, &mut rig.arena, gradients)
+    }
+
+    fn written(&self) -> Snapshot {
+        Snapshot::of(&[&self.dx, &self.dh0, &self.ds0])
+    }
+}
+
+#[test]
+fn backward_arguments_of_other_lengths() {
+    let data = data();
+    type Argument = fn(&mut Call) -> &mut Vec<f32>;
+    let arguments: [(&str, Argument); 7] = [
+        ("x", |c| &mut c.x),
+        ("dy", |c| &mut c.dy),
+        ("dh_last", |c| &mut c.dh_last),
+        ("ds_last", |c| &mut c.ds_last),
+        ("dx", |c| &mut c.dx),
+        ("dh0", |c| &mut c.dh0),
+        ("ds0", |c| &mut c.ds0),
+    ];
+    for &isa in isas() {
+        let mut rig = Rig::new(isa, &data);
+        rig.forward(&data);
+        let before = contents(&rig.arena);
+        let mut parameters = data.parameters();
+        for (what, argument) in arguments {
+            for change in [-1, 1] {
+                let mut call = Call::of(&data);
+                let expected = argument(&mut call).len();
+                let given = expected.checked_add_signed(change).unwrap();
+                argument(&mut call).resize(given, 0.0);
+                let untouched = call.written();
+                let error = call.run(&mut rig, &mut parameters).unwrap_err();
+                assert_eq!(error, length(what, given, expected));
+                assert_eq!(call.written(), untouched, "{what}");
+                assert_eq!(parameters.as_slice(), data.params, "{what}");
+                assert_eq!(contents(&rig.arena), before, "{what}");
+            }
+        }
+        let mut other = Lstm::new(3, 6).unwrap().parameters().unwrap();
+        let mut call = Call::of(&data);
+        let untouched = call.written();
+        let error = call.run(&mut rig, &mut other).unwrap_err();
+        assert_mismatch(error, "parameter gradients", "I 3, H 6", "I 3, H 5");
+        assert_eq!(call.written(), untouched);
+        assert!(other.as_slice().iter().all(|&x| x == 0.0));
+        assert_eq!(contents(&rig.arena), before);
+        call.run(&mut rig, &mut parameters).unwrap();
+    }
+}
+
+#[test]
+fn gradients_that_the_weights_are_not_packed_for() {
+    let data = data();
+    for &isa in isas() {
+        let mut rig = Rig::new(isa, &data);
+        let mut parameters = data.parameters();
+        for (purpose, needed) in [
+            (Purpose::Inference, "Purpose::Training"),
+            (Purpose::Training, "Purpose::TrainingWithInputGradient"),
+        ] {
+            rig.weights = data.shape.lstm().pack(&data.parameters(), purpose, isa).unwrap();
+            rig.forward(&data);
+            let before = contents(&rig.arena);
+            let mut call = Call::of(&data);
+            let untouched = call.written();
+            let error = call.run(&mut rig, &mut parameters).unwrap_err();
+            assert_mismatch(error, "weights", "less", needed);
+            assert_eq!(call.written(), untouched);
+            assert_eq!(parameters.as_slice(), data.params);
+            assert_eq!(contents(&rig.arena), before);
+        }
+    }
+}
+
+#[test]
+fn passes_out_of_order() {
+    let order = |call, given, expected| Error::Order { call, given, expected };
+    let (none, forward, backward) = ("no pass", "a forward pass", "a backward pass");
+    let data = data();
+    for &isa in isas() {
+        let mut rig = Rig::new(isa, &data);
+        let mut parameters = data.parameters();
+        let mut refused = |rig: &mut Rig, given| {
+            let mut call = Call::of(&data);
+            let untouched = call.written();
+            let error = call.run(rig, &mut parameters).unwrap_err();
+            let text = format!("backward: the arena holds {given}, expected a forward pass");
+            assert_eq!(error.to_string(), text);
+            assert_eq!(error, order("backward", given, forward));
+            assert_eq!(call.written(), untouched);
+            assert_eq!(parameters.as_slice(), data.params);
+        };
+        refused(&mut rig, none);
+        assert_eq!(rig.arena.hidden(), Err(order("hidden", none, forward)));
+        assert_eq!(rig.arena.cells(), Err(order("cells", none, forward)));
+        assert_eq!(rig.arena.last().unwrap_err(), order("hidden", none, forward));
+        assert_eq!(rig.arena.gates(), Err(order("gates", none, forward)));
+        let dz = |rig: &Rig| rig.arena.preactivation_gradients().map(drop);
+        assert_eq!(dz(&rig), Err(order("preactivation_gradients", none, backward)));
+
+        rig.forward(&data);
+        assert_eq!(dz(&rig), Err(order("preactivation_gradients", forward, backward)));
+        let gate = |step, sequence| rig.arena.gate(bptt::Gate::Output, step, sequence);
+        let expected = "below the plan's number of them";
+        assert_eq!(gate(4, 0), Err(value("step", "4", expected)));
+        assert_eq!(gate(0, 2), Err(value("sequence", "2", expected)));
+        assert_eq!(gate(3, 1).unwrap(), &rig.arena.gates().unwrap()[155..]);
+
+        rig.run(&data);
+        refused(&mut rig, backward);
+        assert_eq!(rig.arena.gates(), Err(order("gates", backward, forward)));
+        let gate = rig.arena.gate(bptt::Gate::Input, 0, 0);
+        assert_eq!(gate, Err(order("gates", backward, forward)));
+        assert!(rig.arena.hidden().is_ok() && rig.arena.cells().is_ok());
+    }
+}
+
+#[test]
+fn stream_arguments_of_other_lengths() {
+    let data = data();
+    let (state, one) = (data.shape.state(), data.shape.batch * data.shape.inputs);
+    for &isa in isas() {
+        let Rig { weights, .. } = Rig::new(isa, &data);
+        let mut stream = data.shape.lstm().stream(data.shape.batch, isa).unwrap();
+        let set = |h: &[f32], s: &[f32]| stream.clone().set_state(LstmState { h, s });
+        assert_eq!(set(&data.h0[1..], &data.s0), Err(length("h", state - 1, state)));
+        assert_eq!(set(&data.h0, &filled(state + 1)), Err(length("s", state + 1, state)));
+        stream.set_state(data.initial().unwrap()).unwrap();
+        for (x, y, error) in [
+            (one - 1, state, length("x", one - 1, one)),
+            (one + 1, state, length("x", one + 1, one)),
+            (one, state - 1, length("y", state - 1, state)),
+            (one, state + 1, length("y", state + 1, state)),
+        ] {
+            let mut out = filled(y);
+            let given = stream.step(&weights, &filled(x), &mut out);
+            assert_eq!(given, Err(error));
+            assert_eq!(Snapshot::of(&[&out]), Snapshot::of(&[&filled(y)]));
+        }
+        for (x, y, error) in [
+            (2 * one + 1, 2 * state, length("x", 2 * one + 1, 2 * one)),
+            (2 * one, 3 * state, length("y", 3 * state, 2 * state)),
+            (2 * one, 2 * state - 1, length("y", 2 * state - 1, 2 * state)),
+        ] {
+            let mut out = filled(y);
+            let given = stream.forward(&weights, &filled(x), &mut out);
+            assert_eq!(given, Err(error));
+            assert_eq!(Snapshot::of(&[&out]), Snapshot::of(&[&filled(y)]));
+        }
+        let LstmState { h, s } = stream.state();
+        assert_eq!((h, s), (&data.h0[..], &data.s0[..]));
+    }
+}
