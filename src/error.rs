@@ -25,6 +25,15 @@ pub enum Error {
         /// What it has to be.
         expected: &'static str,
     },
+    /// A row's target is not one of the outputs.
+    Target {
+        /// The row.
+        row: usize,
+        /// Its target.
+        given: u32,
+        /// The number of outputs, which it has to be below.
+        outputs: usize,
+    },
     /// Two objects were made for different things: a plan and weights, say, of
     /// different sizes, or weights packed for another instruction set.
     Mismatch {
@@ -67,6 +76,9 @@ impl fmt::Display for Error {
             Self::Value { what, given, expected } => {
                 write!(f, "{what} is {given}, expected {expected}")
             }
+            Self::Target { row, given, outputs } => {
+                write!(f, "the target of row {row} is {given}, expected below {outputs}")
+            }
             Self::Mismatch { what, given, expected } => {
                 write!(f, "{what}: made for {given}, expected {expected}")
             }
@@ -94,6 +106,9 @@ impl From<KernelError> for Error {
             KernelError::Length { what, given, expected } => Self::Length { what, given, expected },
             KernelError::Packing { given, expected } => {
                 Self::Mismatch { what: "packed weights", given, expected }
+            }
+            KernelError::Target { row, given, classes } => {
+                Self::Target { row, given, outputs: classes }
             }
             KernelError::TooLarge { what } => Self::TooLarge { what },
             KernelError::OutOfMemory { bytes } => Self::OutOfMemory { bytes },

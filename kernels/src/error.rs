@@ -32,6 +32,15 @@ pub enum KernelError {
         /// What the call needs.
         expected: String,
     },
+    /// A row's target is not one of the classes.
+    Target {
+        /// The row.
+        row: usize,
+        /// Its target.
+        given: u32,
+        /// The number of classes, which it has to be below.
+        classes: usize,
+    },
     /// The product of the dimensions does not fit the address space.
     TooLarge {
         /// What was to be made.
@@ -55,6 +64,9 @@ impl fmt::Display for KernelError {
             }
             Self::Packing { given, expected } => {
                 write!(f, "packed weights are {given}, expected {expected}")
+            }
+            Self::Target { row, given, classes } => {
+                write!(f, "the target of row {row} is {given}, expected below {classes}")
             }
             Self::TooLarge { what } => write!(f, "{what} is too large for the address space"),
             Self::OutOfMemory { bytes } => write!(f, "could not allocate {bytes} bytes"),

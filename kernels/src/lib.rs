@@ -1,16 +1,20 @@
 //! The SIMD kernels of the `bptt` crate.
 
 mod aligned;
+pub mod columns;
+mod each;
 mod error;
 pub mod gemm;
 mod isa;
 pub mod lstm;
+pub mod optim;
 pub mod outer;
 mod pack;
 pub mod peak;
 mod scratch;
 mod simd;
 mod sink;
+pub mod softmax;
 mod tile;
 pub mod vmath;
 

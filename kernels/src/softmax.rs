@@ -1,0 +1,298 @@
+//! Softmax over rows, alone and under cross-entropy with integer targets. Knows
+//! rows of logits; must not know layers, time or how losses are averaged.
+//!
+//! A row takes three sweeps: its largest logit, the exponentials of what lies
+//! below it with their sum, and the multiplication by what the row is scaled to.
+//! Only these run behind the feature boundary; logarithms and targets, one of each
+//! per row, do not need it.
+
+use crate::each::each;
+use crate::error::check_len;
+use crate::simd::{Kernel, Simd};
+use crate::tile::{load_lanes, store_lanes};
+use crate::vmath::exp;
+use crate::{Isa, KernelError, MAX_LANES, checked_len};
+
+/// Running maxima side by side: one alone would wait for its latency.
+const CHAINS: usize = 4;
+
+/// The number of each lane, to tell a row's last logits from the padding.
+static LANE: [f32; MAX_LANES] =
+    [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0];
+
+/// What a row's exponentials were taken of and summed to.
+#[derive(Clone, Copy)]
+struct Summed {
+    largest: f32,
+    sum: f32,
+}
+
+impl Summed {
+    /// −log ŷ of a logit: log Σ exp(o − max) − (o − max). The difference is taken in
+    /// f64, so that a loss stays finite where o − max overflows f32.
+    fn loss(self, logit: f32) -> f64 {
+        f64::from(self.sum).ln() - (f64::from(logit) - f64::from(self.largest))
+    }
+}
+
+/// The sums of a row that is only read.
+struct Sum<'a> {
+    row: &'a [f32],
+}
+
+impl Kernel for Sum<'_> {
+    type Output = Summed;
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> Summed {
+        let largest = largest(s, self.row);
+        let row = self.row.as_ptr().cast_mut();
+        // SAFETY: the pointer and the length are the row's; without KEEP it is read
+        // only.
+        let sum = unsafe { exponentials::<S, false>(s, row, self.row.len(), largest) };
+        Summed { largest, sum }
+    }
+}
+
+/// The row becomes `total` · softmax.
+struct Normalise<'a> {
+    row: &'a mut [f32],
+    total: f32,
+}
+
+impl Kernel for Normalise<'_> {
+    type Output = Summed;
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> Summed {
+        let largest = largest(s, self.row);
+        let (row, len) = (self.row.as_mut_ptr(), self.row.len());
+        // SAFETY: the pointer and the length are the row's, and `each!` gives places
+        // of it.
+        unsafe {
+            let sum = exponentials::<S, true>(s, row, len, largest);
+            let factor = s.splat(self.total / sum);
+            each!(S, len, |at, lanes| {
+                let e = load_lanes(s, row.add(at), lanes);
+                store_lanes(s, row.add(at), s.mul(e, factor), lanes);
+            });
+            Summed { largest, sum }
+        }
+    }
+}
+
+/// `v` in the first `n` lanes, `other` in the rest.
+#[inline(always)]
+fn first<S: Simd>(s: S, v: S::V, other: S::V, n: usize) -> S::V {
+    const { assert!(S::LANES <= MAX_LANES) }
+    if n == S::LANES {
+        return v;
+    }
+    // SAFETY: the table has MAX_LANES ≥ LANES floats.
+    let lane = unsafe { s.load(LANE.as_ptr()) };
+    s.select(s.lt(lane, s.splat(n as f32)), v, other)
+}
+
+/// The largest logit. Where there is a NaN it may be anything: the sum of the
+/// exponentials then is NaN.
+#[inline(always)]
+fn largest<S: Simd>(s: S, row: &[f32]) -> f32 {
+    let least = s.splat(f32::NEG_INFINITY);
+    let mut chains = [least; CHAINS];
+    let stride = CHAINS * S::LANES;
+    let whole = row.len() - row.len() % stride;
+    // SAFETY: at + CHAINS · LANES ≤ whole ≤ len in the first loop, and the second is
+    // over the places of what remains.
+    unsafe {
+        for at in (0..whole).step_by(stride) {
+            for (c, chain) in chains.iter_mut().enumerate() {
+                *chain = s.max(s.load(row.as_ptr().add(at + c * S::LANES)), *chain);
+            }
+        }
+        each!(S, row.len() - whole, |at, lanes| {
+            let o = load_lanes(s, row.as_ptr().add(whole + at), lanes);
+            chains[0] = s.max(first(s, o, least, lanes), chains[0]);
+        });
+    }
+    s.largest(s.max(s.max(chains[0], chains[1]), s.max(chains[2], chains[3])))
+}
+
+/// Σ exp(o − `largest`) of a row, which with `KEEP` becomes the exponentials.
+///
+/// # Safety
+/// `row` is readable for `len` floats, and with `KEEP` writable.
+#[inline(always)]
+unsafe fn exponentials<S: Simd, const KEEP: bool>(
+    s: S,
+    row: *mut f32,
+    len: usize,
+    largest: f32,
+) -> f32 {
+    let largest = s.splat(largest);
+    // Two side by side: one is a long chain of dependent instructions.
+    let mut sums = [s.zero(); 2];
+    let pairs = len - len % (2 * S::LANES);
+    // SAFETY: at + 2 · LANES ≤ pairs ≤ len in the first loop, and the second is over
+    // the places of what remains.
+    unsafe {
+        for at in (0..pairs).step_by(2 * S::LANES) {
+            let (p, q) = (row.add(at), row.add(at + S::LANES));
+            let (a, b) = (s.sub(s.load(p), largest), s.sub(s.load(q), largest));
+            let (a, b) = (exp(s, a), exp(s, b));
+            if KEEP {
+                s.store(p, a);
+                s.store(q, b);
+            }
+            sums = [s.add(sums[0], a), s.add(sums[1], b)];
+        }
+        each!(S, len - pairs, |at, lanes| {
+            let p = row.add(pairs + at);
+            let e = exp(s, s.sub(load_lanes(s, p, lanes), largest));
+            if KEEP {
+                store_lanes(s, p, e, lanes);
+            }
+            sums[0] = s.add(sums[0], first(s, e, s.zero(), lanes));
+        });
+    }
+    s.sum(s.add(sums[0], sums[1]))
+}
+
+/// Each row of `logits` `[rows, classes]` becomes its softmax, ŷₖ = exp oₖ / Σ exp o.
+///
+/// Shifted by the row's largest logit, so that no finite logits overflow. A logit
+/// of −∞ has the probability 0; a row with a NaN, with +∞ or with −∞ alone becomes
+/// NaN.
+///
+/// # Errors
+/// [`KernelError::Dimension`] where `classes` is 0 or does not divide the number of
+/// logits; nothing is written then.
+///
+/// # Example
+/// ```
+/// use bptt_kernels::{Isa, softmax::softmax};
+///
+/// let mut y = [1000.0, 1000.0, f32::NEG_INFINITY, f32::NEG_INFINITY];
+/// softmax(Isa::best()?, 4, &mut y)?;
+/// assert_eq!(y, [0.5, 0.5, 0.0, 0.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn softmax(isa: Isa, classes: usize, logits: &mut [f32]) -> Result<(), KernelError> {
+    if classes == 0 || !logits.len().is_multiple_of(classes) {
+        let expected = format!("a divisor of the {} logits", logits.len());
+        return Err(KernelError::Dimension { what: "classes", given: classes, expected });
+    }
+    for row in logits.chunks_exact_mut(classes) {
+        isa.enter(Normalise { row, total: 1.0 });
+    }
+    Ok(())
+}
+
+/// Softmax cross-entropy: the loss of a row of logits o with target y is
+/// −log ŷ_y = log Σ exp o − o_y, its gradient ŷ − 1\[y\] (Goodfellow et al.,
+/// equations 10.14 and 10.18).
+///
+/// The targets are checked once, when this is made, so that a call cannot fail
+/// half-way. Rows where the mask is `false` do not count: their loss and gradient
+/// are 0 whatever their logits, and their targets are not looked at.
+///
+/// A logit of −∞ has the probability 0, so its loss is +∞ where it is the target;
+/// a row with a NaN, with +∞ or with −∞ alone has the loss NaN and a gradient of
+/// NaN.
+#[derive(Clone, Copy, Debug)]
+pub struct CrossEntropy<'a> {
+    classes: usize,
+    targets: &'a [u32],
+    mask: Option<&'a [bool]>,
+}
+
+impl<'a> CrossEntropy<'a> {
+    /// Of a row of `classes` logits for each target; a row counts where `mask` is
+    /// `true`, and each does where there is none.
+    ///
+    /// # Errors
+    /// [`KernelError::Dimension`] where `classes` is 0, [`KernelError::Length`] where
+    /// the mask has not one entry per target, [`KernelError::Target`] where a target
+    /// that counts is not below `classes`.
+    pub fn new(
+        classes: usize,
+        targets: &'a [u32],
+        mask: Option<&'a [bool]>,
+    ) -> Result<Self, KernelError> {
+        if classes == 0 {
+            let expected = "1 or more".into();
+            return Err(KernelError::Dimension { what: "classes", given: classes, expected });
+        }
+        check_len("mask", mask.map_or(targets.len(), <[bool]>::len), targets.len())?;
+        let this = Self { classes, targets, mask };
+        let wrong = |&(row, target): &(usize, u32)| this.counts(row) && target as usize >= classes;
+        match (0..).zip(targets.iter().copied()).find(wrong) {
+            Some((row, given)) => Err(KernelError::Target { row, given, classes }),
+            None => Ok(this),
+        }
+    }
+
+    /// The number of rows that count.
+    pub fn counted(&self) -> usize {
+        self.mask.map_or(self.targets.len(), |mask| mask.iter().filter(|&&counts| counts).count())
+    }
+
+    fn counts(&self, row: usize) -> bool {
+        self.mask.is_none_or(|mask| mask[row])
+    }
+
+    fn check(&self, logits: &[f32]) -> Result<(), KernelError> {
+        check_len(
+            "logits",
+            logits.len(),
+            checked_len("logits", &[self.targets.len(), self.classes])?,
+        )
+    }
+
+    /// The sum of the losses of `logits` `[rows, classes]`, in nats.
+    ///
+    /// # Errors
+    /// [`KernelError::Length`] where there are not `classes` logits per target.
+    pub fn loss(&self, isa: Isa, logits: &[f32]) -> Result<f64, KernelError> {
+        self.check(logits)?;
+        let mut loss = 0.0;
+        for (i, row) in logits.chunks_exact(self.classes).enumerate() {
+            if self.counts(i) {
+                loss += isa.enter(Sum { row }).loss(row[self.targets[i] as usize]);
+            }
+        }
+        Ok(loss)
+    }
+
+    /// The sum of the losses of `logits` `[rows, classes]`, in nats; the logits
+    /// become the gradient of `scale` times that sum, (ŷ − 1\[y\]) · `scale`.
+    ///
+    /// # Errors
+    /// [`KernelError::Length`] where there are not `classes` logits per target;
+    /// nothing is written then.
+    ///
+    /// # Example
+    /// ```
+    /// use bptt_kernels::{Isa, softmax::CrossEntropy};
+    ///
+    /// let mut o = [0.0, 0.0, f32::NAN, f32::NAN];
+    /// let (targets, mask) = ([1, 7], [true, false]);
+    /// let entropy = CrossEntropy::new(2, &targets, Some(&mask))?;
+    /// let loss = entropy.gradient(Isa::best()?, 1.0, &mut o)?;
+    /// assert_eq!(loss, 2f64.ln());
+    /// assert_eq!(o, [0.5, -0.5, 0.0, 0.0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn gradient(&self, isa: Isa, scale: f32, logits: &mut [f32]) -> Result<f64, KernelError> {
+        self.check(logits)?;
+        let mut loss = 0.0;
+        for (i, row) in logits.chunks_exact_mut(self.classes).enumerate() {
+            if !self.counts(i) {
+                row.fill(0.0);
+                continue;
+            }
+            let target = self.targets[i] as usize;
+            let logit = row[target];
+            loss += isa.enter(Normalise { row: &mut *row, total: scale }).loss(logit);
+            row[target] -= scale;
+        }
+        Ok(loss)
+    }
+}

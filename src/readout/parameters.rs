@@ -1,0 +1,68 @@
+//! The parameters of a readout, or their gradients: one contiguous buffer.
+
+use super::Readout;
+use crate::Error;
+use bptt_kernels::AlignedBuffer;
+
+/// The parameters of a readout, or their gradients, in one contiguous buffer that
+/// starts on a cache line: V `[O, H]` row-major, then c `[O]`. An optimiser, a norm,
+/// a file or an all-reduce sees one slice.
+///
+/// ```
+/// let mut parameters = bptt::Readout::new(3, 2)?.parameters()?;
+/// parameters.as_mut_slice().copy_from_slice(&[1., 2., 3., 4., 5., 6., 7., 8.]);
+/// assert_eq!(parameters.weights(), [1., 2., 3., 4., 5., 6.]);
+/// assert_eq!(parameters.bias(), [7., 8.]);
+/// # Ok::<(), bptt::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct ReadoutParameters {
+    readout: Readout,
+    buffer: AlignedBuffer,
+}
+
+impl ReadoutParameters {
+    pub(super) fn zeros(readout: Readout) -> Result<Self, Error> {
+        Ok(Self { readout, buffer: AlignedBuffer::try_new(readout.parameter_count())? })
+    }
+
+    /// The layer that they are the parameters of.
+    pub fn readout(&self) -> &Readout {
+        &self.readout
+    }
+
+    /// All of them: V, then c.
+    pub fn as_slice(&self) -> &[f32] {
+        &self.buffer
+    }
+
+    /// All of them, to be changed.
+    pub fn as_mut_slice(&mut self) -> &mut [f32] {
+        &mut self.buffer
+    }
+
+    /// All of them as bytes in the machine's order, for a file or the network.
+    pub fn as_bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.buffer)
+    }
+
+    /// V: hidden to output, `[O, H]`.
+    pub fn weights(&self) -> &[f32] {
+        &self.buffer[..self.bias_start()]
+    }
+
+    /// c, `[O]`.
+    pub fn bias(&self) -> &[f32] {
+        &self.buffer[self.bias_start()..]
+    }
+
+    /// V and c, to be changed.
+    pub fn split_mut(&mut self) -> [&mut [f32]; 2] {
+        let (v, c) = self.buffer.split_at_mut(self.readout.output_size * self.readout.input_size);
+        [v, c]
+    }
+
+    fn bias_start(&self) -> usize {
+        self.readout.output_size * self.readout.input_size
+    }
+}
