@@ -267,6 +267,21 @@ fn state_beyond_memory_is_an_error() {
 }
 
 #[test]
+fn nothing_is_allocated_in_a_step() {
+    let isa = Isa::best().unwrap();
+    let mut sgd = Sgd::new(99, SgdConfig { learning_rate: 0.1, momentum: 0.9 }, isa).unwrap();
+    let mut adam = Adam::new(99, AdamConfig::default(), isa).unwrap();
+    let (mut parameters, mut gradients) = (vec![1.0; 99], vec![1.0; 99]);
+    let allocated = allocation_counter::measure(|| {
+        clip_elements(&mut gradients, 0.5).unwrap();
+        clip_global_norm(&mut [&mut gradients], 0.1).unwrap();
+        sgd.step(&mut parameters, &gradients).unwrap();
+        adam.step(&mut parameters, &gradients).unwrap();
+    });
+    assert_eq!(allocated.count_total, 0);
+}
+
+#[test]
 fn another_number_of_parameters_is_an_error_and_nothing_is_written() {
     let isa = Isa::best().unwrap();
     let mut sgd = Sgd::new(3, SgdConfig { learning_rate: 0.1, momentum: 0.9 }, isa).unwrap();

@@ -160,6 +160,31 @@ fn initial_weights_are_drawn_and_biases_zero() {
 }
 
 #[test]
+fn nothing_is_allocated_in_a_pass() {
+    for &isa in Isa::available() {
+        let mut case = Case::new(isa, (250, 300, 33), 1);
+        let mut gradients = case.readout.parameters().unwrap();
+        let (mut o, mut dh) = (vec![0.0; 250 * 33], vec![0.0; 250 * 300]);
+        let Case { plan, parameters, weights, h, classes, mask, arena, .. } = &mut case;
+        let allocated = allocation_counter::measure(|| {
+            let targets = Targets { classes, mask: Some(mask), reduction: Reduction::Mean };
+            plan.forward(weights, h, &mut o).unwrap();
+            plan.evaluate(weights, h, targets, arena).unwrap();
+            plan.loss(weights, h, targets, arena).unwrap();
+            let (write, dh) = (Write::Accumulate, Some(&mut dh[..]));
+            let to = ReadoutGradients { parameters: &mut gradients, write, dh };
+            plan.backward(weights, h, arena, to).unwrap();
+            weights.update(parameters).unwrap();
+        });
+        assert_eq!(allocated.count_total, 0);
+        let mut made = None;
+        let allocated = allocation_counter::measure(|| made = Some(plan.allocate().unwrap()));
+        let bytes = plan.arena_bytes() as u64;
+        assert_eq!((allocated.count_total, allocated.bytes_total), (1, bytes));
+    }
+}
+
+#[test]
 fn the_arena_has_the_size_that_is_documented() {
     for &isa in Isa::available() {
         let plan = Readout::new(33, 10).unwrap().plan(13, isa).unwrap();
