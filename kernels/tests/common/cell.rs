@@ -1,0 +1,137 @@
+//! Drawn LSTM cells, and passes over them in buffers of the caller's making.
+
+use super::{by_columns, by_rows, filled};
+use bptt_kernels::Isa;
+use bptt_kernels::gemm::{Start, gemm};
+use bptt_kernels::lstm::{Activations, Backward, Cells, Dims, Forward, GATES, Gates};
+use bptt_reference::sample::uniform;
+use std::ops::DerefMut;
+
+/// All that the passes over a cell are given.
+#[derive(Clone, Debug)]
+pub struct Cell {
+    pub dims: Dims,
+    pub inputs: usize,
+    /// U, W and b, flat.
+    pub params: Vec<f32>,
+    pub x: Vec<f32>,
+    pub h0: Vec<f32>,
+    pub s0: Vec<f32>,
+    pub dy: Vec<f32>,
+    pub dh: Vec<f32>,
+    pub ds: Vec<f32>,
+}
+
+/// How a forward pass is given the input's part, and what it leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    Keep,
+    Discard,
+    Fused,
+}
+
+impl Variant {
+    pub const ALL: [Self; 3] = [Self::Keep, Self::Discard, Self::Fused];
+}
+
+impl Cell {
+    /// Drawn evenly, parameters up to ±`weights`, the rest up to ±1.
+    pub fn draw(inputs: usize, dims: Dims, seed: u64, weights: f32) -> Self {
+        let draw = |k: u64, len, limit| uniform(seed.wrapping_add(k << 32), len, limit);
+        let state = dims.batch * dims.hidden;
+        Self {
+            dims,
+            inputs,
+            params: draw(1, GATES * dims.hidden * (inputs + dims.hidden + 1), weights),
+            x: draw(2, dims.steps * dims.batch * inputs, 1.0),
+            h0: draw(3, state, 1.0),
+            s0: draw(4, state, 1.0),
+            dy: draw(5, dims.steps * state, 1.0),
+            dh: draw(6, state, 1.0),
+            ds: draw(7, state, 1.0),
+        }
+    }
+
+    pub fn u(&self) -> &[f32] {
+        &self.params[..GATES * self.dims.hidden * self.inputs]
+    }
+
+    pub fn w(&self) -> &[f32] {
+        &self.params[self.u().len()..][..GATES * self.dims.hidden * self.dims.hidden]
+    }
+
+    pub fn b(&self) -> &[f32] {
+        &self.params[self.u().len() + self.w().len()..]
+    }
+
+    /// `b + U x`, `[τ, B, 4, H]`.
+    pub fn input_part(&self, isa: Isa) -> Vec<f32> {
+        let rows = self.dims.steps * self.dims.batch;
+        let mut z = filled(rows * GATES * self.dims.hidden);
+        let input = by_rows(isa, GATES, self.inputs, self.u());
+        gemm(isa, rows, &self.x, &input, Start::Bias(self.b()), &mut z).unwrap();
+        z
+    }
+
+    /// The gates (none where they are not kept), `h`, and all states or the last, of
+    /// a forward pass on buffers that `make` makes.
+    pub fn forward<B: DerefMut<Target = [f32]>>(
+        &self,
+        isa: Isa,
+        activations: Activations,
+        variant: Variant,
+        make: impl Fn(&[f32]) -> B,
+    ) -> [Vec<f32>; 3] {
+        let keep = variant == Variant::Keep;
+        let mut z = make(&self.input_part(isa));
+        let (x, bias, h0, s0) = (make(&self.x), make(self.b()), make(&self.h0), make(&self.s0));
+        let (mut h, mut states) = (make(&filled(self.dy.len())), make(&filled(self.dy.len())));
+        let mut state = make(&self.s0);
+        let input = by_rows(isa, GATES, self.inputs, self.u());
+        let recurrent = by_rows(isa, GATES, self.dims.hidden, self.w());
+        let gates = match variant {
+            Variant::Keep => Gates::Keep(&mut z),
+            Variant::Discard => Gates::Discard(&z),
+            Variant::Fused => Gates::Fused { x: &x, input: &input, bias: &bias },
+        };
+        let cells = match keep {
+            true => Cells::Keep { s0: &s0, s: &mut states },
+            false => Cells::InPlace(&mut state),
+        };
+        let (dims, recurrent) = (self.dims, &recurrent);
+        Forward { dims, activations, recurrent, gates, h0: &h0, h: &mut h, cells }
+            .run(isa)
+            .unwrap();
+        let s = if keep { states } else { state };
+        [if keep { z.to_vec() } else { Vec::new() }, h.to_vec(), s.to_vec()]
+    }
+
+    /// dz, ∂L/∂h₀, ∂L/∂s₀ and ∂L/∂b of a backward pass on buffers that `make` makes,
+    /// over the gates and states that a forward pass kept.
+    pub fn backward<B: DerefMut<Target = [f32]>>(
+        &self,
+        isa: Isa,
+        activations: Activations,
+        (gates, s): (&[f32], &[f32]),
+        make: impl Fn(&[f32]) -> B,
+    ) -> [Vec<f32>; 4] {
+        let recurrent = by_columns(isa, GATES * self.dims.hidden, self.w());
+        let (mut gates, s) = (make(gates), make(&[&self.s0, s].concat()));
+        let (dy, mut dh, mut ds) = (make(&self.dy), make(&self.dh), make(&self.ds));
+        let mut db = make(&vec![0.0; GATES * self.dims.hidden]);
+        Backward {
+            dims: self.dims,
+            activations,
+            recurrent: &recurrent,
+            gates: &mut gates,
+            s: &s,
+            dy: Some(&dy),
+            dh: &mut dh,
+            ds: &mut ds,
+            db: &mut db,
+        }
+        .run(isa)
+        .unwrap();
+        [gates, dh, ds, db].map(|buffer| buffer.to_vec())
+    }
+}

@@ -1,0 +1,34 @@
+//! What the kernels' suites share, and what they share with the crate's.
+#![allow(dead_code, unused_imports, reason = "each suite uses its own part")]
+
+#[path = "../../../tests/common/bits.rs"]
+mod bits;
+#[path = "../../../tests/common/cases.rs"]
+mod cases;
+mod cell;
+#[cfg(unix)]
+pub mod guarded;
+#[path = "../../../tests/common/isas.rs"]
+mod isas;
+
+pub use bits::{SENTINEL, Snapshot, assert_bits, filled};
+pub use cases::check;
+pub use cell::{Cell, Variant};
+pub use isas::{isas, say};
+
+use bptt_kernels::{Isa, PackedMatrix};
+
+/// Weights `[outputs, depth]` of so many gates, packed.
+pub fn by_rows(isa: Isa, gates: usize, depth: usize, weights: &[f32]) -> PackedMatrix {
+    let units = weights.len() / depth / gates;
+    let mut packed = PackedMatrix::zeros(isa, gates, units, depth).unwrap();
+    packed.pack_rows(weights).unwrap();
+    packed
+}
+
+/// Weights `[depth, outputs]`, packed.
+pub fn by_columns(isa: Isa, depth: usize, weights: &[f32]) -> PackedMatrix {
+    let mut packed = PackedMatrix::zeros(isa, 1, weights.len() / depth, depth).unwrap();
+    packed.pack_columns(weights).unwrap();
+    packed
+}

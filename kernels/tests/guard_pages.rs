@@ -1,0 +1,171 @@
+//! Every entry on slices that end right before, or begin right after, a page that
+//! may not be touched: a lane too far is a fault. So that one can tell where, each
+//! case is printed before it runs: `-- --nocapture --test-threads=1`.
+
+mod common;
+
+#[cfg(not(unix))]
+#[test]
+fn guard_pages() {
+    common::say("guard pages NOT tested: they need mmap");
+}
+
+#[cfg(unix)]
+mod tests {
+    use crate::common::guarded::{GuardLines, Guarded, Side};
+    use crate::common::{Cell, Variant, assert_bits, by_columns, by_rows, filled, isas};
+    use bptt_kernels::Isa;
+    use bptt_kernels::gemm::{Start, gemm};
+    use bptt_kernels::lstm::{Activations, Dims, GATES};
+    use bptt_kernels::outer::{Outer, scratch_len};
+    use bptt_kernels::vmath::{Function, map, map_in_place};
+    use bptt_reference::sample::uniform;
+    use std::ops::DerefMut;
+
+    #[global_allocator]
+    static ALLOCATOR: GuardLines = GuardLines;
+
+    /// Odd sizes around the lanes of every instruction set.
+    const SIZES: [usize; 9] = [1, 3, 4, 5, 8, 13, 16, 17, 35];
+
+    /// For each instruction set and both sides: what `run` gives on guarded slices
+    /// is what it gives on others.
+    fn each<const N: usize>(
+        what: &str,
+        plain: impl Fn(Isa, &dyn Fn(&[f32]) -> Vec<f32>) -> [Vec<f32>; N],
+        guarded: impl Fn(Isa, &dyn Fn(&[f32]) -> Guarded) -> [Vec<f32>; N],
+    ) {
+        for &isa in isas() {
+            let expected = plain(isa, &|values| values.to_vec());
+            for side in [Side::Begin, Side::End] {
+                println!("{what} on {isa}, {side:?}");
+                let given = guarded(isa, &|values| Guarded::new(values, side));
+                for (given, expected) in given.iter().zip(&expected) {
+                    assert_bits(what, given, expected);
+                }
+            }
+        }
+    }
+
+    fn vmath<B: DerefMut<Target = [f32]>>(
+        isa: Isa,
+        function: Function,
+        values: &[f32],
+        make: impl Fn(&[f32]) -> B,
+    ) -> [Vec<f32>; 2] {
+        let (mut x, mut out) = (make(values), make(&filled(values.len())));
+        map(isa, function, &x, &mut out).unwrap();
+        map_in_place(isa, function, &mut x);
+        [x.to_vec(), out.to_vec()]
+    }
+
+    #[test]
+    fn vmath_stays_in_its_slices() {
+        for function in [Function::Exp, Function::Logistic, Function::Tanh] {
+            for len in (1..=36).chain([63, 64, 65, 1024, 1025]) {
+                let x = uniform(1, len, 5.0);
+                each(
+                    &format!("{function:?} of {len}"),
+                    |isa, make| vmath(isa, function, &x, make),
+                    |isa, make| vmath(isa, function, &x, make),
+                );
+            }
+        }
+    }
+
+    /// From each start, with weights packed by rows and, for one gate, by columns.
+    fn products<B: DerefMut<Target = [f32]>>(
+        isa: Isa,
+        (rows, gates, units, depth): (usize, usize, usize, usize),
+        make: impl Fn(&[f32]) -> B,
+    ) -> [Vec<f32>; 4] {
+        let outputs = gates * units;
+        let (a, bias) = (make(&uniform(1, rows * depth, 1.0)), make(&uniform(2, outputs, 1.0)));
+        let weights = make(&uniform(3, outputs * depth, 1.0));
+        let packed = by_rows(isa, gates, depth, &weights);
+        let starts = [Start::Zero, Start::Accumulate, Start::Bias(&bias)];
+        let [zero, accumulate, bias] = starts.map(|start| {
+            let mut c = make(&uniform(4, rows * outputs, 1.0));
+            gemm(isa, rows, &a, &packed, start, &mut c).unwrap();
+            c.to_vec()
+        });
+        let mut c = make(&filled(rows * outputs));
+        let packed = by_columns(isa, depth, &weights);
+        gemm(isa, rows, &a, &packed, Start::Zero, &mut c).unwrap();
+        [zero, accumulate, bias, c.to_vec()]
+    }
+
+    #[test]
+    fn gemm_and_packing_stay_in_their_slices() {
+        for units in SIZES {
+            for (rows, gates, depth) in [(1, 4, 3), (5, 1, 17), (13, 4, 1), (98, 1, 5), (2, 1, 259)]
+            {
+                let sizes = (rows, gates, units, depth);
+                each(
+                    &format!("rows, gates, units, depth = {sizes:?}"),
+                    |isa, make| products(isa, sizes, make),
+                    |isa, make| products(isa, sizes, make),
+                );
+            }
+        }
+    }
+
+    fn outer<B: DerefMut<Target = [f32]>>(
+        isa: Isa,
+        (depth, rows, columns): (usize, usize, usize),
+        accumulate: bool,
+        make: impl Fn(&[f32]) -> B,
+    ) -> [Vec<f32>; 1] {
+        let (a, b) = (uniform(1, depth * rows, 1.0), uniform(2, depth * columns, 1.0));
+        let (a, b, mut c) = (make(&a), make(&b), make(&uniform(3, rows * columns, 1.0)));
+        let mut scratch = make(&filled(scratch_len(isa, columns).unwrap()));
+        let (c, scratch) = (&mut c, &mut scratch);
+        let outer = Outer { depth, a: &a, b: &b, c, rows, columns, accumulate, scratch };
+        outer.run(isa).unwrap();
+        [c.to_vec()]
+    }
+
+    #[test]
+    fn outer_products_stay_in_their_slices() {
+        for columns in SIZES {
+            for (depth, rows) in [(1, 5), (7, 1), (3, 13), (2, 99), (259, 4)] {
+                for accumulate in [false, true] {
+                    let sizes = (depth, rows, columns);
+                    each(
+                        &format!(
+                            "depth, rows, columns = {sizes:?}, onto what is there: {accumulate}"
+                        ),
+                        |isa, make| outer(isa, sizes, accumulate, make),
+                        |isa, make| outer(isa, sizes, accumulate, make),
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn lstm_passes_stay_in_their_slices() {
+        for hidden in SIZES {
+            for (inputs, batch, steps) in [(1, 1, 3), (3, 5, 2), (17, 2, 1), (2, 67, 2)] {
+                let dims = Dims { steps, batch, hidden };
+                let cell = Cell::draw(inputs, dims, 1, 0.5);
+                let act = Activations::Tanh;
+                for variant in Variant::ALL {
+                    each(
+                        &format!("forward, {variant:?}, {inputs} inputs, {dims:?}"),
+                        |isa, make| cell.forward(isa, act, variant, make),
+                        |isa, make| cell.forward(isa, act, variant, make),
+                    );
+                }
+                let states = uniform(2, steps * batch * hidden, 1.0);
+                let gates = uniform(3, GATES * states.len(), 1.0);
+                let kept = (&gates[..], &states[..]);
+                each(
+                    &format!("backward, {dims:?}"),
+                    |isa, make| cell.backward(isa, act, kept, make),
+                    |isa, make| cell.backward(isa, act, kept, make),
+                );
+            }
+        }
+    }
+}

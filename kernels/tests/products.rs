@@ -1,0 +1,170 @@
+//! GEMM and sums of outer products against `f64`: each element within the error that
+//! any order of its sum may make, γₙ Σ|a||b|.
+
+mod common;
+
+use bptt_kernels::gemm::{Start, gemm};
+use bptt_kernels::outer::{Outer, scratch_len};
+use bptt_kernels::{Isa, PackedMatrix};
+use bptt_reference::sample::uniform;
+use bptt_reference::{Bounded, Number, bounds};
+use common::{assert_bits, by_columns, by_rows, check, filled, isas};
+use proptest::prelude::*;
+
+/// What a sum starts from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Onto {
+    Zero,
+    Accumulate,
+    Bias,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    rows: usize,
+    gates: usize,
+    units: usize,
+    depth: usize,
+    onto: Onto,
+    seed: u64,
+}
+
+fn depths() -> impl Strategy<Value = usize> {
+    prop_oneof![4 => 1..=40usize, 1 => 250..=262usize, 1 => 510..=520usize]
+}
+
+fn cases() -> impl Strategy<Value = Case> {
+    let rows = prop_oneof![1..=20usize, 21..=150usize];
+    let onto = prop_oneof![Just(Onto::Zero), Just(Onto::Accumulate), Just(Onto::Bias)];
+    (rows, 1..=4usize, 1..=70usize, depths(), onto, any::<u64>()).prop_map(
+        |(rows, gates, units, depth, onto, seed)| Case { rows, gates, units, depth, onto, seed },
+    )
+}
+
+/// Σ from `start`, of a[k] b[k].
+fn sum(start: f32, terms: impl Iterator<Item = (f32, f32)>) -> Bounded {
+    let exact = |value: f32| Bounded::exact(value.into());
+    let start = (start != 0.0).then_some((1.0, start));
+    Bounded::dot(start.into_iter().chain(terms).map(|(a, b)| (exact(a), exact(b))))
+}
+
+/// The product of all rows of `a`, from a `c` of NaN where it is overwritten.
+fn product(
+    isa: Isa,
+    (a, packed, bias): (&[f32], &PackedMatrix, &[f32]),
+    onto: Onto,
+    c: &[f32],
+) -> Vec<f32> {
+    let (start, mut c) = match onto {
+        Onto::Zero => (Start::Zero, filled(c.len())),
+        Onto::Accumulate => (Start::Accumulate, c.to_vec()),
+        Onto::Bias => (Start::Bias(bias), filled(c.len())),
+    };
+    gemm(isa, a.len() / packed.depth(), a, packed, start, &mut c).unwrap();
+    c
+}
+
+#[test]
+fn gemm_is_within_its_bounds() {
+    check(160, cases(), |case| {
+        let Case { rows, gates, units, depth, onto, seed } = case;
+        let outputs = gates * units;
+        let draw = |k: u64, len| uniform(seed.wrapping_add(k << 32), len, 1.0);
+        let (a, weights) = (draw(1, rows * depth), draw(2, outputs * depth));
+        let (bias, c) = (draw(3, outputs), draw(4, rows * outputs));
+        let expected: Vec<Bounded> = (0..rows * outputs)
+            .map(|at| {
+                let (row, column) = (at / outputs, at % outputs);
+                let start = match onto {
+                    Onto::Zero => 0.0,
+                    Onto::Accumulate => c[at],
+                    Onto::Bias => bias[column],
+                };
+                let left = a[row * depth..][..depth].iter();
+                let right = &weights[column * depth..][..depth];
+                sum(start, left.zip(right).map(|(&a, &b)| (a, b)))
+            })
+            .collect();
+        let transposed: Vec<f32> =
+            (0..depth * outputs).map(|k| weights[k % outputs * depth + k / outputs]).collect();
+        for &isa in isas() {
+            let rows_packed = by_rows(isa, gates, depth, &weights);
+            let given = product(isa, (&a, &rows_packed, &bias), onto, &c);
+            bounds::assert_within("c", &given, &expected);
+            // The order of a sum is that of the depth, however it is packed.
+            let columns_packed = by_columns(isa, depth, &transposed);
+            let by_columns = product(isa, (&a, &columns_packed, &bias), onto, &c);
+            assert_bits("c, packed by columns", &by_columns, &given);
+            let row = seed as usize % rows;
+            let (a, c) = (&a[row * depth..][..depth], &c[row * outputs..][..outputs]);
+            let alone = product(isa, (a, &rows_packed, &bias), onto, c);
+            assert_bits("a row alone", &alone, &given[row * outputs..][..outputs]);
+        }
+    });
+}
+
+/// Sums of outer products of the rows of `a` and `b`, onto `c` or not.
+fn outer(
+    isa: Isa,
+    (rows, columns): (usize, usize),
+    a: &[f32],
+    b: &[f32],
+    c: &mut [f32],
+    add: bool,
+) {
+    let mut scratch = filled(scratch_len(isa, columns).unwrap());
+    let depth = a.len() / rows;
+    Outer { depth, a, b, c, rows, columns, accumulate: add, scratch: &mut scratch }
+        .run(isa)
+        .unwrap();
+}
+
+#[test]
+fn sums_of_outer_products_are_within_their_bounds() {
+    let sizes = prop_oneof![1..=40usize, 90..=110usize];
+    let case = (sizes.clone(), sizes, depths(), any::<bool>(), any::<u64>());
+    check(160, case, |(rows, columns, depth, add, seed)| {
+        let draw = |k: u64, len| uniform(seed.wrapping_add(k << 32), len, 1.0);
+        let (a, b) = (draw(1, depth * rows), draw(2, depth * columns));
+        let start = if add { draw(3, rows * columns) } else { filled(rows * columns) };
+        let expected: Vec<Bounded> = (0..rows * columns)
+            .map(|at| {
+                let (row, column) = (at / columns, at % columns);
+                let terms = (0..depth).map(|k| (a[k * rows + row], b[k * columns + column]));
+                sum(if add { start[at] } else { 0.0 }, terms)
+            })
+            .collect();
+        let cut = seed as usize % (depth + 1);
+        for &isa in isas() {
+            let mut c = start.clone();
+            outer(isa, (rows, columns), &a, &b, &mut c, add);
+            bounds::assert_within("c", &c, &expected);
+            // The last rows first, then the others onto them.
+            let (a, b) = (a.split_at(cut * rows), b.split_at(cut * columns));
+            let mut parts = start.clone();
+            outer(isa, (rows, columns), a.1, b.1, &mut parts, add);
+            outer(isa, (rows, columns), a.0, b.0, &mut parts, true);
+            assert_bits("c in two calls", &parts, &c);
+        }
+    });
+}
+
+/// What a matrix held before it is packed anew is gone, and its padding stays zero.
+#[test]
+fn packing_anew() {
+    check(32, cases(), |case| {
+        let Case { gates, units, depth, seed, .. } = case;
+        let weights = uniform(seed, gates * units * depth, 1.0);
+        let (ones, nan) = (vec![1.0; depth], vec![f32::NAN; weights.len()]);
+        let mut expected = filled(gates * units);
+        let mut given = expected.clone();
+        for &isa in isas() {
+            let mut packed = by_rows(isa, gates, depth, &weights);
+            gemm(isa, 1, &ones, &packed, Start::Zero, &mut expected).unwrap();
+            packed.pack_rows(&nan).unwrap();
+            packed.pack_rows(&weights).unwrap();
+            gemm(isa, 1, &ones, &packed, Start::Zero, &mut given).unwrap();
+            assert_bits("c", &given, &expected);
+        }
+    });
+}
