@@ -1,6 +1,8 @@
 //! The SIMD kernels of the `bptt` crate.
 
 mod aligned;
+#[cfg(feature = "baseline")]
+pub mod baseline;
 pub mod columns;
 mod each;
 mod error;

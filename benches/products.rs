@@ -1,0 +1,76 @@
+//! The crate's products beside matrixmultiply's at equal shapes: the input's
+//! product (weights packed before, as a pass has them) and the sums of outer
+//! products that are the gradients of weights. What decides which of the two
+//! libraries a pass uses.
+
+use bptt_kernels::baseline::{Operand::*, sgemm};
+use bptt_kernels::gemm::{Start, gemm};
+use bptt_kernels::outer::{Outer, scratch_len};
+use bptt_kernels::{AlignedBuffer, Isa, PackedMatrix};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+/// H = I and the rows τB of a pass.
+const SHAPES: [(usize, usize); 7] =
+    [(16, 100), (64, 3200), (256, 150), (256, 2400), (512, 25), (512, 800), (1024, 1600)];
+
+fn random(len: usize, rng: &mut StdRng) -> AlignedBuffer {
+    let mut buffer = AlignedBuffer::try_new(len).expect("memory for a bench");
+    buffer.iter_mut().for_each(|x| *x = rng.random_range(-1.0..1.0));
+    buffer
+}
+
+fn products(c: &mut Criterion) {
+    let isa = Isa::best().expect("BPTT_ISA names an instruction set of this CPU");
+    let mut rng = StdRng::seed_from_u64(1);
+    for (h, rows) in SHAPES {
+        let x = random(rows * h, &mut rng);
+        let u = random(4 * h * h, &mut rng);
+        let mut z = random(rows * 4 * h, &mut rng);
+        let mut packed = PackedMatrix::zeros(isa, 4, h, h).expect("memory for a bench");
+        packed.pack_rows(&u).expect("U is [4H, I]");
+        let flops = (2 * rows * 4 * h * h) as u64;
+
+        let mut group = c.benchmark_group(format!("input product H {h} rows {rows}"));
+        group.throughput(Throughput::Elements(flops));
+        group.bench_function("bptt", |b| {
+            b.iter(|| gemm(isa, rows, &x, &packed, Start::Zero, &mut z).expect("shapes fit"));
+        });
+        group.bench_function("matrixmultiply", |b| {
+            b.iter(|| {
+                sgemm((rows, h, 4 * h), Plain(&x), Transposed(&u), 0.0, &mut z).expect("shapes fit")
+            });
+        });
+        group.finish();
+
+        let mut dw = random(4 * h * h, &mut rng);
+        let mut scratch = random(scratch_len(isa, h).expect("small"), &mut rng);
+        let mut group = c.benchmark_group(format!("weight gradient H {h} rows {rows}"));
+        group.throughput(Throughput::Elements(flops));
+        group.bench_function("bptt", |b| {
+            b.iter(|| {
+                let outer = Outer {
+                    depth: rows,
+                    a: &z,
+                    b: &x,
+                    c: &mut dw,
+                    rows: 4 * h,
+                    columns: h,
+                    accumulate: false,
+                    scratch: &mut scratch,
+                };
+                outer.run(isa).expect("shapes fit");
+            });
+        });
+        group.bench_function("matrixmultiply", |b| {
+            b.iter(|| {
+                sgemm((4 * h, rows, h), Transposed(&z), Plain(&x), 0.0, &mut dw)
+                    .expect("shapes fit")
+            });
+        });
+        group.finish();
+    }
+}
+
+criterion_group!(benches, products);
+criterion_main!(benches);

@@ -1,0 +1,263 @@
+//! One recurrent problem, timed: prints one line of JSON.
+//!
+//! ```text
+//! cargo run --release --example rnnbench -- --mode train --input 512 --hidden 512 --batch 32 --steps 25
+//! ```
+//!
+//! FLOPs are 2·T·B·G·H·(I + H) for a forward pass, three times that for training,
+//! a step's share for a stream. `peak_gflops` is what independent multiply-adds in
+//! registers reach, sampled between the rounds: the clock falls under load, so a
+//! peak measured before the work would be one that the work never sees. Both are
+//! medians.
+
+use bptt::{
+    Error, Init, Isa, Lstm, LstmArena, LstmGradients, LstmParameters, LstmPlan, LstmStream,
+    LstmWeights, OutputGradients, Purpose, Write,
+};
+use clap::{Parser, ValueEnum};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use std::time::{Duration, Instant};
+
+/// Times one recurrent problem and prints one line of JSON.
+#[derive(Parser)]
+struct Options {
+    /// The cell.
+    #[arg(long, value_enum, default_value = "lstm")]
+    cell: Cell,
+    /// What is timed.
+    #[arg(long, value_enum, default_value = "infer")]
+    mode: Mode,
+    /// Input features, I.
+    #[arg(long, default_value_t = 512)]
+    input: usize,
+    /// Hidden units, H.
+    #[arg(long, default_value_t = 512)]
+    hidden: usize,
+    /// Sequences side by side, B.
+    #[arg(long, default_value_t = 32)]
+    batch: usize,
+    /// Time steps, T.
+    #[arg(long, default_value_t = 25)]
+    steps: usize,
+    /// Threads; only 1 so far: passes run on the calling thread.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=1))]
+    threads: u8,
+    /// How long to measure.
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// One line of JSON; without it, the same for people.
+    #[arg(long)]
+    json: bool,
+    /// Lists the cells and exits.
+    #[arg(long)]
+    list: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Cell {
+    Lstm,
+}
+
+impl Cell {
+    fn gates(self) -> usize {
+        match self {
+            Self::Lstm => 4,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Mode {
+    /// A forward pass; the weights stay packed.
+    Infer,
+    /// Forward and backward with all gradients; the weights are packed anew each
+    /// time, as after an update.
+    Train,
+    /// One step per call.
+    Stream,
+}
+
+fn main() {
+    let options = Options::parse();
+    if options.list {
+        for cell in Cell::value_variants() {
+            println!("{}", cell.to_possible_value().expect("no cell is hidden").get_name());
+        }
+    } else if let Err(error) = run(&options) {
+        eprintln!("rnnbench: {error}");
+        std::process::exit(2);
+    }
+}
+
+fn run(options: &Options) -> Result<(), Error> {
+    let isa = Isa::best()?;
+    let Options { cell, mode, input, hidden, batch, steps, .. } = *options;
+    let mut problem = Problem::new(options, isa)?;
+    problem.run()?;
+
+    let mut samples = Vec::new();
+    let mut peaks = Vec::new();
+    let calls = calls_per_sample(&mut problem)?;
+    let limit = Duration::from_secs_f64(options.seconds.clamp(0.0, 3600.0));
+    let start = Instant::now();
+    while start.elapsed() < limit || samples.len() < 3 {
+        let round = Instant::now();
+        for _ in 0..calls {
+            problem.run()?;
+        }
+        samples.push(round.elapsed().as_secs_f64() / f64::from(calls));
+        peaks.push(peak(isa));
+    }
+    let (min, median) = min_and_median(&mut samples);
+    let (_, peak) = min_and_median(&mut peaks);
+
+    let passes = if mode == Mode::Train { 3 } else { 1 };
+    let timed_steps = if mode == Mode::Stream { 1 } else { steps };
+    let flops = 2 * passes * timed_steps * batch * cell.gates() * hidden * (input + hidden);
+    let gflops = flops as f64 / median / 1e9;
+    let name = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
+        value().map(|v| v.get_name().to_owned())
+    };
+    let line = serde_json::json!({
+        "cell": name(&|| cell.to_possible_value()),
+        "mode": name(&|| mode.to_possible_value()),
+        "input": input,
+        "hidden": hidden,
+        "batch": batch,
+        "steps": steps,
+        "threads": options.threads,
+        "isa": isa.name(),
+        "ms_min": min * 1e3,
+        "ms_median": median * 1e3,
+        "gflops": gflops,
+        "peak_gflops": peak / 1e9,
+        "arena_bytes": problem.bytes(),
+    });
+    if options.json {
+        println!("{line}");
+    } else {
+        println!(
+            "{:.3} ms (best {:.3}), {gflops:.1} GFLOP/s, {:.2} of the FMA peak ({:.1}) on {isa}, {} bytes",
+            median * 1e3,
+            min * 1e3,
+            gflops * 1e9 / peak,
+            peak / 1e9,
+            problem.bytes(),
+        );
+    }
+    Ok(())
+}
+
+/// So many calls that a sample is long beside the clock's grain.
+fn calls_per_sample(problem: &mut Problem) -> Result<u32, Error> {
+    let start = Instant::now();
+    let mut calls = 0u32;
+    while start.elapsed() < Duration::from_millis(5) {
+        problem.run()?;
+        calls += 1;
+    }
+    Ok(calls)
+}
+
+/// Floating-point operations per second of multiply-adds in registers.
+fn peak(isa: Isa) -> f64 {
+    let start = Instant::now();
+    let mut flops = 0.0;
+    while start.elapsed() < Duration::from_millis(2) {
+        flops += bptt_kernels::peak::fma_chains(isa, 10_000);
+    }
+    flops / start.elapsed().as_secs_f64()
+}
+
+fn min_and_median(samples: &mut [f64]) -> (f64, f64) {
+    samples.sort_by(f64::total_cmp);
+    (samples[0], samples[samples.len() / 2])
+}
+
+/// The memory of one problem, and its passes.
+struct Problem {
+    parameters: LstmParameters,
+    weights: LstmWeights,
+    x: Vec<f32>,
+    kind: Kind,
+}
+
+enum Kind {
+    Infer {
+        stream: LstmStream,
+        y: Vec<f32>,
+    },
+    Stream {
+        stream: LstmStream,
+        y: Vec<f32>,
+    },
+    Train {
+        plan: LstmPlan,
+        arena: LstmArena,
+        dy: Vec<f32>,
+        dx: Vec<f32>,
+        gradients: LstmParameters,
+    },
+}
+
+impl Problem {
+    fn new(options: &Options, isa: Isa) -> Result<Self, Error> {
+        let Options { mode, input, hidden, batch, steps, .. } = *options;
+        let lstm = match options.cell {
+            Cell::Lstm => Lstm::new(input, hidden)?,
+        };
+        let timed_steps = if mode == Mode::Stream { 1 } else { steps };
+        // The plan is made first: it refuses sizes that no memory could hold.
+        let plan = lstm.plan(timed_steps, batch, isa)?;
+        let mut rng = StdRng::seed_from_u64(1);
+        let parameters = lstm.init(Init::Glorot, &mut rng)?;
+        let purpose = if mode == Mode::Train {
+            Purpose::TrainingWithInputGradient
+        } else {
+            Purpose::Inference
+        };
+        let weights = lstm.pack(&parameters, purpose, isa)?;
+        let mut draw =
+            |len: usize| -> Vec<f32> { (0..len).map(|_| rng.random_range(-1.0..1.0)).collect() };
+        let outputs = timed_steps * batch * hidden;
+        let x = draw(timed_steps * batch * input);
+        let kind = match mode {
+            Mode::Infer => Kind::Infer { stream: lstm.stream(batch, isa)?, y: vec![0.0; outputs] },
+            Mode::Stream => {
+                Kind::Stream { stream: lstm.stream(batch, isa)?, y: vec![0.0; outputs] }
+            }
+            Mode::Train => {
+                let (dy, dx) = (draw(outputs), vec![0.0; x.len()]);
+                let (arena, gradients) = (plan.allocate()?, lstm.parameters()?);
+                Kind::Train { plan, arena, dy, dx, gradients }
+            }
+        };
+        Ok(Self { parameters, weights, x, kind })
+    }
+
+    fn run(&mut self) -> Result<(), Error> {
+        let Self { parameters, weights, x, kind } = self;
+        match kind {
+            Kind::Infer { stream, y } => stream.forward(weights, x, y),
+            Kind::Stream { stream, y } => stream.step(weights, x, y),
+            Kind::Train { plan, arena, dy, dx, gradients } => {
+                weights.update(parameters)?;
+                plan.forward(weights, x, None, arena)?;
+                let outputs = OutputGradients { dy: Some(dy), ..Default::default() };
+                let gradients = LstmGradients {
+                    dx: Some(dx),
+                    ..LstmGradients::of(gradients, Write::Overwrite)
+                };
+                plan.backward(weights, x, outputs, arena, gradients)
+            }
+        }
+    }
+
+    /// The arena's bytes, or those that a stream holds.
+    fn bytes(&self) -> usize {
+        match &self.kind {
+            Kind::Infer { stream, .. } | Kind::Stream { stream, .. } => stream.bytes(),
+            Kind::Train { plan, .. } => plan.arena_bytes(),
+        }
+    }
+}
