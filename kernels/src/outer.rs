@@ -12,6 +12,9 @@ use crate::{Isa, KernelError, checked_len};
 /// Rows of C whose left operand is packed at a time.
 const ROW_BLOCK: usize = 96;
 
+/// Rows by which packing asks for memory before it reads it.
+const PACK_AHEAD: usize = 16;
+
 /// Floats of scratch that [`outer`] needs for `columns` columns of C.
 ///
 /// # Errors
@@ -159,6 +162,10 @@ unsafe fn pack_left<S: Simd>(
         // SAFETY: the caller's; end − 1 − k is a row.
         unsafe {
             let row = a.add((end - 1 - k) * stride);
+            // Rows are a stride apart that no hardware prefetcher follows.
+            for line in (0..height).step_by(16) {
+                s.prefetch(row.wrapping_sub(PACK_AHEAD * stride).wrapping_add(line));
+            }
             for (first, rows) in tile::heights::<S>(height) {
                 let to = to.add(first * depth + k * rows);
                 for r in (0..rows).step_by(S::LANES) {

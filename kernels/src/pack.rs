@@ -103,16 +103,25 @@ impl PackedMatrix {
             for first_k in (0..depth).step_by(DEPTH_BLOCK) {
                 let terms = DEPTH_BLOCK.min(depth - first_k);
                 let start = self.block(group, columns.vecs, first_k);
+                let block = &mut self.panels[start..][..columns.vecs * lanes * terms];
                 for vec in 0..columns.vecs {
-                    let start = start + vec / PANEL * PANEL * lanes * terms + vec % PANEL * lanes;
-                    for lane in 0..columns.lanes[vec] {
-                        let row = (columns.offset[vec] + lane) * depth + first_k;
-                        let target = self.panels[start + lane..].iter_mut();
-                        for (to, from) in
-                            target.step_by(PANEL * lanes).zip(&weights[row..][..terms])
-                        {
-                            *to = *from;
+                    let panel = vec / PANEL * PANEL * lanes * terms + vec % PANEL * lanes;
+                    let row = |lane: usize| {
+                        &weights[(columns.offset[vec] + lane) * depth + first_k..][..terms]
+                    };
+                    let real = columns.lanes[vec];
+                    // Four rows at a time: a transposition by whole quarters of a
+                    // line, where single floats would cost a store each.
+                    for lane in (0..real - real % 4).step_by(4) {
+                        let rows = [row(lane), row(lane + 1), row(lane + 2), row(lane + 3)];
+                        let target = block[panel + lane..].chunks_mut(PANEL * lanes);
+                        for (k, to) in target.take(terms).enumerate() {
+                            to[..4].copy_from_slice(&rows.map(|row| row[k]));
                         }
+                    }
+                    for lane in real - real % 4..real {
+                        let target = block[panel + lane..].iter_mut().step_by(PANEL * lanes);
+                        target.zip(row(lane)).for_each(|(to, from)| *to = *from);
                     }
                 }
             }

@@ -51,6 +51,10 @@ impl<S: Simd> Sink<S> for Matrix {
         }
     }
     #[inline(always)]
+    fn fetches(&self, resume: bool) -> bool {
+        resume
+    }
+    #[inline(always)]
     fn prefetch(&self, s: S, row: usize, vec: usize) {
         let at = row * self.c_stride + self.columns.offset_beyond(vec);
         s.prefetch(self.c.wrapping_add(at));

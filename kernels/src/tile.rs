@@ -15,6 +15,7 @@
 //! sum that is stored and taken up again goes on as if it had not been.
 
 use crate::simd::Simd;
+use std::mem::MaybeUninit;
 
 /// Vectors side by side in a panel.
 pub(crate) const PANEL: usize = 2;
@@ -130,6 +131,10 @@ pub(crate) trait Sink<S: Simd> {
     /// # Safety
     /// As [`start`](Self::start).
     unsafe fn put<const WHOLE: bool>(&mut self, s: S, row: usize, vec: usize, sum: S::V);
+    /// Whether chains that start, or resume, read what may be far away.
+    fn fetches(&self, _resume: bool) -> bool {
+        false
+    }
     /// Asks for what `start` or `resume` will read at (row, vec); a vec beyond the
     /// group is one of the next.
     fn prefetch(&self, _s: S, _row: usize, _vec: usize) {}
@@ -210,7 +215,7 @@ unsafe fn terms<S: Simd, A: Rows, const R: usize, const V: usize, const U: usize
     }
 }
 
-/// `R` rows from `row` times `V` vectors from `first`.
+/// `R` rows times `V` vectors from (row, vector) `at`.
 ///
 /// # Safety
 /// As [`group`].
@@ -222,73 +227,111 @@ unsafe fn tile<S: Simd, A: Rows, K: Sink<S>, const R: usize, const V: usize>(
     at: (usize, usize),
     sink: &mut K,
 ) {
-    // SAFETY: the caller's; each WHOLE is what the sink says.
+    let (row, first) = at;
+    let mut acc = [[s.zero(); V]; R];
+    // SAFETY: the caller's; WHOLE is what the sink says.
     unsafe {
-        let mut acc = match (sink.whole(), resume) {
-            (true, true) => load::<S, K, R, V, true, true>(s, at, sink),
-            (true, false) => load::<S, K, R, V, true, false>(s, at, sink),
-            (false, true) => load::<S, K, R, V, false, true>(s, at, sink),
-            (false, false) => load::<S, K, R, V, false, false>(s, at, sink),
-        };
-        for r in 0..R {
-            for v in 0..V {
-                sink.prefetch(s, at.0 + r, at.1 + V + v);
+        if !sink.whole() {
+            let edge = Edge::<S::V, R, V>::load(s, resume, at, sink);
+            for r in 0..R {
+                for v in 0..V {
+                    acc[r][v] = edge.get(r, v);
+                }
+            }
+        } else if resume {
+            for r in 0..R {
+                for v in 0..V {
+                    acc[r][v] = sink.resume::<true>(s, row + r, first + v);
+                }
+            }
+        } else {
+            for r in 0..R {
+                for v in 0..V {
+                    acc[r][v] = sink.start::<true>(s, row + r, first + v);
+                }
             }
         }
-        let product = Product { a: product.a.skip(at.0), ..product };
-        accumulate(s, product, at.1, &mut acc);
-        if sink.whole() {
-            store::<S, K, R, V, true>(s, at, &acc, sink);
-        } else {
-            store::<S, K, R, V, false>(s, at, &acc, sink);
-        }
-    }
-}
-
-/// # Safety
-/// As [`tile`].
-#[inline(always)]
-unsafe fn load<
-    S: Simd,
-    K: Sink<S>,
-    const R: usize,
-    const V: usize,
-    const WHOLE: bool,
-    const RESUME: bool,
->(
-    s: S,
-    (row, first): (usize, usize),
-    sink: &K,
-) -> [[S::V; V]; R] {
-    let mut acc = [[s.zero(); V]; R];
-    for r in 0..R {
-        for v in 0..V {
-            // SAFETY: the caller's.
-            acc[r][v] = unsafe {
-                if RESUME {
-                    sink.resume::<WHOLE>(s, row + r, first + v)
-                } else {
-                    sink.start::<WHOLE>(s, row + r, first + v)
+        if sink.fetches(resume) {
+            for r in 0..R {
+                for v in 0..V {
+                    sink.prefetch(s, row + r, first + V + v);
                 }
-            };
+            }
+        }
+        accumulate(s, Product { a: product.a.skip(row), ..product }, first, &mut acc);
+        if sink.whole() {
+            for r in 0..R {
+                for v in 0..V {
+                    sink.put::<true>(s, row + r, first + v, acc[r][v]);
+                }
+            }
+        } else {
+            Edge::<S::V, R, V>::of(&acc).store(s, at, sink);
         }
     }
-    acc
 }
 
-/// # Safety
-/// As [`tile`].
-#[inline(always)]
-unsafe fn store<S: Simd, K: Sink<S>, const R: usize, const V: usize, const WHOLE: bool>(
-    s: S,
-    (row, first): (usize, usize),
-    acc: &[[S::V; V]; R],
-    sink: &mut K,
-) {
-    for r in 0..R {
-        for v in 0..V {
+/// A tile's sums in memory. At the edge of a matrix they pass through here, so
+/// that the accumulators are only ever indexed by constants: one loop over them
+/// that stays rolled would keep them all on the stack, in every tile.
+struct Edge<T, const R: usize, const V: usize>(MaybeUninit<[[T; V]; R]>);
+
+impl<T: Copy, const R: usize, const V: usize> Edge<T, R, V> {
+    /// # Safety
+    /// As [`group`].
+    #[inline(always)]
+    unsafe fn load<S: Simd<V = T>, K: Sink<S>>(
+        s: S,
+        resume: bool,
+        (row, first): (usize, usize),
+        sink: &K,
+    ) -> Self {
+        let mut edge = MaybeUninit::<[[T; V]; R]>::uninit();
+        for i in 0..R * V {
+            let (row, vec) = (row + i / V, first + i % V);
+            // SAFETY: the caller's, and i < R · V.
+            unsafe {
+                *edge.as_mut_ptr().cast::<T>().add(i) = if resume {
+                    sink.resume::<false>(s, row, vec)
+                } else {
+                    sink.start::<false>(s, row, vec)
+                };
+            }
+        }
+        Self(edge)
+    }
+
+    #[inline(always)]
+    fn of(acc: &[[T; V]; R]) -> Self {
+        let mut edge = MaybeUninit::<[[T; V]; R]>::uninit();
+        for r in 0..R {
+            for v in 0..V {
+                // SAFETY: r < R and v < V.
+                unsafe { *edge.as_mut_ptr().cast::<T>().add(r * V + v) = acc[r][v] };
+            }
+        }
+        Self(edge)
+    }
+
+    #[inline(always)]
+    fn get(&self, r: usize, v: usize) -> T {
+        debug_assert!(r < R && v < V);
+        // SAFETY: r < R and v < V; `load` and `of` fill every place.
+        unsafe { *self.0.as_ptr().cast::<T>().add(r * V + v) }
+    }
+
+    /// # Safety
+    /// As [`group`].
+    #[inline(always)]
+    unsafe fn store<S: Simd<V = T>, K: Sink<S>>(
+        &self,
+        s: S,
+        (row, first): (usize, usize),
+        sink: &mut K,
+    ) {
+        for i in 0..R * V {
             // SAFETY: the caller's.
-            unsafe { sink.put::<WHOLE>(s, row + r, first + v, acc[r][v]) };
+            unsafe { sink.put::<false>(s, row + i / V, first + i % V, self.get(i / V, i % V)) };
         }
     }
 }

@@ -297,6 +297,10 @@ impl<S: Simd> Sink<S> for Preactivations<'_, S::V> {
         unsafe { self.z.set(row, vec, sum) }
     }
     #[inline(always)]
+    fn fetches(&self, resume: bool) -> bool {
+        !resume
+    }
+    #[inline(always)]
     fn prefetch(&self, s: S, row: usize, vec: usize) {
         let at = row * self.stride + self.columns.offset_beyond(vec);
         s.prefetch(self.start.wrapping_add(at));
