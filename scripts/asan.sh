@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Runs the tests of the kernels and of the root crate under AddressSanitizer: a
+# read or write beyond an allocation, which a test of values cannot see, ends the
+# run.
+#
+# Needs a nightly toolchain (`rustup toolchain install nightly --profile minimal`)
+# on x86_64 Linux. Arguments go to `cargo test`. PROPTEST_CASES, here 16 where the
+# environment says nothing, keeps random tests short.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+cargo +nightly --version > /dev/null || {
+    echo "asan.sh: needs \`rustup toolchain install nightly --profile minimal\`" >&2
+    exit 1
+}
+
+export CARGO_TARGET_DIR=$PWD/target/asan
+# Checks as calls, not in line: they see the same, and the entries are so large
+# that compiling takes longer than running.
+export RUSTFLAGS="-Zsanitizer=address -Cllvm-args=-asan-instrumentation-with-call-threshold=0"
+# Tests ask for more memory than there is, and want an error for it.
+export ASAN_OPTIONS=allocator_may_return_null=1
+export PROPTEST_CASES=${PROPTEST_CASES:-16}
+
+# --target: the sanitizer is for the tests, not for build scripts. The tests that
+# are crates of their own, since the kernels compile once for all of them then.
+cargo +nightly test --release --no-fail-fast --target x86_64-unknown-linux-gnu \
+    -p bptt-kernels -p bptt --test '*' "$@"

@@ -1,0 +1,379 @@
+#!/usr/bin/env python3
+"""Reads the machine code of the kernels and refuses what would make it slow.
+
+    scripts/check_assembly.py [--arch x86_64|aarch64] [--list] [--from DIRECTORY]
+
+Builds `bptt-kernels` in the release profile with its assembly beside it and
+finds the `#[target_feature]` entries, `simd::<isa>::enter::<Kernel>`, in it. A
+kernel that is not inlined into its entry still computes the right thing, only
+several times slower; no test of values sees that, so this one fails where
+
+- a type that implements `Kernel` has no entry for an instruction set,
+- an entry does not use the vectors of its instruction set,
+- a loop of an entry calls something (panics leave the loop and do not count; a
+  loop around others may call memset and memcpy),
+- a product loop (an innermost loop whose only vector arithmetic is
+  multiply-adds) reads or writes a vector on the stack: an accumulator spilled,
+- an entry of the register tile has no product loop of a whole tile,
+- a function outside the entries uses their vectors: a part not inlined.
+
+Loops are those of the control-flow graph, not of the order of addresses. Where
+a jump table cannot be told, a jump through one goes to every label of every
+table of the function; the graph has too many loops then, never too few.
+
+Needs Python and cargo; for aarch64 a RUSTC that has that target (scripts/neon.sh
+names one). --list prints every product loop; --from reads the *.s files of a
+directory (Intel syntax) and builds nothing.
+"""
+
+import argparse
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+# The kernels that run through the register tile, by module path and type.
+TILED = {"gemm::Gemm", "outer::Outer", "lstm::forward::Forward", "lstm::backward::Backward"}
+
+
+@dataclass
+class Arch:
+    target: str
+    isas: dict  # entry's module: (vector operand, multiply-adds per k of the tallest tile)
+    vector: str  # any vector operand
+    foreign: str | None  # vector operands that only entries may use
+    fma: str
+    arithmetic: str  # vector arithmetic that a product loop has none of
+    call: str
+    indirect: str
+    jump: str
+    branch: str
+    end: str
+    stack: str
+    frame: str  # with it, `frame_stack` addresses the stack as well
+    frame_stack: str
+    comment: str
+    flags: list = field(default_factory=list)
+
+
+ARCHS = {
+    "x86_64": Arch(
+        target="x86_64-unknown-linux-gnu",
+        isas={"avx512": (r"\bzmm\d", 24), "avx2": (r"\bymm\d", 12)},
+        vector=r"\b[xyz]mm\d",
+        foreign=r"\b[yz]mm\d",
+        fma=r"vfn?m(add|sub)\d+ps",
+        arithmetic=r"v(add|sub|mul|div|min|max|sqrt|rcp14|rsqrt14|scalef|cmp|blendv|round|and|andn|or|xor)ps",
+        call=r"call",
+        indirect=r"jmp\s+(?:qword ptr|r[a-z0-9]+$)",
+        jump=r"jmp",
+        branch=r"j(?!mp)[a-z]+",
+        end=r"ret|ud2|hlt|int3",
+        stack=r"\[rsp\b",
+        frame=r"mov\s+rbp, rsp",
+        frame_stack=r"\[rbp\b",
+        comment="#",
+        flags=["-Cllvm-args=-x86-asm-syntax=intel"],
+    ),
+    "aarch64": Arch(
+        target="aarch64-unknown-linux-gnu",
+        isas={"neon": (r"\bv\d+\.4s", 12)},
+        vector=r"\b([qv])\d",
+        foreign=None,
+        fma=r"fml[as]",
+        arithmetic=r"(fadd|fsub|fmul|fdiv|fmin\w*|fmax\w*|fsqrt|frecp\w|fcm\w+|bif|bit|bsl)",
+        call=r"blr?",
+        indirect=r"br\b",
+        jump=r"b",
+        branch=r"b\.[a-z]+|cbn?z|tbn?z",
+        end=r"ret|brk|udf",
+        stack=r"\[sp\b",
+        frame=r"(add|mov)\s+x29, sp",
+        frame_stack=r"\[x29\b",
+        comment="//",
+    ),
+}
+
+# Calls that may stand in a loop around others: they fill the description of a
+# group of columns, once per group.
+MEMORY = re.compile(r"\bmem(set|cpy)\b")
+
+# Calls that do not return.
+LEAVES = re.compile(
+    r"9panicking|\d_?\w*fail|handle_alloc_error|12handle_error|_Unwind_Resume|process5abort"
+)
+
+
+def identifiers(mangled):
+    """The names in a v0-mangled path, in order."""
+    names, at = [], 0
+    while at < len(mangled):
+        if match := re.compile(r"(\d+)_?").match(mangled, at):
+            start = match.end()
+            at = start + int(match[1])
+            names.append(mangled[start:at])
+        elif match := re.compile(r"[Bs][0-9a-zA-Z]*_").match(mangled, at):
+            at = match.end()
+        elif mangled[at] == "E":
+            break
+        else:
+            at += 1
+    return [name for name in names if name != "bptt_kernels"]
+
+
+@dataclass
+class Function:
+    name: str
+    lines: list  # instructions, each "op operands"
+    blocks: list  # (first line, past the last)
+    next: list  # successors of each block
+
+    def loops(self):
+        """Every loop: its set of blocks, and whether it has none inside."""
+        found = []
+
+        def within(nodes):
+            some = False
+            for component in components(nodes, self.next):
+                if len(component) == 1:
+                    (only,) = component
+                    if only not in self.next[only]:
+                        continue
+                some = True
+                entered = {
+                    to for b in range(len(self.next)) if b not in component for to in self.next[b]
+                }
+                heads = sorted(component & entered) or sorted(component)
+                found.append((component, not within(component - {heads[0]})))
+            return some
+
+        within(set(range(len(self.blocks))))
+        return found
+
+    def body(self, blocks):
+        return [line for b in sorted(blocks) for line in self.lines[slice(*self.blocks[b])]]
+
+
+def components(nodes, successors):
+    """Strongly connected components (Tarjan's, without recursion)."""
+    order, low, on_stack, stack, out = {}, {}, set(), [], []
+    for root in sorted(nodes):
+        if root in order:
+            continue
+        work = [(root, iter([s for s in successors[root] if s in nodes]))]
+        order[root] = low[root] = len(order)
+        stack.append(root)
+        on_stack.add(root)
+        while work:
+            node, rest = work[-1]
+            for to in rest:
+                if to not in order:
+                    order[to] = low[to] = len(order)
+                    stack.append(to)
+                    on_stack.add(to)
+                    work.append((to, iter([s for s in successors[to] if s in nodes])))
+                    break
+                if to in on_stack:
+                    low[node] = min(low[node], order[to])
+            else:
+                work.pop()
+                if work:
+                    low[work[-1][0]] = min(low[work[-1][0]], low[node])
+                if low[node] == order[node]:
+                    component = set()
+                    while node not in component:
+                        component.add(stack.pop())
+                    on_stack -= component
+                    out.append(component)
+    return out
+
+
+def read(path, arch):
+    """The functions of an assembly file."""
+    functions, name, lines, labels = [], None, [], {}
+    tables, table = {}, None
+    pending = []
+    kinds = set()
+    for raw in path.read_text().splitlines():
+        line = raw.split(arch.comment)[0].strip()
+        if not line:
+            continue
+        if match := re.match(r"\.type\s+([^,]+),\s*[@%]function", line):
+            kinds.add(match[1])
+        elif match := re.match(r"([^\s:]+):", line):
+            label = match[1]
+            if label in kinds:
+                name, lines, labels, table = label, [], {}, None
+            elif label.startswith(".Lfunc_end") and name:
+                pending.append((name, lines, labels))
+                name = None
+            elif label.startswith(".LJTI"):
+                table = tables.setdefault(label, [])
+            elif name and label.startswith(".LBB"):
+                labels.setdefault(len(lines), []).append(label)
+            elif label.startswith(".L") is False:
+                table = None
+        elif table is not None and name is None and (match := re.search(r"(\.LBB\d+_\d+)", line)):
+            table.append(match[1])
+        elif name and not line.startswith("."):
+            lines.append(re.sub(r"\s+", " ", line))
+    for name, lines, labels in pending:
+        functions.append(graph(name, lines, labels, tables, arch))
+    return functions
+
+
+def graph(name, lines, labels, tables, arch):
+    op = lambda line: line.split(" ", 1)[0]
+    ends = re.compile(rf"(?:{arch.jump}|{arch.branch}|{arch.end})$")
+    leaves = lambda line: re.fullmatch(arch.call, op(line)) and LEAVES.search(line)
+    indirect = re.compile(arch.indirect)
+    starts = {0, *labels}
+    for at, line in enumerate(lines):
+        if ends.match(op(line)) or leaves(line) or indirect.match(line):
+            starts.add(at + 1)
+    starts = sorted(start for start in starts if start < len(lines))
+    blocks = list(zip(starts, [*starts[1:], len(lines)]))
+    where = {label: starts.index(at) for at, all in labels.items() if at in starts for label in all}
+    used = [t for t in tables if any(re.search(rf"{re.escape(t)}\b", line) for line in lines)]
+    following = []
+    for number, (start, end) in enumerate(blocks):
+        last = lines[end - 1]
+        to = set()
+        falls = True
+        if leaves(last) or re.fullmatch(arch.end, op(last)):
+            falls = False
+        elif indirect.match(last):
+            falls = False
+            # The table's address is mostly taken on the straight way to here.
+            straight = start
+            while straight and straight not in labels:
+                straight -= 1
+            taken = [t for line in lines[straight:end] for t in used if re.search(rf"{re.escape(t)}\b", line)]
+            to |= {where[label] for t in taken[-1:] or used for label in tables[t]}
+        elif re.fullmatch(f"{arch.jump}|{arch.branch}", op(last)):
+            falls = not re.fullmatch(arch.jump, op(last))
+            target = last.split()[-1]
+            if target in where:
+                to.add(where[target])
+        if falls and number + 1 < len(blocks):
+            to.add(number + 1)
+        following.append(to)
+    return Function(name, lines, blocks, following)
+
+
+def kernels():
+    """The types that implement `Kernel`, from the sources: module path and name."""
+    source = ROOT / "kernels/src"
+    found = set()
+    for path in source.rglob("*.rs"):
+        parts = [*path.relative_to(source).with_suffix("").parts]
+        if parts[-1] in ("mod", "lib"):
+            parts.pop()
+        text = path.read_text().split("#[cfg(test)]\nmod ")[0]
+        for match in re.finditer(r"^impl(?:<[^{]*?>)?\s+(?:[\w:]+::)?Kernel\s+for\s+(\w+)", text, re.M):
+            found.add("::".join([*parts, match[1]]))
+    return found
+
+
+def build(arch):
+    target = ROOT / "target/assembly" / arch.target
+    shutil.rmtree(target, ignore_errors=True)  # another build's assembly would be read too
+    # As many units as cargo's release profile has: as what ships is cut.
+    flags = ["-Csymbol-mangling-version=v0", "-Ccodegen-units=16", "--emit=asm", *arch.flags]
+    where = ["--release", "--target", arch.target, "--target-dir", str(target)]
+    # Not what someone's environment adds (-Ctarget-cpu=native would do).
+    env = {name: value for name, value in os.environ.items() if not name.endswith("RUSTFLAGS")}
+    command = ["cargo", "rustc", "-p", "bptt-kernels", "--lib", *where, "--", *flags]
+    subprocess.run(command, cwd=ROOT, env=env, check=True)
+    return target / arch.target / "release/deps"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--arch", choices=ARCHS, default="x86_64")
+    parser.add_argument("--list", action="store_true", help="print every product loop")
+    parser.add_argument("--from", dest="directory", type=pathlib.Path, metavar="DIRECTORY")
+    options = parser.parse_args()
+    arch = ARCHS[options.arch]
+    directory = options.directory or build(arch)
+    functions = [f for path in sorted(directory.glob("*.s")) for f in read(path, arch)]
+    if not functions:
+        sys.exit(f"no assembly in {directory}")
+
+    wanted = kernels()
+    if not wanted:
+        sys.exit("no `impl Kernel for` in kernels/src")
+    faults, rows, seen = [], [], set()
+    entry = re.compile(r"12bptt_kernels4simd\d+(" + "|".join(arch.isas) + r")5enter(.*)$")
+    for function in functions:
+        match = entry.search(function.name)
+        if not match:
+            inside = arch.foreign and [l for l in function.lines if re.search(arch.foreign, l)]
+            if inside:
+                what = "::".join(identifiers(function.name)) or function.name
+                faults.append(f"{what}: not inlined into an entry, but has {inside[0]!r}")
+            continue
+        isa, kernel = match[1], "::".join(identifiers(match[2]))
+        name = f"{isa} {kernel}"
+        operand, whole = arch.isas[isa]
+        seen.add((isa, kernel))
+        if not any(re.search(operand, line) for line in function.lines):
+            faults.append(f"{name}: no vector of {isa} in it")
+        stack = arch.stack
+        if any(re.match(arch.frame, line) for line in function.lines[:20]):
+            stack = f"{stack}|{arch.frame_stack}"
+
+        loops = function.loops()
+        products, stacked = [], 0
+        for blocks, innermost in loops:
+            body = function.body(blocks)
+            ops = [line.split(" ", 1)[0] for line in body]
+            fmas = sum(bool(re.fullmatch(arch.fma, op)) for op in ops)
+            if not innermost or not fmas or any(re.fullmatch(arch.arithmetic, op) for op in ops):
+                continue
+            spills = [l for l in body if re.search(stack, l) and re.search(arch.vector, l)]
+            products.append(fmas)
+            stacked += len(spills)
+            if options.list:
+                print(f"  {name}: {fmas} multiply-adds of {len(body)} instructions, {len(spills)} on the stack")
+            if spills:
+                faults.append(f"{name}: {len(spills)} vectors on the stack in a loop of {fmas} multiply-adds, first {spills[0]!r}")
+        inner = set().union(*(blocks for blocks, innermost in loops if innermost))
+        outer = set().union(*(blocks for blocks, _ in loops)) - inner
+        for what, blocks in [("an innermost loop", inner), ("a loop", outer)]:
+            for line in function.body(blocks):
+                if not re.fullmatch(arch.call, line.split(" ", 1)[0]) or LEAVES.search(line):
+                    continue
+                if blocks is inner or not MEMORY.search(line):
+                    faults.append(f"{name}: call in {what}: {line}")
+        best = max(products, default=0)
+        if kernel in TILED and best < whole:
+            faults.append(f"{name}: no product loop of a whole tile: {best} multiply-adds, expected {whole} or more")
+        calls = [l for l in function.lines if re.fullmatch(arch.call, l.split(" ", 1)[0])]
+        outside = sum(not LEAVES.search(line) for line in calls)
+        rows.append((name, len(function.lines), len(loops), len(products), best, stacked, outside, len(calls) - outside))
+
+    for isa in arch.isas:
+        for kernel in sorted(wanted):
+            if (isa, kernel) not in seen:
+                faults.append(f"{isa} {kernel}: implements Kernel but has no entry")
+    for kernel in sorted(TILED - wanted):
+        faults.append(f"{kernel}: in this script's list of tiled kernels but not in the sources")
+
+    heads = ("entry", "instructions", "loops", "product loops", "most FMA", "spills", "calls", "panics")
+    widths = [max(len(str(row[i])) for row in [heads, *rows]) for i in range(len(heads))]
+    for row in [heads, *sorted(rows)]:
+        print("  ".join(str(x).ljust(w) if i == 0 else str(x).rjust(w) for i, (x, w) in enumerate(zip(row, widths))))
+    if faults:
+        print(f"\n{len(faults)} faults:", *faults, sep="\n  ")
+        sys.exit(1)
+    print(f"\n{len(rows)} entries: no calls in loops, no vectors spilled in product loops")
+
+
+if __name__ == "__main__":
+    main()
