@@ -5,7 +5,7 @@
 
 use bptt_kernels::baseline::{Operand::*, sgemm};
 use bptt_kernels::gemm::{Start, gemm};
-use bptt_kernels::outer::{Outer, scratch_len};
+use bptt_kernels::outer::{Outer, Right, scratch_len};
 use bptt_kernels::{AlignedBuffer, Isa, PackedMatrix};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -44,7 +44,7 @@ fn products(c: &mut Criterion) {
         group.finish();
 
         let mut dw = random(4 * h * h, &mut rng);
-        let mut scratch = random(scratch_len(isa, h).expect("small"), &mut rng);
+        let mut scratch = random(scratch_len(isa, &[h]).expect("small"), &mut rng);
         let mut group = c.benchmark_group(format!("weight gradient H {h} rows {rows}"));
         group.throughput(Throughput::Elements(flops));
         group.bench_function("bptt", |b| {
@@ -52,10 +52,8 @@ fn products(c: &mut Criterion) {
                 let outer = Outer {
                     depth: rows,
                     a: &z,
-                    b: &x,
-                    c: &mut dw,
                     rows: 4 * h,
-                    columns: h,
+                    products: &mut [Right { b: &x, c: &mut dw, columns: h }],
                     accumulate: false,
                     scratch: &mut scratch,
                 };

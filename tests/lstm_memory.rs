@@ -72,7 +72,8 @@ fn lines(floats: usize) -> usize {
 fn documented_arena(shape: Shape, isa: Isa) -> usize {
     let Shape { inputs, hidden, batch, steps, .. } = shape;
     let state = batch * hidden;
-    let columns = inputs.max(hidden).div_ceil(2 * isa.lanes()) * 2 * isa.lanes();
+    let padded = |columns: usize| columns.div_ceil(2 * isa.lanes()) * 2 * isa.lanes();
+    let columns = padded(inputs) + padded(hidden);
     let states = 2 * lines((steps + 1) * state);
     4 * (lines(4 * steps * state) + states + 2 * lines(state) + lines(256 * columns + 24_576))
 }

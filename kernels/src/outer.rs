@@ -3,7 +3,7 @@
 //! know cells.
 
 use crate::error::check_len;
-use crate::pack::PackedMatrix;
+use crate::pack::{self, PackedMatrix};
 use crate::simd::{Kernel, Simd};
 use crate::sink::Matrix;
 use crate::tile::{self, DEPTH_BLOCK, GROUP, PANEL, Product, TilePacked, load_lanes, store_lanes};
@@ -15,49 +15,64 @@ const ROW_BLOCK: usize = 96;
 /// Rows by which packing asks for memory before it reads it.
 const PACK_AHEAD: usize = 16;
 
-/// Floats of scratch that [`outer`] needs for `columns` columns of C.
+/// Floats of scratch that [`Outer`] needs for products of so many columns each.
 ///
 /// # Errors
 /// [`KernelError::TooLarge`] where that does not fit the address space.
-pub fn scratch_len(isa: Isa, columns: usize) -> Result<usize, KernelError> {
-    let right = PackedMatrix::len(isa, 1, columns.max(1), DEPTH_BLOCK)?;
-    Ok(right + ROW_BLOCK * DEPTH_BLOCK)
+pub fn scratch_len(isa: Isa, columns: &[usize]) -> Result<usize, KernelError> {
+    let mut len = ROW_BLOCK * DEPTH_BLOCK;
+    for &columns in columns {
+        len += PackedMatrix::len(isa, 1, columns.max(1), DEPTH_BLOCK)?;
+        checked_len("scratch", &[len])?;
+    }
+    Ok(len)
 }
 
-/// `C = Aᵀ B` or `C += Aᵀ B`.
+/// `C = Aᵀ B`, or `C += Aᵀ B`, for one A and one or more B: the gradients of all
+/// the weights that an A meets, so that A is packed once for all of them.
 #[derive(Debug)]
-pub struct Outer<'a> {
-    /// Rows of A and B: the terms of each sum.
+pub struct Outer<'a, 'b> {
+    /// Rows of A and of each B: the terms of each sum.
     pub depth: usize,
     /// A, `[depth, rows]`.
     pub a: &'a [f32],
-    /// B, `[depth, columns]`.
-    pub b: &'a [f32],
-    /// C, `[rows, columns]`.
-    pub c: &'a mut [f32],
-    /// Columns of A, rows of C.
+    /// Columns of A, rows of each C.
     pub rows: usize,
-    /// Columns of B and C.
-    pub columns: usize,
-    /// Whether C is added to.
+    /// The products.
+    pub products: &'a mut [Right<'b>],
+    /// Whether each C is added to.
     pub accumulate: bool,
     /// [`scratch_len`] floats or more, overwritten.
     pub scratch: &'a mut [f32],
 }
 
-impl Outer<'_> {
-    /// Computes it. Each element of C is one chain from the last row of A and B to
-    /// the first, so rows may be handed in several calls, the last ones first, and
-    /// the result has the bits of one call.
+/// A right operand and its result.
+#[derive(Debug)]
+pub struct Right<'b> {
+    /// B, `[depth, columns]`.
+    pub b: &'b [f32],
+    /// C, `[rows, columns]`.
+    pub c: &'b mut [f32],
+    /// Columns of B and C.
+    pub columns: usize,
+}
+
+impl Outer<'_, '_> {
+    /// Computes them. Each element of a C is one chain from the last row of A and B
+    /// to the first, so rows may be handed in several calls, the last ones first,
+    /// and the result has the bits of one call.
     ///
     /// # Errors
     /// [`KernelError::Length`] where a slice does not fit the dimensions; nothing
     /// is written then.
     pub fn run(self, isa: Isa) -> Result<(), KernelError> {
         check_len("a", self.a.len(), checked_len("a", &[self.depth, self.rows])?)?;
-        check_len("b", self.b.len(), checked_len("b", &[self.depth, self.columns])?)?;
-        check_len("c", self.c.len(), checked_len("c", &[self.rows, self.columns])?)?;
-        let expected = scratch_len(isa, self.columns)?;
+        let mut expected = scratch_len(isa, &[])?;
+        for right in &*self.products {
+            check_len("b", right.b.len(), checked_len("b", &[self.depth, right.columns])?)?;
+            check_len("c", right.c.len(), checked_len("c", &[self.rows, right.columns])?)?;
+            expected += scratch_len(isa, &[right.columns])? - scratch_len(isa, &[])?;
+        }
         if self.scratch.len() < expected {
             return Err(KernelError::Length {
                 what: "scratch",
@@ -65,54 +80,87 @@ impl Outer<'_> {
                 expected,
             });
         }
-        if self.depth == 0 && !self.accumulate {
-            self.c.fill(0.0);
-        } else if !self.c.is_empty() {
+        if self.depth > 0 {
             isa.enter(self);
+        } else if !self.accumulate {
+            self.products.iter_mut().for_each(|right| right.c.fill(0.0));
         }
         Ok(())
     }
 }
 
-impl Kernel for Outer<'_> {
+impl Kernel for Outer<'_, '_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let (rows, columns) = (self.rows, self.columns);
-        let (left, right) = self.scratch.split_at_mut(ROW_BLOCK * DEPTH_BLOCK);
-        let (left, right) = (left.as_mut_ptr(), right.as_mut_ptr());
-        let vecs = columns.div_ceil(S::LANES).next_multiple_of(PANEL);
+        let rows = self.rows;
+        let (left, panels) = self.scratch.split_at_mut(ROW_BLOCK * DEPTH_BLOCK);
+        let (left, panels) = (left.as_mut_ptr(), panels.as_mut_ptr());
         // Blocks of about equal depth, the last rows first.
         let blocks = self.depth.div_ceil(DEPTH_BLOCK);
         for block in 0..blocks {
             let end = self.depth - self.depth * block / blocks;
             let depth = end - (self.depth - self.depth * (block + 1) / blocks);
-            // SAFETY: `Outer::run` has checked A, B, C and the scratch against the
-            // dimensions; depth ≤ DEPTH_BLOCK and end ≤ self.depth.
+            let resume = self.accumulate || block > 0;
+            // SAFETY: `Outer::run` has checked A, each B and C and the scratch
+            // against the dimensions; depth ≤ DEPTH_BLOCK and end ≤ self.depth.
             unsafe {
-                pack_right(s, self.b.as_ptr(), columns, end, depth, right);
+                let mut to = panels;
+                for right in &*self.products {
+                    pack_right(s, right.b.as_ptr(), right.columns, end, depth, to);
+                    to = to.add(padded::<S>(right.columns) * depth);
+                }
                 for first_row in (0..rows).step_by(ROW_BLOCK) {
                     let height = ROW_BLOCK.min(rows - first_row);
                     let from = self.a.as_ptr().add(first_row);
                     pack_left(s, from, rows, height, end, depth, left);
                     let a = TilePacked { start: left, depth };
-                    for first_vec in (0..vecs).step_by(GROUP) {
-                        let mut sink = Matrix {
-                            bias: std::ptr::null(),
-                            c: self.c.as_mut_ptr().add(first_row * columns),
-                            c_stride: columns,
-                            columns: crate::pack::columns(1, columns, first_vec / GROUP, S::LANES),
-                        };
-                        let panels = right.add(first_vec * S::LANES * depth).cast_const();
-                        let panel_stride = PANEL * S::LANES * depth;
-                        let product = Product { a, panels, panel_stride, depth, ahead: panels };
-                        let vecs = sink.columns.vecs;
-                        let resume = self.accumulate || block > 0;
-                        tile::group(s, height, product, vecs, resume, &mut sink);
+                    let mut panels = panels.cast_const();
+                    for right in &mut *self.products {
+                        let c = right.c.as_mut_ptr().add(first_row * right.columns);
+                        multiply(s, height, a, panels, resume, c, right.columns);
+                        panels = panels.add(padded::<S>(right.columns) * depth);
                     }
                 }
             }
         }
+    }
+}
+
+/// Columns with the padding to whole panels.
+#[inline(always)]
+fn padded<S: Simd>(columns: usize) -> usize {
+    columns.next_multiple_of(PANEL * S::LANES)
+}
+
+/// Adds the packed rows' product with the panels of one right operand to `c`.
+///
+/// # Safety
+/// `c` has `height` rows of `columns`; `panels` holds all of its columns.
+#[inline(always)]
+unsafe fn multiply<S: Simd>(
+    s: S,
+    height: usize,
+    a: TilePacked,
+    panels: *const f32,
+    resume: bool,
+    c: *mut f32,
+    columns: usize,
+) {
+    let group = GROUP * S::LANES;
+    for index in 0..columns.div_ceil(group) {
+        let mut sink = Matrix {
+            bias: std::ptr::null(),
+            c,
+            c_stride: columns,
+            columns: pack::columns(1, columns, index, S::LANES),
+        };
+        let panels = panels.wrapping_add(index * group * a.depth);
+        let ahead = panels.wrapping_add(group * a.depth);
+        let panel_stride = PANEL * S::LANES * a.depth;
+        let product = Product { a, panels, panel_stride, depth: a.depth, ahead };
+        // SAFETY: the caller's.
+        unsafe { tile::group(s, height, product, sink.columns.vecs, resume, &mut sink) };
     }
 }
 

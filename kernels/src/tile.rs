@@ -131,13 +131,15 @@ pub(crate) trait Sink<S: Simd> {
     /// # Safety
     /// As [`start`](Self::start).
     unsafe fn put<const WHOLE: bool>(&mut self, s: S, row: usize, vec: usize, sum: S::V);
-    /// Whether chains that start, or resume, read what may be far away.
+    /// Whether tiles that start, or resume, should fetch what may be far away.
     fn fetches(&self, _resume: bool) -> bool {
         false
     }
-    /// Asks for what `start` or `resume` will read at (row, vec); a vec beyond the
-    /// group is one of the next.
+    /// Asks for what will be read at (row, vec); a vec beyond the group is one of
+    /// the next.
     fn prefetch(&self, _s: S, _row: usize, _vec: usize) {}
+    /// Tells that the next tiles are those of this block of depth.
+    fn enter(&mut self, _block: usize) {}
 }
 
 /// Terms per turn of the loop: enough that the rows' addresses, which are

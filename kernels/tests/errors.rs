@@ -5,7 +5,7 @@ mod common;
 
 use bptt_kernels::gemm::{Start, gemm};
 use bptt_kernels::lstm::{Activations, Backward, Cells, Dims, Forward, GATES, Gates};
-use bptt_kernels::outer::{Outer, scratch_len};
+use bptt_kernels::outer::{Outer, Right, scratch_len};
 use bptt_kernels::vmath::{Function, map};
 use bptt_kernels::{AlignedBuffer, Isa, KernelError, PackedMatrix, checked_len};
 use common::{Snapshot, filled, isas};
@@ -43,7 +43,7 @@ fn matrices() {
         let far = 1 << (usize::BITS - 8);
         let error = PackedMatrix::zeros(isa, 1, far, 1).unwrap_err();
         assert!(matches!(error, KernelError::OutOfMemory { bytes } if bytes >= 4 * far), "{error}");
-        let error = scratch_len(isa, usize::MAX / 4).unwrap_err();
+        let error = scratch_len(isa, &[usize::MAX / 4]).unwrap_err();
         assert_eq!(error, KernelError::TooLarge { what: "packed weights" });
 
         let mut packed = PackedMatrix::zeros(isa, 4, 3, 5).unwrap();
@@ -93,7 +93,7 @@ fn products() {
             assert_packing(result, other.name(), isa.name());
         }
 
-        let whole = scratch_len(isa, 3).unwrap();
+        let whole = scratch_len(isa, &[3]).unwrap();
         for (lens, error) in [
             ([7, 12, 6, whole], length("a", 7, 8)),
             ([8, 13, 6, whole], length("b", 13, 12)),
@@ -106,10 +106,8 @@ fn products() {
             let outer = Outer {
                 depth: 4,
                 a: &a,
-                b: &b,
-                c: c_out,
                 rows: 2,
-                columns: 3,
+                products: &mut [Right { b: &b, c: c_out, columns: 3 }],
                 accumulate: false,
                 scratch: scratch_out,
             };

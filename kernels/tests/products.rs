@@ -4,7 +4,7 @@
 mod common;
 
 use bptt_kernels::gemm::{Start, gemm};
-use bptt_kernels::outer::{Outer, scratch_len};
+use bptt_kernels::outer::{Outer, Right, scratch_len};
 use bptt_kernels::{Isa, PackedMatrix};
 use bptt_reference::sample::uniform;
 use bptt_reference::{Bounded, Number, bounds};
@@ -112,11 +112,10 @@ fn outer(
     c: &mut [f32],
     add: bool,
 ) {
-    let mut scratch = filled(scratch_len(isa, columns).unwrap());
+    let mut scratch = filled(scratch_len(isa, &[columns]).unwrap());
     let depth = a.len() / rows;
-    Outer { depth, a, b, c, rows, columns, accumulate: add, scratch: &mut scratch }
-        .run(isa)
-        .unwrap();
+    let products = &mut [Right { b, c, columns }];
+    Outer { depth, a, rows, products, accumulate: add, scratch: &mut scratch }.run(isa).unwrap();
 }
 
 #[test]

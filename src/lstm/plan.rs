@@ -8,7 +8,7 @@ use crate::{Error, Isa, Write};
 use bptt_kernels::AlignedBuffer;
 use bptt_kernels::gemm::{Start, gemm};
 use bptt_kernels::lstm::{Backward, Cells, Dims, Forward, GATES, Gates};
-use bptt_kernels::outer::{self, Outer};
+use bptt_kernels::outer::{self, Outer, Right};
 
 /// Rows of the input product computed at a time, so that they are in the cache
 /// still when the steps read them.
@@ -21,8 +21,8 @@ pub(super) const CHUNK_ROWS: usize = 192;
 /// The arena holds, in f32 and each rounded up to 16: the gates `4τBH`, the hidden
 /// and the cell states with the initial ones `2 (τ+1) BH`, ∂L/∂h and ∂L/∂s of one
 /// step `2BH`, and the scratch of the weight gradients, which does not depend on τ
-/// or B: 256 floats for each column of U or W, whichever has more, padded to two
-/// vectors, and 24 576 floats. So it grows by 6H floats per step and sequence.
+/// or B: 256 floats for each column of U and of W, each padded to two vectors, and
+/// 24 576 floats. So it grows by 6H floats per step and sequence.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LstmPlan {
     lstm: Lstm,
@@ -115,7 +115,7 @@ impl LstmPlan {
             s: layout.book(&[states, batch, hidden])?,
             dh: layout.book(&[batch, hidden])?,
             ds: layout.book(&[batch, hidden])?,
-            scratch: layout.book(&[outer::scratch_len(isa, lstm.input_size.max(hidden))?])?,
+            scratch: layout.book(&[outer::scratch_len(isa, &[lstm.input_size, hidden])?])?,
         };
         Ok(Self { lstm, steps, batch, isa, layout, regions })
     }
@@ -320,10 +320,9 @@ impl LstmPlan {
 
         let (dz, depth, rows) = (&*gates, self.steps * self.batch, GATES * hidden);
         let h_prev = &h[..depth * hidden];
-        for (b, c, columns) in [(h_prev, dw, hidden), (x, du, i)] {
-            Outer { depth, a: dz, b, c, rows, columns, accumulate, scratch: &mut *scratch }
-                .run(self.isa)?;
-        }
+        let products =
+            &mut [Right { b: h_prev, c: dw, columns: hidden }, Right { b: x, c: du, columns: i }];
+        Outer { depth, a: dz, rows, products, accumulate, scratch }.run(self.isa)?;
         if let (Some(dx), Some(input)) = (gradients.dx.as_deref_mut(), input) {
             gemm(self.isa, depth, dz, input, Start::Zero, dx)?;
         }

@@ -6,7 +6,7 @@ use crate::error::{check_len, check_optional, check_size, product};
 use crate::{Error, Isa, Write};
 use bptt_kernels::AlignedBuffer;
 use bptt_kernels::gemm::{Start, gemm};
-use bptt_kernels::outer::{self, Outer};
+use bptt_kernels::outer::{self, Outer, Right};
 use bptt_kernels::{columns, softmax::CrossEntropy};
 
 /// Rows whose outputs are computed at a time, so that they are in the cache still
@@ -86,7 +86,7 @@ impl ReadoutPlan {
         product("the inputs", &[rows, readout.input_size])?;
         let mut layout = Layout::default();
         let outputs = layout.book(&[rows, readout.output_size])?;
-        let scratch = layout.book(&[outer::scratch_len(isa, readout.input_size)?])?;
+        let scratch = layout.book(&[outer::scratch_len(isa, &[readout.input_size])?])?;
         Ok(Self { readout, rows, isa, layout, outputs, scratch })
     }
 
@@ -282,10 +282,8 @@ impl ReadoutPlan {
         Outer {
             depth: rows,
             a: d_o,
-            b: h,
-            c: dv,
             rows: self.readout.output_size,
-            columns: inputs,
+            products: &mut [Right { b: h, c: dv, columns: inputs }],
             accumulate,
             scratch,
         }

@@ -207,7 +207,9 @@ fn extreme_logits() {
                 let entropy = CrossEntropy::new(classes, &target, None).unwrap();
                 let loss = entropy.loss(isa, &o).unwrap();
                 let with_gradient = entropy.gradient(isa, 1.0, &mut o).unwrap();
-                assert_eq!(loss.to_bits(), with_gradient.to_bits());
+                // Which NaN it is, is not said: Rust leaves the sign open.
+                let both_nan = loss.is_nan() && with_gradient.is_nan();
+                assert!(both_nan || loss.to_bits() == with_gradient.to_bits());
                 (loss, o)
             };
             let last = classes as u32 - 1;

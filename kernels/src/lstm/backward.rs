@@ -7,10 +7,10 @@
 
 use super::{Activations, Dims, GATES, sum};
 use crate::error::check_len;
-use crate::pack::PackedMatrix;
+use crate::pack::{Columns, PackedMatrix};
 use crate::scratch::{self, Scratch, row_blocks};
 use crate::simd::{Kernel, Simd};
-use crate::tile::{Sink, load_lanes, store_lanes};
+use crate::tile::{DEPTH_BLOCK, Sink, load_lanes, store_lanes};
 use crate::{Isa, KernelError};
 
 /// A backward pass over a stretch of time, last step first.
@@ -132,6 +132,26 @@ struct Step<'a> {
     backwards: bool,
 }
 
+impl Step<'_> {
+    /// What the cell reads of the rows from `row`: (first row, stride) of each.
+    #[inline(always)]
+    fn operands(&self, row: usize) -> [(*const f32, usize); FETCHED] {
+        let hidden = self.hidden;
+        let mut operands = [(std::ptr::null(), 0); FETCHED];
+        if let Some(cell) = &self.cell {
+            let gates = cell.gates.cast_const().wrapping_add(row * GATES * hidden);
+            for gate in 0..GATES {
+                operands[gate] = (gates.wrapping_add(gate * hidden), GATES * hidden);
+            }
+            operands[GATES] = (cell.s.wrapping_add(row * hidden), hidden);
+        }
+        if let Some(dy) = self.dy {
+            operands[GATES + 1] = (dy.wrapping_add(row * hidden), hidden);
+        }
+        operands
+    }
+}
+
 struct CellStep {
     gates: *mut f32,
     s_prev: *const f32,
@@ -160,15 +180,14 @@ unsafe fn sweep<S: Simd>(s: S, step: Step<'_>) {
             unsafe {
                 if let Some(dz) = step.dz_next {
                     let dz = dz.add(row * GATES * hidden);
-                    sum(
-                        s,
-                        rows,
-                        dz,
-                        step.recurrent,
-                        (group, next),
-                        false,
-                        &mut HiddenGradient(&mut dh),
-                    );
+                    let mut sink = HiddenGradient {
+                        dh: &mut dh,
+                        columns: &columns,
+                        fetched: step.operands(row),
+                        blocks: step.recurrent.depth().div_ceil(DEPTH_BLOCK),
+                        block: 0,
+                    };
+                    sum(s, rows, dz, step.recurrent, (group, next), false, &mut sink);
                 }
                 for vec in 0..columns.vecs {
                     let (unit, lanes) = (columns.offset[vec], columns.lanes[vec]);
@@ -251,8 +270,20 @@ unsafe fn cell_gradients<S: Simd>(
     }
 }
 
-/// Sums from zero, kept for the cell.
-struct HiddenGradient<'a, V>(&'a mut Scratch<V>);
+/// Sums from zero, kept for the cell. While the products run it fetches what the
+/// cell will read of the rows: the gates, the state and the gradient from outside,
+/// one or two of them per block of depth, so that the fetches spread.
+struct HiddenGradient<'a, V> {
+    dh: &'a mut Scratch<V>,
+    columns: &'a Columns,
+    /// (first row, stride) of each operand.
+    fetched: [(*const f32, usize); FETCHED],
+    blocks: usize,
+    block: usize,
+}
+
+/// Four gates, the state, and the gradient from outside.
+const FETCHED: usize = GATES + 2;
 
 impl<S: Simd> Sink<S> for HiddenGradient<'_, S::V> {
     #[inline(always)]
@@ -266,11 +297,26 @@ impl<S: Simd> Sink<S> for HiddenGradient<'_, S::V> {
     #[inline(always)]
     unsafe fn resume<const WHOLE: bool>(&self, _s: S, row: usize, vec: usize) -> S::V {
         // SAFETY: a row block has at most ROWS rows; `put` came before.
-        unsafe { self.0.get(row, vec) }
+        unsafe { self.dh.get(row, vec) }
     }
     #[inline(always)]
     unsafe fn put<const WHOLE: bool>(&mut self, _s: S, row: usize, vec: usize, sum: S::V) {
         // SAFETY: a row block has at most ROWS rows.
-        unsafe { self.0.set(row, vec, sum) }
+        unsafe { self.dh.set(row, vec, sum) }
+    }
+    #[inline(always)]
+    fn fetches(&self, _resume: bool) -> bool {
+        self.block < FETCHED
+    }
+    #[inline(always)]
+    fn prefetch(&self, s: S, row: usize, vec: usize) {
+        let unit = self.columns.offset_beyond(vec);
+        for (start, stride) in self.fetched.iter().skip(self.block).step_by(self.blocks) {
+            s.prefetch(start.wrapping_add(row * stride + unit));
+        }
+    }
+    #[inline(always)]
+    fn enter(&mut self, block: usize) {
+        self.block = block;
     }
 }

@@ -192,7 +192,14 @@ unsafe fn step<S: Simd>(s: S, step: Step<'_>) {
                     Input::Computed(z) => (z.add(row * width), width),
                     Input::Fused { bias, .. } => (bias, 0),
                 };
-                let mut sink = Preactivations { start, stride, columns: &columns, z: &mut z };
+                let mut sink = Preactivations {
+                    start,
+                    stride,
+                    s_prev: step.s_prev.add(row * step.hidden),
+                    hidden: step.hidden,
+                    columns: &columns,
+                    z: &mut z,
+                };
                 let mut resume = false;
                 if let Input::Fused { x, weights, .. } = step.input {
                     sum(
@@ -271,6 +278,9 @@ unsafe fn cell<S: Simd>(
 struct Preactivations<'a, V> {
     start: *const f32,
     stride: usize,
+    /// The cell's state before the step, to be fetched meanwhile.
+    s_prev: *const f32,
+    hidden: usize,
     columns: &'a Columns,
     z: &'a mut Scratch<V>,
 }
@@ -302,7 +312,10 @@ impl<S: Simd> Sink<S> for Preactivations<'_, S::V> {
     }
     #[inline(always)]
     fn prefetch(&self, s: S, row: usize, vec: usize) {
-        let at = row * self.stride + self.columns.offset_beyond(vec);
-        s.prefetch(self.start.wrapping_add(at));
+        let offset = self.columns.offset_beyond(vec);
+        s.prefetch(self.start.wrapping_add(row * self.stride + offset));
+        if vec % GATES == 0 {
+            s.prefetch(self.s_prev.wrapping_add(row * self.hidden + offset));
+        }
     }
 }

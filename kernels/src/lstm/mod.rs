@@ -115,6 +115,7 @@ unsafe fn sum<S: Simd, K: Sink<S>>(
     let depth = weights.depth();
     let columns = weights.columns(group, S::LANES);
     for first_k in (0..depth).step_by(DEPTH_BLOCK) {
+        sink.enter(first_k / DEPTH_BLOCK);
         // SAFETY: the caller's, and first_k < depth.
         unsafe {
             let a = RowMajor { start: a.add(first_k), stride: depth };
