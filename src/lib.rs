@@ -1,4 +1,4 @@
-//! Recurrent networks on CPUs: forward passes and back-propagation through time.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
 mod arena;

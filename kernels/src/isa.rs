@@ -64,10 +64,6 @@ macro_rules! isas {
                 match self.0 { $($(#[$cfg])* Kind::$kind => <simd::$module::$token as Simd>::LANES),+ }
             }
 
-            pub(crate) fn max_rows(self) -> usize {
-                match self.0 { $($(#[$cfg])* Kind::$kind => <simd::$module::$token as Simd>::MAX_ROWS),+ }
-            }
-
             pub(crate) fn enter<K: Kernel>(self, kernel: K) -> K::Output {
                 match self.0 {
                     // SAFETY: an `Isa` is made by `detect` alone, which has seen

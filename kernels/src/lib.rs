@@ -1,4 +1,24 @@
-//! The SIMD kernels of the `bptt` crate.
+//! The SIMD kernels of the `bptt` crate: products with packed weights, the fused
+//! steps of recurrent cells, and vector math, on AVX-512, AVX2 + FMA, NEON and
+//! portable code.
+//!
+//! All of the project's `unsafe` is here, behind entries that check the length of
+//! every slice against the dimensions before anything is written. An [`Isa`] is the
+//! proof that the CPU has an instruction set; every entry takes one.
+//!
+//! ```
+//! use bptt_kernels::gemm::{Start, gemm};
+//! use bptt_kernels::{Isa, PackedMatrix};
+//!
+//! // y = x Wᵀ for one row x of 3 and W of 2 × 3.
+//! let isa = Isa::best()?;
+//! let mut w = PackedMatrix::zeros(isa, 1, 2, 3)?;
+//! w.pack_rows(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])?;
+//! let mut y = [0.0; 2];
+//! gemm(isa, 1, &[1.0, 0.0, 1.0], &w, Start::Zero, &mut y)?;
+//! assert_eq!(y, [4.0, 10.0]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod aligned;
 #[cfg(feature = "baseline")]

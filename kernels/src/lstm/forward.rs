@@ -314,7 +314,7 @@ impl<S: Simd> Sink<S> for Preactivations<'_, S::V> {
     fn prefetch(&self, s: S, row: usize, vec: usize) {
         let offset = self.columns.offset_beyond(vec);
         s.prefetch(self.start.wrapping_add(row * self.stride + offset));
-        if vec % GATES == 0 {
+        if vec.is_multiple_of(GATES) {
             s.prefetch(self.s_prev.wrapping_add(row * self.hidden + offset));
         }
     }
