@@ -51,15 +51,7 @@ export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-
 unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS BPTT_ISA
 export PROPTEST_CASES=${PROPTEST_CASES:-8}
 
-# Not doc tests: rustdoc would be another compiler's. Not isa_variable: it starts
-# itself again, and the kernel runs no aarch64 file without qemu before it.
-test=(cargo test --no-fail-fast --release --target aarch64-unknown-linux-gnu)
-"${test[@]}" -p bptt-kernels --tests
-if [ "${1:-all}" != kernels ]; then
-    targets=(--lib)
-    for file in tests/*.rs; do
-        name=$(basename "$file" .rs)
-        [ "$name" = isa_variable ] || targets+=(--test "$name")
-    done
-    "${test[@]}" -p bptt "${targets[@]}"
-fi
+# Not doc tests: rustdoc would be another compiler's.
+test=(cargo test --no-fail-fast --release --target aarch64-unknown-linux-gnu --lib --test '*')
+"${test[@]}" -p bptt-kernels
+[ "${1:-all}" = kernels ] || "${test[@]}" -p bptt
