@@ -4,8 +4,7 @@
 use crate::error::check_len;
 use crate::pack::PackedMatrix;
 use crate::simd::{Kernel, Simd};
-use crate::sink::Matrix;
-use crate::tile::{self, DEPTH_BLOCK, RowMajor};
+use crate::tile::{self, DEPTH_BLOCK, RowMajor, Sums};
 use crate::{Isa, KernelError, checked_len};
 
 /// What the sums of a product start from.
@@ -37,26 +36,28 @@ impl Kernel for Gemm<'_> {
     fn run<S: Simd>(self, s: S) {
         let w = self.weights;
         let (depth, outputs) = (w.depth(), w.outputs());
-        let bias = match self.start {
-            Start::Bias(bias) => bias.as_ptr(),
-            _ => std::ptr::null(),
-        };
         for first_row in (0..self.rows).step_by(ROW_BLOCK) {
             let rows = ROW_BLOCK.min(self.rows - first_row);
             for group in 0..w.groups() {
                 let columns = w.columns(group, S::LANES);
                 let next = if group + 1 == w.groups() { 0 } else { group + 1 };
-                for first_k in (0..depth).step_by(DEPTH_BLOCK) {
-                    let resume = first_k > 0 || matches!(self.start, Start::Accumulate);
-                    // SAFETY: `gemm` has checked that A is rows × depth and C
-                    // rows × outputs; group and first_k lie in the matrix.
-                    unsafe {
+                // SAFETY: `gemm` has checked that A is rows × depth, C rows ×
+                // outputs and the bias outputs long; group and first_k lie in the
+                // matrix.
+                unsafe {
+                    let to = columns.grid(self.c.as_mut_ptr().add(first_row * outputs), outputs);
+                    let from = match self.start {
+                        Start::Zero => None,
+                        Start::Accumulate => Some(to),
+                        Start::Bias(bias) => Some(columns.grid(bias.as_ptr().cast_mut(), 0)),
+                    };
+                    let mut sums = Sums { from, to, lanes: columns.lanes, whole: columns.whole };
+                    for first_k in (0..depth).step_by(DEPTH_BLOCK) {
                         let a = self.a.as_ptr().add(first_row * depth + first_k);
                         let a = RowMajor { start: a, stride: depth };
                         let product = w.product(a, group, &columns, first_k, S::LANES, next);
-                        let c = self.c.as_mut_ptr().add(first_row * outputs);
-                        let mut sink = Matrix { bias, c, c_stride: outputs, columns };
-                        tile::group(s, rows, product, columns.vecs, resume, &mut sink);
+                        tile::group(s, rows, product, columns.vecs, &sums, &[]);
+                        sums = sums.resumed();
                     }
                 }
             }

@@ -35,7 +35,6 @@ mod pack;
 pub mod peak;
 mod scratch;
 mod simd;
-mod sink;
 pub mod softmax;
 mod tile;
 pub mod vmath;

@@ -5,8 +5,9 @@
 use crate::error::check_len;
 use crate::pack::{self, PackedMatrix};
 use crate::simd::{Kernel, Simd};
-use crate::sink::Matrix;
-use crate::tile::{self, DEPTH_BLOCK, GROUP, PANEL, Product, TilePacked, load_lanes, store_lanes};
+use crate::tile::{
+    self, DEPTH_BLOCK, GROUP, PANEL, Product, Sums, TilePacked, load_lanes, store_lanes,
+};
 use crate::{Isa, KernelError, checked_len};
 
 /// Rows of C whose left operand is packed at a time.
@@ -149,18 +150,18 @@ unsafe fn multiply<S: Simd>(
 ) {
     let group = GROUP * S::LANES;
     for index in 0..columns.div_ceil(group) {
-        let mut sink = Matrix {
-            bias: std::ptr::null(),
-            c,
-            c_stride: columns,
-            columns: pack::columns(1, columns, index, S::LANES),
-        };
+        let place = pack::columns(1, columns, index, S::LANES);
+        let to = place.grid(c, columns);
+        let from = resume.then_some(to);
+        let sums = Sums { from, to, lanes: place.lanes, whole: place.whole };
+        let fetch = place.fetch(c, columns, 1);
         let panels = panels.wrapping_add(index * group * a.depth);
         let ahead = panels.wrapping_add(group * a.depth);
         let panel_stride = PANEL * S::LANES * a.depth;
         let product = Product { a, panels, panel_stride, depth: a.depth, ahead };
+        let fetches = if resume { &[fetch][..] } else { &[] };
         // SAFETY: the caller's.
-        unsafe { tile::group(s, height, product, sink.columns.vecs, resume, &mut sink) };
+        unsafe { tile::group(s, height, product, place.vecs, &sums, fetches) };
     }
 }
 

@@ -8,7 +8,7 @@
 //! never needs a mask.
 
 use crate::error::check_len;
-use crate::tile::{DEPTH_BLOCK, GROUP, PANEL, Product};
+use crate::tile::{DEPTH_BLOCK, Fetch, GROUP, Grid, PANEL, Product};
 use crate::{AlignedBuffer, Isa, KernelError, checked_len};
 
 /// A weight matrix packed for one instruction set: `depth` inputs to
@@ -36,11 +36,16 @@ pub(crate) struct Columns {
 }
 
 impl Columns {
-    /// Where vector `vec` goes; one beyond the group goes where the next group's
-    /// does.
+    /// Rows of a result, `stride` floats apart, in these columns.
     #[inline(always)]
-    pub(crate) fn offset_beyond(&self, vec: usize) -> usize {
-        self.offset[vec % GROUP] + vec / GROUP * self.advance
+    pub(crate) fn grid(&self, start: *mut f32, stride: usize) -> Grid {
+        Grid { start, stride, offset: self.offset }
+    }
+
+    /// Rows to be fetched in these columns, every `every`th vector.
+    #[inline(always)]
+    pub(crate) fn fetch(&self, start: *const f32, stride: usize, every: usize) -> Fetch {
+        Fetch { start, stride, offset: self.offset, advance: self.advance, every }
     }
 }
 

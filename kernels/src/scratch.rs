@@ -2,7 +2,7 @@
 //! recurrent step keeps its pre-activations between the product and the cell.
 
 use crate::simd::Simd;
-use crate::tile::{GROUP, PANEL};
+use crate::tile::{GROUP, Grid, PANEL};
 use std::mem::MaybeUninit;
 
 /// Rows of a batch that a step handles at a time: their sums (32 KiB at the
@@ -34,12 +34,15 @@ impl<V: Copy> Scratch<V> {
         unsafe { *self.sums.as_ptr().cast::<V>().add(Self::at(row, vec)) }
     }
 
-    /// # Safety
-    /// `row < ROWS` and `vec < GROUP`.
+    /// The grid that a group's product fills.
     #[inline(always)]
-    pub(crate) unsafe fn set(&mut self, row: usize, vec: usize, v: V) {
-        // SAFETY: the place lies in the array, says the caller.
-        unsafe { *self.sums.as_mut_ptr().cast::<V>().add(Self::at(row, vec)) = v }
+    pub(crate) fn grid(&mut self) -> Grid {
+        let lanes = size_of::<V>() / size_of::<f32>();
+        let mut offset = [0; GROUP];
+        for vec in 0..GROUP {
+            offset[vec] = Self::at(0, vec) * lanes;
+        }
+        Grid { start: self.sums.as_mut_ptr().cast(), stride: PANEL * lanes, offset }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The register tile: a few rows times a few vectors of columns, summed over the
 //! depth in registers. Every product of the crate runs through
-//! [`accumulate`]; it knows operands and their strides, and must not know where
-//! the sums come from or go to (a [`Sink`] does) or what they mean.
+//! [`accumulate`]; it knows operands and their strides, and must not know what the
+//! sums mean.
 //!
 //! Columns are packed two vectors to a *panel*, `[depth][2][lane]`, and up to
 //! four panels to a *group*. A tall tile takes one panel at a time (12 rows × 2
@@ -14,8 +14,9 @@
 //! depth, whatever the tile: results do not depend on the number of rows, and a
 //! sum that is stored and taken up again goes on as if it had not been.
 
-use crate::simd::Simd;
+use crate::simd::{Kernel, Simd};
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 /// Vectors side by side in a panel.
 pub(crate) const PANEL: usize = 2;
@@ -109,37 +110,45 @@ pub(crate) struct Product<A> {
     pub ahead: *const f32,
 }
 
-/// Where the sums of a tile start, rest between two blocks of depth, and end.
-///
-/// `WHOLE` says that every vector of the group is real to its last lane: without
-/// a branch per vector the tile's edges are straight runs of loads and stores.
-pub(crate) trait Sink<S: Simd> {
-    /// Whether every vector of the group is real to its last lane.
-    fn whole(&self) -> bool;
-    /// The value that the chain of (row, vector of the group) starts from.
-    ///
-    /// # Safety
-    /// `row` and `vec` lie in the product; `WHOLE` only where [`whole`](Self::whole).
-    unsafe fn start<const WHOLE: bool>(&self, s: S, row: usize, vec: usize) -> S::V;
-    /// The value that [`put`](Self::put) was given last.
-    ///
-    /// # Safety
-    /// As [`start`](Self::start), and `put` was called.
-    unsafe fn resume<const WHOLE: bool>(&self, s: S, row: usize, vec: usize) -> S::V;
-    /// Takes the chain as far as it has come.
-    ///
-    /// # Safety
-    /// As [`start`](Self::start).
-    unsafe fn put<const WHOLE: bool>(&mut self, s: S, row: usize, vec: usize, sum: S::V);
-    /// Whether tiles that start, or resume, should fetch what may be far away.
-    fn fetches(&self, _resume: bool) -> bool {
-        false
+/// Rows of sums in memory: vector v of row r is at `start + r · stride + offset[v]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Grid {
+    pub start: *mut f32,
+    pub stride: usize,
+    pub offset: [usize; GROUP],
+}
+
+/// Where the chains of a group's product start, and where they are left.
+#[derive(Clone, Copy)]
+pub(crate) struct Sums {
+    /// `None` is zero. A bias is a grid whose stride is 0.
+    pub from: Option<Grid>,
+    pub to: Grid,
+    /// Real lanes of each vector.
+    pub lanes: [usize; GROUP],
+    /// Whether every lane of every vector is real, in both grids.
+    pub whole: bool,
+}
+
+impl Sums {
+    /// The same sums, taken up where they were left.
+    #[inline(always)]
+    pub(crate) fn resumed(self) -> Self {
+        Self { from: Some(self.to), ..self }
     }
-    /// Asks for what will be read at (row, vec); a vec beyond the group is one of
-    /// the next.
-    fn prefetch(&self, _s: S, _row: usize, _vec: usize) {}
-    /// Tells that the next tiles are those of this block of depth.
-    fn enter(&mut self, _block: usize) {}
+}
+
+/// Rows that will be read after the product, or by its next tiles, and are asked
+/// for while it runs.
+#[derive(Clone, Copy)]
+pub(crate) struct Fetch {
+    pub start: *const f32,
+    pub stride: usize,
+    /// Of every `every`th vector, as [`Grid::offset`].
+    pub offset: [usize; GROUP],
+    /// From a group's offsets to the next's.
+    pub advance: usize,
+    pub every: usize,
 }
 
 /// Terms per turn of the loop: enough that the rows' addresses, which are
@@ -217,59 +226,73 @@ unsafe fn terms<S: Simd, A: Rows, const R: usize, const V: usize, const U: usize
     }
 }
 
-/// `R` rows times `V` vectors from (row, vector) `at`.
-///
-/// # Safety
-/// As [`group`].
-#[inline(always)]
-unsafe fn tile<S: Simd, A: Rows, K: Sink<S>, const R: usize, const V: usize>(
-    s: S,
+/// `R` rows times `V` vectors, from the first row of the operands and vector
+/// `first` of the group.
+struct Tile<'a, A, const R: usize, const V: usize> {
     product: Product<A>,
-    resume: bool,
-    at: (usize, usize),
-    sink: &mut K,
-) {
-    let (row, first) = at;
-    let mut acc = [[s.zero(); V]; R];
-    // SAFETY: the caller's; WHOLE is what the sink says.
-    unsafe {
-        if !sink.whole() {
-            let edge = Edge::<S::V, R, V>::load(s, resume, at, sink);
-            for r in 0..R {
-                for v in 0..V {
-                    acc[r][v] = edge.get(r, v);
+    sums: &'a Sums,
+    row: usize,
+    first: usize,
+}
+
+impl<A: Rows, const R: usize, const V: usize> Kernel for Tile<'_, A, R, V> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { product, sums, row, first } = self;
+        let mut acc = [[s.zero(); V]; R];
+        // SAFETY: whoever makes a tile vouches for its product and its sums.
+        unsafe {
+            if let Some(from) = &sums.from {
+                let from = Corner::of(from, row, first);
+                if sums.whole {
+                    for r in 0..R {
+                        for v in 0..V {
+                            acc[r][v] = s.load(from.at(r, v));
+                        }
+                    }
+                } else {
+                    let edge = Edge::<S::V, R, V>::load(s, from, &sums.lanes[first..]);
+                    for r in 0..R {
+                        for v in 0..V {
+                            acc[r][v] = edge.get(r, v);
+                        }
+                    }
                 }
             }
-        } else if resume {
-            for r in 0..R {
-                for v in 0..V {
-                    acc[r][v] = sink.resume::<true>(s, row + r, first + v);
+            accumulate(s, Product { a: product.a.skip(row), ..product }, first, &mut acc);
+            let to = Corner::of(&sums.to, row, first);
+            if sums.whole {
+                for r in 0..R {
+                    for v in 0..V {
+                        s.store(to.at(r, v), acc[r][v]);
+                    }
                 }
-            }
-        } else {
-            for r in 0..R {
-                for v in 0..V {
-                    acc[r][v] = sink.start::<true>(s, row + r, first + v);
-                }
+            } else {
+                Edge::<S::V, R, V>::of(&acc).store(s, to, &sums.lanes[first..]);
             }
         }
-        if sink.fetches(resume) {
-            for r in 0..R {
-                for v in 0..V {
-                    sink.prefetch(s, row + r, first + V + v);
-                }
-            }
-        }
-        accumulate(s, Product { a: product.a.skip(row), ..product }, first, &mut acc);
-        if sink.whole() {
-            for r in 0..R {
-                for v in 0..V {
-                    sink.put::<true>(s, row + r, first + v, acc[r][v]);
-                }
-            }
-        } else {
-            Edge::<S::V, R, V>::of(&acc).store(s, at, sink);
-        }
+    }
+}
+
+/// A grid seen from a tile's first row and vector.
+#[derive(Clone, Copy)]
+struct Corner<'a> {
+    start: *mut f32,
+    stride: usize,
+    offset: &'a [usize],
+}
+
+impl<'a> Corner<'a> {
+    #[inline(always)]
+    fn of(grid: &'a Grid, row: usize, first: usize) -> Self {
+        let start = grid.start.wrapping_add(row * grid.stride);
+        Self { start, stride: grid.stride, offset: &grid.offset[first..] }
+    }
+
+    #[inline(always)]
+    fn at(self, r: usize, v: usize) -> *mut f32 {
+        self.start.wrapping_add(r * self.stride + self.offset[v])
     }
 }
 
@@ -280,24 +303,15 @@ struct Edge<T, const R: usize, const V: usize>(MaybeUninit<[[T; V]; R]>);
 
 impl<T: Copy, const R: usize, const V: usize> Edge<T, R, V> {
     /// # Safety
-    /// As [`group`].
+    /// The real lanes of R rows and V vectors are readable.
     #[inline(always)]
-    unsafe fn load<S: Simd<V = T>, K: Sink<S>>(
-        s: S,
-        resume: bool,
-        (row, first): (usize, usize),
-        sink: &K,
-    ) -> Self {
+    unsafe fn load<S: Simd<V = T>>(s: S, from: Corner<'_>, lanes: &[usize]) -> Self {
         let mut edge = MaybeUninit::<[[T; V]; R]>::uninit();
         for i in 0..R * V {
-            let (row, vec) = (row + i / V, first + i % V);
             // SAFETY: the caller's, and i < R · V.
             unsafe {
-                *edge.as_mut_ptr().cast::<T>().add(i) = if resume {
-                    sink.resume::<false>(s, row, vec)
-                } else {
-                    sink.start::<false>(s, row, vec)
-                };
+                let v = load_lanes(s, from.at(i / V, i % V), lanes[i % V]);
+                *edge.as_mut_ptr().cast::<T>().add(i) = v;
             }
         }
         Self(edge)
@@ -323,17 +337,13 @@ impl<T: Copy, const R: usize, const V: usize> Edge<T, R, V> {
     }
 
     /// # Safety
-    /// As [`group`].
+    /// The real lanes of R rows and V vectors are writable.
     #[inline(always)]
-    unsafe fn store<S: Simd<V = T>, K: Sink<S>>(
-        &self,
-        s: S,
-        (row, first): (usize, usize),
-        sink: &mut K,
-    ) {
+    unsafe fn store<S: Simd<V = T>>(&self, s: S, to: Corner<'_>, lanes: &[usize]) {
         for i in 0..R * V {
+            let (r, v) = (i / V, i % V);
             // SAFETY: the caller's.
-            unsafe { sink.put::<false>(s, row + i / V, first + i % V, self.get(i / V, i % V)) };
+            unsafe { store_lanes(s, to.at(r, v), self.get(r, v), lanes[v]) };
         }
     }
 }
@@ -354,15 +364,16 @@ pub(crate) fn heights<S: Simd>(rows: usize) -> impl Iterator<Item = (usize, usiz
 /// `rows` rows times the `vecs` vectors (even, at most [`GROUP`]) of a group.
 ///
 /// # Safety
-/// Every element of the product is readable, and the sink takes all of them.
+/// Every element of the product is readable, and the real lanes of the sums are
+/// readable and writable.
 #[inline(always)]
-pub(crate) unsafe fn group<S: Simd, A: Rows, K: Sink<S>>(
+pub(crate) unsafe fn group<S: Simd, A: Rows>(
     s: S,
     rows: usize,
     product: Product<A>,
     vecs: usize,
-    resume: bool,
-    sink: &mut K,
+    sums: &Sums,
+    fetches: &[Fetch],
 ) {
     let widest = match rows.div_ceil(rows.div_ceil(S::MAX_ROWS)) {
         1 => 8,
@@ -378,34 +389,46 @@ pub(crate) unsafe fn group<S: Simd, A: Rows, K: Sink<S>>(
         let left = vecs - first;
         let width = if left >= widest { widest } else { 1 << left.ilog2() };
         for (row, height) in heights::<S>(rows) {
+            for fetch in fetches {
+                ask(s, fetch, row..row + height, first + width..first + 2 * width);
+            }
             // SAFETY: row + height ≤ rows and first + width ≤ vecs.
-            unsafe { sized_tile(s, (height, width), product, resume, (row, first), sink) };
+            unsafe { sized_tile(s, (height, width), product, sums, (row, first)) };
             product.ahead = product.ahead.wrapping_add(fetched);
         }
         first += width;
     }
 }
 
-/// Finds the tile of that height and width.
+/// Asks for rows and vectors; a vector beyond the group is one of the next.
+#[inline(always)]
+fn ask<S: Simd>(s: S, fetch: &Fetch, rows: Range<usize>, vecs: Range<usize>) {
+    for vec in vecs.step_by(fetch.every) {
+        let offset = fetch.offset[vec % GROUP] + vec / GROUP * fetch.advance;
+        for row in rows.clone() {
+            s.prefetch(fetch.start.wrapping_add(row * fetch.stride + offset));
+        }
+    }
+}
+
+/// Runs the tile of that height and width.
 ///
 /// # Safety
 /// As [`group`].
 #[inline(always)]
-unsafe fn sized_tile<S: Simd, A: Rows, K: Sink<S>>(
+unsafe fn sized_tile<S: Simd, A: Rows>(
     s: S,
     (height, width): (usize, usize),
     product: Product<A>,
-    resume: bool,
-    at: (usize, usize),
-    sink: &mut K,
+    sums: &Sums,
+    (row, first): (usize, usize),
 ) {
     macro_rules! dispatch {
         ($($r:literal by $v:literal $(if $wide:literal)?),+) => {
             match (height, width) {
-                // SAFETY: the caller's; R and V are the height and the width.
-                $(($r, $v) $(if S::MAX_ROWS >= $wide)? => unsafe {
-                    tile::<S, A, K, $r, $v>(s, product, resume, at, sink)
-                },)+
+                $(($r, $v) $(if S::MAX_ROWS >= $wide)? => {
+                    s.call(Tile::<A, $r, $v> { product, sums, row, first });
+                })+
                 _ => unreachable!("no tile of {height} rows and {width} vectors"),
             }
         };
@@ -415,17 +438,7 @@ unsafe fn sized_tile<S: Simd, A: Rows, K: Sink<S>>(
         1 by 4, 2 by 4, 3 by 4, 4 by 4 if 12, 5 by 4 if 12, 6 by 4 if 12,
         1 by 2, 2 by 2, 3 by 2, 4 by 2, 5 by 2, 6 by 2,
         7 by 2 if 12, 8 by 2 if 12, 9 by 2 if 12, 10 by 2 if 12, 11 by 2 if 12, 12 by 2 if 12
-    )
-}
-
-/// Reads `n` lanes, all of them where `WHOLE`.
-///
-/// # Safety
-/// `p` is readable for `n ≤ LANES` floats; `WHOLE` only where `n = LANES`.
-#[inline(always)]
-pub(crate) unsafe fn load_edge<S: Simd, const WHOLE: bool>(s: S, p: *const f32, n: usize) -> S::V {
-    // SAFETY: the caller's.
-    unsafe { if WHOLE { s.load(p) } else { load_lanes(s, p, n) } }
+    );
 }
 
 /// Reads `n` lanes: the whole vector where they are all there.

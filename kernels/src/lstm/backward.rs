@@ -5,12 +5,12 @@
 //! `di = ds ⊙ g`, `dg = ds ⊙ i`, each times its activation's slope gives `dz`,
 //! and `ds₋ = ds ⊙ f`.
 
-use super::{Activations, Dims, GATES, sum};
+use super::{Activations, Dims, GATES, sum, sweep_order};
 use crate::error::check_len;
 use crate::pack::{Columns, PackedMatrix};
-use crate::scratch::{self, Scratch, row_blocks};
+use crate::scratch::{self, row_blocks};
 use crate::simd::{Kernel, Simd};
-use crate::tile::{DEPTH_BLOCK, Sink, load_lanes, store_lanes};
+use crate::tile::{Fetch, Sums, load_lanes, store_lanes};
 use crate::{Isa, KernelError};
 
 /// A backward pass over a stretch of time, last step first.
@@ -68,50 +68,31 @@ impl Kernel for Backward<'_> {
         let (state, width) = (batch * hidden, batch * GATES * hidden);
         let gates = self.gates.as_mut_ptr();
         let (dh, ds, db) = (self.dh.as_mut_ptr(), self.ds.as_mut_ptr(), self.db.as_mut_ptr());
-        for t in (0..steps).rev() {
+        // The steps, and after them what is left: ∂L/∂h₀ = dz₁ W.
+        for t in (0..=steps).rev().skip(usize::from(steps == 0)) {
             // SAFETY: `Backward::run` has checked every slice against the
-            // dimensions, and t < steps.
+            // dimensions; step t, from 1, is row block t − 1 of gates and dy and row
+            // block t of the states.
             unsafe {
-                let last = t + 1 == steps;
-                sweep(
-                    s,
-                    Step {
-                        batch,
-                        hidden,
-                        activations: self.activations,
-                        recurrent: self.recurrent,
-                        dz_next: (!last).then(|| gates.add((t + 1) * width).cast_const()),
-                        cell: Some(CellStep {
-                            gates: gates.add(t * width),
-                            s_prev: self.s.as_ptr().add(t * state),
-                            s: self.s.as_ptr().add((t + 1) * state),
-                            ds,
-                            db,
-                        }),
-                        dy: self.dy.map(|dy| dy.as_ptr().add(t * state)),
-                        dh,
-                        backwards: t % 2 == 1,
-                    },
-                );
-            }
-        }
-        if steps > 0 {
-            // SAFETY: as above; what is left is ∂L/∂h₀ = dz₁ W.
-            unsafe {
-                sweep(
-                    s,
-                    Step {
-                        batch,
-                        hidden,
-                        activations: self.activations,
-                        recurrent: self.recurrent,
-                        dz_next: Some(gates),
-                        cell: None,
-                        dy: None,
-                        dh,
-                        backwards: true,
-                    },
-                );
+                let cell = (t > 0).then(|| CellStep {
+                    gates: gates.add((t - 1) * width),
+                    s_prev: self.s.as_ptr().add((t - 1) * state),
+                    s: self.s.as_ptr().add(t * state),
+                    ds,
+                    db,
+                    dy: self.dy.map(|dy| dy.as_ptr().add((t - 1) * state)),
+                });
+                let step = Step {
+                    batch,
+                    hidden,
+                    activations: self.activations,
+                    recurrent: self.recurrent,
+                    dz_next: (t < steps).then(|| gates.add(t * width).cast_const()),
+                    cell,
+                    dh,
+                    backwards: t % 2 == 1,
+                };
+                sweep(s, step);
             }
         }
     }
@@ -127,29 +108,8 @@ struct Step<'a> {
     dz_next: Option<*const f32>,
     /// What the cell's own gradients need; without it the sweep only finds `dh`.
     cell: Option<CellStep>,
-    dy: Option<*const f32>,
     dh: *mut f32,
     backwards: bool,
-}
-
-impl Step<'_> {
-    /// What the cell reads of the rows from `row`: (first row, stride) of each.
-    #[inline(always)]
-    fn operands(&self, row: usize) -> [(*const f32, usize); FETCHED] {
-        let hidden = self.hidden;
-        let mut operands = [(std::ptr::null(), 0); FETCHED];
-        if let Some(cell) = &self.cell {
-            let gates = cell.gates.cast_const().wrapping_add(row * GATES * hidden);
-            for gate in 0..GATES {
-                operands[gate] = (gates.wrapping_add(gate * hidden), GATES * hidden);
-            }
-            operands[GATES] = (cell.s.wrapping_add(row * hidden), hidden);
-        }
-        if let Some(dy) = self.dy {
-            operands[GATES + 1] = (dy.wrapping_add(row * hidden), hidden);
-        }
-        operands
-    }
 }
 
 struct CellStep {
@@ -158,6 +118,26 @@ struct CellStep {
     s: *const f32,
     ds: *mut f32,
     db: *mut f32,
+    dy: Option<*const f32>,
+}
+
+/// Operands that a cell reads from far away: four gates, the state, and the
+/// gradient from outside.
+const FETCHED: usize = GATES + 2;
+
+impl CellStep {
+    /// What to fetch of the rows from `row`, in `columns` of units.
+    #[inline(always)]
+    fn fetches(&self, columns: &Columns, row: usize, hidden: usize) -> [Fetch; FETCHED] {
+        let states = |start: *const f32| columns.fetch(start.wrapping_add(row * hidden), hidden, 1);
+        let gates = self.gates.cast_const().wrapping_add(row * GATES * hidden);
+        let mut fetches = [states(self.s); FETCHED];
+        for gate in 0..GATES {
+            fetches[gate] = columns.fetch(gates.wrapping_add(gate * hidden), GATES * hidden, 1);
+        }
+        fetches[FETCHED - 1] = states(self.dy.unwrap_or(self.s));
+        fetches
+    }
 }
 
 /// # Safety
@@ -165,29 +145,22 @@ struct CellStep {
 #[inline(always)]
 unsafe fn sweep<S: Simd>(s: S, step: Step<'_>) {
     let hidden = step.hidden;
-    let groups = step.recurrent.groups();
     let mut dh = scratch::For::<S>::new();
-    for i in 0..groups {
-        // To and fro: what the last step left in the cache is read first.
-        let place = |i: usize| {
-            if step.backwards { groups - 1 - i.min(groups - 1) } else { i.min(groups - 1) }
-        };
-        let (group, next) = (place(i), place(i + 1));
-        let columns = step.recurrent.columns(group, S::LANES);
+    for place in sweep_order(step.recurrent.groups(), step.backwards) {
+        let columns = step.recurrent.columns(place.0, S::LANES);
         for (row, rows) in row_blocks(step.batch) {
             // SAFETY: the caller's: the rows lie in the batch, so in every operand;
             // the group is one of the matrix.
             unsafe {
                 if let Some(dz) = step.dz_next {
                     let dz = dz.add(row * GATES * hidden);
-                    let mut sink = HiddenGradient {
-                        dh: &mut dh,
-                        columns: &columns,
-                        fetched: step.operands(row),
-                        blocks: step.recurrent.depth().div_ceil(DEPTH_BLOCK),
-                        block: 0,
-                    };
-                    sum(s, rows, dz, step.recurrent, (group, next), false, &mut sink);
+                    // The scratch holds whole vectors, whatever lanes are real.
+                    let sums =
+                        Sums { from: None, to: dh.grid(), lanes: columns.lanes, whole: true };
+                    let fetches =
+                        step.cell.as_ref().map(|cell| cell.fetches(&columns, row, hidden));
+                    let fetches = fetches.as_ref().map_or(&[][..], |fetches| fetches);
+                    sum(s, rows, dz, step.recurrent, place, sums, fetches);
                 }
                 for vec in 0..columns.vecs {
                     let (unit, lanes) = (columns.offset[vec], columns.lanes[vec]);
@@ -243,7 +216,7 @@ unsafe fn cell_gradients<S: Simd>(
         // The part from outside comes last, so that a sequence cut in two gives
         // the bits of the whole: the sum over the step after is the same number
         // whether it stays in a register or is carried in `dh`.
-        let dh = match step.dy {
+        let dh = match cell.dy {
             Some(dy) => s.add(dh, load_lanes(s, dy.add(at), lanes)),
             None => dh,
         };
@@ -267,56 +240,5 @@ unsafe fn cell_gradients<S: Simd>(
             store_lanes(s, gates.add(gate * hidden), dz[gate], lanes);
             db[gate] = s.add(db[gate], dz[gate]);
         }
-    }
-}
-
-/// Sums from zero, kept for the cell. While the products run it fetches what the
-/// cell will read of the rows: the gates, the state and the gradient from outside,
-/// one or two of them per block of depth, so that the fetches spread.
-struct HiddenGradient<'a, V> {
-    dh: &'a mut Scratch<V>,
-    columns: &'a Columns,
-    /// (first row, stride) of each operand.
-    fetched: [(*const f32, usize); FETCHED],
-    blocks: usize,
-    block: usize,
-}
-
-/// Four gates, the state, and the gradient from outside.
-const FETCHED: usize = GATES + 2;
-
-impl<S: Simd> Sink<S> for HiddenGradient<'_, S::V> {
-    #[inline(always)]
-    fn whole(&self) -> bool {
-        true
-    }
-    #[inline(always)]
-    unsafe fn start<const WHOLE: bool>(&self, s: S, _row: usize, _vec: usize) -> S::V {
-        s.zero()
-    }
-    #[inline(always)]
-    unsafe fn resume<const WHOLE: bool>(&self, _s: S, row: usize, vec: usize) -> S::V {
-        // SAFETY: a row block has at most ROWS rows; `put` came before.
-        unsafe { self.dh.get(row, vec) }
-    }
-    #[inline(always)]
-    unsafe fn put<const WHOLE: bool>(&mut self, _s: S, row: usize, vec: usize, sum: S::V) {
-        // SAFETY: a row block has at most ROWS rows.
-        unsafe { self.dh.set(row, vec, sum) }
-    }
-    #[inline(always)]
-    fn fetches(&self, _resume: bool) -> bool {
-        self.block < FETCHED
-    }
-    #[inline(always)]
-    fn prefetch(&self, s: S, row: usize, vec: usize) {
-        let unit = self.columns.offset_beyond(vec);
-        for (start, stride) in self.fetched.iter().skip(self.block).step_by(self.blocks) {
-            s.prefetch(start.wrapping_add(row * stride + unit));
-        }
-    }
-    #[inline(always)]
-    fn enter(&mut self, block: usize) {
-        self.block = block;
     }
 }

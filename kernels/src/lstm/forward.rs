@@ -3,12 +3,12 @@
 //! `z` is the input's part, `b + U x`, plus `W h₋` (Goodfellow et al.,
 //! equations 10.40 to 10.44).
 
-use super::{Activations, Dims, GATES, sum};
+use super::{Activations, Dims, GATES, sum, sweep_order};
 use crate::error::check_len;
-use crate::pack::{Columns, PackedMatrix};
-use crate::scratch::{self, Scratch, row_blocks};
+use crate::pack::PackedMatrix;
+use crate::scratch::{self, row_blocks};
 use crate::simd::{Kernel, Simd};
-use crate::tile::{Sink, load_edge, load_lanes, store_lanes};
+use crate::tile::{Sums, load_lanes, store_lanes};
 use crate::{Isa, KernelError};
 
 /// Where the input's part of the gates comes from, and whether the gates stay.
@@ -174,63 +174,45 @@ struct Step<'a> {
 /// The pointers are good for `batch` rows of their kind.
 #[inline(always)]
 unsafe fn step<S: Simd>(s: S, step: Step<'_>) {
-    let width = GATES * step.hidden;
-    let groups = step.recurrent.groups();
+    let hidden = step.hidden;
     let mut z = scratch::For::<S>::new();
-    for i in 0..groups {
-        // To and fro: what the last step left in the cache is read first.
-        let place = |i: usize| {
-            if step.backwards { groups - 1 - i.min(groups - 1) } else { i.min(groups - 1) }
-        };
-        let (group, next) = (place(i), place(i + 1));
-        let columns = step.recurrent.columns(group, S::LANES);
+    for place in sweep_order(step.recurrent.groups(), step.backwards) {
+        let columns = step.recurrent.columns(place.0, S::LANES);
         for (row, rows) in row_blocks(step.batch) {
             // SAFETY: the caller's: the rows lie in the batch, so in every operand;
             // the group is one of both matrices.
             unsafe {
                 let (start, stride) = match step.input {
-                    Input::Computed(z) => (z.add(row * width), width),
+                    Input::Computed(z) => (z.add(row * GATES * hidden), GATES * hidden),
                     Input::Fused { bias, .. } => (bias, 0),
                 };
-                let mut sink = Preactivations {
-                    start,
-                    stride,
-                    s_prev: step.s_prev.add(row * step.hidden),
-                    hidden: step.hidden,
-                    columns: &columns,
-                    z: &mut z,
+                let to = z.grid();
+                let from = Some(columns.grid(start.cast_mut(), stride));
+                let mut sums = Sums { from, to, lanes: columns.lanes, whole: columns.whole };
+                let cells = step.s_prev.add(row * hidden);
+                let fetches =
+                    [columns.fetch(start, stride, 1), columns.fetch(cells, hidden, GATES)];
+                let state = (step.h_prev.add(row * hidden), step.recurrent);
+                let inputs = match step.input {
+                    Input::Computed(_) => [None, Some(state)],
+                    Input::Fused { x, weights, .. } => {
+                        [Some((x.add(row * weights.depth()), weights)), Some(state)]
+                    }
                 };
-                let mut resume = false;
-                if let Input::Fused { x, weights, .. } = step.input {
-                    sum(
-                        s,
-                        rows,
-                        x.add(row * weights.depth()),
-                        weights,
-                        (group, next),
-                        false,
-                        &mut sink,
-                    );
-                    resume = true;
+                for (a, weights) in inputs.into_iter().flatten() {
+                    sum(s, rows, a, weights, place, sums, &fetches);
+                    sums = sums.resumed();
                 }
-                let h_prev = step.h_prev.add(row * step.hidden);
-                sum(s, rows, h_prev, step.recurrent, (group, next), resume, &mut sink);
                 for vec in (0..columns.vecs).step_by(GATES) {
                     let (unit, lanes) = (columns.offset[vec], columns.lanes[vec]);
                     for r in 0..rows {
-                        cell(
-                            s,
-                            &step,
-                            row + r,
-                            unit,
-                            lanes,
-                            [
-                                z.get(r, vec),
-                                z.get(r, vec + 1),
-                                z.get(r, vec + 2),
-                                z.get(r, vec + 3),
-                            ],
-                        );
+                        let z = [
+                            z.get(r, vec),
+                            z.get(r, vec + 1),
+                            z.get(r, vec + 2),
+                            z.get(r, vec + 3),
+                        ];
+                        cell(s, &step, row + r, unit, lanes, z);
                     }
                 }
             }
@@ -270,52 +252,6 @@ unsafe fn cell<S: Simd>(
             store_lanes(s, gates.add(step.hidden), f, lanes);
             store_lanes(s, gates.add(2 * step.hidden), g, lanes);
             store_lanes(s, gates.add(3 * step.hidden), o, lanes);
-        }
-    }
-}
-
-/// Starts from the input's part and leaves the sums in `z`.
-struct Preactivations<'a, V> {
-    start: *const f32,
-    stride: usize,
-    /// The cell's state before the step, to be fetched meanwhile.
-    s_prev: *const f32,
-    hidden: usize,
-    columns: &'a Columns,
-    z: &'a mut Scratch<V>,
-}
-
-impl<S: Simd> Sink<S> for Preactivations<'_, S::V> {
-    #[inline(always)]
-    fn whole(&self) -> bool {
-        self.columns.whole
-    }
-    #[inline(always)]
-    unsafe fn start<const WHOLE: bool>(&self, s: S, row: usize, vec: usize) -> S::V {
-        let (offset, lanes) = (self.columns.offset[vec], self.columns.lanes[vec]);
-        // SAFETY: the column's real lanes lie in a row of the input's part.
-        unsafe { load_edge::<S, WHOLE>(s, self.start.add(row * self.stride + offset), lanes) }
-    }
-    #[inline(always)]
-    unsafe fn resume<const WHOLE: bool>(&self, _s: S, row: usize, vec: usize) -> S::V {
-        // SAFETY: a row block has at most ROWS rows; `put` came before.
-        unsafe { self.z.get(row, vec) }
-    }
-    #[inline(always)]
-    unsafe fn put<const WHOLE: bool>(&mut self, _s: S, row: usize, vec: usize, sum: S::V) {
-        // SAFETY: a row block has at most ROWS rows.
-        unsafe { self.z.set(row, vec, sum) }
-    }
-    #[inline(always)]
-    fn fetches(&self, resume: bool) -> bool {
-        !resume
-    }
-    #[inline(always)]
-    fn prefetch(&self, s: S, row: usize, vec: usize) {
-        let offset = self.columns.offset_beyond(vec);
-        s.prefetch(self.start.wrapping_add(row * self.stride + offset));
-        if vec.is_multiple_of(GATES) {
-            s.prefetch(self.s_prev.wrapping_add(row * self.hidden + offset));
         }
     }
 }

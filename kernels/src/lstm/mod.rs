@@ -12,7 +12,7 @@ pub use backward::Backward;
 pub use forward::{Cells, Forward, Gates};
 
 use crate::simd::Simd;
-use crate::tile::{self, DEPTH_BLOCK, RowMajor, Sink};
+use crate::tile::{self, DEPTH_BLOCK, Fetch, RowMajor, Sums};
 use crate::vmath::{logistic, tanh};
 use crate::{KernelError, PackedMatrix};
 
@@ -97,30 +97,42 @@ impl Activations {
     }
 }
 
-/// Adds the product of `rows` rows from `a` with a group of columns to the sums
-/// in `sink`, going on where they are where `resume` says so.
+/// Adds the product of `rows` rows from `a` with a group of columns to `sums`. Of
+/// `fetches`, each block of depth sees to its share.
 ///
 /// # Safety
-/// `a` has so many rows of the matrix's depth; the group is one of the matrix's.
+/// `a` has so many rows of the matrix's depth, and the group and what comes after it
+/// are ones of the matrix; the sums hold so many rows.
 #[inline(always)]
-unsafe fn sum<S: Simd, K: Sink<S>>(
+unsafe fn sum<S: Simd>(
     s: S,
     rows: usize,
     a: *const f32,
     weights: &PackedMatrix,
     (group, next_group): (usize, usize),
-    resume: bool,
-    sink: &mut K,
+    mut sums: Sums,
+    fetches: &[Fetch],
 ) {
     let depth = weights.depth();
     let columns = weights.columns(group, S::LANES);
+    let share = fetches.len().div_ceil(depth.div_ceil(DEPTH_BLOCK));
     for first_k in (0..depth).step_by(DEPTH_BLOCK) {
-        sink.enter(first_k / DEPTH_BLOCK);
+        let mine = (first_k / DEPTH_BLOCK * share).min(fetches.len());
+        let mine = &fetches[mine..(mine + share).min(fetches.len())];
         // SAFETY: the caller's, and first_k < depth.
         unsafe {
             let a = RowMajor { start: a.add(first_k), stride: depth };
             let product = weights.product(a, group, &columns, first_k, S::LANES, next_group);
-            tile::group(s, rows, product, columns.vecs, resume || first_k > 0, sink);
+            tile::group(s, rows, product, columns.vecs, &sums, mine);
         }
+        sums = sums.resumed();
     }
+}
+
+/// The groups of a sweep, each with the one after it. They are swept to and fro:
+/// what the last step left in the cache is read first.
+#[inline(always)]
+fn sweep_order(groups: usize, backwards: bool) -> impl Iterator<Item = (usize, usize)> {
+    let place = move |i: usize| if backwards { groups - 1 - i } else { i };
+    (0..groups).map(move |i| (place(i), place((i + 1).min(groups - 1))))
 }

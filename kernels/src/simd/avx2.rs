@@ -1,6 +1,6 @@
 //! AVX2 with FMA: 8 lanes, 16 registers.
 
-use super::{Simd, entry, intrinsics};
+use super::{Kernel, Simd, entry, intrinsics};
 use std::arch::x86_64::*;
 
 /// The AVX2 + FMA token.
@@ -30,6 +30,11 @@ unsafe impl Simd for Avx2 {
     const LANES: usize = 8;
     const MAX_ROWS: usize = 6;
 
+    #[inline(always)]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        // SAFETY: the token exists, so `enter` has been called before, rightly.
+        unsafe { enter(kernel) }
+    }
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {
         // SAFETY: the token exists, so the CPU has AVX2.

@@ -1,6 +1,6 @@
 //! AVX-512 (f, bw, dq, vl): 16 lanes, 32 registers, masked edges.
 
-use super::{SHIFT, Simd, entry, intrinsics};
+use super::{Kernel, SHIFT, Simd, entry, intrinsics};
 use std::arch::x86_64::*;
 
 /// The AVX-512 token.
@@ -31,6 +31,11 @@ unsafe impl Simd for Avx512 {
     const LANES: usize = 16;
     const MAX_ROWS: usize = 12;
 
+    #[inline(always)]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        // SAFETY: the token exists, so `enter` has been called before, rightly.
+        unsafe { enter(kernel) }
+    }
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
         // SAFETY: the token exists, so the CPU has AVX-512F.

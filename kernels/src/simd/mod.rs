@@ -44,6 +44,9 @@ pub(crate) unsafe trait Simd: Copy + 'static {
     /// (twice this), two weights and a broadcast must fit the register file.
     const MAX_ROWS: usize;
 
+    /// Runs `kernel` as a function of its own, not inlined: what several kernels
+    /// share is compiled once per instruction set.
+    fn call<K: Kernel>(self, kernel: K) -> K::Output;
     /// All lanes `x`.
     fn splat(self, x: f32) -> Self::V;
     /// Reads `LANES` floats; any alignment.
@@ -144,6 +147,7 @@ macro_rules! entry {
         ///
         /// # Safety
         /// [`detect`] has returned true.
+        #[inline(never)]
         $(#[target_feature(enable = $feature)])+
         pub(crate) unsafe fn enter<K: crate::simd::Kernel>(kernel: K) -> K::Output {
             kernel.run($token(()))

@@ -1,6 +1,6 @@
 //! NEON (aarch64): 4 lanes, 32 registers.
 
-use super::{Simd, entry, intrinsics};
+use super::{Kernel, Simd, entry, intrinsics};
 use std::arch::aarch64::*;
 
 /// The NEON token.
@@ -16,6 +16,11 @@ unsafe impl Simd for Neon {
     const LANES: usize = 4;
     const MAX_ROWS: usize = 12;
 
+    #[inline(always)]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        // SAFETY: the token exists, so `enter` has been called before, rightly.
+        unsafe { enter(kernel) }
+    }
     #[inline(always)]
     fn splat(self, x: f32) -> float32x4_t {
         // SAFETY: the token exists, so the CPU has NEON.

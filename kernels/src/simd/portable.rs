@@ -48,6 +48,11 @@ unsafe impl Simd for Portable {
     const MAX_ROWS: usize = 6;
 
     #[inline(always)]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        // SAFETY: the token exists, so `enter` has been called before, rightly.
+        unsafe { enter(kernel) }
+    }
+    #[inline(always)]
     fn splat(self, x: f32) -> Lanes {
         Lanes([x; LANES])
     }
