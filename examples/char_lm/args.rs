@@ -12,13 +12,13 @@ pub const EMBEDDING: usize = 64;
 /// Trains a byte-level LSTM language model on this repository's own text, compares
 /// it with an order-3 n-gram model on held-out text, saves it and prints a sample.
 #[derive(Debug, Parser)]
-#[command(name = "char_lm")]
+#[command(name = "char_lm", allow_negative_numbers = true)]
 pub struct Options {
     /// Train on this file instead of the repository's text.
     #[arg(long, value_name = "FILE")]
     pub text: Option<PathBuf>,
     /// Train for so many seconds.
-    #[arg(long, default_value_t = 60.0, value_parser = positive)]
+    #[arg(long, default_value_t = 75.0, value_parser = positive)]
     pub seconds: f64,
     /// Train for so many updates, however long they take: with the same seed and
     /// threads, the same result.
@@ -31,19 +31,19 @@ pub struct Options {
     #[arg(long, value_parser = size)]
     pub embedding: Option<usize>,
     /// Streams through the text, side by side.
-    #[arg(long, default_value_t = 32, value_parser = size)]
+    #[arg(long, default_value_t = 16, value_parser = size)]
     pub batch: usize,
     /// Steps that gradients go back through.
-    #[arg(long, default_value_t = 64, value_parser = size)]
+    #[arg(long, default_value_t = 16, value_parser = size)]
     pub steps: usize,
     /// Threads; each takes its part of the batch.
     #[arg(long, default_value_t = 2, value_parser = size)]
     pub threads: usize,
     /// Adam's learning rate at its highest.
-    #[arg(long, default_value_t = 4e-3, value_parser = positive)]
+    #[arg(long, default_value_t = 1e-2, value_parser = positive)]
     pub learning_rate: f64,
     /// The norm that gradients are clipped to.
-    #[arg(long, default_value_t = 1.0, value_parser = positive)]
+    #[arg(long, default_value_t = 0.3, value_parser = positive)]
     pub clip: f64,
     /// Where all randomness starts from.
     #[arg(long, default_value_t = 1)]

@@ -9,7 +9,7 @@
 //! it. Neither has any context at a block's start, and neither sees the training
 //! text around it.
 
-use crate::Failure;
+use super::Failure;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 

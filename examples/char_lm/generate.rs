@@ -1,6 +1,6 @@
 //! Text drawn from a model, byte by byte.
 
-use crate::model::{BYTES, Model};
+use super::model::{BYTES, Model};
 use bptt::Error;
 use rand::{RngExt, rngs::StdRng};
 

@@ -136,14 +136,40 @@ impl Model {
                 }
             }
             // The last stretch may be shorter than the plan.
-            let (x, h_now) =
-                (&x[..steps * batch * self.embedding_size()], steps * batch * self.hidden_size());
-            stream.forward(&self.lstm_weights, x, &mut h[..h_now])?;
-            mask[steps * batch..].fill(false);
+            let rows = steps * batch;
+            let x = &x[..rows * self.embedding_size()];
+            stream.forward(&self.lstm_weights, x, &mut h[..rows * self.hidden_size()])?;
+            mask[rows..].fill(false);
             let targets =
                 Targets { classes: &classes, mask: Some(&mask), reduction: Reduction::Sum };
             nats += plan.evaluate(&self.readout_weights, &h, targets, &mut arena)?;
         }
         Ok(nats / std::f64::consts::LN_2 / (predictions * batch) as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+
+    #[test]
+    fn blocks_side_by_side_do_not_touch() {
+        let model = Model::new(3, 9, &mut StdRng::seed_from_u64(5)).unwrap();
+        for len in [2, STEPS + 1, 2 * STEPS + 17] {
+            let block = |from: u8| (0..len).map(|i| from.wrapping_mul(i as u8)).collect();
+            let blocks: Vec<Vec<u8>> = [3, 7, 190].map(block).into();
+            let together = model.bits_per_byte(&blocks).unwrap();
+            let alone: f64 =
+                blocks.iter().map(|b| model.bits_per_byte(&[b.clone()]).unwrap()).sum();
+            assert!((together - alone / 3.0).abs() < 1e-9, "{len}");
+        }
+    }
+
+    #[test]
+    fn an_indifferent_model_needs_eight_bits() {
+        let model = Model::zeros(Lstm::new(3, 9).unwrap()).unwrap();
+        let bits = model.bits_per_byte(&[b"whatever it is".to_vec()]).unwrap();
+        assert!((bits - 8.0).abs() < 1e-6);
     }
 }

@@ -161,10 +161,13 @@ mod tests {
 
     #[test]
     fn shorter_contexts_count_what_came_before() {
-        // "b" follows three different bytes and "a" one: without context "b" is the
-        // likelier, however often "a" is there.
+        // "a" is there more often, but after "x" only.
         let model = NGram::fit(b"xaxaxaxaxaxaxaxaxaxabxbyb");
-        assert!(model.probability(b"", b'b') > model.probability(b"", b'a'));
-        assert!(model.probability(b"x", b'a') > model.probability(b"x", b'b'));
+        let [all, after_x] = [(0, &b""[..]), (1, b"x")].map(|(length, context)| {
+            let seen = &model.levels[length].contexts[&key(context)];
+            [b'a', b'b', b'z'].map(|byte| seen.count(byte))
+        });
+        assert_eq!(all, [1, 3, 0]);
+        assert_eq!(after_x, [1, 1, 0]);
     }
 }

@@ -8,8 +8,8 @@
 //! in the order of the threads, so a result depends on their number but not on
 //! their timing.
 
-use crate::Failure;
-use crate::model::{BYTES, Model, Parameters};
+use super::Failure;
+use super::model::{BYTES, Model, Parameters};
 use bptt::{
     Adam, AdamConfig, Error, LstmArena, LstmGradients, LstmPlan, LstmState, OutputGradients,
     ReadoutArena, ReadoutGradients, ReadoutPlan, Reduction, Targets, Write, clip_global_norm,
@@ -233,5 +233,66 @@ impl Shard {
             row.iter_mut().zip(dx).for_each(|(g, dx)| *g += dx);
         }
         Ok(loss)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{SeedableRng, rngs::StdRng};
+
+    const TEXT: &[u8] = b"It is a truth universally acknowledged, that a single man.";
+
+    fn model() -> Model {
+        Model::new(5, 7, &mut StdRng::seed_from_u64(5)).unwrap()
+    }
+
+    #[test]
+    fn threads_share_the_streams_and_add_their_gradients() {
+        let trained = |threads| {
+            let settings = Settings { batch: 5, steps: 6, threads, learning_rate: 1e-2, clip: 0.1 };
+            let mut trainer = Trainer::new(model(), TEXT, settings).unwrap();
+            (0..4).for_each(|update| trainer.update(f64::from(update) / 4.0).unwrap());
+            (trainer.recent_bits(), trainer.into_model().parameters.parts().concat())
+        };
+        let (bits, parameters) = trained(1);
+        for threads in [2, 3, 5] {
+            let (same_bits, same_parameters) = trained(threads);
+            assert!((bits - same_bits).abs() < 1e-5);
+            for (a, b) in parameters.iter().zip(&same_parameters) {
+                assert!((a - b).abs() < 1e-4, "{a} {b}");
+            }
+            assert_eq!(trained(threads).1, same_parameters);
+        }
+    }
+
+    #[test]
+    fn gradients_are_the_slopes_of_the_loss() {
+        let mut model = model();
+        let mut run = |model: &mut Model, part: usize, at: usize, by: f32| {
+            model.parameters.parts_mut()[part][at] += by;
+            model.pack().unwrap();
+            let mut shard = Shard::new(model, 6, vec![0, 20]).unwrap();
+            let loss = shard.run(model, TEXT, 3).unwrap();
+            model.parameters.parts_mut()[part][at] -= by;
+            (loss, shard.gradients.parts()[part][at])
+        };
+        // The embedding of "i", which the chunks contain, an entry of U, one of V.
+        for (part, at) in [(0, 5 * usize::from(b'i') + 2), (1, 3), (2, 7 * usize::from(b'n'))] {
+            let (_, gradient) = run(&mut model, part, at, 0.0);
+            let (above, below) =
+                (run(&mut model, part, at, 1e-2).0, run(&mut model, part, at, -1e-2).0);
+            let slope = (above - below) / 2e-2;
+            assert!(slope != 0.0, "{part}");
+            assert!((slope - f64::from(gradient)).abs() < 1e-3, "{part}: {slope} {gradient}");
+        }
+    }
+
+    #[test]
+    fn the_rate_rises_and_falls() {
+        assert!(rate(0.0) > 0.0 && rate(0.0) < 0.02);
+        assert!(rate(WARM_UP) > 0.99);
+        assert!((rate(1.0) - LAST_RATE).abs() < 1e-12);
+        assert!((rate(7.0) - LAST_RATE).abs() < 1e-12);
     }
 }

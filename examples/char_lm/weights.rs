@@ -4,8 +4,8 @@
 //! `embedding` `[256, I]`, `lstm.input_weights` `[4H, I]`, `lstm.recurrent_weights`
 //! `[4H, H]`, `lstm.bias` `[4H]`, `readout.weights` `[256, H]`, `readout.bias` `[256]`.
 
-use crate::Failure;
-use crate::model::{BYTES, Model};
+use super::Failure;
+use super::model::{BYTES, Model};
 use bptt::{Candidate, Lstm};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use std::collections::HashMap;
