@@ -33,17 +33,18 @@ pub struct Options {
     /// Streams through the text, side by side.
     #[arg(long, default_value_t = 16, value_parser = size)]
     pub batch: usize,
-    /// Steps that gradients go back through.
+    /// Steps that gradients go back through. Few, because in a minute the number of
+    /// updates decides; the state is handed on over all of them.
     #[arg(long, default_value_t = 16, value_parser = size)]
     pub steps: usize,
     /// Threads; each takes its part of the batch.
     #[arg(long, default_value_t = 2, value_parser = size)]
     pub threads: usize,
     /// Adam's learning rate at its highest.
-    #[arg(long, default_value_t = 1e-2, value_parser = positive)]
+    #[arg(long, default_value_t = 6e-3, value_parser = positive)]
     pub learning_rate: f64,
     /// The norm that gradients are clipped to.
-    #[arg(long, default_value_t = 0.3, value_parser = positive)]
+    #[arg(long, default_value_t = 1.0, value_parser = positive)]
     pub clip: f64,
     /// Where all randomness starts from.
     #[arg(long, default_value_t = 1)]

@@ -28,6 +28,7 @@ mod generate;
 mod model;
 mod ngram;
 mod progress;
+mod shard;
 mod train;
 mod weights;
 

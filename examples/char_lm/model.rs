@@ -161,7 +161,7 @@ mod tests {
             let blocks: Vec<Vec<u8>> = [3, 7, 190].map(block).into();
             let together = model.bits_per_byte(&blocks).unwrap();
             let alone: f64 =
-                blocks.iter().map(|b| model.bits_per_byte(&[b.clone()]).unwrap()).sum();
+                blocks.iter().map(|b| model.bits_per_byte(std::slice::from_ref(b)).unwrap()).sum();
             assert!((together - alone / 3.0).abs() < 1e-9, "{len}");
         }
     }

@@ -6,7 +6,7 @@
 //! a byte came after it, the shorter ones after how many different bytes the context
 //! and the byte came; below them all, the 256 bytes are equally likely. Of
 //! Witten–Bell, absolute discounting and this, this did best on the repository's
-//! text: 1.81, 1.81 and 1.78 bits.
+//! text when it had 470 KB: 1.81, 1.81 and 1.78 bits.
 
 use std::collections::HashMap;
 

@@ -45,7 +45,7 @@ impl Progress {
         if !std::io::stderr().is_terminal() {
             return Self::Lines(0.0);
         }
-        let template = "{elapsed:>4} [{bar:24}] {percent:>3}% {msg}";
+        let template = "{elapsed:>4} [{wide_bar}] {percent:>3}%\n{wide_msg}";
         let style = ProgressStyle::with_template(template).expect("a valid template");
         Self::Bar(ProgressBar::new(1000).with_style(style.progress_chars("=> ")), None)
     }
