@@ -10,11 +10,11 @@ several times slower; no test of values sees that, so this one fails where
 
 - a type that implements `Kernel` has no entry for an instruction set,
 - an entry does not use the vectors of its instruction set,
-- a loop of an entry calls something (panics leave the loop and do not count; a
-  loop around others may call memset and memcpy),
+- a loop of an entry calls anything but another entry (panics leave the loop and
+  do not count; a loop around others may call memset and memcpy),
 - a product loop (an innermost loop whose only vector arithmetic is
   multiply-adds) reads or writes a vector on the stack: an accumulator spilled,
-- an entry of the register tile has no product loop of a whole tile,
+- a register tile has no product loop, or the tallest tile does not exist,
 - a function outside the entries uses their vectors: a part not inlined.
 
 Loops are those of the control-flow graph, not of the order of addresses. Where
@@ -27,24 +27,26 @@ directory (Intel syntax) and builds nothing.
 """
 
 import argparse
+import math
 import os
 import pathlib
 import re
 import shutil
+import string
 import subprocess
 import sys
 from dataclasses import dataclass, field
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-# The kernels that run through the register tile, by module path and type.
-TILED = {"gemm::Gemm", "outer::Outer", "lstm::forward::Forward", "lstm::backward::Backward"}
+# The register tile: `Tile<Rows, R, V>` is R rows times V vectors.
+TILE = "tile::Tile"
 
 
 @dataclass
 class Arch:
     target: str
-    isas: dict  # entry's module: (vector operand, multiply-adds per k of the tallest tile)
+    isas: dict  # entry's module: (vector operand, rows of the tallest tile)
     vector: str  # any vector operand
     foreign: str | None  # vector operands that only entries may use
     fma: str
@@ -64,7 +66,7 @@ class Arch:
 ARCHS = {
     "x86_64": Arch(
         target="x86_64-unknown-linux-gnu",
-        isas={"avx512": (r"\bzmm\d", 24), "avx2": (r"\bymm\d", 12)},
+        isas={"avx512": (r"\bzmm\d", 12), "avx2": (r"\bymm\d", 6)},
         vector=r"\b[xyz]mm\d",
         foreign=r"\b[yz]mm\d",
         fma=r"vfn?m(add|sub)\d+ps",
@@ -109,21 +111,42 @@ LEAVES = re.compile(
 )
 
 
-def identifiers(mangled):
-    """The names in a v0-mangled path, in order."""
-    names, at = [], 0
-    while at < len(mangled):
-        if match := re.compile(r"(\d+)_?").match(mangled, at):
+DIGITS = string.digits + string.ascii_lowercase + string.ascii_uppercase
+
+
+def parse(symbol, at):
+    """The names and the constants of a v0-mangled path that starts at `at`."""
+    names, constants = [], []
+    while at < len(symbol):
+        if match := re.compile(r"(\d+)_?").match(symbol, at):
             start = match.end()
             at = start + int(match[1])
-            names.append(mangled[start:at])
-        elif match := re.compile(r"[Bs][0-9a-zA-Z]*_").match(mangled, at):
+            names.append(symbol[start:at])
+        elif match := re.compile(r"Kj([0-9a-f]*)_").match(symbol, at):
             at = match.end()
-        elif mangled[at] == "E":
+            constants.append(int(match[1] or "0", 16))
+        elif match := re.compile(r"KB([0-9a-zA-Z]*)_").match(symbol, at):
+            at = match.end()
+            # Where the constant stands, counted in base 62 after the "_R".
+            place = 0
+            for digit in match[1]:
+                place = place * 62 + DIGITS.index(digit)
+            before = re.compile(r"j([0-9a-f]*)_").match(symbol, 2 + place + bool(match[1]))
+            constants.append(int(before[1] or "0", 16))
+        elif match := re.compile(r"[Bs][0-9a-zA-Z]*_").match(symbol, at):
+            at = match.end()
+        elif symbol[at] == "E":
             break
         else:
             at += 1
-    return [name for name in names if name != "bptt_kernels"]
+    return [name for name in names if name != "bptt_kernels"], constants
+
+
+def describe(names, constants):
+    path = [name for name in names if name[0].islower()]
+    kernel, *arguments = [name for name in names if not name[0].islower()]
+    arguments += map(str, constants)
+    return "::".join([*path[: names.index(kernel)], kernel]), f"<{', '.join(arguments)}>" * bool(arguments)
 
 
 @dataclass
@@ -308,20 +331,27 @@ def main():
     wanted = kernels()
     if not wanted:
         sys.exit("no `impl Kernel for` in kernels/src")
-    faults, rows, seen = [], [], set()
-    entry = re.compile(r"12bptt_kernels4simd\d+(" + "|".join(arch.isas) + r")5enter(.*)$")
+    faults, rows, seen = [], [], {}
+    # A tile that an instruction set is too small for is compiled but not called.
+    called = {name for f in functions for line in f.lines for name in re.findall(r"_R\w+", line)}
+    modules = "|".join(f"{len(isa)}{isa}" for isa in arch.isas)
+    entry = re.compile(rf"12bptt_kernels4simd({modules})5enter")
     for function in functions:
         match = entry.search(function.name)
         if not match:
             inside = arch.foreign and [l for l in function.lines if re.search(arch.foreign, l)]
             if inside:
-                what = "::".join(identifiers(function.name)) or function.name
+                what = "::".join(parse(function.name, 2)[0]) or function.name
                 faults.append(f"{what}: not inlined into an entry, but has {inside[0]!r}")
             continue
-        isa, kernel = match[1], "::".join(identifiers(match[2]))
-        name = f"{isa} {kernel}"
-        operand, whole = arch.isas[isa]
-        seen.add((isa, kernel))
+        isa = match[1].lstrip(string.digits)
+        names, sizes = parse(function.name, match.end())
+        kernel, arguments = describe(names, sizes)
+        name = f"{isa} {kernel}{arguments}"
+        if function.name not in called:
+            continue
+        operand, _ = arch.isas[isa]
+        seen.setdefault((isa, kernel), []).append(sizes)
         if not any(re.search(operand, line) for line in function.lines):
             faults.append(f"{name}: no vector of {isa} in it")
         stack = arch.stack
@@ -349,11 +379,14 @@ def main():
             for line in function.body(blocks):
                 if not re.fullmatch(arch.call, line.split(" ", 1)[0]) or LEAVES.search(line):
                     continue
+                inner_entry = entry.search(line)
+                if inner_entry and inner_entry[1] == match[1]:
+                    continue
                 if blocks is inner or not MEMORY.search(line):
                     faults.append(f"{name}: call in {what}: {line}")
         best = max(products, default=0)
-        if kernel in TILED and best < whole:
-            faults.append(f"{name}: no product loop of a whole tile: {best} multiply-adds, expected {whole} or more")
+        if kernel == TILE and best < math.prod(sizes):
+            faults.append(f"{name}: no product loop: {best} multiply-adds, expected {math.prod(sizes)} or more")
         calls = [l for l in function.lines if re.fullmatch(arch.call, l.split(" ", 1)[0])]
         outside = sum(not LEAVES.search(line) for line in calls)
         rows.append((name, len(function.lines), len(loops), len(products), best, stacked, outside, len(calls) - outside))
@@ -362,8 +395,9 @@ def main():
         for kernel in sorted(wanted):
             if (isa, kernel) not in seen:
                 faults.append(f"{isa} {kernel}: implements Kernel but has no entry")
-    for kernel in sorted(TILED - wanted):
-        faults.append(f"{kernel}: in this script's list of tiled kernels but not in the sources")
+        tallest = max((rows for rows, _ in seen.get((isa, TILE), [])), default=0)
+        if tallest != arch.isas[isa][1]:
+            faults.append(f"{isa}: the tallest tile has {tallest} rows, expected {arch.isas[isa][1]}")
 
     heads = ("entry", "instructions", "loops", "product loops", "most FMA", "spills", "calls", "panics")
     widths = [max(len(str(row[i])) for row in [heads, *rows]) for i in range(len(heads))]
