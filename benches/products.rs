@@ -4,7 +4,7 @@
 //! libraries a pass uses.
 
 use bptt_kernels::baseline::{Operand::*, sgemm};
-use bptt_kernels::gemm::{Start, gemm};
+use bptt_kernels::gemm::{self, Start, gemm};
 use bptt_kernels::outer::{Outer, Right, scratch_len};
 use bptt_kernels::{AlignedBuffer, Isa, PackedMatrix};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -29,12 +29,15 @@ fn products(c: &mut Criterion) {
         let mut z = random(rows * 4 * h, &mut rng);
         let mut packed = PackedMatrix::zeros(isa, 4, h, h).expect("memory for a bench");
         packed.pack_rows(&u).expect("U is [4H, I]");
+        let mut room = random(gemm::scratch_len(rows, h).expect("small"), &mut rng);
         let flops = (2 * rows * 4 * h * h) as u64;
 
         let mut group = c.benchmark_group(format!("input product H {h} rows {rows}"));
         group.throughput(Throughput::Elements(flops));
         group.bench_function("bptt", |b| {
-            b.iter(|| gemm(isa, rows, &x, &packed, Start::Zero, &mut z).expect("shapes fit"));
+            b.iter(|| {
+                gemm(isa, rows, &x, &packed, Start::Zero, &mut z, &mut room).expect("shapes fit")
+            });
         });
         group.bench_function("matrixmultiply", |b| {
             b.iter(|| {

@@ -75,14 +75,17 @@ fn documented_arena(shape: Shape, isa: Isa) -> usize {
     let padded = |columns: usize| columns.div_ceil(2 * isa.lanes()) * 2 * isa.lanes();
     let columns = padded(inputs) + padded(hidden);
     let states = 2 * lines((steps + 1) * state);
-    4 * (lines(4 * steps * state) + states + 2 * lines(state) + lines(256 * columns + 24_576))
+    let products = (steps * batch).min(96) * inputs.max(4 * hidden);
+    let scratch = products.max(4 * state).max(256 * columns + 24_576);
+    4 * (lines(4 * steps * state) + states + 2 * lines(state) + lines(scratch))
 }
 
 /// The formula of `LstmStream`'s documentation, in bytes.
 fn documented_stream(shape: Shape) -> usize {
-    let Shape { hidden, batch, .. } = shape;
+    let Shape { inputs, hidden, batch, .. } = shape;
     let rows = batch.max(192 / batch * batch);
-    4 * (2 * lines(batch * hidden) + lines(rows * 4 * hidden))
+    let scratch = (rows.min(96) * inputs).max(batch * (inputs + hidden));
+    4 * (2 * lines(batch * hidden) + lines(rows * 4 * hidden) + lines(scratch))
 }
 
 #[test]

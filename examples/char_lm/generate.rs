@@ -14,6 +14,7 @@ pub fn generate(
 ) -> Result<Vec<u8>, Error> {
     let mut stream = model.lstm.stream(1, model.isa)?;
     let plan = model.readout.plan(1, model.isa)?;
+    let mut arena = plan.allocate()?;
     let mut x = vec![0.0; model.embedding_size()];
     let mut h = vec![0.0; model.hidden_size()];
     let mut scores = [0.0; BYTES];
@@ -26,7 +27,7 @@ pub fn generate(
     }
     let mut text = Vec::new();
     for _ in 0..count {
-        plan.forward(&model.readout_weights, &h, &mut scores)?;
+        plan.forward(&model.readout_weights, &h, &mut scores, &mut arena)?;
         let byte = draw(&scores, temperature, rng);
         text.push(byte);
         feed(byte, &mut h)?;

@@ -85,6 +85,15 @@ pub(crate) fn check_len(
     if given == expected { Ok(()) } else { Err(KernelError::Length { what, given, expected }) }
 }
 
+/// `Ok` where a slice has at least the length that is expected of it.
+pub(crate) fn check_room(
+    what: &'static str,
+    given: usize,
+    expected: usize,
+) -> Result<(), KernelError> {
+    if given >= expected { Ok(()) } else { Err(KernelError::Length { what, given, expected }) }
+}
+
 /// The product of dimensions, or [`KernelError::TooLarge`] where it (in f32)
 /// does not fit `isize`.
 pub fn checked_len(what: &'static str, dims: &[usize]) -> Result<usize, KernelError> {

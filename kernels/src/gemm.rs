@@ -1,10 +1,11 @@
 //! Products with packed weights: `C = start + A · packed`, whole sequences at a
 //! time. Knows blocking for the caches; must not know cells.
 
-use crate::error::check_len;
+use crate::error::{check_len, check_room};
+use crate::left;
 use crate::pack::PackedMatrix;
 use crate::simd::{Kernel, Simd};
-use crate::tile::{self, DEPTH_BLOCK, RowMajor, Sums};
+use crate::tile::{self, DEPTH_BLOCK, Sums};
 use crate::{Isa, KernelError, checked_len};
 
 /// What the sums of a product start from.
@@ -28,6 +29,15 @@ struct Gemm<'a> {
     weights: &'a PackedMatrix,
     start: Start<'a>,
     c: &'a mut [f32],
+    scratch: &'a mut [f32],
+}
+
+/// Floats of scratch that [`gemm`] needs.
+///
+/// # Errors
+/// [`KernelError::TooLarge`] where that does not fit the address space.
+pub fn scratch_len(rows: usize, depth: usize) -> Result<usize, KernelError> {
+    checked_len("scratch", &[rows.min(ROW_BLOCK), depth])
 }
 
 impl Kernel for Gemm<'_> {
@@ -38,6 +48,12 @@ impl Kernel for Gemm<'_> {
         let (depth, outputs) = (w.depth(), w.outputs());
         for first_row in (0..self.rows).step_by(ROW_BLOCK) {
             let rows = ROW_BLOCK.min(self.rows - first_row);
+            // SAFETY: `gemm` has checked that A is rows × depth and the scratch long
+            // enough for so many of its rows.
+            let a = unsafe {
+                let a = self.a.as_ptr().add(first_row * depth);
+                left::pack(s, a, rows, depth, self.scratch.as_mut_ptr())
+            };
             for group in 0..w.groups() {
                 let columns = w.columns(group, S::LANES);
                 let next = if group + 1 == w.groups() { 0 } else { group + 1 };
@@ -53,8 +69,7 @@ impl Kernel for Gemm<'_> {
                     };
                     let mut sums = Sums { from, to, lanes: columns.lanes, whole: columns.whole };
                     for first_k in (0..depth).step_by(DEPTH_BLOCK) {
-                        let a = self.a.as_ptr().add(first_row * depth + first_k);
-                        let a = RowMajor { start: a, stride: depth };
+                        let a = a.add(rows * first_k);
                         let product = w.product(a, group, &columns, first_k, S::LANES, next);
                         tile::group(s, rows, product, columns.vecs, &sums, &[]);
                         sums = sums.resumed();
@@ -66,7 +81,8 @@ impl Kernel for Gemm<'_> {
 }
 
 /// `C = start + A · B`: A `[rows, depth]`, B packed, C `[rows, outputs]`, all
-/// row-major. Each element of C is one sum in the order of the depth.
+/// row-major. Each element of C is one sum in the order of the depth. `scratch` is
+/// [`scratch_len`] floats or more, overwritten.
 ///
 /// # Errors
 /// [`KernelError::Length`] where `a`, `c` or the bias does not fit, `Packing`
@@ -78,6 +94,7 @@ pub fn gemm(
     weights: &PackedMatrix,
     start: Start<'_>,
     c: &mut [f32],
+    scratch: &mut [f32],
 ) -> Result<(), KernelError> {
     weights.check(isa, weights.gates(), weights.units(), weights.depth())?;
     check_len("a", a.len(), checked_len("a", &[rows, weights.depth()])?)?;
@@ -85,6 +102,7 @@ pub fn gemm(
     if let Start::Bias(bias) = start {
         check_len("bias", bias.len(), weights.outputs())?;
     }
-    isa.enter(Gemm { rows, a, weights, start, c });
+    check_room("scratch", scratch.len(), scratch_len(rows, weights.depth())?)?;
+    isa.enter(Gemm { rows, a, weights, start, c, scratch });
     Ok(())
 }

@@ -28,6 +28,7 @@ mod each;
 mod error;
 pub mod gemm;
 mod isa;
+mod left;
 pub mod lstm;
 pub mod optim;
 pub mod outer;

@@ -2,19 +2,15 @@
 //! both operands change with every pass. Knows blocking and its scratch; must not
 //! know cells.
 
-use crate::error::check_len;
+use crate::error::{check_len, check_room};
+use crate::left;
 use crate::pack::{self, PackedMatrix};
 use crate::simd::{Kernel, Simd};
-use crate::tile::{
-    self, DEPTH_BLOCK, GROUP, PANEL, Product, Sums, TilePacked, load_lanes, store_lanes,
-};
+use crate::tile::{self, DEPTH_BLOCK, GROUP, PANEL, Product, Sums, load_lanes};
 use crate::{Isa, KernelError, checked_len};
 
 /// Rows of C whose left operand is packed at a time.
 const ROW_BLOCK: usize = 96;
-
-/// Rows by which packing asks for memory before it reads it.
-const PACK_AHEAD: usize = 16;
 
 /// Floats of scratch that [`Outer`] needs for products of so many columns each.
 ///
@@ -74,13 +70,7 @@ impl Outer<'_, '_> {
             check_len("c", right.c.len(), checked_len("c", &[self.rows, right.columns])?)?;
             expected += scratch_len(isa, &[right.columns])? - scratch_len(isa, &[])?;
         }
-        if self.scratch.len() < expected {
-            return Err(KernelError::Length {
-                what: "scratch",
-                given: self.scratch.len(),
-                expected,
-            });
-        }
+        check_room("scratch", self.scratch.len(), expected)?;
         if self.depth > 0 {
             isa.enter(self);
         } else if !self.accumulate {
@@ -95,8 +85,8 @@ impl Kernel for Outer<'_, '_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let rows = self.rows;
-        let (left, panels) = self.scratch.split_at_mut(ROW_BLOCK * DEPTH_BLOCK);
-        let (left, panels) = (left.as_mut_ptr(), panels.as_mut_ptr());
+        let (packed, panels) = self.scratch.split_at_mut(ROW_BLOCK * DEPTH_BLOCK);
+        let (packed, panels) = (packed.as_mut_ptr(), panels.as_mut_ptr());
         // Blocks of about equal depth, the last rows first.
         let blocks = self.depth.div_ceil(DEPTH_BLOCK);
         for block in 0..blocks {
@@ -114,12 +104,12 @@ impl Kernel for Outer<'_, '_> {
                 for first_row in (0..rows).step_by(ROW_BLOCK) {
                     let height = ROW_BLOCK.min(rows - first_row);
                     let from = self.a.as_ptr().add(first_row);
-                    pack_left(s, from, rows, height, end, depth, left);
-                    let a = TilePacked { start: left, depth };
+                    left::by_columns(s, from, rows, height, end, depth, packed);
                     let mut panels = panels.cast_const();
                     for right in &mut *self.products {
                         let c = right.c.as_mut_ptr().add(first_row * right.columns);
-                        multiply(s, height, a, panels, resume, c, right.columns);
+                        let (a, columns) = (packed.cast_const(), right.columns);
+                        multiply(s, height, (a, depth), panels, resume, c, columns);
                         panels = panels.add(padded::<S>(right.columns) * depth);
                     }
                 }
@@ -134,7 +124,7 @@ fn padded<S: Simd>(columns: usize) -> usize {
     columns.next_multiple_of(PANEL * S::LANES)
 }
 
-/// Adds the packed rows' product with the panels of one right operand to `c`.
+/// Adds the product of packed rows, of `depth` terms, with the panels of one right operand to `c`.
 ///
 /// # Safety
 /// `c` has `height` rows of `columns`; `panels` holds all of its columns.
@@ -142,7 +132,7 @@ fn padded<S: Simd>(columns: usize) -> usize {
 unsafe fn multiply<S: Simd>(
     s: S,
     height: usize,
-    a: TilePacked,
+    (a, depth): (*const f32, usize),
     panels: *const f32,
     resume: bool,
     c: *mut f32,
@@ -155,10 +145,10 @@ unsafe fn multiply<S: Simd>(
         let from = resume.then_some(to);
         let sums = Sums { from, to, lanes: place.lanes, whole: place.whole };
         let fetch = place.fetch(c, columns, 1);
-        let panels = panels.wrapping_add(index * group * a.depth);
-        let ahead = panels.wrapping_add(group * a.depth);
-        let panel_stride = PANEL * S::LANES * a.depth;
-        let product = Product { a, panels, panel_stride, depth: a.depth, ahead };
+        let panels = panels.wrapping_add(index * group * depth);
+        let ahead = panels.wrapping_add(group * depth);
+        let panel_stride = PANEL * S::LANES * depth;
+        let product = Product { a, panels, panel_stride, depth, ahead };
         let fetches = if resume { &[fetch][..] } else { &[] };
         // SAFETY: the caller's.
         unsafe { tile::group(s, height, product, place.vecs, &sums, fetches) };
@@ -187,40 +177,6 @@ unsafe fn pack_right<S: Simd>(
                 let v = load_lanes(s, row.add(first), S::LANES.min(columns - first));
                 let panel = to.add(vec / PANEL * PANEL * S::LANES * depth);
                 s.store(panel.add((k * PANEL + vec % PANEL) * S::LANES), v);
-            }
-        }
-    }
-}
-
-/// Rows end − 1 down to end − depth of A, `height` columns of it, as tiles.
-///
-/// # Safety
-/// A has `end` rows, `stride` floats apart, of `height` columns; `to` has room for
-/// depth · height floats.
-#[inline(always)]
-unsafe fn pack_left<S: Simd>(
-    s: S,
-    a: *const f32,
-    stride: usize,
-    height: usize,
-    end: usize,
-    depth: usize,
-    to: *mut f32,
-) {
-    for k in 0..depth {
-        // SAFETY: the caller's; end − 1 − k is a row.
-        unsafe {
-            let row = a.add((end - 1 - k) * stride);
-            // Rows are a stride apart that no hardware prefetcher follows.
-            for line in (0..height).step_by(16) {
-                s.prefetch(row.wrapping_sub(PACK_AHEAD * stride).wrapping_add(line));
-            }
-            for (first, rows) in tile::heights::<S>(height) {
-                let to = to.add(first * depth + k * rows);
-                for r in (0..rows).step_by(S::LANES) {
-                    let lanes = S::LANES.min(rows - r);
-                    store_lanes(s, to.add(r), load_lanes(s, row.add(first + r), lanes), lanes);
-                }
             }
         }
     }

@@ -173,15 +173,15 @@ impl PackedMatrix {
     /// # Safety
     /// `group` and `first_k` lie in the matrix.
     #[inline(always)]
-    pub(crate) unsafe fn product<A>(
+    pub(crate) unsafe fn product(
         &self,
-        a: A,
+        a: *const f32,
         group: usize,
         columns: &Columns,
         first_k: usize,
         lanes: usize,
         next_group: usize,
-    ) -> Product<A> {
+    ) -> Product {
         let depth = DEPTH_BLOCK.min(self.depth - first_k);
         let start = lanes * (group * GROUP * self.depth + columns.vecs * first_k);
         // SAFETY: the caller's.

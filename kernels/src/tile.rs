@@ -27,79 +27,11 @@ pub(crate) const GROUP: usize = 8;
 /// follows it: `[group][block of depth][panel][k][2][lane]`.
 pub(crate) const DEPTH_BLOCK: usize = 256;
 
-/// Where element (row, k) of the left operand lies, for a tile of `R` rows.
-pub(crate) trait Rows: Copy {
-    /// # Safety
-    /// The element lies in the operand.
-    unsafe fn at<const R: usize>(self, row: usize, k: usize) -> *const f32;
-    /// The element `u` further along k than `p`.
-    ///
-    /// # Safety
-    /// As [`at`](Self::at).
-    unsafe fn next<const R: usize>(self, p: *const f32, u: usize) -> *const f32;
-    /// The operand whose first row is `row`, which starts a tile.
-    ///
-    /// # Safety
-    /// The row lies in the operand.
-    unsafe fn skip(self, row: usize) -> Self;
-}
-
-/// Rows one after another, `stride` floats apart; k runs along the row.
-#[derive(Clone, Copy)]
-pub(crate) struct RowMajor {
-    pub start: *const f32,
-    pub stride: usize,
-}
-
-impl Rows for RowMajor {
-    #[inline(always)]
-    unsafe fn at<const R: usize>(self, row: usize, k: usize) -> *const f32 {
-        // SAFETY: the caller's.
-        unsafe { self.start.add(row * self.stride + k) }
-    }
-    #[inline(always)]
-    unsafe fn next<const R: usize>(self, p: *const f32, u: usize) -> *const f32 {
-        // SAFETY: the caller's.
-        unsafe { p.add(u) }
-    }
-    #[inline(always)]
-    unsafe fn skip(self, row: usize) -> Self {
-        // SAFETY: the caller's.
-        Self { start: unsafe { self.start.add(row * self.stride) }, ..self }
-    }
-}
-
-/// Tiles one after another, `[tile][k][row]`, cut as [`heights`] cuts.
-#[derive(Clone, Copy)]
-pub(crate) struct TilePacked {
-    pub start: *const f32,
-    pub depth: usize,
-}
-
-impl Rows for TilePacked {
-    #[inline(always)]
-    unsafe fn at<const R: usize>(self, row: usize, k: usize) -> *const f32 {
-        // SAFETY: the caller's.
-        unsafe { self.start.add(k * R + row) }
-    }
-    #[inline(always)]
-    unsafe fn next<const R: usize>(self, p: *const f32, u: usize) -> *const f32 {
-        // SAFETY: the caller's.
-        unsafe { p.add(u * R) }
-    }
-    #[inline(always)]
-    unsafe fn skip(self, row: usize) -> Self {
-        // SAFETY: the caller's; a row of a tile takes `depth` floats wherever the
-        // cuts are.
-        Self { start: unsafe { self.start.add(row * self.depth) }, ..self }
-    }
-}
-
 /// One product to sum over: `rows × depth` times a group of panels.
 #[derive(Clone, Copy)]
-pub(crate) struct Product<A> {
-    /// The left operand.
-    pub a: A,
+pub(crate) struct Product {
+    /// The left operand, packed in tiles, `[tile][k][row]`, cut as [`heights`] cuts.
+    pub a: *const f32,
     /// The group's first panel, at the first k.
     pub panels: *const f32,
     /// Floats from one panel to the next.
@@ -151,8 +83,8 @@ pub(crate) struct Fetch {
     pub every: usize,
 }
 
-/// Terms per turn of the loop: enough that the rows' addresses, which are
-/// reckoned once per turn, do not take issue slots from the multiply-adds.
+/// Terms per turn of the loop: so few instructions beside the multiply-adds that
+/// they find slots of their own.
 const UNROLL: usize = 4;
 
 /// Floats of a cache line.
@@ -165,9 +97,9 @@ const FETCH: usize = 2;
 /// # Safety
 /// Every element of `product` that the tile covers is readable.
 #[inline(always)]
-unsafe fn accumulate<S: Simd, A: Rows, const R: usize, const V: usize>(
+unsafe fn accumulate<S: Simd, const R: usize, const V: usize>(
     s: S,
-    product: Product<A>,
+    product: Product,
     first: usize,
     acc: &mut [[S::V; V]; R],
 ) {
@@ -181,11 +113,11 @@ unsafe fn accumulate<S: Simd, A: Rows, const R: usize, const V: usize>(
             for line in 0..FETCH {
                 s.prefetch(product.ahead.wrapping_add((k / UNROLL * FETCH + line) * LINE));
             }
-            terms::<S, A, R, V, UNROLL>(s, product, start, k, acc);
+            terms::<S, R, V, UNROLL>(s, product, start, k, acc);
             k += UNROLL;
         }
         while k < product.depth {
-            terms::<S, A, R, V, 1>(s, product, start, k, acc);
+            terms::<S, R, V, 1>(s, product, start, k, acc);
             k += 1;
         }
     }
@@ -196,19 +128,16 @@ unsafe fn accumulate<S: Simd, A: Rows, const R: usize, const V: usize>(
 /// # Safety
 /// As [`accumulate`]; `start` is the first panel that the tile reads.
 #[inline(always)]
-unsafe fn terms<S: Simd, A: Rows, const R: usize, const V: usize, const U: usize>(
+unsafe fn terms<S: Simd, const R: usize, const V: usize, const U: usize>(
     s: S,
-    product: Product<A>,
+    product: Product,
     start: *const f32,
     k: usize,
     acc: &mut [[S::V; V]; R],
 ) {
     // SAFETY: the caller's.
     unsafe {
-        let mut rows = [std::ptr::null(); R];
-        for r in 0..R {
-            rows[r] = product.a.at::<R>(r, k);
-        }
+        let a = product.a.add(k * R);
         let b = start.add(k * PANEL * S::LANES);
         for u in 0..U {
             let mut weights = [s.zero(); V];
@@ -217,7 +146,7 @@ unsafe fn terms<S: Simd, A: Rows, const R: usize, const V: usize, const U: usize
                 weights[v] = s.load(b.add(v / PANEL * product.panel_stride + vec * S::LANES));
             }
             for r in 0..R {
-                let a = s.splat(*product.a.next::<R>(rows[r], u));
+                let a = s.splat(*a.add(u * R + r));
                 for v in 0..V {
                     acc[r][v] = s.mul_add(a, weights[v], acc[r][v]);
                 }
@@ -228,14 +157,14 @@ unsafe fn terms<S: Simd, A: Rows, const R: usize, const V: usize, const U: usize
 
 /// `R` rows times `V` vectors, from the first row of the operands and vector
 /// `first` of the group.
-struct Tile<'a, A, const R: usize, const V: usize> {
-    product: Product<A>,
+struct Tile<'a, const R: usize, const V: usize> {
+    product: Product,
     sums: &'a Sums,
     row: usize,
     first: usize,
 }
 
-impl<A: Rows, const R: usize, const V: usize> Kernel for Tile<'_, A, R, V> {
+impl<const R: usize, const V: usize> Kernel for Tile<'_, R, V> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -260,7 +189,12 @@ impl<A: Rows, const R: usize, const V: usize> Kernel for Tile<'_, A, R, V> {
                     }
                 }
             }
-            accumulate(s, Product { a: product.a.skip(row), ..product }, first, &mut acc);
+            accumulate(
+                s,
+                Product { a: product.a.add(row * product.depth), ..product },
+                first,
+                &mut acc,
+            );
             let to = Corner::of(&sums.to, row, first);
             if sums.whole {
                 for r in 0..R {
@@ -367,10 +301,10 @@ pub(crate) fn heights<S: Simd>(rows: usize) -> impl Iterator<Item = (usize, usiz
 /// Every element of the product is readable, and the real lanes of the sums are
 /// readable and writable.
 #[inline(always)]
-pub(crate) unsafe fn group<S: Simd, A: Rows>(
+pub(crate) unsafe fn group<S: Simd>(
     s: S,
     rows: usize,
-    product: Product<A>,
+    product: Product,
     vecs: usize,
     sums: &Sums,
     fetches: &[Fetch],
@@ -416,10 +350,10 @@ fn ask<S: Simd>(s: S, fetch: &Fetch, rows: Range<usize>, vecs: Range<usize>) {
 /// # Safety
 /// As [`group`].
 #[inline(always)]
-unsafe fn sized_tile<S: Simd, A: Rows>(
+unsafe fn sized_tile<S: Simd>(
     s: S,
     (height, width): (usize, usize),
-    product: Product<A>,
+    product: Product,
     sums: &Sums,
     (row, first): (usize, usize),
 ) {
@@ -427,7 +361,7 @@ unsafe fn sized_tile<S: Simd, A: Rows>(
         ($($r:literal by $v:literal $(if $wide:literal)?),+) => {
             match (height, width) {
                 $(($r, $v) $(if S::MAX_ROWS >= $wide)? => {
-                    s.call(Tile::<A, $r, $v> { product, sums, row, first });
+                    s.call(Tile::<$r, $v> { product, sums, row, first });
                 })+
                 _ => unreachable!("no tile of {height} rows and {width} vectors"),
             }

@@ -52,7 +52,7 @@ fn matrices() {
         assert_eq!(packed.pack_columns(&[2.0; 61]), Err(length("weights", 61, 60)));
         assert_eq!(packed.pack_columns(&[2.0; 60]), Err(length("gates", 4, 1)));
         let mut c = [0.0; 12];
-        gemm(isa, 1, &[1.0; 5], &packed, Start::Zero, &mut c).unwrap();
+        gemm(isa, 1, &[1.0; 5], &packed, Start::Zero, &mut c, &mut filled(5)).unwrap();
         assert_eq!(c, [5.0; 12], "the matrix is what it was");
     }
 }
@@ -76,7 +76,8 @@ fn products() {
         let bias = filled(4);
         let refused = |rows, a: usize, c: usize, start| {
             let mut out = filled(c);
-            let error = gemm(isa, rows, &filled(a), &packed, start, &mut out).unwrap_err();
+            let error =
+                gemm(isa, rows, &filled(a), &packed, start, &mut out, &mut filled(4)).unwrap_err();
             assert_eq!(Snapshot::of(&[&out]), Snapshot::of(&[&filled(c)]));
             error
         };
@@ -89,7 +90,8 @@ fn products() {
         assert_eq!(error, KernelError::TooLarge { what: "a" });
         for other in others(isa) {
             let packed = PackedMatrix::zeros(other, 1, 3, 2).unwrap();
-            let result = gemm(isa, 1, &filled(2), &packed, Start::Zero, &mut filled(3));
+            let result =
+                gemm(isa, 1, &filled(2), &packed, Start::Zero, &mut filled(3), &mut filled(2));
             assert_packing(result, other.name(), isa.name());
         }
 
@@ -152,6 +154,7 @@ fn forward(
         h0: &h0,
         h: &mut h,
         cells: Cells::Keep { s0: &s0, s: &mut s },
+        scratch: &mut filled(DIMS.batch * (DIMS.hidden + INPUTS)),
     }
     .run(isa);
     if result.is_err() {
@@ -220,6 +223,7 @@ fn discarded_gates_and_a_single_cell_state() {
                 h0: &h0,
                 h: &mut h,
                 cells: Cells::InPlace(&mut s),
+                scratch: &mut filled(STATE),
             };
             assert_eq!(forward.run(isa), Err(error));
             assert_eq!(Snapshot::of(&[&h, &s]), before);
@@ -241,6 +245,7 @@ fn backward(isa: Isa, recurrent: &PackedMatrix, lens: [usize; 6]) -> Result<(), 
         dh: &mut dh,
         ds: &mut ds,
         db: &mut db,
+        scratch: &mut filled(GATES * STATE),
     }
     .run(isa);
     if result.is_err() {

@@ -15,7 +15,7 @@ mod tests {
     use crate::common::guarded::{GuardLines, Guarded, Side};
     use crate::common::{Cell, Variant, assert_bits, by_columns, by_rows, filled, isas};
     use bptt_kernels::Isa;
-    use bptt_kernels::gemm::{Start, gemm};
+    use bptt_kernels::gemm::{self, Start, gemm};
     use bptt_kernels::lstm::{Activations, Dims, GATES};
     use bptt_kernels::outer::{Outer, Right, scratch_len};
     use bptt_kernels::vmath::{Function, map, map_in_place};
@@ -83,15 +83,16 @@ mod tests {
         let (a, bias) = (make(&uniform(1, rows * depth, 1.0)), make(&uniform(2, outputs, 1.0)));
         let weights = make(&uniform(3, outputs * depth, 1.0));
         let packed = by_rows(isa, gates, depth, &weights);
+        let mut scratch = make(&filled(gemm::scratch_len(rows, depth).unwrap()));
         let starts = [Start::Zero, Start::Accumulate, Start::Bias(&bias)];
         let [zero, accumulate, bias] = starts.map(|start| {
             let mut c = make(&uniform(4, rows * outputs, 1.0));
-            gemm(isa, rows, &a, &packed, start, &mut c).unwrap();
+            gemm(isa, rows, &a, &packed, start, &mut c, &mut scratch).unwrap();
             c.to_vec()
         });
         let mut c = make(&filled(rows * outputs));
         let packed = by_columns(isa, depth, &weights);
-        gemm(isa, rows, &a, &packed, Start::Zero, &mut c).unwrap();
+        gemm(isa, rows, &a, &packed, Start::Zero, &mut c, &mut scratch).unwrap();
         [zero, accumulate, bias, c.to_vec()]
     }
 

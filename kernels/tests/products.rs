@@ -3,7 +3,7 @@
 
 mod common;
 
-use bptt_kernels::gemm::{Start, gemm};
+use bptt_kernels::gemm::{self, Start, gemm};
 use bptt_kernels::outer::{Outer, Right, scratch_len};
 use bptt_kernels::{Isa, PackedMatrix};
 use bptt_reference::sample::uniform;
@@ -60,7 +60,9 @@ fn product(
         Onto::Accumulate => (Start::Accumulate, c.to_vec()),
         Onto::Bias => (Start::Bias(bias), filled(c.len())),
     };
-    gemm(isa, a.len() / packed.depth(), a, packed, start, &mut c).unwrap();
+    let rows = a.len() / packed.depth();
+    let mut scratch = filled(gemm::scratch_len(rows, packed.depth()).unwrap());
+    gemm(isa, rows, a, packed, start, &mut c, &mut scratch).unwrap();
     c
 }
 
@@ -159,10 +161,11 @@ fn packing_anew() {
         let mut given = expected.clone();
         for &isa in isas() {
             let mut packed = by_rows(isa, gates, depth, &weights);
-            gemm(isa, 1, &ones, &packed, Start::Zero, &mut expected).unwrap();
+            gemm(isa, 1, &ones, &packed, Start::Zero, &mut expected, &mut filled(ones.len()))
+                .unwrap();
             packed.pack_rows(&nan).unwrap();
             packed.pack_rows(&weights).unwrap();
-            gemm(isa, 1, &ones, &packed, Start::Zero, &mut given).unwrap();
+            gemm(isa, 1, &ones, &packed, Start::Zero, &mut given, &mut filled(ones.len())).unwrap();
             assert_bits("c", &given, &expected);
         }
     });

@@ -6,8 +6,8 @@ use crate::arena::{Layout, Region, grant};
 use crate::error::{check_len, check_optional, check_size, product};
 use crate::{Error, Isa, Write};
 use bptt_kernels::AlignedBuffer;
-use bptt_kernels::gemm::{Start, gemm};
-use bptt_kernels::lstm::{Backward, Cells, Dims, Forward, GATES, Gates};
+use bptt_kernels::gemm::{self, Start, gemm};
+use bptt_kernels::lstm::{self, Backward, Cells, Dims, Forward, GATES, Gates};
 use bptt_kernels::outer::{self, Outer, Right};
 
 /// Rows of the input product computed at a time, so that they are in the cache
@@ -20,9 +20,14 @@ pub(super) const CHUNK_ROWS: usize = 192;
 ///
 /// The arena holds, in f32 and each rounded up to 16: the gates `4τBH`, the hidden
 /// and the cell states with the initial ones `2 (τ+1) BH`, ∂L/∂h and ∂L/∂s of one
-/// step `2BH`, and the scratch of the weight gradients, which does not depend on τ
-/// or B: 256 floats for each column of U and of W, each padded to two vectors, and
-/// 24 576 floats. So it grows by 6H floats per step and sequence.
+/// step `2BH`, and scratch, the largest of
+///
+/// - `min(τB, 96) · max(I, 4H)`: rows of a product's left operand, packed;
+/// - `4BH`: the same for a step;
+/// - for the weight gradients, 256 floats for each column of U and of W, each padded
+///   to two vectors, and 24 576 floats.
+///
+/// So it grows by 6H floats per step and sequence, and the scratch not at all.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LstmPlan {
     lstm: Lstm,
@@ -101,6 +106,20 @@ impl<'a> LstmGradients<'a> {
     }
 }
 
+/// What the most demanding of a pass's products needs.
+fn scratch_len(lstm: &Lstm, steps: usize, batch: usize, isa: Isa) -> Result<usize, Error> {
+    let (input, hidden) = (lstm.input_size, lstm.hidden_size);
+    let rows = steps * batch;
+    let needs = [
+        gemm::scratch_len(rows, input)?,
+        lstm::forward_scratch_len(batch, hidden, 0)?,
+        lstm::backward_scratch_len(batch, hidden)?,
+        outer::scratch_len(isa, &[input, hidden])?,
+        gemm::scratch_len(rows, GATES * hidden)?,
+    ];
+    Ok(needs.into_iter().fold(0, usize::max))
+}
+
 impl LstmPlan {
     pub(super) fn new(lstm: Lstm, steps: usize, batch: usize, isa: Isa) -> Result<Self, Error> {
         check_size("steps", steps)?;
@@ -115,7 +134,7 @@ impl LstmPlan {
             s: layout.book(&[states, batch, hidden])?,
             dh: layout.book(&[batch, hidden])?,
             ds: layout.book(&[batch, hidden])?,
-            scratch: layout.book(&[outer::scratch_len(isa, &[lstm.input_size, hidden])?])?,
+            scratch: layout.book(&[scratch_len(&lstm, steps, batch, isa)?])?,
         };
         Ok(Self { lstm, steps, batch, isa, layout, regions })
     }
@@ -197,8 +216,8 @@ impl LstmPlan {
         check_optional("s0", initial.map(|initial| initial.s), state)?;
 
         arena.holds = Holds::Nothing;
-        let Regions { gates, h, s, .. } = self.regions;
-        let [gates, h, s] = grant(&mut arena.memory, [gates, h, s]);
+        let Regions { gates, h, s, scratch, .. } = self.regions;
+        let [gates, h, s, scratch] = grant(&mut arena.memory, [gates, h, s, scratch]);
         let (mut h0, mut h) = h.split_at_mut(state);
         let (mut s0, mut s) = s.split_at_mut(state);
         match initial {
@@ -215,7 +234,8 @@ impl LstmPlan {
         let inputs = x.chunks(chunk * self.batch * self.lstm.input_size);
         for (x, gates) in inputs.zip(gates.chunks_mut(chunk * GATES * state)) {
             let rows = gates.len() / (GATES * self.lstm.hidden_size);
-            gemm(self.isa, rows, x, &weights.input, Start::Bias(&weights.bias), gates)?;
+            let start = Start::Bias(&weights.bias);
+            gemm(self.isa, rows, x, &weights.input, start, gates, scratch)?;
             let (h_now, h_rest) = h.split_at_mut(rows * self.lstm.hidden_size);
             let (s_now, s_rest) = s.split_at_mut(rows * self.lstm.hidden_size);
             Forward {
@@ -230,6 +250,7 @@ impl LstmPlan {
                 h0,
                 h: h_now,
                 cells: Cells::Keep { s0, s: s_now },
+                scratch,
             }
             .run(self.isa)?;
             let last = h_now.len() - state;
@@ -315,6 +336,7 @@ impl LstmPlan {
             dh,
             ds,
             db,
+            scratch,
         }
         .run(self.isa)?;
 
@@ -322,9 +344,9 @@ impl LstmPlan {
         let h_prev = &h[..depth * hidden];
         let products =
             &mut [Right { b: h_prev, c: dw, columns: hidden }, Right { b: x, c: du, columns: i }];
-        Outer { depth, a: dz, rows, products, accumulate, scratch }.run(self.isa)?;
+        Outer { depth, a: dz, rows, products, accumulate, scratch: &mut *scratch }.run(self.isa)?;
         if let (Some(dx), Some(input)) = (gradients.dx.as_deref_mut(), input) {
-            gemm(self.isa, depth, dz, input, Start::Zero, dx)?;
+            gemm(self.isa, depth, dz, input, Start::Zero, dx, scratch)?;
         }
         for (to, from) in [(gradients.dh0, dh), (gradients.ds0, ds)] {
             if let Some(to) = to {

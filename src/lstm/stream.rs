@@ -6,12 +6,13 @@ use crate::arena::{Layout, Region, grant};
 use crate::error::{check_len, check_size};
 use crate::{Error, Isa};
 use bptt_kernels::AlignedBuffer;
-use bptt_kernels::gemm::{Start, gemm};
-use bptt_kernels::lstm::{Cells, Dims, Forward, GATES, Gates};
+use bptt_kernels::gemm::{self, Start, gemm};
+use bptt_kernels::lstm::{self, Cells, Dims, Forward, GATES, Gates};
 
 /// B sequences that are fed as they come, any number of steps per call, in memory
-/// that does not grow: the state `2BH` and room for the gates of
-/// max(B, 192 / B · B) rows, `4H` floats each.
+/// that does not grow, in f32 and each rounded up to 16: the state `2BH`, the gates of
+/// R = max(B, ⌊192 / B⌋ · B) rows `4RH`, and the rows of a product's left operand,
+/// packed, `max(min(R, 96) · I, B (I + H))`.
 ///
 /// ```
 /// use bptt::{Init, Isa, Lstm, Purpose};
@@ -37,6 +38,7 @@ pub struct LstmStream {
     h: Region,
     s: Region,
     gates: Region,
+    scratch: Region,
 }
 
 impl LstmStream {
@@ -47,8 +49,12 @@ impl LstmStream {
         let h = layout.book(&[batch, lstm.hidden_size])?;
         let s = layout.book(&[batch, lstm.hidden_size])?;
         let gates = layout.book(&[chunk_steps, batch, GATES, lstm.hidden_size])?;
+        let rows = chunk_steps * batch;
+        let product = gemm::scratch_len(rows, lstm.input_size)?;
+        let step = lstm::forward_scratch_len(batch, lstm.hidden_size, lstm.input_size)?;
+        let scratch = layout.book(&[product.max(step)])?;
         let memory = layout.allocate()?;
-        Ok(Self { lstm, batch, isa, chunk_steps, memory, h, s, gates })
+        Ok(Self { lstm, batch, isa, chunk_steps, memory, h, s, gates, scratch })
     }
 
     /// The bytes that the stream holds.
@@ -92,7 +98,7 @@ impl LstmStream {
         weights.check(&self.lstm, self.isa)?;
         check_len("x", x.len(), self.batch * self.lstm.input_size)?;
         check_len("y", y.len(), self.batch * self.lstm.hidden_size)?;
-        let [h, s] = grant(&mut self.memory, [self.h, self.s]);
+        let [h, s, scratch] = grant(&mut self.memory, [self.h, self.s, self.scratch]);
         Forward {
             dims: Dims { steps: 1, batch: self.batch, hidden: self.lstm.hidden_size },
             activations: self.lstm.activations(),
@@ -101,6 +107,7 @@ impl LstmStream {
             h0: h,
             h: y,
             cells: Cells::InPlace(s),
+            scratch,
         }
         .run(self.isa)?;
         h.copy_from_slice(y);
@@ -125,12 +132,14 @@ impl LstmStream {
         let steps = x.len() / (batch * i);
         check_len("x", x.len(), steps * batch * i)?;
         check_len("y", y.len(), steps * batch * hidden)?;
-        let [h, s, gates] = grant(&mut self.memory, [self.h, self.s, self.gates]);
+        let [h, s, gates, scratch] =
+            grant(&mut self.memory, [self.h, self.s, self.gates, self.scratch]);
         let chunk = self.chunk_steps * batch;
         for (x, y) in x.chunks(chunk * i).zip(y.chunks_mut(chunk * hidden)) {
             let rows = x.len() / i;
             let gates = &mut gates[..rows * GATES * hidden];
-            gemm(self.isa, rows, x, &weights.input, Start::Bias(&weights.bias), gates)?;
+            let start = Start::Bias(&weights.bias);
+            gemm(self.isa, rows, x, &weights.input, start, gates, scratch)?;
             Forward {
                 dims: Dims { steps: rows / batch, batch, hidden },
                 activations: self.lstm.activations(),
@@ -139,6 +148,7 @@ impl LstmStream {
                 h0: h,
                 h: y,
                 cells: Cells::InPlace(s),
+                scratch,
             }
             .run(self.isa)?;
             h.copy_from_slice(&y[y.len() - batch * hidden..]);

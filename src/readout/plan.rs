@@ -5,7 +5,7 @@ use crate::arena::{Layout, Region, grant};
 use crate::error::{check_len, check_optional, check_size, product};
 use crate::{Error, Isa, Write};
 use bptt_kernels::AlignedBuffer;
-use bptt_kernels::gemm::{Start, gemm};
+use bptt_kernels::gemm::{self, Start, gemm};
 use bptt_kernels::outer::{self, Outer, Right};
 use bptt_kernels::{columns, softmax::CrossEntropy};
 
@@ -18,9 +18,9 @@ const CHUNK_ROWS: usize = 192;
 /// # Memory
 ///
 /// The arena holds, in f32 and each rounded up to 16: the outputs, which become
-/// their own gradient, `rows · O`, and the scratch of the weight gradient, which
-/// does not depend on the rows: 256 floats for each column of V, padded to two
-/// vectors, and 24 576 floats.
+/// their own gradient, `rows · O`, and scratch, the larger of `min(rows, 96) · max(H, O)`
+/// (rows of a product's left operand, packed) and, for the weight gradient, 256 floats
+/// for each column of V, padded to two vectors, and 24 576 floats.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReadoutPlan {
     readout: Readout,
@@ -86,7 +86,10 @@ impl ReadoutPlan {
         product("the inputs", &[rows, readout.input_size])?;
         let mut layout = Layout::default();
         let outputs = layout.book(&[rows, readout.output_size])?;
-        let scratch = layout.book(&[outer::scratch_len(isa, &[readout.input_size])?])?;
+        let widest = readout.input_size.max(readout.output_size);
+        let product = gemm::scratch_len(rows, widest)?;
+        let gradient = outer::scratch_len(isa, &[readout.input_size])?;
+        let scratch = layout.book(&[product.max(gradient)])?;
         Ok(Self { readout, rows, isa, layout, outputs, scratch })
     }
 
@@ -135,15 +138,23 @@ impl ReadoutPlan {
     }
 
     /// o = c + V h: `o` `[rows, O]` of `h` `[rows, H]`, for a loss of the caller's
-    /// own or for predictions. Needs no arena.
+    /// own or for predictions. Of the arena only the scratch is used.
     ///
     /// # Errors
     /// [`Error::Length`] or [`Error::Mismatch`] where an argument is not for this
     /// plan; nothing is written then.
-    pub fn forward(&self, weights: &ReadoutWeights, h: &[f32], o: &mut [f32]) -> Result<(), Error> {
+    pub fn forward(
+        &self,
+        weights: &ReadoutWeights,
+        h: &[f32],
+        o: &mut [f32],
+        arena: &mut ReadoutArena,
+    ) -> Result<(), Error> {
         self.check(weights, h)?;
+        self.check_arena(arena)?;
         check_len("o", o.len(), self.rows * self.readout.output_size)?;
-        gemm(self.isa, self.rows, h, &weights.forward, Start::Bias(&weights.bias), o)?;
+        let [scratch] = grant(&mut arena.memory, [self.scratch]);
+        gemm(self.isa, self.rows, h, &weights.forward, Start::Bias(&weights.bias), o, scratch)?;
         Ok(())
     }
 
@@ -226,13 +237,14 @@ impl ReadoutPlan {
     ) -> Result<f64, Error> {
         arena.holds_gradient = false;
         let Readout { input_size, output_size } = self.readout;
-        let [o] = grant(&mut arena.memory, [self.outputs]);
+        let [o, scratch] = grant(&mut arena.memory, [self.outputs, self.scratch]);
         let mut sum = 0.0;
         for (chunk, o) in o.chunks_mut(CHUNK_ROWS * output_size).enumerate() {
             let first = chunk * CHUNK_ROWS;
             let rows = first..self.rows.min(first + CHUNK_ROWS);
             let h = &h[rows.start * input_size..rows.end * input_size];
-            gemm(self.isa, rows.len(), h, &weights.forward, Start::Bias(&weights.bias), o)?;
+            let start = Start::Bias(&weights.bias);
+            gemm(self.isa, rows.len(), h, &weights.forward, start, o, scratch)?;
             let mask = targets.mask.map(|mask| &mask[rows.clone()]);
             sum += loss(CrossEntropy::new(output_size, &targets.classes[rows], mask)?, o)?;
         }
@@ -285,11 +297,11 @@ impl ReadoutPlan {
             rows: self.readout.output_size,
             products: &mut [Right { b: h, c: dv, columns: inputs }],
             accumulate,
-            scratch,
+            scratch: &mut *scratch,
         }
         .run(self.isa)?;
         if let Some((dh, back)) = input {
-            gemm(self.isa, rows, d_o, back, Start::Zero, dh)?;
+            gemm(self.isa, rows, d_o, back, Start::Zero, dh, scratch)?;
         }
         Ok(())
     }

@@ -48,9 +48,9 @@ impl Case {
         Targets { classes: &self.classes, mask: masked.then_some(&self.mask), reduction }
     }
 
-    pub fn outputs(&self) -> Vec<f32> {
+    pub fn outputs(&mut self) -> Vec<f32> {
         let mut o = vec![f32::NAN; self.plan.rows() * self.readout.output_size()];
-        self.plan.forward(&self.weights, &self.h, &mut o).unwrap();
+        self.plan.forward(&self.weights, &self.h, &mut o, &mut self.arena).unwrap();
         o
     }
 

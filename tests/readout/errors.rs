@@ -68,9 +68,9 @@ fn what_does_not_fit_is_an_error_and_nothing_is_written() {
 
     let mut o = vec![7.0; 4 * 5];
     let length = |what, given, expected| Err(Error::Length { what, given, expected });
-    assert_eq!(plan.forward(weights, &h[1..], &mut o), length("h", 11, 12));
-    assert_eq!(plan.forward(weights, h, &mut o[1..]), length("o", 19, 20));
-    assert_mismatch(plan.forward(&other.weights, h, &mut o), "weights");
+    assert_eq!(plan.forward(weights, &h[1..], &mut o, arena), length("h", 11, 12));
+    assert_eq!(plan.forward(weights, h, &mut o[1..], arena), length("o", 19, 20));
+    assert_mismatch(plan.forward(&other.weights, h, &mut o, arena), "weights");
     assert_eq!(o, [7.0; 20]);
 
     for evaluate in [false, true] {
@@ -124,7 +124,7 @@ fn what_does_not_fit_is_an_error_and_nothing_is_written() {
     for &another in Isa::available().iter().filter(|&&another| another != isa) {
         let weights = readout.pack(parameters, purpose, another).unwrap();
         assert_eq!(weights.isa(), another);
-        assert_mismatch(plan.forward(&weights, h, &mut o), "weights");
+        assert_mismatch(plan.forward(&weights, h, &mut o, arena), "weights");
     }
     assert_eq!(o, before);
 }

@@ -5,8 +5,9 @@
 //! `di = ds ⊙ g`, `dg = ds ⊙ i`, each times its activation's slope gives `dz`,
 //! and `ds₋ = ds ⊙ f`.
 
-use super::{Activations, Dims, GATES, sum, sweep_order};
-use crate::error::check_len;
+use super::{Activations, Dims, GATES, backward_scratch_len, sum, sweep_order};
+use crate::error::{check_len, check_room};
+use crate::left;
 use crate::pack::{Columns, PackedMatrix};
 use crate::scratch::{self, row_blocks};
 use crate::simd::{Kernel, Simd};
@@ -35,6 +36,8 @@ pub struct Backward<'a> {
     pub ds: &'a mut [f32],
     /// ∂L/∂b, `[4, H]`, is added to, last step first.
     pub db: &'a mut [f32],
+    /// [`backward_scratch_len`](super::backward_scratch_len) floats or more.
+    pub scratch: &'a mut [f32],
 }
 
 impl Backward<'_> {
@@ -55,6 +58,8 @@ impl Backward<'_> {
         if let Some(dy) = self.dy {
             check_len("dy", dy.len(), states)?;
         }
+        let expected = backward_scratch_len(dims.batch, dims.hidden)?;
+        check_room("scratch", self.scratch.len(), expected)?;
         isa.enter(self);
         Ok(())
     }
@@ -91,6 +96,7 @@ impl Kernel for Backward<'_> {
                     cell,
                     dh,
                     backwards: t % 2 == 1,
+                    scratch: self.scratch.as_mut_ptr(),
                 };
                 sweep(s, step);
             }
@@ -110,6 +116,8 @@ struct Step<'a> {
     cell: Option<CellStep>,
     dh: *mut f32,
     backwards: bool,
+    /// Room for the rows of `dz_next`.
+    scratch: *mut f32,
 }
 
 struct CellStep {
@@ -146,13 +154,17 @@ impl CellStep {
 unsafe fn sweep<S: Simd>(s: S, step: Step<'_>) {
     let hidden = step.hidden;
     let mut dh = scratch::For::<S>::new();
+    // SAFETY: the caller's: `scratch` has room for the rows of dz.
+    let dz_next = step
+        .dz_next
+        .map(|dz| unsafe { left::pack_batch(s, dz, step.batch, GATES * hidden, step.scratch) });
     for place in sweep_order(step.recurrent.groups(), step.backwards) {
         let columns = step.recurrent.columns(place.0, S::LANES);
         for (row, rows) in row_blocks(step.batch) {
             // SAFETY: the caller's: the rows lie in the batch, so in every operand;
             // the group is one of the matrix.
             unsafe {
-                if let Some(dz) = step.dz_next {
+                if let Some(dz) = dz_next {
                     let dz = dz.add(row * GATES * hidden);
                     // The scratch holds whole vectors, whatever lanes are real.
                     let sums =

@@ -3,8 +3,9 @@
 //! `z` is the input's part, `b + U x`, plus `W h₋` (Goodfellow et al.,
 //! equations 10.40 to 10.44).
 
-use super::{Activations, Dims, GATES, sum, sweep_order};
-use crate::error::check_len;
+use super::{Activations, Dims, GATES, forward_scratch_len, sum, sweep_order};
+use crate::error::{check_len, check_room};
+use crate::left;
 use crate::pack::PackedMatrix;
 use crate::scratch::{self, row_blocks};
 use crate::simd::{Kernel, Simd};
@@ -60,6 +61,8 @@ pub struct Forward<'a> {
     pub h: &'a mut [f32],
     /// The cell states.
     pub cells: Cells<'a>,
+    /// [`forward_scratch_len`](super::forward_scratch_len) floats or more.
+    pub scratch: &'a mut [f32],
 }
 
 impl Forward<'_> {
@@ -92,6 +95,12 @@ impl Forward<'_> {
             }
             Cells::InPlace(s) => check_len("s", s.len(), state)?,
         }
+        let input = match &self.gates {
+            Gates::Fused { input, .. } => input.depth(),
+            _ => 0,
+        };
+        let expected = forward_scratch_len(dims.batch, dims.hidden, input)?;
+        check_room("scratch", self.scratch.len(), expected)?;
         isa.enter(self);
         Ok(())
     }
@@ -104,6 +113,7 @@ impl Kernel for Forward<'_> {
         let Dims { steps, batch, hidden } = self.dims;
         let (state, width) = (batch * hidden, batch * GATES * hidden);
         let h = self.h.as_mut_ptr();
+        let scratch = self.scratch.as_mut_ptr();
         let (s0, cells, s_step) = match &mut self.cells {
             Cells::Keep { s0, s } => (s0.as_ptr(), s.as_mut_ptr(), state),
             Cells::InPlace(s) => (s.as_ptr(), s.as_mut_ptr(), 0),
@@ -136,6 +146,7 @@ impl Kernel for Forward<'_> {
                         s_prev,
                         s: s_now,
                         backwards: t % 2 == 1,
+                        scratch,
                     },
                 );
                 (h_prev, s_prev) = (h, s_now);
@@ -168,6 +179,8 @@ struct Step<'a> {
     s_prev: *const f32,
     s: *mut f32,
     backwards: bool,
+    /// Room for the rows of `h_prev` and `x`.
+    scratch: *mut f32,
 }
 
 /// # Safety
@@ -176,6 +189,18 @@ struct Step<'a> {
 unsafe fn step<S: Simd>(s: S, step: Step<'_>) {
     let hidden = step.hidden;
     let mut z = scratch::For::<S>::new();
+    // SAFETY: the caller's: `scratch` has room for the rows of h and of x.
+    let (h_prev, x) = unsafe {
+        let h_prev = left::pack_batch(s, step.h_prev, step.batch, hidden, step.scratch);
+        let x = match step.input {
+            Input::Computed(_) => std::ptr::null(),
+            Input::Fused { x, weights, .. } => {
+                let to = step.scratch.add(step.batch * hidden);
+                left::pack_batch(s, x, step.batch, weights.depth(), to)
+            }
+        };
+        (h_prev, x)
+    };
     for place in sweep_order(step.recurrent.groups(), step.backwards) {
         let columns = step.recurrent.columns(place.0, S::LANES);
         for (row, rows) in row_blocks(step.batch) {
@@ -192,10 +217,10 @@ unsafe fn step<S: Simd>(s: S, step: Step<'_>) {
                 let cells = step.s_prev.add(row * hidden);
                 let fetches =
                     [columns.fetch(start, stride, 1), columns.fetch(cells, hidden, GATES)];
-                let state = (step.h_prev.add(row * hidden), step.recurrent);
+                let state = (h_prev.add(row * hidden), step.recurrent);
                 let inputs = match step.input {
                     Input::Computed(_) => [None, Some(state)],
-                    Input::Fused { x, weights, .. } => {
+                    Input::Fused { weights, .. } => {
                         [Some((x.add(row * weights.depth()), weights)), Some(state)]
                     }
                 };

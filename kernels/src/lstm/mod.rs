@@ -12,7 +12,7 @@ pub use backward::Backward;
 pub use forward::{Cells, Forward, Gates};
 
 use crate::simd::Simd;
-use crate::tile::{self, DEPTH_BLOCK, Fetch, RowMajor, Sums};
+use crate::tile::{self, DEPTH_BLOCK, Fetch, Sums};
 use crate::vmath::{logistic, tanh};
 use crate::{KernelError, PackedMatrix};
 
@@ -40,6 +40,28 @@ impl Dims {
     fn gates(self) -> Result<usize, KernelError> {
         crate::checked_len("the gates", &[self.steps, self.batch, GATES, self.hidden])
     }
+}
+
+/// Floats of scratch that a [`Forward`] needs; `input` is the depth of a product
+/// with the input that is part of the step, or 0.
+///
+/// # Errors
+/// [`KernelError::TooLarge`] where that does not fit the address space.
+pub fn forward_scratch_len(
+    batch: usize,
+    hidden: usize,
+    input: usize,
+) -> Result<usize, KernelError> {
+    let both = hidden.checked_add(input).ok_or(KernelError::TooLarge { what: "scratch" })?;
+    crate::checked_len("scratch", &[batch, both])
+}
+
+/// Floats of scratch that a [`Backward`] needs.
+///
+/// # Errors
+/// [`KernelError::TooLarge`] where that does not fit the address space.
+pub fn backward_scratch_len(batch: usize, hidden: usize) -> Result<usize, KernelError> {
+    crate::checked_len("scratch", &[batch, GATES, hidden])
 }
 
 /// The non-linearities of the cell.
@@ -97,7 +119,7 @@ impl Activations {
     }
 }
 
-/// Adds the product of `rows` rows from `a` with a group of columns to `sums`. Of
+/// Adds the product of a block of `rows` packed rows `a` with a group of columns to `sums`. Of
 /// `fetches`, each block of depth sees to its share.
 ///
 /// # Safety
@@ -121,7 +143,7 @@ unsafe fn sum<S: Simd>(
         let mine = &fetches[mine..(mine + share).min(fetches.len())];
         // SAFETY: the caller's, and first_k < depth.
         unsafe {
-            let a = RowMajor { start: a.add(first_k), stride: depth };
+            let a = a.add(rows * first_k);
             let product = weights.product(a, group, &columns, first_k, S::LANES, next_group);
             tile::group(s, rows, product, columns.vecs, &sums, mine);
         }

@@ -61,6 +61,28 @@ unsafe impl Simd for Avx2 {
         unsafe { _mm256_maskstore_ps(p, first(n), v) }
     }
     #[inline(always)]
+    fn transpose4(self, [a, b, c, d]: [__m256; 4]) -> [__m256; 4] {
+        // SAFETY: the token exists, so the CPU has AVX2.
+        unsafe {
+            let (p, q) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+            let (r, t) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+            [
+                _mm256_shuffle_ps::<0x44>(p, r),
+                _mm256_shuffle_ps::<0xee>(p, r),
+                _mm256_shuffle_ps::<0x44>(q, t),
+                _mm256_shuffle_ps::<0xee>(q, t),
+            ]
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_quads(self, p: *mut f32, stride: usize, v: __m256) {
+        // SAFETY: the caller vouches for the places; the token for the ISA.
+        unsafe {
+            _mm_storeu_ps(p, _mm256_castps256_ps128(v));
+            _mm_storeu_ps(p.add(stride), _mm256_extractf128_ps::<1>(v));
+        }
+    }
+    #[inline(always)]
     fn prefetch(self, p: *const f32) {
         // SAFETY: a prefetch never faults, whatever the address.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }

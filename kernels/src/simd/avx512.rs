@@ -62,6 +62,30 @@ unsafe impl Simd for Avx512 {
         unsafe { _mm512_mask_storeu_ps(p, first(n), v) }
     }
     #[inline(always)]
+    fn transpose4(self, [a, b, c, d]: [__m512; 4]) -> [__m512; 4] {
+        // SAFETY: the token exists, so the CPU has AVX-512F and AVX-512DQ.
+        unsafe {
+            let (p, q) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+            let (r, t) = (_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+            [
+                _mm512_shuffle_ps::<0x44>(p, r),
+                _mm512_shuffle_ps::<0xee>(p, r),
+                _mm512_shuffle_ps::<0x44>(q, t),
+                _mm512_shuffle_ps::<0xee>(q, t),
+            ]
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_quads(self, p: *mut f32, stride: usize, v: __m512) {
+        // SAFETY: the caller vouches for the places; the token for the ISA.
+        unsafe {
+            _mm_storeu_ps(p, _mm512_castps512_ps128(v));
+            _mm_storeu_ps(p.add(stride), _mm512_extractf32x4_ps::<1>(v));
+            _mm_storeu_ps(p.add(2 * stride), _mm512_extractf32x4_ps::<2>(v));
+            _mm_storeu_ps(p.add(3 * stride), _mm512_extractf32x4_ps::<3>(v));
+        }
+    }
+    #[inline(always)]
     fn prefetch(self, p: *const f32) {
         // SAFETY: a prefetch never faults, whatever the address.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }

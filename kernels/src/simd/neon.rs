@@ -57,6 +57,20 @@ unsafe impl Simd for Neon {
         }
     }
     #[inline(always)]
+    fn transpose4(self, [a, b, c, d]: [float32x4_t; 4]) -> [float32x4_t; 4] {
+        // SAFETY: the token exists, so the CPU has NEON.
+        unsafe {
+            let (p, q) = (vzip1q_f32(a, c), vzip2q_f32(a, c));
+            let (r, t) = (vzip1q_f32(b, d), vzip2q_f32(b, d));
+            [vzip1q_f32(p, r), vzip2q_f32(p, r), vzip1q_f32(q, t), vzip2q_f32(q, t)]
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_quads(self, p: *mut f32, _stride: usize, v: float32x4_t) {
+        // SAFETY: the caller vouches for the place; the token for the ISA.
+        unsafe { vst1q_f32(p, v) }
+    }
+    #[inline(always)]
     fn prefetch(self, _p: *const f32) {
         // The hint has no stable intrinsic on aarch64; the hardware's own
         // prefetcher follows the panels.

@@ -83,6 +83,16 @@ unsafe impl Simd for Portable {
         }
     }
     #[inline(always)]
+    fn transpose4(self, [a, b, c, d]: [Lanes; 4]) -> [Lanes; 4] {
+        let column = |i: usize| Lanes([a.0[i], b.0[i], c.0[i], d.0[i]]);
+        [column(0), column(1), column(2), column(3)]
+    }
+    #[inline(always)]
+    unsafe fn store_quads(self, p: *mut f32, _stride: usize, v: Lanes) {
+        // SAFETY: the caller vouches for the place.
+        unsafe { p.cast::<[f32; LANES]>().write_unaligned(v.0) }
+    }
+    #[inline(always)]
     fn prefetch(self, _p: *const f32) {}
     #[inline(always)]
     fn add(self, a: Lanes, b: Lanes) -> Lanes {

@@ -2,8 +2,11 @@
 
 use super::{by_columns, by_rows, filled};
 use bptt_kernels::Isa;
-use bptt_kernels::gemm::{Start, gemm};
-use bptt_kernels::lstm::{Activations, Backward, Cells, Dims, Forward, GATES, Gates};
+use bptt_kernels::gemm::{self, Start, gemm};
+use bptt_kernels::lstm::{
+    Activations, Backward, Cells, Dims, Forward, GATES, Gates, backward_scratch_len,
+    forward_scratch_len,
+};
 use bptt_reference::sample::uniform;
 use std::ops::DerefMut;
 
@@ -69,7 +72,9 @@ impl Cell {
         let rows = self.dims.steps * self.dims.batch;
         let mut z = filled(rows * GATES * self.dims.hidden);
         let input = by_rows(isa, GATES, self.inputs, self.u());
-        gemm(isa, rows, &self.x, &input, Start::Bias(self.b()), &mut z).unwrap();
+        let mut scratch = filled(gemm::scratch_len(rows, self.inputs).unwrap());
+        let start = Start::Bias(self.b());
+        gemm(isa, rows, &self.x, &input, start, &mut z, &mut scratch).unwrap();
         z
     }
 
@@ -99,7 +104,11 @@ impl Cell {
             false => Cells::InPlace(&mut state),
         };
         let (dims, recurrent) = (self.dims, &recurrent);
-        Forward { dims, activations, recurrent, gates, h0: &h0, h: &mut h, cells }
+        let inputs = if variant == Variant::Fused { self.inputs } else { 0 };
+        let mut scratch =
+            make(&filled(forward_scratch_len(dims.batch, dims.hidden, inputs).unwrap()));
+        let (h0, h_out, scratch) = (&h0, &mut h, &mut scratch);
+        Forward { dims, activations, recurrent, gates, h0, h: h_out, cells, scratch }
             .run(isa)
             .unwrap();
         let s = if keep { states } else { state };
@@ -119,6 +128,8 @@ impl Cell {
         let (mut gates, s) = (make(gates), make(&[&self.s0, s].concat()));
         let (dy, mut dh, mut ds) = (make(&self.dy), make(&self.dh), make(&self.ds));
         let mut db = make(&vec![0.0; GATES * self.dims.hidden]);
+        let Dims { batch, hidden, .. } = self.dims;
+        let mut scratch = make(&filled(backward_scratch_len(batch, hidden).unwrap()));
         Backward {
             dims: self.dims,
             activations,
@@ -129,6 +140,7 @@ impl Cell {
             dh: &mut dh,
             ds: &mut ds,
             db: &mut db,
+            scratch: &mut scratch,
         }
         .run(isa)
         .unwrap();
