@@ -39,6 +39,7 @@ use model::Model;
 use ngram::NGram;
 use progress::{Progress, Status};
 use rand::{SeedableRng, rngs::StdRng};
+use std::ffi::OsString;
 use std::io::Write;
 use std::time::Instant;
 use train::{Settings, Trainer};
@@ -53,7 +54,12 @@ const SAMPLE: usize = 600;
 const LOOKS: u32 = 6;
 
 fn main() {
-    if let Err(error) = run(&Options::parse()) {
+    program(std::env::args_os());
+}
+
+/// The whole program, with these arguments, of which the first is its name.
+pub fn program(arguments: impl IntoIterator<Item = OsString>) {
+    if let Err(error) = run(&Options::parse_from(arguments)) {
         eprintln!("char_lm: {error}");
         std::process::exit(2);
     }
