@@ -14,12 +14,12 @@ fn vector_math(c: &mut Criterion) {
     for (i, x) in x.iter_mut().enumerate() {
         *x = (i as f32 - 1024.0) / 128.0;
     }
-    let functions: [(Function, fn(f32) -> f32); 3] = [
-        (Function::Exp, f32::exp),
-        (Function::Logistic, |x| 1.0 / (1.0 + (-x).exp())),
-        (Function::Tanh, f32::tanh),
-    ];
-    for (function, scalar) in functions {
+    for function in [Function::Exp, Function::Logistic, Function::Tanh] {
+        let scalar: fn(f32) -> f32 = match function {
+            Function::Exp => f32::exp,
+            Function::Logistic => |x| 1.0 / (1.0 + (-x).exp()),
+            Function::Tanh => f32::tanh,
+        };
         let mut group = c.benchmark_group(format!("{function:?}").to_lowercase());
         group.throughput(Throughput::Elements(LEN as u64));
         for &isa in Isa::available() {

@@ -183,21 +183,17 @@ struct Problem {
 }
 
 enum Kind {
-    Infer {
-        stream: LstmStream,
-        y: Vec<f32>,
-    },
-    Stream {
-        stream: LstmStream,
-        y: Vec<f32>,
-    },
-    Train {
-        plan: LstmPlan,
-        arena: LstmArena,
-        dy: Vec<f32>,
-        dx: Vec<f32>,
-        gradients: LstmParameters,
-    },
+    Infer { stream: LstmStream, y: Vec<f32> },
+    Stream { stream: LstmStream, y: Vec<f32> },
+    Train(Box<Training>),
+}
+
+struct Training {
+    plan: LstmPlan,
+    arena: LstmArena,
+    dy: Vec<f32>,
+    dx: Vec<f32>,
+    gradients: LstmParameters,
 }
 
 impl Problem {
@@ -229,7 +225,7 @@ impl Problem {
             Mode::Train => {
                 let (dy, dx) = (draw(outputs), vec![0.0; x.len()]);
                 let (arena, gradients) = (plan.allocate()?, lstm.parameters()?);
-                Kind::Train { plan, arena, dy, dx, gradients }
+                Kind::Train(Box::new(Training { plan, arena, dy, dx, gradients }))
             }
         };
         Ok(Self { parameters, weights, x, kind })
@@ -240,7 +236,8 @@ impl Problem {
         match kind {
             Kind::Infer { stream, y } => stream.forward(weights, x, y),
             Kind::Stream { stream, y } => stream.step(weights, x, y),
-            Kind::Train { plan, arena, dy, dx, gradients } => {
+            Kind::Train(training) => {
+                let Training { plan, arena, dy, dx, gradients } = &mut **training;
                 weights.update(parameters)?;
                 plan.forward(weights, x, None, arena)?;
                 let outputs = OutputGradients { dy: Some(dy), ..Default::default() };
@@ -257,7 +254,7 @@ impl Problem {
     fn bytes(&self) -> usize {
         match &self.kind {
             Kind::Infer { stream, .. } | Kind::Stream { stream, .. } => stream.bytes(),
-            Kind::Train { plan, .. } => plan.arena_bytes(),
+            Kind::Train(training) => training.plan.arena_bytes(),
         }
     }
 }

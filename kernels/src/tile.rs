@@ -140,19 +140,39 @@ unsafe fn terms<S: Simd, const R: usize, const V: usize, const U: usize>(
         let a = product.a.add(k * R);
         let b = start.add(k * PANEL * S::LANES);
         for u in 0..U {
-            let mut weights = [s.zero(); V];
-            for v in 0..V {
-                let vec = u * PANEL + v % PANEL;
-                weights[v] = s.load(b.add(v / PANEL * product.panel_stride + vec * S::LANES));
-            }
-            for r in 0..R {
-                let a = s.splat(*a.add(u * R + r));
+            // The fewer operands of the two stay in registers, the others come one
+            // by one: R · V sums, and the files have little room beside them.
+            if R < V {
+                let mut rows = [s.zero(); R];
+                for r in 0..R {
+                    rows[r] = s.splat(*a.add(u * R + r));
+                }
                 for v in 0..V {
-                    acc[r][v] = s.mul_add(a, weights[v], acc[r][v]);
+                    let weights = s.load(b.add(at::<S>(u, v, product.panel_stride)));
+                    for r in 0..R {
+                        acc[r][v] = s.mul_add(rows[r], weights, acc[r][v]);
+                    }
+                }
+            } else {
+                let mut weights = [s.zero(); V];
+                for v in 0..V {
+                    weights[v] = s.load(b.add(at::<S>(u, v, product.panel_stride)));
+                }
+                for r in 0..R {
+                    let row = s.splat(*a.add(u * R + r));
+                    for v in 0..V {
+                        acc[r][v] = s.mul_add(row, weights[v], acc[r][v]);
+                    }
                 }
             }
         }
     }
+}
+
+/// Where vector `v` of term `u` lies, from the first vector of term 0.
+#[inline(always)]
+fn at<S: Simd>(u: usize, v: usize, panel_stride: usize) -> usize {
+    v / PANEL * panel_stride + (u * PANEL + v % PANEL) * S::LANES
 }
 
 /// `R` rows times `V` vectors, from the first row of the operands and vector
