@@ -10,10 +10,11 @@ several times slower; no test of values sees that, so this one fails where
 
 - a type that implements `Kernel` has no entry for an instruction set,
 - an entry does not use the vectors of its instruction set,
-- a loop of an entry calls anything but another entry (panics leave the loop and
-  do not count; a loop around others may call memset and memcpy),
+- a loop of an entry calls anything but another entry, memset and memcpy (panics
+  leave the loop and do not count),
 - a product loop (an innermost loop whose only vector arithmetic is
-  multiply-adds) reads or writes a vector on the stack: an accumulator spilled,
+  multiply-adds) calls anything at all, or reads or writes a vector on the stack:
+  an accumulator spilled,
 - a register tile has no product loop, or the tallest tile does not exist,
 - a function outside the entries uses their vectors: a part not inlined.
 
@@ -84,7 +85,7 @@ ARCHS = {
     ),
     "aarch64": Arch(
         target="aarch64-unknown-linux-gnu",
-        isas={"neon": (r"\bv\d+\.4s", 12)},
+        isas={"neon": (r"\bv\d+\.4s|\bq\d", 12)},
         vector=r"\b([qv])\d",
         foreign=None,
         fma=r"fml[as]",
@@ -101,8 +102,8 @@ ARCHS = {
     ),
 }
 
-# Calls that may stand in a loop around others: they fill the description of a
-# group of columns, once per group.
+# They fill the description of a group of columns, and move the lanes at an edge
+# where the instruction set has no masks.
 MEMORY = re.compile(r"\bmem(set|cpy)\b")
 
 # Calls that do not return.
@@ -359,7 +360,7 @@ def main():
             stack = f"{stack}|{arch.frame_stack}"
 
         loops = function.loops()
-        products, stacked = [], 0
+        products, stacked, hot = [], 0, set()
         for blocks, innermost in loops:
             body = function.body(blocks)
             ops = [line.split(" ", 1)[0] for line in body]
@@ -368,21 +369,20 @@ def main():
                 continue
             spills = [l for l in body if re.search(stack, l) and re.search(arch.vector, l)]
             products.append(fmas)
+            hot |= blocks
             stacked += len(spills)
             if options.list:
                 print(f"  {name}: {fmas} multiply-adds of {len(body)} instructions, {len(spills)} on the stack")
             if spills:
                 faults.append(f"{name}: {len(spills)} vectors on the stack in a loop of {fmas} multiply-adds, first {spills[0]!r}")
-        inner = set().union(*(blocks for blocks, innermost in loops if innermost))
-        outer = set().union(*(blocks for blocks, _ in loops)) - inner
-        for what, blocks in [("an innermost loop", inner), ("a loop", outer)]:
+        looped = set().union(*(blocks for blocks, _ in loops))
+        for what, blocks in [("a product loop", hot), ("a loop", looped - hot)]:
             for line in function.body(blocks):
                 if not re.fullmatch(arch.call, line.split(" ", 1)[0]) or LEAVES.search(line):
                     continue
-                inner_entry = entry.search(line)
-                if inner_entry and inner_entry[1] == match[1]:
-                    continue
-                if blocks is inner or not MEMORY.search(line):
+                other = entry.search(line)
+                allowed = MEMORY.search(line) or (other and other[1] == match[1])
+                if blocks is hot or not allowed:
                     faults.append(f"{name}: call in {what}: {line}")
         best = max(products, default=0)
         if kernel == TILE and best < math.prod(sizes):
