@@ -57,10 +57,10 @@ test=(cargo test --no-fail-fast --release --target aarch64-unknown-linux-gnu)
 "${test[@]}" -p bptt-kernels --lib --test '*'
 [ "${1:-all}" != kernels ] || exit 0
 targets=(--lib)
-for file in $(grep -L 'process::Command' tests/*.rs tests/*/main.rs); do
+for file in $(grep -L 'std::process' tests/*.rs tests/*/main.rs); do
     name=${file#tests/}
     name=${name%/main.rs}
     targets+=(--test "${name%.rs}")
 done
-echo "left out, since they start programs:" $(grep -l 'process::Command' tests/*.rs tests/*/main.rs)
+echo "left out, since they start programs:" $(grep -l 'std::process' tests/*.rs tests/*/main.rs)
 "${test[@]}" -p bptt "${targets[@]}"
