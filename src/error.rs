@@ -86,7 +86,7 @@ impl fmt::Display for Error {
                 write!(f, "{call}: the arena holds {given}, expected {expected}")
             }
             Self::Isa(error) => error.fmt(f),
-            Self::TooLarge { what } => write!(f, "{what} is too large for the address space"),
+            Self::TooLarge { what } => write!(f, "{what}: too large for the address space"),
             Self::OutOfMemory { bytes } => write!(f, "could not allocate {bytes} bytes"),
         }
     }

@@ -25,7 +25,7 @@ fn sizes_beyond_memory() {
     let too_large = |what| Error::TooLarge { what };
     let error = Lstm::new(usize::MAX, 1).unwrap_err();
     assert_eq!(error, too_large("the parameters"));
-    assert_eq!(error.to_string(), "the parameters is too large for the address space");
+    assert_eq!(error.to_string(), "the parameters: too large for the address space");
     assert_eq!(Lstm::new(1, usize::MAX / 2), Err(too_large("the parameters")));
     let half = usize::BITS / 2;
     assert_eq!(Lstm::new(1, 1 << half), Err(too_large("the parameters")));

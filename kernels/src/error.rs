@@ -68,7 +68,7 @@ impl fmt::Display for KernelError {
             Self::Target { row, given, classes } => {
                 write!(f, "the target of row {row} is {given}, expected below {classes}")
             }
-            Self::TooLarge { what } => write!(f, "{what} is too large for the address space"),
+            Self::TooLarge { what } => write!(f, "{what}: too large for the address space"),
             Self::OutOfMemory { bytes } => write!(f, "could not allocate {bytes} bytes"),
         }
     }

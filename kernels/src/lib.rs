@@ -15,7 +15,7 @@
 //! let mut w = PackedMatrix::zeros(isa, 1, 2, 3)?;
 //! w.pack_rows(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])?;
 //! let mut y = [0.0; 2];
-//! gemm(isa, 1, &[1.0, 0.0, 1.0], &w, Start::Zero, &mut y)?;
+//! gemm(isa, 1, &[1.0, 0.0, 1.0], &w, Start::Zero, &mut y, &mut [0.0; 3])?;
 //! assert_eq!(y, [4.0, 10.0]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

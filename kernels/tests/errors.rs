@@ -39,7 +39,7 @@ fn matrices() {
         }
         let error = PackedMatrix::zeros(isa, 4, usize::MAX, 1).unwrap_err();
         assert_eq!(error, KernelError::TooLarge { what: "packed weights" });
-        assert_eq!(error.to_string(), "packed weights is too large for the address space");
+        assert_eq!(error.to_string(), "packed weights: too large for the address space");
         let far = 1 << (usize::BITS - 8);
         let error = PackedMatrix::zeros(isa, 1, far, 1).unwrap_err();
         assert!(matches!(error, KernelError::OutOfMemory { bytes } if bytes >= 4 * far), "{error}");
