@@ -4,6 +4,7 @@
 use crate::error::{check_len, check_room};
 use crate::left;
 use crate::pack::PackedMatrix;
+use crate::scratch;
 use crate::simd::{Kernel, Simd};
 use crate::tile::{self, DEPTH_BLOCK, Sums};
 use crate::{Isa, KernelError, checked_len};
@@ -19,9 +20,8 @@ pub enum Start<'a> {
     Bias(&'a [f32]),
 }
 
-/// Rows handled before moving on: so many rows of a depth block stay in the
-/// second-level cache while all the panels pass over them.
-const ROW_BLOCK: usize = 96;
+/// Rows handled before moving on.
+const ROW_BLOCK: usize = scratch::ROWS;
 
 struct Gemm<'a> {
     rows: usize,
@@ -46,6 +46,7 @@ impl Kernel for Gemm<'_> {
     fn run<S: Simd>(self, s: S) {
         let w = self.weights;
         let (depth, outputs) = (w.depth(), w.outputs());
+        let mut between = scratch::For::<S>::new();
         for first_row in (0..self.rows).step_by(ROW_BLOCK) {
             let rows = ROW_BLOCK.min(self.rows - first_row);
             // SAFETY: `gemm` has checked that A is rows × depth and the scratch long
@@ -69,6 +70,10 @@ impl Kernel for Gemm<'_> {
                     };
                     let mut sums = Sums { from, to, lanes: columns.lanes, whole: columns.whole };
                     for first_k in (0..depth).step_by(DEPTH_BLOCK) {
+                        // Between blocks of depth the sums stay on the stack: rows
+                        // of C a power of two apart evict each other.
+                        let last = depth - first_k <= DEPTH_BLOCK;
+                        sums.to = if last { to } else { between.grid() };
                         let a = a.add(rows * first_k);
                         let product = w.product(a, group, &columns, first_k, S::LANES, next);
                         tile::group(s, rows, product, columns.vecs, &sums, &[]);

@@ -1,13 +1,14 @@
 //! The sums of one group of columns for a block of rows, on the stack: where a
-//! recurrent step keeps its pre-activations between the product and the cell.
+//! recurrent step keeps its pre-activations between the product and the cell, and a
+//! product its sums between two blocks of depth.
 
 use crate::simd::Simd;
 use crate::tile::{GROUP, Grid, PANEL};
 use std::mem::MaybeUninit;
 
-/// Rows of a batch that a step handles at a time: their sums (32 KiB at the
-/// most) stay close while the panels of a group pass over them.
-pub(crate) const ROWS: usize = 64;
+/// Rows handled at a time: their sums (48 KiB at the most) stay close while the
+/// panels of a group pass over them.
+pub(crate) const ROWS: usize = 96;
 
 /// `[panel][row][2]` vectors.
 pub(crate) struct Scratch<V> {
@@ -56,7 +57,7 @@ pub(crate) fn row_blocks(batch: usize) -> impl Iterator<Item = (usize, usize)> {
     })
 }
 
-const _: () = assert!(size_of::<Scratch<[f32; 16]>>() == 32 << 10);
+const _: () = assert!(size_of::<Scratch<[f32; 16]>>() == 48 << 10);
 
 /// Marks that a scratch is made for `S`'s vectors.
 pub(crate) type For<S> = Scratch<<S as Simd>::V>;
