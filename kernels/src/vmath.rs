@@ -3,7 +3,7 @@
 //! epilogue calls the three `pub(crate)` functions on its registers.
 //!
 //! All three split their argument as x = n·ln 2 + r and get n by adding a large
-//! constant ([`SHIFT`]), whose sum has the integer in its low bits: the shift
+//! constant (`SHIFT`), whose sum has the integer in its low bits: the shift
 //! that makes 2ⁿ of it is one instruction, and no conversion is needed. The
 //! polynomials are minimax fits that weigh every error by the spacing of the
 //! *result* and were rounded to f32 one coefficient at a time, the others
