@@ -75,8 +75,8 @@ fn documented_arena(shape: Shape, isa: Isa) -> usize {
     let padded = |columns: usize| columns.div_ceil(2 * isa.lanes()) * 2 * isa.lanes();
     let columns = padded(inputs) + padded(hidden);
     let states = 2 * lines((steps + 1) * state);
-    let products = (steps * batch).min(96) * inputs.max(4 * hidden);
-    let scratch = products.max(4 * state).max(256 * columns + 24_576);
+    let products = (steps * batch).min(96) * lines(inputs.max(4 * hidden));
+    let scratch = products.max(batch * lines(4 * hidden)).max(256 * columns + 24_576);
     4 * (lines(4 * steps * state) + states + 2 * lines(state) + lines(scratch))
 }
 
@@ -84,7 +84,8 @@ fn documented_arena(shape: Shape, isa: Isa) -> usize {
 fn documented_stream(shape: Shape) -> usize {
     let Shape { inputs, hidden, batch, .. } = shape;
     let rows = batch.max(192 / batch * batch);
-    let scratch = (rows.min(96) * inputs).max(batch * (inputs + hidden));
+    let step = batch * (lines(inputs) + lines(hidden));
+    let scratch = (rows.min(96) * lines(inputs)).max(step);
     4 * (2 * lines(batch * hidden) + lines(rows * 4 * hidden) + lines(scratch))
 }
 

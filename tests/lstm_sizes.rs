@@ -31,7 +31,7 @@ fn sizes_beyond_memory() {
     assert_eq!(Lstm::new(1, 1 << half), Err(too_large("the parameters")));
 
     // Sizes that fit the address space in principle, and no machine.
-    let (side, far) = (1usize << (half - 4), 1usize << (2 * half - 8));
+    let (side, far) = (1usize << (half - 4), 1usize << (2 * half - 10));
     let out_of_memory = |result: Result<(), Error>, at_least: usize| match result {
         Err(error @ Error::OutOfMemory { bytes }) => {
             assert!(bytes >= at_least, "{bytes}");

@@ -37,7 +37,7 @@ struct Gemm<'a> {
 /// # Errors
 /// [`KernelError::TooLarge`] where that does not fit the address space.
 pub fn scratch_len(rows: usize, depth: usize) -> Result<usize, KernelError> {
-    checked_len("scratch", &[rows.min(ROW_BLOCK), depth])
+    left::checked_len(rows.min(ROW_BLOCK), depth)
 }
 
 impl Kernel for Gemm<'_> {
@@ -69,6 +69,7 @@ impl Kernel for Gemm<'_> {
                         Start::Bias(bias) => Some(columns.grid(bias.as_ptr().cast_mut(), 0)),
                     };
                     let mut sums = Sums { from, to, lanes: columns.lanes, whole: columns.whole };
+                    let fetches = [columns.fetch(to.start, outputs, 1)];
                     for first_k in (0..depth).step_by(DEPTH_BLOCK) {
                         // Between blocks of depth the sums stay on the stack: rows
                         // of C a power of two apart evict each other.
@@ -76,7 +77,8 @@ impl Kernel for Gemm<'_> {
                         sums.to = if last { to } else { between.grid() };
                         let a = a.add(rows * first_k);
                         let product = w.product(a, group, &columns, first_k, S::LANES, next);
-                        tile::group(s, rows, product, columns.vecs, &sums, &[]);
+                        let fetches = if last { &fetches[..] } else { &[] };
+                        tile::group(s, rows, product, columns.vecs, &sums, fetches);
                         sums = sums.resumed();
                     }
                 }

@@ -1,63 +1,37 @@
 //! The left operands of products, packed in tiles as the tile reads them:
-//! `[tile][k][row]`, cut as [`tile::heights`] cuts. Twelve rows read side by side
-//! are twelve streams that no prefetcher follows and twelve addresses to reckon;
-//! packed they are one of each.
+//! `[tile][k / RUN][row][RUN]`, cut as [`tile::heights`] cuts. Twelve rows read where
+//! they lie are twelve streams that no prefetcher follows and twelve addresses to
+//! reckon; packed they are one of each, and a row's terms still lie side by side,
+//! so that packing is copying.
 
+use crate::KernelError;
 use crate::scratch::row_blocks;
 use crate::simd::Simd;
-use crate::tile::{self, DEPTH_BLOCK, load_lanes, store_lanes};
+use crate::tile::{self, DEPTH_BLOCK, RUN, load_lanes};
 
-/// Packs `rows` rows of `a`, `stride` floats apart, `depth` terms of each.
-///
-/// # Safety
-/// `a` is readable for them, and `to` has room for rows · depth floats.
+/// Floats that `rows` packed rows of `depth` terms take: whole runs.
 #[inline(always)]
-unsafe fn by_rows<S: Simd>(
-    s: S,
-    a: *const f32,
-    stride: usize,
-    rows: usize,
-    depth: usize,
-    to: *mut f32,
-) {
-    let whole = depth - depth % S::LANES;
-    for (first, height) in tile::heights::<S>(rows) {
-        // SAFETY: the caller's: the rows and terms below lie in A, their places in
-        // the tile. Four rows at a time; the last four may overlap the ones before,
-        // and write the same again.
-        unsafe {
-            let (a, to) = (a.add(first * stride), to.add(first * depth));
-            let mut row = 0;
-            while height >= 4 && row < height {
-                let r = row.min(height - 4);
-                for k in (0..whole).step_by(S::LANES) {
-                    let from = a.add(r * stride + k);
-                    let quads = s.transpose4([
-                        s.load(from),
-                        s.load(from.add(stride)),
-                        s.load(from.add(2 * stride)),
-                        s.load(from.add(3 * stride)),
-                    ]);
-                    for i in 0..4 {
-                        s.store_quads(to.add((k + i) * height + r), 4 * height, quads[i]);
-                    }
-                }
-                row += 4;
-            }
-            for r in 0..height {
-                for k in if height < 4 { 0 } else { whole }..depth {
-                    *to.add(k * height + r) = *a.add(r * stride + k);
-                }
-            }
-        }
-    }
+pub(crate) const fn len(rows: usize, depth: usize) -> usize {
+    rows * depth.next_multiple_of(RUN)
 }
+
+/// [`len`] of a caller's sizes.
+///
+/// # Errors
+/// [`KernelError::TooLarge`] where that does not fit the address space.
+pub(crate) fn checked_len(rows: usize, depth: usize) -> Result<usize, KernelError> {
+    crate::checked_len("scratch", &[rows, depth.div_ceil(RUN), RUN])
+}
+
+/// Rows by which [`pack`] asks for memory before it reads it: the hardware follows
+/// a row, and loses it at its end.
+const ROWS_AHEAD: usize = 4;
 
 /// Packs all of `a`, `rows` rows of `depth`, block of depth after block of depth:
 /// block `first_k` begins at rows · first_k. One row is packed as it is.
 ///
 /// # Safety
-/// `a` is readable for rows · depth floats, and `to` has room for as many.
+/// `a` is readable for rows · depth floats, and `to` has room for [`len`].
 #[inline(always)]
 pub(crate) unsafe fn pack<S: Simd>(
     s: S,
@@ -69,16 +43,30 @@ pub(crate) unsafe fn pack<S: Simd>(
     if rows == 1 {
         return a;
     }
-    for first_k in (0..depth).step_by(DEPTH_BLOCK) {
-        let terms = DEPTH_BLOCK.min(depth - first_k);
-        // SAFETY: the caller's.
-        unsafe { by_rows(s, a.add(first_k), depth, rows, terms, to.add(rows * first_k)) };
+    for (first, height) in tile::heights::<S>(rows) {
+        for row in 0..height {
+            // SAFETY: the caller's: the row lies in A, its runs in the packed blocks;
+            // k < depth.
+            unsafe {
+                let a = a.add((first + row) * depth);
+                for first_k in (0..depth).step_by(DEPTH_BLOCK) {
+                    let terms = DEPTH_BLOCK.min(depth - first_k);
+                    let to = to.add(rows * first_k + len(first, terms) + row * RUN);
+                    for k in (0..terms).step_by(S::LANES) {
+                        let from = a.add(first_k + k);
+                        s.prefetch(from.wrapping_add(ROWS_AHEAD * depth));
+                        let v = load_lanes(s, from, S::LANES.min(terms - k));
+                        s.store(to.add(k / RUN * RUN * height + k % RUN), v);
+                    }
+                }
+            }
+        }
     }
     to
 }
 
 /// Packs a batch, each of its [`row_blocks`] as [`pack`] does; the block from row
-/// `row` begins at row · depth.
+/// `row` begins at [`len`] of so many rows.
 ///
 /// # Safety
 /// As [`pack`].
@@ -94,17 +82,14 @@ pub(crate) unsafe fn pack_batch<S: Simd>(
         return a;
     }
     for (row, rows) in row_blocks(batch) {
-        // SAFETY: the caller's; a block of one row is copied, to lie where it is
-        // looked for.
-        unsafe {
-            let (a, to) = (a.add(row * depth), to.add(row * depth));
-            if pack(s, a, rows, depth, to) != to {
-                std::ptr::copy_nonoverlapping(a, to, depth);
-            }
-        }
+        // SAFETY: the caller's. No block is of one row: they are of about equal height.
+        unsafe { pack(s, a.add(row * depth), rows, depth, to.add(len(row, depth))) };
     }
     to
 }
+
+/// Rows that are transposed together.
+const QUAD: usize = 4;
 
 /// Rows by which [`by_columns`] asks for memory before it reads it.
 const AHEAD: usize = 16;
@@ -113,7 +98,7 @@ const AHEAD: usize = 16;
 /// of it, `stride` floats apart.
 ///
 /// # Safety
-/// A has `end` rows of `height` columns; `to` has room for height · depth floats.
+/// A has `end` rows of `height` columns; `to` has room for [`len`].
 #[inline(always)]
 pub(crate) unsafe fn by_columns<S: Simd>(
     s: S,
@@ -124,19 +109,28 @@ pub(crate) unsafe fn by_columns<S: Simd>(
     depth: usize,
     to: *mut f32,
 ) {
-    for k in 0..depth {
-        // SAFETY: the caller's; end − 1 − k is a row.
+    for k in (0..depth).step_by(QUAD) {
+        // SAFETY: the caller's; end − 1 − k is a row, and the quads lie in the tile.
+        // Past the last term a row is read twice, and lands where no term is.
         unsafe {
-            let row = a.add((end - 1 - k) * stride);
-            // Rows are a stride apart that no hardware prefetcher follows.
-            for line in (0..height).step_by(16) {
-                s.prefetch(row.wrapping_sub(AHEAD * stride).wrapping_add(line));
+            let mut from = [a; QUAD];
+            for i in 0..QUAD {
+                from[i] = a.add((end - 1 - (k + i).min(depth - 1)) * stride);
             }
             for (first, rows) in tile::heights::<S>(height) {
-                let to = to.add(first * depth + k * rows);
+                let to = to.add(len(first, depth) + k / RUN * RUN * rows + k % RUN);
                 for r in (0..rows).step_by(S::LANES) {
-                    let lanes = S::LANES.min(rows - r);
-                    store_lanes(s, to.add(r), load_lanes(s, row.add(first + r), lanes), lanes);
+                    let mut quads = [s.zero(); QUAD];
+                    for i in 0..QUAD {
+                        let from = from[i].add(first + r);
+                        s.prefetch(from.wrapping_sub(AHEAD * stride));
+                        quads[i] = load_lanes(s, from, S::LANES.min(height - first - r));
+                    }
+                    let quads = s.transpose4(quads);
+                    for i in 0..QUAD {
+                        let count = rows.saturating_sub(r + i).div_ceil(QUAD).min(S::LANES / QUAD);
+                        s.store_quads(to.add((r + i) * RUN), QUAD * RUN, quads[i], count);
+                    }
                 }
             }
         }

@@ -31,11 +31,17 @@ pub(crate) struct Columns {
     pub lanes: [usize; GROUP],
     /// Whether every lane of every vector is real.
     pub whole: bool,
-    /// From a group's offsets to the next's.
+    /// From a group's offsets to those of the one that comes after it; wraps.
     advance: usize,
 }
 
 impl Columns {
+    /// The same columns in a sweep to and fro: backwards, the group before comes after.
+    #[inline(always)]
+    pub(crate) fn swept(self, backwards: bool) -> Self {
+        if backwards { Self { advance: self.advance.wrapping_neg(), ..self } } else { self }
+    }
+
     /// Rows of a result, `stride` floats apart, in these columns.
     #[inline(always)]
     pub(crate) fn grid(&self, start: *mut f32, stride: usize) -> Grid {

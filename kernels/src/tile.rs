@@ -14,9 +14,9 @@
 //! depth, whatever the tile: results do not depend on the number of rows, and a
 //! sum that is stored and taken up again goes on as if it had not been.
 
+use crate::left;
 use crate::simd::{Kernel, Simd};
 use std::mem::MaybeUninit;
-use std::ops::Range;
 
 /// Vectors side by side in a panel.
 pub(crate) const PANEL: usize = 2;
@@ -27,10 +27,14 @@ pub(crate) const GROUP: usize = 8;
 /// follows it: `[group][block of depth][panel][k][2][lane]`.
 pub(crate) const DEPTH_BLOCK: usize = 256;
 
+/// Terms of one row of the left operand that lie side by side: a line of the cache.
+pub(crate) const RUN: usize = 16;
+
 /// One product to sum over: `rows × depth` times a group of panels.
 #[derive(Clone, Copy)]
 pub(crate) struct Product {
-    /// The left operand, packed in tiles, `[tile][k][row]`, cut as [`heights`] cuts.
+    /// The left operand, packed in tiles, `[tile][k / RUN][row][RUN]`, cut as
+    /// [`heights`] cuts.
     pub a: *const f32,
     /// The group's first panel, at the first k.
     pub panels: *const f32,
@@ -76,11 +80,79 @@ impl Sums {
 pub(crate) struct Fetch {
     pub start: *const f32,
     pub stride: usize,
-    /// Of every `every`th vector, as [`Grid::offset`].
+    /// Of every `every`th vector, 1 or a multiple of [`PANEL`], as [`Grid::offset`].
     pub offset: [usize; GROUP],
-    /// From a group's offsets to the next's.
+    /// From a group's offsets to those of the one that comes after it; wraps.
     pub advance: usize,
     pub every: usize,
+}
+
+/// A tile's way through what it fetches: the rows of one pair of vectors after the
+/// other, for the tile of the same rows to its right.
+struct Walk<'a> {
+    fetches: &'a [Fetch],
+    row: usize,
+    height: usize,
+    /// The next pair, and the end of them.
+    vec: usize,
+    first: usize,
+    end: usize,
+    /// The row of the present pair that is next, and how many are left of it.
+    at: *const f32,
+    stride: usize,
+    pair: usize,
+    rows: usize,
+}
+
+impl<'a> Walk<'a> {
+    /// For the vectors from `vec`; one beyond the group is one of the next.
+    #[inline(always)]
+    fn new<const R: usize, const V: usize>(fetches: &'a [Fetch], row: usize, vec: usize) -> Self {
+        let (at, stride, pair, rows) = (std::ptr::null(), 0, 0, 0);
+        let end = vec + V;
+        let mut walk =
+            Self { fetches, row, height: R, vec, first: vec, end, at, stride, pair, rows };
+        walk.turn();
+        walk
+    }
+
+    /// Asks for the next pair's lines.
+    #[inline(always)]
+    fn ask<S: Simd>(&mut self, s: S) {
+        if self.rows > 0 {
+            s.prefetch(self.at);
+            s.prefetch(self.at.wrapping_add(self.pair));
+            self.at = self.at.wrapping_add(self.stride);
+            self.rows -= 1;
+            if self.rows == 0 {
+                self.turn();
+            }
+        }
+    }
+
+    /// Turns to the next pair that there is.
+    #[inline(always)]
+    fn turn(&mut self) {
+        while let Some(fetch) = self.fetches.first() {
+            let vec = self.vec;
+            if vec == self.end {
+                (self.fetches, self.vec) = (&self.fetches[1..], self.first);
+                continue;
+            }
+            self.vec += PANEL;
+            if vec.is_multiple_of(fetch.every.next_multiple_of(PANEL)) {
+                let offset = fetch.offset[vec % GROUP];
+                let onward = (vec / GROUP).wrapping_mul(fetch.advance);
+                self.at = fetch.start.wrapping_add(self.row * fetch.stride + offset);
+                self.at = self.at.wrapping_add(onward);
+                self.stride = fetch.stride;
+                let next = fetch.offset[(vec + 1) % GROUP];
+                self.pair = if fetch.every == 1 { next.wrapping_sub(offset) } else { 0 };
+                self.rows = self.height;
+                return;
+            }
+        }
+    }
 }
 
 /// Terms per turn of the loop: so few instructions beside the multiply-adds that
@@ -92,7 +164,8 @@ const LINE: usize = 16;
 /// Lines fetched ahead per turn of the loop.
 const FETCH: usize = 2;
 
-/// `acc[r][v] += Σₖ a[r][k] · b[k][first + v]`.
+/// `acc[r][v] += Σₖ a[r][k] · b[k][first + v]`; a pair of vectors that `walk` names
+/// is asked for in each turn, so that no turn waits for room to ask for more.
 ///
 /// # Safety
 /// Every element of `product` that the tile covers is readable.
@@ -101,6 +174,7 @@ unsafe fn accumulate<S: Simd, const R: usize, const V: usize>(
     s: S,
     product: Product,
     first: usize,
+    mut walk: Walk<'_>,
     acc: &mut [[S::V; V]; R],
 ) {
     // SAFETY: the group has the vectors first .. first + V, and k runs below the
@@ -113,8 +187,12 @@ unsafe fn accumulate<S: Simd, const R: usize, const V: usize>(
             for line in 0..FETCH {
                 s.prefetch(product.ahead.wrapping_add((k / UNROLL * FETCH + line) * LINE));
             }
+            walk.ask(s);
             terms::<S, R, V, UNROLL>(s, product, start, k, acc);
             k += UNROLL;
+        }
+        while walk.rows > 0 {
+            walk.ask(s);
         }
         while k < product.depth {
             terms::<S, R, V, 1>(s, product, start, k, acc);
@@ -137,7 +215,7 @@ unsafe fn terms<S: Simd, const R: usize, const V: usize, const U: usize>(
 ) {
     // SAFETY: the caller's.
     unsafe {
-        let a = product.a.add(k * R);
+        let a = product.a.add(k / RUN * RUN * R + k % RUN);
         let b = start.add(k * PANEL * S::LANES);
         for u in 0..U {
             // The fewer operands of the two stay in registers, the others come one
@@ -145,7 +223,7 @@ unsafe fn terms<S: Simd, const R: usize, const V: usize, const U: usize>(
             if R < V {
                 let mut rows = [s.zero(); R];
                 for r in 0..R {
-                    rows[r] = s.splat(*a.add(u * R + r));
+                    rows[r] = s.splat(*a.add(r * RUN + u));
                 }
                 for v in 0..V {
                     let weights = s.load(b.add(at::<S>(u, v, product.panel_stride)));
@@ -159,7 +237,7 @@ unsafe fn terms<S: Simd, const R: usize, const V: usize, const U: usize>(
                     weights[v] = s.load(b.add(at::<S>(u, v, product.panel_stride)));
                 }
                 for r in 0..R {
-                    let row = s.splat(*a.add(u * R + r));
+                    let row = s.splat(*a.add(r * RUN + u));
                     for v in 0..V {
                         acc[r][v] = s.mul_add(row, weights[v], acc[r][v]);
                     }
@@ -180,6 +258,7 @@ fn at<S: Simd>(u: usize, v: usize, panel_stride: usize) -> usize {
 struct Tile<'a, const R: usize, const V: usize> {
     product: Product,
     sums: &'a Sums,
+    fetches: &'a [Fetch],
     row: usize,
     first: usize,
 }
@@ -188,7 +267,7 @@ impl<const R: usize, const V: usize> Kernel for Tile<'_, R, V> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { product, sums, row, first } = self;
+        let Self { product, sums, fetches, row, first } = self;
         let mut acc = [[s.zero(); V]; R];
         // SAFETY: whoever makes a tile vouches for its product and its sums.
         unsafe {
@@ -211,8 +290,9 @@ impl<const R: usize, const V: usize> Kernel for Tile<'_, R, V> {
             }
             accumulate(
                 s,
-                Product { a: product.a.add(row * product.depth), ..product },
+                Product { a: product.a.add(left::len(row, product.depth)), ..product },
                 first,
+                Walk::new::<R, V>(fetches, row, first + V),
                 &mut acc,
             );
             let to = Corner::of(&sums.to, row, first);
@@ -343,25 +423,11 @@ pub(crate) unsafe fn group<S: Simd>(
         let left = vecs - first;
         let width = if left >= widest { widest } else { 1 << left.ilog2() };
         for (row, height) in heights::<S>(rows) {
-            for fetch in fetches {
-                ask(s, fetch, row..row + height, first + width..first + 2 * width);
-            }
             // SAFETY: row + height ≤ rows and first + width ≤ vecs.
-            unsafe { sized_tile(s, (height, width), product, sums, (row, first)) };
+            unsafe { sized_tile(s, (height, width), product, sums, fetches, (row, first)) };
             product.ahead = product.ahead.wrapping_add(fetched);
         }
         first += width;
-    }
-}
-
-/// Asks for rows and vectors; a vector beyond the group is one of the next.
-#[inline(always)]
-fn ask<S: Simd>(s: S, fetch: &Fetch, rows: Range<usize>, vecs: Range<usize>) {
-    for vec in vecs.step_by(fetch.every) {
-        let offset = fetch.offset[vec % GROUP] + vec / GROUP * fetch.advance;
-        for row in rows.clone() {
-            s.prefetch(fetch.start.wrapping_add(row * fetch.stride + offset));
-        }
     }
 }
 
@@ -375,13 +441,14 @@ unsafe fn sized_tile<S: Simd>(
     (height, width): (usize, usize),
     product: Product,
     sums: &Sums,
+    fetches: &[Fetch],
     (row, first): (usize, usize),
 ) {
     macro_rules! dispatch {
         ($($r:literal by $v:literal $(if $wide:literal)?),+) => {
             match (height, width) {
                 $(($r, $v) $(if S::MAX_ROWS >= $wide)? => {
-                    s.call(Tile::<$r, $v> { product, sums, row, first });
+                    s.call(Tile::<$r, $v> { product, sums, fetches, row, first });
                 })+
                 _ => unreachable!("no tile of {height} rows and {width} vectors"),
             }

@@ -3,8 +3,11 @@
 
 mod common;
 
-use bptt_kernels::gemm::{Start, gemm};
-use bptt_kernels::lstm::{Activations, Backward, Cells, Dims, Forward, GATES, Gates};
+use bptt_kernels::gemm::{self, Start, gemm};
+use bptt_kernels::lstm::{
+    Activations, Backward, Cells, Dims, Forward, GATES, Gates, backward_scratch_len,
+    forward_scratch_len,
+};
 use bptt_kernels::outer::{Outer, Right, scratch_len};
 use bptt_kernels::vmath::{Function, map};
 use bptt_kernels::{AlignedBuffer, Isa, KernelError, PackedMatrix, checked_len};
@@ -52,7 +55,8 @@ fn matrices() {
         assert_eq!(packed.pack_columns(&[2.0; 61]), Err(length("weights", 61, 60)));
         assert_eq!(packed.pack_columns(&[2.0; 60]), Err(length("gates", 4, 1)));
         let mut c = [0.0; 12];
-        gemm(isa, 1, &[1.0; 5], &packed, Start::Zero, &mut c, &mut filled(5)).unwrap();
+        let mut scratch = filled(gemm::scratch_len(1, 5).unwrap());
+        gemm(isa, 1, &[1.0; 5], &packed, Start::Zero, &mut c, &mut scratch).unwrap();
         assert_eq!(c, [5.0; 12], "the matrix is what it was");
     }
 }
@@ -74,13 +78,16 @@ fn products() {
     for &isa in isas() {
         let packed = PackedMatrix::zeros(isa, 1, 3, 2).unwrap();
         let bias = filled(4);
-        let refused = |rows, a: usize, c: usize, start| {
-            let mut out = filled(c);
-            let error =
-                gemm(isa, rows, &filled(a), &packed, start, &mut out, &mut filled(4)).unwrap_err();
+        let whole = gemm::scratch_len(2, 2).unwrap();
+        let given_scratch = |scratch: usize, rows, a: usize, c: usize, start| {
+            let (a, mut out, mut scratch) = (filled(a), filled(c), filled(scratch));
+            let error = gemm(isa, rows, &a, &packed, start, &mut out, &mut scratch).unwrap_err();
             assert_eq!(Snapshot::of(&[&out]), Snapshot::of(&[&filled(c)]));
             error
         };
+        let error = given_scratch(whole - 1, 2, 4, 6, Start::Zero);
+        assert_eq!(error, length("scratch", whole - 1, whole));
+        let refused = |rows, a, c, start| given_scratch(whole, rows, a, c, start);
         assert_eq!(refused(2, 3, 6, Start::Zero), length("a", 3, 4));
         assert_eq!(refused(2, 5, 6, Start::Zero), length("a", 5, 4));
         assert_eq!(refused(2, 4, 5, Start::Accumulate), length("c", 5, 6));
@@ -133,15 +140,15 @@ fn forward_weights(isa: Isa) -> [PackedMatrix; 2] {
 }
 
 /// Runs a pass in buffers of these lengths and shows that nothing is written:
-/// x, gates, bias, h0, h, s0, s.
+/// x, gates, bias, h0, h, s0, s, scratch.
 fn forward(
     isa: Isa,
     dims: Dims,
     [input, recurrent]: &[PackedMatrix; 2],
     fused: bool,
-    lens: [usize; 7],
+    lens: [usize; 8],
 ) -> Result<(), KernelError> {
-    let [x, mut gates, bias, h0, mut h, s0, mut s] = lens.map(filled);
+    let [x, mut gates, bias, h0, mut h, s0, mut s, mut scratch] = lens.map(filled);
     let before = Snapshot::of(&[&gates, &h, &s]);
     let result = Forward {
         dims,
@@ -154,7 +161,7 @@ fn forward(
         h0: &h0,
         h: &mut h,
         cells: Cells::Keep { s0: &s0, s: &mut s },
-        scratch: &mut filled(DIMS.batch * (DIMS.hidden + INPUTS)),
+        scratch: &mut scratch,
     }
     .run(isa);
     if result.is_err() {
@@ -165,11 +172,20 @@ fn forward(
 
 #[test]
 fn forward_passes() {
-    const LENS: [usize; 7] = [24, GATES_LEN, 20, STATE, 30, STATE, 30];
+    let lens = |fused: bool| {
+        let inputs = if fused { INPUTS } else { 0 };
+        let scratch = forward_scratch_len(DIMS.batch, DIMS.hidden, inputs).unwrap();
+        [24, GATES_LEN, 20, STATE, 30, STATE, 30, scratch]
+    };
     for &isa in isas() {
         let weights = forward_weights(isa);
         for fused in [false, true] {
-            assert_eq!(forward(isa, DIMS, &weights, fused, LENS), Ok(()));
+            let whole = lens(fused);
+            assert_eq!(forward(isa, DIMS, &weights, fused, whole), Ok(()));
+            let mut short = whole;
+            short[7] -= 1;
+            let expected = Err(length("scratch", short[7], whole[7]));
+            assert_eq!(forward(isa, DIMS, &weights, fused, short), expected);
             let names = ["x", "gates", "bias", "h0", "h", "s0", "s"];
             for (at, what) in names.into_iter().enumerate() {
                 let used = match what {
@@ -177,27 +193,27 @@ fn forward_passes() {
                     "gates" => !fused,
                     _ => true,
                 };
-                for given in [LENS[at] - 1, LENS[at] + 1] {
-                    let mut lens = LENS;
+                for given in [whole[at] - 1, whole[at] + 1] {
+                    let mut lens = whole;
                     lens[at] = given;
-                    let expected = if used { Err(length(what, given, LENS[at])) } else { Ok(()) };
+                    let expected = if used { Err(length(what, given, whole[at])) } else { Ok(()) };
                     assert_eq!(forward(isa, DIMS, &weights, fused, lens), expected);
                 }
             }
         }
         let far = Dims { batch: usize::MAX / 4, ..DIMS };
-        let error = forward(isa, far, &weights, false, LENS).unwrap_err();
+        let error = forward(isa, far, &weights, false, lens(false)).unwrap_err();
         assert_eq!(error, KernelError::TooLarge { what: "a state" });
 
         let [input, recurrent] = forward_weights(isa);
         let swapped = [recurrent, input];
-        let result = forward(isa, DIMS, &swapped, true, LENS);
+        let result = forward(isa, DIMS, &swapped, true, lens(true));
         assert_packing(result, "outputs of 4 inputs", "outputs of 5 inputs");
         for other in others(isa) {
             let [input, recurrent] = forward_weights(isa);
             let [other_input, other_recurrent] = forward_weights(other);
             for weights in [[other_input, recurrent], [input, other_recurrent]] {
-                let result = forward(isa, DIMS, &weights, true, LENS);
+                let result = forward(isa, DIMS, &weights, true, lens(true));
                 assert_packing(result, other.name(), isa.name());
             }
         }
@@ -223,7 +239,7 @@ fn discarded_gates_and_a_single_cell_state() {
                 h0: &h0,
                 h: &mut h,
                 cells: Cells::InPlace(&mut s),
-                scratch: &mut filled(STATE),
+                scratch: &mut filled(forward_scratch_len(DIMS.batch, DIMS.hidden, 0).unwrap()),
             };
             assert_eq!(forward.run(isa), Err(error));
             assert_eq!(Snapshot::of(&[&h, &s]), before);
@@ -231,9 +247,9 @@ fn discarded_gates_and_a_single_cell_state() {
     }
 }
 
-/// As [`forward`], for a backward pass: gates, s, dy, dh, ds, db.
-fn backward(isa: Isa, recurrent: &PackedMatrix, lens: [usize; 6]) -> Result<(), KernelError> {
-    let [mut gates, s, dy, mut dh, mut ds, mut db] = lens.map(filled);
+/// As [`forward`], for a backward pass: gates, s, dy, dh, ds, db, scratch.
+fn backward(isa: Isa, recurrent: &PackedMatrix, lens: [usize; 7]) -> Result<(), KernelError> {
+    let [mut gates, s, dy, mut dh, mut ds, mut db, mut scratch] = lens.map(filled);
     let before = Snapshot::of(&[&gates, &dh, &ds, &db]);
     let result = Backward {
         dims: DIMS,
@@ -245,7 +261,7 @@ fn backward(isa: Isa, recurrent: &PackedMatrix, lens: [usize; 6]) -> Result<(), 
         dh: &mut dh,
         ds: &mut ds,
         db: &mut db,
-        scratch: &mut filled(GATES * STATE),
+        scratch: &mut scratch,
     }
     .run(isa);
     if result.is_err() {
@@ -256,23 +272,29 @@ fn backward(isa: Isa, recurrent: &PackedMatrix, lens: [usize; 6]) -> Result<(), 
 
 #[test]
 fn backward_passes() {
-    const LENS: [usize; 6] = [GATES_LEN, 40, 30, STATE, STATE, 20];
+    let scratch = backward_scratch_len(DIMS.batch, DIMS.hidden).unwrap();
+    let whole = [GATES_LEN, 40, 30, STATE, STATE, 20, scratch];
     for &isa in isas() {
         let recurrent = PackedMatrix::zeros(isa, 1, DIMS.hidden, GATES * DIMS.hidden).unwrap();
-        assert_eq!(backward(isa, &recurrent, LENS), Ok(()));
-        for (at, what) in ["gates", "s", "dy", "dh", "ds", "db"].into_iter().enumerate() {
-            for given in [LENS[at] - 1, LENS[at] + 1] {
-                let mut lens = LENS;
+        assert_eq!(backward(isa, &recurrent, whole), Ok(()));
+        let names = ["gates", "s", "dy", "dh", "ds", "db", "scratch"];
+        for (at, what) in names.into_iter().enumerate() {
+            for given in [whole[at] - 1, whole[at] + 1] {
+                // Scratch may be longer than is needed.
+                if what == "scratch" && given > whole[at] {
+                    continue;
+                }
+                let mut lens = whole;
                 lens[at] = given;
-                let expected = Err(length(what, given, LENS[at]));
+                let expected = Err(length(what, given, whole[at]));
                 assert_eq!(backward(isa, &recurrent, lens), expected);
             }
         }
         let [_, by_rows] = forward_weights(isa);
-        assert_packing(backward(isa, &by_rows, LENS), "4 × 5 outputs", "1 × 5 outputs");
+        assert_packing(backward(isa, &by_rows, whole), "4 × 5 outputs", "1 × 5 outputs");
         for other in others(isa) {
             let other_w = PackedMatrix::zeros(other, 1, DIMS.hidden, GATES * DIMS.hidden).unwrap();
-            assert_packing(backward(isa, &other_w, LENS), other.name(), isa.name());
+            assert_packing(backward(isa, &other_w, whole), other.name(), isa.name());
         }
     }
 }

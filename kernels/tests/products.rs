@@ -159,13 +159,13 @@ fn packing_anew() {
         let (ones, nan) = (vec![1.0; depth], vec![f32::NAN; weights.len()]);
         let mut expected = filled(gates * units);
         let mut given = expected.clone();
+        let mut scratch = filled(gemm::scratch_len(1, depth).unwrap());
         for &isa in isas() {
             let mut packed = by_rows(isa, gates, depth, &weights);
-            gemm(isa, 1, &ones, &packed, Start::Zero, &mut expected, &mut filled(ones.len()))
-                .unwrap();
+            gemm(isa, 1, &ones, &packed, Start::Zero, &mut expected, &mut scratch).unwrap();
             packed.pack_rows(&nan).unwrap();
             packed.pack_rows(&weights).unwrap();
-            gemm(isa, 1, &ones, &packed, Start::Zero, &mut given, &mut filled(ones.len())).unwrap();
+            gemm(isa, 1, &ones, &packed, Start::Zero, &mut given, &mut scratch).unwrap();
             assert_bits("c", &given, &expected);
         }
     });

@@ -22,8 +22,9 @@ pub(super) const CHUNK_ROWS: usize = 192;
 /// and the cell states with the initial ones `2 (τ+1) BH`, ∂L/∂h and ∂L/∂s of one
 /// step `2BH`, and scratch, the largest of
 ///
-/// - `min(τB, 96) · max(I, 4H)`: rows of a product's left operand, packed;
-/// - `4BH`: the same for a step;
+/// - `min(τB, 96) · max(I, 4H)`: rows of a product's left operand, packed, each row
+///   rounded up to 16;
+/// - `4BH`: the same for a step, so rounded too;
 /// - for the weight gradients, 256 floats for each column of U and of W, each padded
 ///   to two vectors, and 24 576 floats.
 ///

@@ -12,7 +12,7 @@ use bptt_kernels::lstm::{self, Cells, Dims, Forward, GATES, Gates};
 /// B sequences that are fed as they come, any number of steps per call, in memory
 /// that does not grow, in f32 and each rounded up to 16: the state `2BH`, the gates of
 /// R = max(B, ⌊192 / B⌋ · B) rows `4RH`, and the rows of a product's left operand,
-/// packed, `max(min(R, 96) · I, B (I + H))`.
+/// packed, `max(min(R, 96) · I, B (I + H))` with I and H rounded up to 16.
 ///
 /// ```
 /// use bptt::{Init, Isa, Lstm, Purpose};

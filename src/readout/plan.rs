@@ -19,8 +19,9 @@ const CHUNK_ROWS: usize = 192;
 ///
 /// The arena holds, in f32 and each rounded up to 16: the outputs, which become
 /// their own gradient, `rows · O`, and scratch, the larger of `min(rows, 96) · max(H, O)`
-/// (rows of a product's left operand, packed) and, for the weight gradient, 256 floats
-/// for each column of V, padded to two vectors, and 24 576 floats.
+/// (rows of a product's left operand, packed, each rounded up to 16) and, for the
+/// weight gradient, 256 floats for each column of V, padded to two vectors, and 24 576
+/// floats.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReadoutPlan {
     readout: Readout,

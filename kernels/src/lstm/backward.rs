@@ -129,21 +129,23 @@ struct CellStep {
     dy: Option<*const f32>,
 }
 
-/// Operands that a cell reads from far away: four gates, the state, and the
-/// gradient from outside.
-const FETCHED: usize = GATES + 2;
+/// Operands that a cell reads from far away: four gates, the states, and the
+/// gradients that are carried and come from outside.
+const FETCHED: usize = GATES + 4;
 
 impl CellStep {
     /// What to fetch of the rows from `row`, in `columns` of units.
     #[inline(always)]
     fn fetches(&self, columns: &Columns, row: usize, hidden: usize) -> [Fetch; FETCHED] {
-        let states = |start: *const f32| columns.fetch(start.wrapping_add(row * hidden), hidden, 1);
         let gates = self.gates.cast_const().wrapping_add(row * GATES * hidden);
-        let mut fetches = [states(self.s); FETCHED];
-        for gate in 0..GATES {
-            fetches[gate] = columns.fetch(gates.wrapping_add(gate * hidden), GATES * hidden, 1);
+        let mut fetches = [columns.fetch(gates, GATES * hidden, 1); FETCHED];
+        for gate in 1..GATES {
+            fetches[gate].start = gates.wrapping_add(gate * hidden);
         }
-        fetches[FETCHED - 1] = states(self.dy.unwrap_or(self.s));
+        let dy = self.dy.unwrap_or(self.s);
+        for (i, state) in [self.s, self.s_prev, self.ds.cast_const(), dy].into_iter().enumerate() {
+            fetches[GATES + i] = columns.fetch(state.wrapping_add(row * hidden), hidden, 1);
+        }
         fetches
     }
 }
@@ -159,13 +161,13 @@ unsafe fn sweep<S: Simd>(s: S, step: Step<'_>) {
         .dz_next
         .map(|dz| unsafe { left::pack_batch(s, dz, step.batch, GATES * hidden, step.scratch) });
     for place in sweep_order(step.recurrent.groups(), step.backwards) {
-        let columns = step.recurrent.columns(place.0, S::LANES);
+        let columns = step.recurrent.columns(place.0, S::LANES).swept(step.backwards);
         for (row, rows) in row_blocks(step.batch) {
             // SAFETY: the caller's: the rows lie in the batch, so in every operand;
             // the group is one of the matrix.
             unsafe {
                 if let Some(dz) = dz_next {
-                    let dz = dz.add(row * GATES * hidden);
+                    let dz = dz.add(left::len(row, GATES * hidden));
                     // The scratch holds whole vectors, whatever lanes are real.
                     let sums =
                         Sums { from: None, to: dh.grid(), lanes: columns.lanes, whole: true };

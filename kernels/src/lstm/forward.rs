@@ -195,14 +195,14 @@ unsafe fn step<S: Simd>(s: S, step: Step<'_>) {
         let x = match step.input {
             Input::Computed(_) => std::ptr::null(),
             Input::Fused { x, weights, .. } => {
-                let to = step.scratch.add(step.batch * hidden);
+                let to = step.scratch.add(left::len(step.batch, hidden));
                 left::pack_batch(s, x, step.batch, weights.depth(), to)
             }
         };
         (h_prev, x)
     };
     for place in sweep_order(step.recurrent.groups(), step.backwards) {
-        let columns = step.recurrent.columns(place.0, S::LANES);
+        let columns = step.recurrent.columns(place.0, S::LANES).swept(step.backwards);
         for (row, rows) in row_blocks(step.batch) {
             // SAFETY: the caller's: the rows lie in the batch, so in every operand;
             // the group is one of both matrices.
@@ -214,18 +214,26 @@ unsafe fn step<S: Simd>(s: S, step: Step<'_>) {
                 let to = z.grid();
                 let from = Some(columns.grid(start.cast_mut(), stride));
                 let mut sums = Sums { from, to, lanes: columns.lanes, whole: columns.whole };
-                let cells = step.s_prev.add(row * hidden);
-                let fetches =
-                    [columns.fetch(start, stride, 1), columns.fetch(cells, hidden, GATES)];
-                let state = (h_prev.add(row * hidden), step.recurrent);
+                let units = |start: *const f32| {
+                    columns.fetch(start.wrapping_add(row * hidden), hidden, GATES)
+                };
+                // What is kept goes to memory that no step has touched before.
+                let fetches = [
+                    columns.fetch(start, stride, 1),
+                    units(step.s_prev),
+                    units(step.s),
+                    units(step.h),
+                ];
+                let fetches = &fetches[..if step.stored.is_some() { 4 } else { 2 }];
+                let state = (h_prev.add(left::len(row, hidden)), step.recurrent);
                 let inputs = match step.input {
                     Input::Computed(_) => [None, Some(state)],
                     Input::Fused { weights, .. } => {
-                        [Some((x.add(row * weights.depth()), weights)), Some(state)]
+                        [Some((x.add(left::len(row, weights.depth())), weights)), Some(state)]
                     }
                 };
                 for (a, weights) in inputs.into_iter().flatten() {
-                    sum(s, rows, a, weights, place, sums, &fetches);
+                    sum(s, rows, a, weights, place, sums, fetches);
                     sums = sums.resumed();
                 }
                 for vec in (0..columns.vecs).step_by(GATES) {

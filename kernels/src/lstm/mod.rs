@@ -11,6 +11,7 @@ mod forward;
 pub use backward::Backward;
 pub use forward::{Cells, Forward, Gates};
 
+use crate::left;
 use crate::simd::Simd;
 use crate::tile::{self, DEPTH_BLOCK, Fetch, Sums};
 use crate::vmath::{logistic, tanh};
@@ -52,8 +53,8 @@ pub fn forward_scratch_len(
     hidden: usize,
     input: usize,
 ) -> Result<usize, KernelError> {
-    let both = hidden.checked_add(input).ok_or(KernelError::TooLarge { what: "scratch" })?;
-    crate::checked_len("scratch", &[batch, both])
+    let (state, input) = (left::checked_len(batch, hidden)?, left::checked_len(batch, input)?);
+    state.checked_add(input).ok_or(KernelError::TooLarge { what: "scratch" })
 }
 
 /// Floats of scratch that a [`Backward`] needs.
@@ -61,7 +62,7 @@ pub fn forward_scratch_len(
 /// # Errors
 /// [`KernelError::TooLarge`] where that does not fit the address space.
 pub fn backward_scratch_len(batch: usize, hidden: usize) -> Result<usize, KernelError> {
-    crate::checked_len("scratch", &[batch, GATES, hidden])
+    left::checked_len(batch, crate::checked_len("scratch", &[GATES, hidden])?)
 }
 
 /// The non-linearities of the cell.

@@ -75,11 +75,15 @@ unsafe impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn store_quads(self, p: *mut f32, stride: usize, v: __m256) {
+    unsafe fn store_quads(self, p: *mut f32, stride: usize, v: __m256, count: usize) {
         // SAFETY: the caller vouches for the places; the token for the ISA.
         unsafe {
-            _mm_storeu_ps(p, _mm256_castps256_ps128(v));
-            _mm_storeu_ps(p.add(stride), _mm256_extractf128_ps::<1>(v));
+            if count > 0 {
+                _mm_storeu_ps(p, _mm256_castps256_ps128(v));
+            }
+            if count > 1 {
+                _mm_storeu_ps(p.add(stride), _mm256_extractf128_ps::<1>(v));
+            }
         }
     }
     #[inline(always)]

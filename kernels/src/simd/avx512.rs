@@ -76,13 +76,21 @@ unsafe impl Simd for Avx512 {
         }
     }
     #[inline(always)]
-    unsafe fn store_quads(self, p: *mut f32, stride: usize, v: __m512) {
+    unsafe fn store_quads(self, p: *mut f32, stride: usize, v: __m512, count: usize) {
         // SAFETY: the caller vouches for the places; the token for the ISA.
         unsafe {
-            _mm_storeu_ps(p, _mm512_castps512_ps128(v));
-            _mm_storeu_ps(p.add(stride), _mm512_extractf32x4_ps::<1>(v));
-            _mm_storeu_ps(p.add(2 * stride), _mm512_extractf32x4_ps::<2>(v));
-            _mm_storeu_ps(p.add(3 * stride), _mm512_extractf32x4_ps::<3>(v));
+            if count > 0 {
+                _mm_storeu_ps(p, _mm512_castps512_ps128(v));
+            }
+            if count > 1 {
+                _mm_storeu_ps(p.add(stride), _mm512_extractf32x4_ps::<1>(v));
+            }
+            if count > 2 {
+                _mm_storeu_ps(p.add(2 * stride), _mm512_extractf32x4_ps::<2>(v));
+            }
+            if count > 3 {
+                _mm_storeu_ps(p.add(3 * stride), _mm512_extractf32x4_ps::<3>(v));
+            }
         }
     }
     #[inline(always)]

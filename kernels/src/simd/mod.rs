@@ -71,11 +71,11 @@ pub(crate) unsafe trait Simd: Copy + 'static {
     unsafe fn store_first(self, p: *mut f32, v: Self::V, n: usize);
     /// Transposes 4 × 4 blocks: lane 4j + i of row r goes to lane 4j + r of row i.
     fn transpose4(self, rows: [Self::V; 4]) -> [Self::V; 4];
-    /// Writes each four lanes of `v`, the j-th at `p + j · stride`.
+    /// Writes the first `count` fours of lanes of `v`, the j-th at `p + j · stride`.
     ///
     /// # Safety
     /// Each of these places is writable for 4 floats.
-    unsafe fn store_quads(self, p: *mut f32, stride: usize, v: Self::V);
+    unsafe fn store_quads(self, p: *mut f32, stride: usize, v: Self::V, count: usize);
     /// Asks for the cache line at `p` to be brought into the second-level cache;
     /// `p` may point anywhere.
     fn prefetch(self, p: *const f32);

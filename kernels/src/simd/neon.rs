@@ -66,9 +66,11 @@ unsafe impl Simd for Neon {
         }
     }
     #[inline(always)]
-    unsafe fn store_quads(self, p: *mut f32, _stride: usize, v: float32x4_t) {
-        // SAFETY: the caller vouches for the place; the token for the ISA.
-        unsafe { vst1q_f32(p, v) }
+    unsafe fn store_quads(self, p: *mut f32, _stride: usize, v: float32x4_t, count: usize) {
+        if count > 0 {
+            // SAFETY: the caller vouches for the place; the token for the ISA.
+            unsafe { vst1q_f32(p, v) }
+        }
     }
     #[inline(always)]
     fn prefetch(self, _p: *const f32) {

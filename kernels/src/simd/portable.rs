@@ -88,9 +88,11 @@ unsafe impl Simd for Portable {
         [column(0), column(1), column(2), column(3)]
     }
     #[inline(always)]
-    unsafe fn store_quads(self, p: *mut f32, _stride: usize, v: Lanes) {
-        // SAFETY: the caller vouches for the place.
-        unsafe { p.cast::<[f32; LANES]>().write_unaligned(v.0) }
+    unsafe fn store_quads(self, p: *mut f32, _stride: usize, v: Lanes, count: usize) {
+        if count > 0 {
+            // SAFETY: the caller vouches for the place.
+            unsafe { p.cast::<[f32; LANES]>().write_unaligned(v.0) }
+        }
     }
     #[inline(always)]
     fn prefetch(self, _p: *const f32) {}
