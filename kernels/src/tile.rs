@@ -161,7 +161,7 @@ const UNROLL: usize = 4;
 
 /// Floats of a cache line.
 const LINE: usize = 16;
-/// Lines fetched ahead per turn of the loop.
+/// Lines of `ahead` that are asked for per turn of the loop.
 const FETCH: usize = 2;
 
 /// `acc[r][v] += Σₖ a[r][k] · b[k][first + v]`; a pair of vectors that `walk` names
@@ -174,6 +174,7 @@ unsafe fn accumulate<S: Simd, const R: usize, const V: usize>(
     s: S,
     product: Product,
     first: usize,
+    ahead: usize,
     mut walk: Walk<'_>,
     acc: &mut [[S::V; V]; R],
 ) {
@@ -182,11 +183,14 @@ unsafe fn accumulate<S: Simd, const R: usize, const V: usize>(
     unsafe {
         let start = product.panels.add(first / PANEL * product.panel_stride);
         let whole = product.depth - product.depth % UNROLL;
+        let step = (ahead * UNROLL / whole.max(1)).min(FETCH * LINE);
+        let mut at = product.ahead;
         let mut k = 0;
         while k < whole {
             for line in 0..FETCH {
-                s.prefetch(product.ahead.wrapping_add((k / UNROLL * FETCH + line) * LINE));
+                s.prefetch(at.wrapping_add(line * LINE));
             }
+            at = at.wrapping_add(step);
             walk.ask(s);
             terms::<S, R, V, UNROLL>(s, product, start, k, acc);
             k += UNROLL;
@@ -259,6 +263,8 @@ struct Tile<'a, const R: usize, const V: usize> {
     product: Product,
     sums: &'a Sums,
     fetches: &'a [Fetch],
+    /// Floats of `product.ahead` that this tile fetches.
+    ahead: usize,
     row: usize,
     first: usize,
 }
@@ -267,7 +273,7 @@ impl<const R: usize, const V: usize> Kernel for Tile<'_, R, V> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { product, sums, fetches, row, first } = self;
+        let Self { product, sums, fetches, ahead, row, first } = self;
         let mut acc = [[s.zero(); V]; R];
         // SAFETY: whoever makes a tile vouches for its product and its sums.
         unsafe {
@@ -292,6 +298,7 @@ impl<const R: usize, const V: usize> Kernel for Tile<'_, R, V> {
                 s,
                 Product { a: product.a.add(left::len(row, product.depth)), ..product },
                 first,
+                ahead,
                 Walk::new::<R, V>(fetches, row, first + V),
                 &mut acc,
             );
@@ -417,15 +424,18 @@ pub(crate) unsafe fn group<S: Simd>(
         _ => 2,
     };
     let mut first = 0;
-    let fetched = product.depth / UNROLL * FETCH * LINE;
+    let tiles = rows.div_ceil(S::MAX_ROWS);
     let mut product = product;
     while first < vecs {
         let left = vecs - first;
         let width = if left >= widest { widest } else { 1 << left.ilog2() };
+        // As much as the tiles of these vectors read, each its share: what is
+        // fetched too early is gone again when it is wanted.
+        let ahead = product.depth * width * S::LANES / tiles;
         for (row, height) in heights::<S>(rows) {
             // SAFETY: row + height ≤ rows and first + width ≤ vecs.
-            unsafe { sized_tile(s, (height, width), product, sums, fetches, (row, first)) };
-            product.ahead = product.ahead.wrapping_add(fetched);
+            unsafe { sized_tile(s, (height, width), product, sums, fetches, ahead, (row, first)) };
+            product.ahead = product.ahead.wrapping_add(ahead);
         }
         first += width;
     }
@@ -442,13 +452,14 @@ unsafe fn sized_tile<S: Simd>(
     product: Product,
     sums: &Sums,
     fetches: &[Fetch],
+    ahead: usize,
     (row, first): (usize, usize),
 ) {
     macro_rules! dispatch {
         ($($r:literal by $v:literal $(if $wide:literal)?),+) => {
             match (height, width) {
                 $(($r, $v) $(if S::MAX_ROWS >= $wide)? => {
-                    s.call(Tile::<$r, $v> { product, sums, fetches, row, first });
+                    s.call(Tile::<$r, $v> { product, sums, fetches, ahead, row, first });
                 })+
                 _ => unreachable!("no tile of {height} rows and {width} vectors"),
             }
