@@ -8,7 +8,8 @@
 //! never needs a mask.
 
 use crate::error::check_len;
-use crate::tile::{DEPTH_BLOCK, Fetch, GROUP, Grid, PANEL, Product};
+use crate::simd::{Kernel, Simd};
+use crate::tile::{DEPTH_BLOCK, Fetch, GROUP, Grid, PANEL, Product, load_lanes};
 use crate::{AlignedBuffer, Isa, KernelError, checked_len};
 
 /// A weight matrix packed for one instruction set: `depth` inputs to
@@ -108,35 +109,7 @@ impl PackedMatrix {
     /// [`KernelError::Length`] where `weights` is not `outputs × depth` long.
     pub fn pack_rows(&mut self, weights: &[f32]) -> Result<(), KernelError> {
         check_len("weights", weights.len(), self.outputs() * self.depth)?;
-        let (lanes, depth) = (self.isa.lanes(), self.depth);
-        for group in 0..self.groups() {
-            let columns = self.columns(group, lanes);
-            for first_k in (0..depth).step_by(DEPTH_BLOCK) {
-                let terms = DEPTH_BLOCK.min(depth - first_k);
-                let start = self.block(group, columns.vecs, first_k);
-                let block = &mut self.panels[start..][..columns.vecs * lanes * terms];
-                for vec in 0..columns.vecs {
-                    let panel = vec / PANEL * PANEL * lanes * terms + vec % PANEL * lanes;
-                    let row = |lane: usize| {
-                        &weights[(columns.offset[vec] + lane) * depth + first_k..][..terms]
-                    };
-                    let real = columns.lanes[vec];
-                    // Four rows at a time: a transposition by whole quarters of a
-                    // line, where single floats would cost a store each.
-                    for lane in (0..real - real % 4).step_by(4) {
-                        let rows = [row(lane), row(lane + 1), row(lane + 2), row(lane + 3)];
-                        let target = block[panel + lane..].chunks_mut(PANEL * lanes);
-                        for (k, to) in target.take(terms).enumerate() {
-                            to[..4].copy_from_slice(&rows.map(|row| row[k]));
-                        }
-                    }
-                    for lane in real - real % 4..real {
-                        let target = block[panel + lane..].iter_mut().step_by(PANEL * lanes);
-                        target.zip(row(lane)).for_each(|(to, from)| *to = *from);
-                    }
-                }
-            }
-        }
+        self.isa.enter(Rows { weights, packed: self });
         Ok(())
     }
 
@@ -148,29 +121,33 @@ impl PackedMatrix {
     pub fn pack_columns(&mut self, weights: &[f32]) -> Result<(), KernelError> {
         check_len("weights", weights.len(), self.outputs() * self.depth)?;
         check_len("gates", self.gates, 1)?;
-        let (units, depth, panel) = (self.units, self.depth, PANEL * self.isa.lanes());
-        for group in 0..self.groups() {
-            let columns = self.columns(group, self.isa.lanes());
-            for first_k in (0..depth).step_by(DEPTH_BLOCK) {
-                let terms = DEPTH_BLOCK.min(depth - first_k);
-                let start = self.block(group, columns.vecs, first_k);
-                let block = &mut self.panels[start..][..columns.vecs * self.isa.lanes() * terms];
-                for (p, target) in block.chunks_exact_mut(panel * terms).enumerate() {
-                    let column = columns.offset[p * PANEL];
-                    let real = panel.min(units - column);
-                    for (k, to) in target.chunks_exact_mut(panel).enumerate() {
-                        let from = &weights[(first_k + k) * units + column..];
-                        to[..real].copy_from_slice(&from[..real]);
-                    }
-                }
-            }
-        }
+        self.isa.enter(ByColumns { weights, packed: self });
         Ok(())
     }
 
-    /// Where the block of depth that starts at `first_k` begins.
-    fn block(&self, group: usize, vecs: usize, first_k: usize) -> usize {
-        self.isa.lanes() * (group * GROUP * self.depth + vecs * first_k)
+    /// Where a group's block of depth from `first_k` begins.
+    #[inline(always)]
+    fn block(&self, group: usize, columns: &Columns, first_k: usize, lanes: usize) -> usize {
+        lanes * (group * GROUP * self.depth + columns.vecs * first_k)
+    }
+
+    /// Vector `vec` of a group at the first term of its block from `first_k`.
+    ///
+    /// # Safety
+    /// All three lie in the matrix, and its lanes are `S`'s.
+    #[inline(always)]
+    unsafe fn vector<S: Simd>(
+        &mut self,
+        group: usize,
+        columns: &Columns,
+        first_k: usize,
+        vec: usize,
+    ) -> *mut f32 {
+        let terms = DEPTH_BLOCK.min(self.depth - first_k);
+        let panel = (vec / PANEL * terms * PANEL + vec % PANEL) * S::LANES;
+        let start = self.block(group, columns, first_k, S::LANES);
+        // SAFETY: the caller's.
+        unsafe { self.panels.as_mut_ptr().add(start + panel) }
     }
 
     /// The product of `a` with group `group`, for the block of depth from
@@ -189,9 +166,9 @@ impl PackedMatrix {
         next_group: usize,
     ) -> Product {
         let depth = DEPTH_BLOCK.min(self.depth - first_k);
-        let start = lanes * (group * GROUP * self.depth + columns.vecs * first_k);
         // SAFETY: the caller's.
-        let panels = unsafe { self.panels.as_ptr().add(start) };
+        let panels =
+            unsafe { self.panels.as_ptr().add(self.block(group, columns, first_k, lanes)) };
         let ahead = if first_k + depth < self.depth {
             panels.wrapping_add(lanes * columns.vecs * depth)
         } else {
@@ -236,6 +213,119 @@ impl PackedMatrix {
     #[inline(always)]
     pub(crate) fn columns(&self, index: usize, lanes: usize) -> Columns {
         columns(self.gates, self.units, index, lanes)
+    }
+}
+
+/// Rows of weights that are transposed together.
+const QUAD: usize = 4;
+/// Terms of each row, and rows, by which packing asks for weights before it reads them.
+const TERMS_AHEAD: usize = 64;
+const ROWS_AHEAD: usize = 8;
+
+/// Weights by rows and the matrix that they are packed into.
+struct Rows<'a> {
+    weights: &'a [f32],
+    packed: &'a mut PackedMatrix,
+}
+
+impl Kernel for Rows<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (weights, depth) = (self.weights.as_ptr(), self.packed.depth);
+        for group in 0..self.packed.groups() {
+            let columns = self.packed.columns(group, S::LANES);
+            for first_k in (0..depth).step_by(DEPTH_BLOCK) {
+                let terms = DEPTH_BLOCK.min(depth - first_k);
+                // Panel by panel and in each term by term, as it lies in memory.
+                for panel in (0..columns.vecs).step_by(PANEL) {
+                    for k in (0..terms).step_by(S::LANES) {
+                        for vec in panel..panel + PANEL {
+                            // SAFETY: `pack_rows` has checked that the weights are
+                            // outputs × depth; the matrix was made with room for its
+                            // groups.
+                            unsafe {
+                                let from = columns.offset[vec] * depth + first_k + k;
+                                let to = self.packed.vector::<S>(group, &columns, first_k, vec);
+                                let to = to.add(k * PANEL * S::LANES);
+                                let size = (columns.lanes[vec], S::LANES.min(terms - k));
+                                transpose(s, weights.wrapping_add(from), depth, size, to);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Packs `terms` terms, at most a vector, of `rows` rows, `stride` floats apart, as
+/// the lanes of one vector per term.
+///
+/// # Safety
+/// `from` is readable for them; `to` writable for a vector of a panel's per term.
+#[inline(always)]
+unsafe fn transpose<S: Simd>(
+    s: S,
+    from: *const f32,
+    stride: usize,
+    (rows, terms): (usize, usize),
+    to: *mut f32,
+) {
+    for lane in (0..rows).step_by(QUAD) {
+        let mut quads = [s.zero(); QUAD];
+        for i in 0..QUAD.min(rows - lane) {
+            // SAFETY: the caller's; lane + i < rows.
+            unsafe {
+                let from = from.add((lane + i) * stride);
+                s.prefetch(from.wrapping_add(TERMS_AHEAD));
+                quads[i] = load_lanes(s, from, terms);
+            }
+        }
+        // Rows beyond the last are the zeros of the padding.
+        let quads = s.transpose4(quads);
+        for i in 0..QUAD {
+            // SAFETY: the caller's; the quads are those of terms i, i + 4, …
+            unsafe {
+                let to = to.add(i * PANEL * S::LANES + lane);
+                let count = terms.saturating_sub(i).div_ceil(QUAD);
+                s.store_quads(to, QUAD * PANEL * S::LANES, quads[i], count);
+            }
+        }
+    }
+}
+
+/// Weights by columns and the matrix that they are packed into.
+struct ByColumns<'a> {
+    weights: &'a [f32],
+    packed: &'a mut PackedMatrix,
+}
+
+impl Kernel for ByColumns<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let PackedMatrix { units, depth, .. } = *self.packed;
+        for group in 0..self.packed.groups() {
+            let columns = self.packed.columns(group, S::LANES);
+            for k in 0..depth {
+                let first_k = k - k % DEPTH_BLOCK;
+                for vec in 0..columns.vecs {
+                    let (unit, lanes) = (columns.offset[vec], columns.lanes[vec]);
+                    // SAFETY: `pack_columns` has checked that the weights are depth ×
+                    // units; the matrix was made with room for its groups. Of a vector
+                    // that is all padding no lane is read.
+                    unsafe {
+                        let from = self.weights.as_ptr().wrapping_add(k * units + unit);
+                        s.prefetch(from.wrapping_add(ROWS_AHEAD * units));
+                        let to = self.packed.vector::<S>(group, &columns, first_k, vec);
+                        let to = to.add((k - first_k) * PANEL * S::LANES);
+                        s.prefetch(to.wrapping_add(16 * PANEL * S::LANES));
+                        s.store(to, load_lanes(s, from, lanes));
+                    }
+                }
+            }
+        }
     }
 }
 
