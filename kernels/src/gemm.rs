@@ -6,7 +6,7 @@ use crate::left;
 use crate::pack::PackedMatrix;
 use crate::scratch;
 use crate::simd::{Kernel, Simd};
-use crate::tile::{self, DEPTH_BLOCK, Sums};
+use crate::tile::{self, DEPTH_BLOCK, Sums, When};
 use crate::{Isa, KernelError, checked_len};
 
 /// What the sums of a product start from.
@@ -69,7 +69,7 @@ impl Kernel for Gemm<'_> {
                         Start::Bias(bias) => Some(columns.grid(bias.as_ptr().cast_mut(), 0)),
                     };
                     let mut sums = Sums { from, to, lanes: columns.lanes, whole: columns.whole };
-                    let fetches = [columns.fetch(to.start, outputs, 1)];
+                    let fetches = [columns.fetch(to.start, outputs, 1, When::After)];
                     for first_k in (0..depth).step_by(DEPTH_BLOCK) {
                         // Between blocks of depth the sums stay on the stack: rows
                         // of C a power of two apart evict each other.

@@ -6,7 +6,7 @@ use crate::error::{check_len, check_room};
 use crate::left;
 use crate::pack::{self, PackedMatrix};
 use crate::simd::{Kernel, Simd};
-use crate::tile::{self, DEPTH_BLOCK, GROUP, PANEL, Product, Sums, load_lanes};
+use crate::tile::{self, DEPTH_BLOCK, GROUP, PANEL, Product, Sums, When, load_lanes};
 use crate::{Isa, KernelError, checked_len};
 
 /// Rows of C whose left operand is packed at a time.
@@ -144,7 +144,7 @@ unsafe fn multiply<S: Simd>(
         let to = place.grid(c, columns);
         let from = resume.then_some(to);
         let sums = Sums { from, to, lanes: place.lanes, whole: place.whole };
-        let fetch = place.fetch(c, columns, 1);
+        let fetch = place.fetch(c, columns, 1, When::Start);
         let panels = panels.wrapping_add(index * group * depth);
         let ahead = panels.wrapping_add(group * depth);
         let panel_stride = PANEL * S::LANES * depth;

@@ -9,7 +9,7 @@
 
 use crate::error::check_len;
 use crate::simd::{Kernel, Simd};
-use crate::tile::{DEPTH_BLOCK, Fetch, GROUP, Grid, PANEL, Product, load_lanes};
+use crate::tile::{DEPTH_BLOCK, Fetch, GROUP, Grid, PANEL, Product, When, load_lanes};
 use crate::{AlignedBuffer, Isa, KernelError, checked_len};
 
 /// A weight matrix packed for one instruction set: `depth` inputs to
@@ -51,8 +51,14 @@ impl Columns {
 
     /// Rows to be fetched in these columns, every `every`th vector.
     #[inline(always)]
-    pub(crate) fn fetch(&self, start: *const f32, stride: usize, every: usize) -> Fetch {
-        Fetch { start, stride, offset: self.offset, advance: self.advance, every }
+    pub(crate) fn fetch(
+        &self,
+        start: *const f32,
+        stride: usize,
+        every: usize,
+        when: When,
+    ) -> Fetch {
+        Fetch { start, stride, offset: self.offset, advance: self.advance, every, when }
     }
 }
 
@@ -287,6 +293,7 @@ unsafe fn transpose<S: Simd>(
         for i in 0..QUAD {
             // SAFETY: the caller's; the quads are those of terms i, i + 4, …
             unsafe {
+                s.prefetch(to.wrapping_add((S::LANES + lane + i) * PANEL * S::LANES));
                 let to = to.add(i * PANEL * S::LANES + lane);
                 let count = terms.saturating_sub(i).div_ceil(QUAD);
                 s.store_quads(to, QUAD * PANEL * S::LANES, quads[i], count);

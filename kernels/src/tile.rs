@@ -74,8 +74,7 @@ impl Sums {
     }
 }
 
-/// Rows that will be read after the product, or by its next tiles, and are asked
-/// for while it runs.
+/// Rows that are asked for while a product runs.
 #[derive(Clone, Copy)]
 pub(crate) struct Fetch {
     pub start: *const f32,
@@ -85,18 +84,28 @@ pub(crate) struct Fetch {
     /// From a group's offsets to those of the one that comes after it; wraps.
     pub advance: usize,
     pub every: usize,
+    pub when: When,
+}
+
+/// When rows that are fetched will be wanted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum When {
+    /// After the tile: a tile fetches them for its own vectors.
+    After,
+    /// When a tile starts: a tile fetches them for the one to its right.
+    Start,
 }
 
 /// A tile's way through what it fetches: the rows of one pair of vectors after the
-/// other, for the tile of the same rows to its right.
+/// other.
 struct Walk<'a> {
     fetches: &'a [Fetch],
     row: usize,
     height: usize,
-    /// The next pair, and the end of them.
-    vec: usize,
+    /// The tile's first vector, how many it has, and which is next.
     first: usize,
-    end: usize,
+    width: usize,
+    vec: usize,
     /// The row of the present pair that is next, and how many are left of it.
     at: *const f32,
     stride: usize,
@@ -105,13 +114,14 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// For the vectors from `vec`; one beyond the group is one of the next.
     #[inline(always)]
-    fn new<const R: usize, const V: usize>(fetches: &'a [Fetch], row: usize, vec: usize) -> Self {
+    fn new(
+        fetches: &'a [Fetch],
+        (row, height): (usize, usize),
+        (first, width): (usize, usize),
+    ) -> Self {
         let (at, stride, pair, rows) = (std::ptr::null(), 0, 0, 0);
-        let end = vec + V;
-        let mut walk =
-            Self { fetches, row, height: R, vec, first: vec, end, at, stride, pair, rows };
+        let mut walk = Self { fetches, row, height, first, width, vec: 0, at, stride, pair, rows };
         walk.turn();
         walk
     }
@@ -134,13 +144,15 @@ impl<'a> Walk<'a> {
     #[inline(always)]
     fn turn(&mut self) {
         while let Some(fetch) = self.fetches.first() {
-            let vec = self.vec;
-            if vec == self.end {
-                (self.fetches, self.vec) = (&self.fetches[1..], self.first);
+            if self.vec == self.width {
+                (self.fetches, self.vec) = (&self.fetches[1..], 0);
                 continue;
             }
+            let lead = if fetch.when == When::Start { self.width } else { 0 };
+            let vec = self.first + lead + self.vec;
             self.vec += PANEL;
             if vec.is_multiple_of(fetch.every.next_multiple_of(PANEL)) {
+                // A vector beyond the group is one of the next.
                 let offset = fetch.offset[vec % GROUP];
                 let onward = (vec / GROUP).wrapping_mul(fetch.advance);
                 self.at = fetch.start.wrapping_add(self.row * fetch.stride + offset);
@@ -299,7 +311,7 @@ impl<const R: usize, const V: usize> Kernel for Tile<'_, R, V> {
                 Product { a: product.a.add(left::len(row, product.depth)), ..product },
                 first,
                 ahead,
-                Walk::new::<R, V>(fetches, row, first + V),
+                Walk::new(fetches, (row, R), (first, V)),
                 &mut acc,
             );
             let to = Corner::of(&sums.to, row, first);

@@ -11,7 +11,7 @@ use crate::left;
 use crate::pack::{Columns, PackedMatrix};
 use crate::scratch::{self, row_blocks};
 use crate::simd::{Kernel, Simd};
-use crate::tile::{Fetch, Sums, load_lanes, store_lanes};
+use crate::tile::{Fetch, Sums, When, load_lanes, store_lanes};
 use crate::{Isa, KernelError};
 
 /// A backward pass over a stretch of time, last step first.
@@ -138,13 +138,14 @@ impl CellStep {
     #[inline(always)]
     fn fetches(&self, columns: &Columns, row: usize, hidden: usize) -> [Fetch; FETCHED] {
         let gates = self.gates.cast_const().wrapping_add(row * GATES * hidden);
-        let mut fetches = [columns.fetch(gates, GATES * hidden, 1); FETCHED];
+        let mut fetches = [columns.fetch(gates, GATES * hidden, 1, When::After); FETCHED];
         for gate in 1..GATES {
             fetches[gate].start = gates.wrapping_add(gate * hidden);
         }
         let dy = self.dy.unwrap_or(self.s);
         for (i, state) in [self.s, self.s_prev, self.ds.cast_const(), dy].into_iter().enumerate() {
-            fetches[GATES + i] = columns.fetch(state.wrapping_add(row * hidden), hidden, 1);
+            fetches[GATES + i] =
+                columns.fetch(state.wrapping_add(row * hidden), hidden, 1, When::After);
         }
         fetches
     }

@@ -9,7 +9,7 @@ use crate::left;
 use crate::pack::PackedMatrix;
 use crate::scratch::{self, row_blocks};
 use crate::simd::{Kernel, Simd};
-use crate::tile::{Sums, load_lanes, store_lanes};
+use crate::tile::{Sums, When, load_lanes, store_lanes};
 use crate::{Isa, KernelError};
 
 /// Where the input's part of the gates comes from, and whether the gates stay.
@@ -215,11 +215,11 @@ unsafe fn step<S: Simd>(s: S, step: Step<'_>) {
                 let from = Some(columns.grid(start.cast_mut(), stride));
                 let mut sums = Sums { from, to, lanes: columns.lanes, whole: columns.whole };
                 let units = |start: *const f32| {
-                    columns.fetch(start.wrapping_add(row * hidden), hidden, GATES)
+                    columns.fetch(start.wrapping_add(row * hidden), hidden, GATES, When::After)
                 };
                 // What is kept goes to memory that no step has touched before.
                 let fetches = [
-                    columns.fetch(start, stride, 1),
+                    columns.fetch(start, stride, 1, When::Start),
                     units(step.s_prev),
                     units(step.s),
                     units(step.h),
