@@ -2,11 +2,12 @@
 //! time. Knows blocking for the caches; must not know cells.
 
 use crate::error::{check_len, check_room};
+use crate::fetch::When;
 use crate::left;
 use crate::pack::PackedMatrix;
 use crate::scratch;
 use crate::simd::{Kernel, Simd};
-use crate::tile::{self, DEPTH_BLOCK, Sums, When};
+use crate::tile::{self, DEPTH_BLOCK, Sums};
 use crate::{Isa, KernelError, checked_len};
 
 /// What the sums of a product start from.

@@ -26,6 +26,7 @@ pub mod baseline;
 pub mod columns;
 mod each;
 mod error;
+mod fetch;
 pub mod gemm;
 mod isa;
 mod left;

@@ -3,10 +3,11 @@
 //! know cells.
 
 use crate::error::{check_len, check_room};
+use crate::fetch::When;
 use crate::left;
 use crate::pack::{self, PackedMatrix};
 use crate::simd::{Kernel, Simd};
-use crate::tile::{self, DEPTH_BLOCK, GROUP, PANEL, Product, Sums, When, load_lanes};
+use crate::tile::{self, DEPTH_BLOCK, GROUP, PANEL, Product, Sums, load_lanes};
 use crate::{Isa, KernelError, checked_len};
 
 /// Rows of C whose left operand is packed at a time.

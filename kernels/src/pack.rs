@@ -8,8 +8,9 @@
 //! never needs a mask.
 
 use crate::error::check_len;
+use crate::fetch::{Fetch, When};
 use crate::simd::{Kernel, Simd};
-use crate::tile::{DEPTH_BLOCK, Fetch, GROUP, Grid, PANEL, Product, When, load_lanes};
+use crate::tile::{DEPTH_BLOCK, GROUP, Grid, PANEL, Product, load_lanes};
 use crate::{AlignedBuffer, Isa, KernelError, checked_len};
 
 /// A weight matrix packed for one instruction set: `depth` inputs to

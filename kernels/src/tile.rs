@@ -14,6 +14,7 @@
 //! depth, whatever the tile: results do not depend on the number of rows, and a
 //! sum that is stored and taken up again goes on as if it had not been.
 
+use crate::fetch::{Fetch, Walk};
 use crate::left;
 use crate::simd::{Kernel, Simd};
 use std::mem::MaybeUninit;
@@ -74,99 +75,6 @@ impl Sums {
     }
 }
 
-/// Rows that are asked for while a product runs.
-#[derive(Clone, Copy)]
-pub(crate) struct Fetch {
-    pub start: *const f32,
-    pub stride: usize,
-    /// Of every `every`th vector, 1 or a multiple of [`PANEL`], as [`Grid::offset`].
-    pub offset: [usize; GROUP],
-    /// From a group's offsets to those of the one that comes after it; wraps.
-    pub advance: usize,
-    pub every: usize,
-    pub when: When,
-}
-
-/// When rows that are fetched will be wanted.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum When {
-    /// After the tile: a tile fetches them for its own vectors.
-    After,
-    /// When a tile starts: a tile fetches them for the one to its right.
-    Start,
-}
-
-/// A tile's way through what it fetches: the rows of one pair of vectors after the
-/// other.
-struct Walk<'a> {
-    fetches: &'a [Fetch],
-    row: usize,
-    height: usize,
-    /// The tile's first vector, how many it has, and which is next.
-    first: usize,
-    width: usize,
-    vec: usize,
-    /// The row of the present pair that is next, and how many are left of it.
-    at: *const f32,
-    stride: usize,
-    pair: usize,
-    rows: usize,
-}
-
-impl<'a> Walk<'a> {
-    #[inline(always)]
-    fn new(
-        fetches: &'a [Fetch],
-        (row, height): (usize, usize),
-        (first, width): (usize, usize),
-    ) -> Self {
-        let (at, stride, pair, rows) = (std::ptr::null(), 0, 0, 0);
-        let mut walk = Self { fetches, row, height, first, width, vec: 0, at, stride, pair, rows };
-        walk.turn();
-        walk
-    }
-
-    /// Asks for the next pair's lines.
-    #[inline(always)]
-    fn ask<S: Simd>(&mut self, s: S) {
-        if self.rows > 0 {
-            s.prefetch(self.at);
-            s.prefetch(self.at.wrapping_add(self.pair));
-            self.at = self.at.wrapping_add(self.stride);
-            self.rows -= 1;
-            if self.rows == 0 {
-                self.turn();
-            }
-        }
-    }
-
-    /// Turns to the next pair that there is.
-    #[inline(always)]
-    fn turn(&mut self) {
-        while let Some(fetch) = self.fetches.first() {
-            if self.vec == self.width {
-                (self.fetches, self.vec) = (&self.fetches[1..], 0);
-                continue;
-            }
-            let lead = if fetch.when == When::Start { self.width } else { 0 };
-            let vec = self.first + lead + self.vec;
-            self.vec += PANEL;
-            if vec.is_multiple_of(fetch.every.next_multiple_of(PANEL)) {
-                // A vector beyond the group is one of the next.
-                let offset = fetch.offset[vec % GROUP];
-                let onward = (vec / GROUP).wrapping_mul(fetch.advance);
-                self.at = fetch.start.wrapping_add(self.row * fetch.stride + offset);
-                self.at = self.at.wrapping_add(onward);
-                self.stride = fetch.stride;
-                let next = fetch.offset[(vec + 1) % GROUP];
-                self.pair = if fetch.every == 1 { next.wrapping_sub(offset) } else { 0 };
-                self.rows = self.height;
-                return;
-            }
-        }
-    }
-}
-
 /// Terms per turn of the loop: so few instructions beside the multiply-adds that
 /// they find slots of their own.
 const UNROLL: usize = 4;
@@ -207,7 +115,7 @@ unsafe fn accumulate<S: Simd, const R: usize, const V: usize>(
             terms::<S, R, V, UNROLL>(s, product, start, k, acc);
             k += UNROLL;
         }
-        while walk.rows > 0 {
+        while walk.is_under_way() {
             walk.ask(s);
         }
         while k < product.depth {

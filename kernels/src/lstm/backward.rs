@@ -7,11 +7,12 @@
 
 use super::{Activations, Dims, GATES, backward_scratch_len, sum, sweep_order};
 use crate::error::{check_len, check_room};
+use crate::fetch::{Fetch, When};
 use crate::left;
 use crate::pack::{Columns, PackedMatrix};
 use crate::scratch::{self, row_blocks};
 use crate::simd::{Kernel, Simd};
-use crate::tile::{Fetch, Sums, When, load_lanes, store_lanes};
+use crate::tile::{Sums, load_lanes, store_lanes};
 use crate::{Isa, KernelError};
 
 /// A backward pass over a stretch of time, last step first.

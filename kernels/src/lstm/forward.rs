@@ -5,11 +5,12 @@
 
 use super::{Activations, Dims, GATES, forward_scratch_len, sum, sweep_order};
 use crate::error::{check_len, check_room};
+use crate::fetch::When;
 use crate::left;
 use crate::pack::PackedMatrix;
 use crate::scratch::{self, row_blocks};
 use crate::simd::{Kernel, Simd};
-use crate::tile::{Sums, When, load_lanes, store_lanes};
+use crate::tile::{Sums, load_lanes, store_lanes};
 use crate::{Isa, KernelError};
 
 /// Where the input's part of the gates comes from, and whether the gates stay.

@@ -11,9 +11,10 @@ mod forward;
 pub use backward::Backward;
 pub use forward::{Cells, Forward, Gates};
 
+use crate::fetch::Fetch;
 use crate::left;
 use crate::simd::Simd;
-use crate::tile::{self, DEPTH_BLOCK, Fetch, Sums};
+use crate::tile::{self, DEPTH_BLOCK, Sums};
 use crate::vmath::{logistic, tanh};
 use crate::{KernelError, PackedMatrix};
 

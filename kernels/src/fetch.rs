@@ -1,0 +1,104 @@
+//! What a tile asks memory for while it multiplies: rows that a cell or a later tile
+//! will want. Knows grids of rows and vectors; must not know what they hold.
+
+use crate::simd::Simd;
+use crate::tile::{GROUP, PANEL};
+
+/// Rows that are asked for while a product runs.
+#[derive(Clone, Copy)]
+pub(crate) struct Fetch {
+    pub start: *const f32,
+    pub stride: usize,
+    /// Of every `every`th vector, 1 or a multiple of [`PANEL`], as [`Grid::offset`](crate::tile::Grid::offset).
+    pub offset: [usize; GROUP],
+    /// From a group's offsets to those of the one that comes after it; wraps.
+    pub advance: usize,
+    pub every: usize,
+    pub when: When,
+}
+
+/// When rows that are fetched will be wanted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum When {
+    /// After the tile: a tile fetches them for its own vectors.
+    After,
+    /// When a tile starts: a tile fetches them for the one to its right.
+    Start,
+}
+
+/// A tile's way through what it fetches: the rows of one pair of vectors after the
+/// other.
+pub(crate) struct Walk<'a> {
+    fetches: &'a [Fetch],
+    row: usize,
+    height: usize,
+    /// The tile's first vector, how many it has, and which is next.
+    first: usize,
+    width: usize,
+    vec: usize,
+    /// The row of the present pair that is next, and how many are left of it.
+    at: *const f32,
+    stride: usize,
+    pair: usize,
+    rows: usize,
+}
+
+impl<'a> Walk<'a> {
+    #[inline(always)]
+    pub(crate) fn new(
+        fetches: &'a [Fetch],
+        (row, height): (usize, usize),
+        (first, width): (usize, usize),
+    ) -> Self {
+        let (at, stride, pair, rows) = (std::ptr::null(), 0, 0, 0);
+        let mut walk = Self { fetches, row, height, first, width, vec: 0, at, stride, pair, rows };
+        walk.turn();
+        walk
+    }
+
+    /// Whether rows are left to be asked for.
+    #[inline(always)]
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.rows > 0
+    }
+
+    /// Asks for the next pair's lines.
+    #[inline(always)]
+    pub(crate) fn ask<S: Simd>(&mut self, s: S) {
+        if self.rows > 0 {
+            s.prefetch(self.at);
+            s.prefetch(self.at.wrapping_add(self.pair));
+            self.at = self.at.wrapping_add(self.stride);
+            self.rows -= 1;
+            if self.rows == 0 {
+                self.turn();
+            }
+        }
+    }
+
+    /// Turns to the next pair that there is.
+    #[inline(always)]
+    fn turn(&mut self) {
+        while let Some(fetch) = self.fetches.first() {
+            if self.vec == self.width {
+                (self.fetches, self.vec) = (&self.fetches[1..], 0);
+                continue;
+            }
+            let lead = if fetch.when == When::Start { self.width } else { 0 };
+            let vec = self.first + lead + self.vec;
+            self.vec += PANEL;
+            if vec.is_multiple_of(fetch.every.next_multiple_of(PANEL)) {
+                // A vector beyond the group is one of the next.
+                let offset = fetch.offset[vec % GROUP];
+                let onward = (vec / GROUP).wrapping_mul(fetch.advance);
+                self.at = fetch.start.wrapping_add(self.row * fetch.stride + offset);
+                self.at = self.at.wrapping_add(onward);
+                self.stride = fetch.stride;
+                let next = fetch.offset[(vec + 1) % GROUP];
+                self.pair = if fetch.every == 1 { next.wrapping_sub(offset) } else { 0 };
+                self.rows = self.height;
+                return;
+            }
+        }
+    }
+}
