@@ -18,7 +18,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     pub text: Option<PathBuf>,
     /// Train for so many seconds.
-    #[arg(long, default_value_t = 60.0, value_parser = positive)]
+    #[arg(long, default_value_t = 50.0, value_parser = positive)]
     pub seconds: f64,
     /// Train for so many updates, however long they take: with the same seed and
     /// threads, the same result.
