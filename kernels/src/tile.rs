@@ -375,21 +375,26 @@ unsafe fn sized_tile<S: Simd>(
     ahead: usize,
     (row, first): (usize, usize),
 ) {
+    // A constant condition, so that a tile that an instruction set has no registers
+    // for is not compiled for it either.
     macro_rules! dispatch {
-        ($($r:literal by $v:literal $(if $wide:literal)?),+) => {
+        ($($r:literal by $v:literal $(above $rows:literal)?),+) => {
             match (height, width) {
-                $(($r, $v) $(if S::MAX_ROWS >= $wide)? => {
+                $(($r, $v) => if const { true $(&& S::MAX_ROWS > $rows)? } {
                     s.call(Tile::<$r, $v> { product, sums, fetches, ahead, row, first });
+                } else {
+                    unreachable!("a tile for more registers");
                 })+
                 _ => unreachable!("no tile of {height} rows and {width} vectors"),
             }
         };
     }
     dispatch!(
-        1 by 8, 2 by 8 if 12, 3 by 8 if 12,
-        1 by 4, 2 by 4, 3 by 4, 4 by 4 if 12, 5 by 4 if 12, 6 by 4 if 12,
+        1 by 8, 2 by 8 above 6, 3 by 8 above 6,
+        1 by 4, 2 by 4, 3 by 4, 4 by 4 above 6, 5 by 4 above 6, 6 by 4 above 6,
         1 by 2, 2 by 2, 3 by 2, 4 by 2, 5 by 2, 6 by 2,
-        7 by 2 if 12, 8 by 2 if 12, 9 by 2 if 12, 10 by 2 if 12, 11 by 2 if 12, 12 by 2 if 12
+        7 by 2 above 6, 8 by 2 above 6, 9 by 2 above 6, 10 by 2 above 6, 11 by 2 above 6,
+        12 by 2 above 6
     );
 }
 
