@@ -6,6 +6,7 @@
 use bptt_kernels::baseline::{Operand::*, sgemm};
 use bptt_kernels::gemm::{self, Start, gemm};
 use bptt_kernels::outer::{Outer, Right, scratch_len};
+use bptt_kernels::team::Pass;
 use bptt_kernels::{AlignedBuffer, Isa, PackedMatrix};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -47,7 +48,7 @@ fn products(c: &mut Criterion) {
         group.finish();
 
         let mut dw = random(4 * h * h, &mut rng);
-        let mut scratch = random(scratch_len(isa, &[h]).expect("small"), &mut rng);
+        let mut scratch = random(scratch_len(isa, 1, &[h]).expect("small"), &mut rng);
         let mut group = c.benchmark_group(format!("weight gradient H {h} rows {rows}"));
         group.throughput(Throughput::Elements(flops));
         group.bench_function("bptt", |b| {
@@ -56,11 +57,11 @@ fn products(c: &mut Criterion) {
                     depth: rows,
                     a: &z,
                     rows: 4 * h,
-                    products: &mut [Right { b: &x, c: &mut dw, columns: h }],
+                    products: [Right { b: &x, c: &mut dw, columns: h }],
                     accumulate: false,
                     scratch: &mut scratch,
                 };
-                outer.run(isa).expect("shapes fit");
+                outer.run(isa, &mut Pass::serial()).expect("shapes fit");
             });
         });
         group.bench_function("matrixmultiply", |b| {

@@ -16,6 +16,7 @@ use bptt::{
 };
 use clap::{Parser, ValueEnum};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 /// Times one recurrent problem and prints one line of JSON.
@@ -39,9 +40,9 @@ struct Options {
     /// Time steps, T.
     #[arg(long, default_value_t = 25)]
     steps: usize,
-    /// Threads; only 1 so far: passes run on the calling thread.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=1))]
-    threads: u8,
+    /// Threads: this one and helpers from rayon's pool.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: u16,
     /// How long to measure.
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
@@ -106,7 +107,7 @@ fn run(options: &Options) -> Result<(), Error> {
             problem.run()?;
         }
         samples.push(round.elapsed().as_secs_f64() / f64::from(calls));
-        peaks.push(peak(isa));
+        peaks.push(peak(isa, options.threads));
     }
     let (min, median) = min_and_median(&mut samples);
     let (_, peak) = min_and_median(&mut peaks);
@@ -159,14 +160,24 @@ fn calls_per_sample(problem: &mut Problem) -> Result<u32, Error> {
     Ok(calls)
 }
 
-/// Floating-point operations per second of multiply-adds in registers.
-fn peak(isa: Isa) -> f64 {
-    let start = Instant::now();
-    let mut flops = 0.0;
-    while start.elapsed() < Duration::from_millis(2) {
-        flops += bptt_kernels::peak::fma_chains(isa, 10_000);
-    }
-    flops / start.elapsed().as_secs_f64()
+/// Floating-point operations per second of multiply-adds in registers, on so many
+/// threads at once.
+fn peak(isa: Isa, threads: u16) -> f64 {
+    let together = Barrier::new(threads.into());
+    let one = || {
+        together.wait();
+        let start = Instant::now();
+        let mut flops = 0.0;
+        while start.elapsed() < Duration::from_millis(2) {
+            flops += bptt_kernels::peak::fma_chains(isa, 10_000);
+        }
+        flops / start.elapsed().as_secs_f64()
+    };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(one)).collect();
+        let mine = one();
+        others.into_iter().map(|other| other.join().expect("a loop of sums")).sum::<f64>() + mine
+    })
 }
 
 fn min_and_median(samples: &mut [f64]) -> (f64, f64) {
@@ -204,7 +215,8 @@ impl Problem {
         };
         let timed_steps = if mode == Mode::Stream { 1 } else { steps };
         // The plan is made first: it refuses sizes that no memory could hold.
-        let plan = lstm.plan(timed_steps, batch, isa)?;
+        let threads = options.threads.into();
+        let plan = lstm.plan(timed_steps, batch, isa)?.with_threads(threads)?;
         let mut rng = StdRng::seed_from_u64(1);
         let parameters = lstm.init(Init::Glorot, &mut rng)?;
         let purpose = if mode == Mode::Train {
@@ -217,11 +229,10 @@ impl Problem {
             |len: usize| -> Vec<f32> { (0..len).map(|_| rng.random_range(-1.0..1.0)).collect() };
         let outputs = timed_steps * batch * hidden;
         let x = draw(timed_steps * batch * input);
+        let stream = || lstm.stream(batch, isa)?.with_threads(threads);
         let kind = match mode {
-            Mode::Infer => Kind::Infer { stream: lstm.stream(batch, isa)?, y: vec![0.0; outputs] },
-            Mode::Stream => {
-                Kind::Stream { stream: lstm.stream(batch, isa)?, y: vec![0.0; outputs] }
-            }
+            Mode::Infer => Kind::Infer { stream: stream()?, y: vec![0.0; outputs] },
+            Mode::Stream => Kind::Stream { stream: stream()?, y: vec![0.0; outputs] },
             Mode::Train => {
                 let (dy, dx) = (draw(outputs), vec![0.0; x.len()]);
                 let (arena, gradients) = (plan.allocate()?, lstm.parameters()?);

@@ -1,5 +1,6 @@
 //! What the crate answers to input that it refuses.
 
+use bptt_kernels::team::MAX_THREADS;
 use bptt_kernels::{IsaError, KernelError};
 use std::fmt;
 
@@ -143,6 +144,16 @@ pub(crate) fn check_size(what: &'static str, given: usize) -> Result<usize, Erro
         Err(Error::Value { what, given: given.to_string(), expected: "1 or more" })
     }
 }
+
+/// A number of threads that a team can have.
+pub(crate) fn check_threads(given: usize) -> Result<usize, Error> {
+    if (1..=MAX_THREADS).contains(&given) {
+        return Ok(given);
+    }
+    Err(Error::Value { what: "threads", given: given.to_string(), expected: "1 to 256" })
+}
+
+const _: () = assert!(MAX_THREADS == 256);
 
 /// The product of dimensions, which has to fit the address space.
 pub(crate) fn product(what: &'static str, dims: &[usize]) -> Result<usize, Error> {

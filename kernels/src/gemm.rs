@@ -6,7 +6,8 @@ use crate::fetch::When;
 use crate::left;
 use crate::pack::PackedMatrix;
 use crate::scratch;
-use crate::simd::{Kernel, Simd};
+use crate::simd::Simd;
+use crate::team::{Pass, Phases};
 use crate::tile::{self, DEPTH_BLOCK, Sums};
 use crate::{Isa, KernelError, checked_len};
 
@@ -23,14 +24,25 @@ pub enum Start<'a> {
 
 /// Rows handled before moving on.
 const ROW_BLOCK: usize = scratch::ROWS;
+/// Parts in which a block of rows is packed.
+const PARTS: usize = 8;
 
-struct Gemm<'a> {
-    rows: usize,
-    a: &'a [f32],
-    weights: &'a PackedMatrix,
-    start: Start<'a>,
-    c: &'a mut [f32],
-    scratch: &'a mut [f32],
+/// A product, `C = start + A · B`: A `[rows, depth]`, B packed, C `[rows, outputs]`,
+/// all row-major. Each element of C is one sum in the order of the depth.
+#[derive(Debug)]
+pub struct Gemm<'a> {
+    /// Rows of A and C.
+    pub rows: usize,
+    /// A.
+    pub a: &'a [f32],
+    /// B.
+    pub weights: &'a PackedMatrix,
+    /// Where the sums start.
+    pub start: Start<'a>,
+    /// C.
+    pub c: &'a mut [f32],
+    /// [`team_scratch_len`] floats or more, overwritten.
+    pub scratch: &'a mut [f32],
 }
 
 /// Floats of scratch that [`gemm`] needs.
@@ -38,63 +50,149 @@ struct Gemm<'a> {
 /// # Errors
 /// [`KernelError::TooLarge`] where that does not fit the address space.
 pub fn scratch_len(rows: usize, depth: usize) -> Result<usize, KernelError> {
-    left::checked_len(rows.min(ROW_BLOCK), depth)
+    team_scratch_len(1, rows, depth)
 }
 
-impl Kernel for Gemm<'_> {
-    type Output = ();
+/// Floats of scratch that a [`Gemm`] needs on so many threads: for each a block of 96
+/// rows of A, or all of A where that is less.
+///
+/// # Errors
+/// [`KernelError::TooLarge`] where that does not fit the address space.
+pub fn team_scratch_len(threads: usize, rows: usize, depth: usize) -> Result<usize, KernelError> {
+    let most = threads.checked_mul(ROW_BLOCK).ok_or(KernelError::TooLarge { what: "scratch" })?;
+    left::checked_len(rows.min(most), depth)
+}
+
+impl Gemm<'_> {
+    /// Computes it.
+    ///
+    /// # Errors
+    /// [`KernelError::Length`] where `a`, `c`, the bias or the scratch does not fit,
+    /// `Packing` where the weights are packed for another instruction set; nothing is
+    /// written then.
+    pub fn run(self, isa: Isa, pass: &mut Pass<'_>) -> Result<(), KernelError> {
+        let Self { rows, a, weights, start, c, scratch } = self;
+        weights.check(isa, weights.gates(), weights.units(), weights.depth())?;
+        check_len("a", a.len(), checked_len("a", &[rows, weights.depth()])?)?;
+        check_len("c", c.len(), checked_len("c", &[rows, weights.outputs()])?)?;
+        if let Start::Bias(bias) = start {
+            check_len("bias", bias.len(), weights.outputs())?;
+        }
+        let threads = pass.threads();
+        let expected = team_scratch_len(threads, rows, weights.depth())?;
+        check_room("scratch", scratch.len(), expected)?;
+        let (c, scratch) = (c.as_mut_ptr(), scratch.as_mut_ptr());
+        let work = Work { rows, a: a.as_ptr(), weights, start, c, scratch, threads };
+        // SAFETY: A, C and the scratch were borrowed for this call.
+        unsafe { pass.run(isa, &work) };
+        Ok(())
+    }
+}
+
+/// A checked product. In each round as many blocks of rows as there are threads are
+/// packed, and then multiplied: so a thread's share is a block of its own.
+struct Work<'a> {
+    rows: usize,
+    a: *const f32,
+    weights: &'a PackedMatrix,
+    start: Start<'a>,
+    c: *mut f32,
+    scratch: *mut f32,
+    threads: usize,
+}
+
+// SAFETY: tasks write disjoint parts of what the pointers point to, which nobody else
+// has meanwhile.
+unsafe impl Sync for Work<'_> {}
+
+impl Work<'_> {
+    /// The rows of a block: the first, and how many.
+    fn block(&self, block: usize) -> (usize, usize) {
+        let first = block * ROW_BLOCK;
+        (first, ROW_BLOCK.min(self.rows - first))
+    }
+}
+
+impl Phases for Work<'_> {
+    fn phases(&self) -> usize {
+        2 * self.rows.div_ceil(ROW_BLOCK).div_ceil(self.threads)
+    }
+
+    fn tasks(&self, phase: usize) -> usize {
+        let blocks = self.rows.div_ceil(ROW_BLOCK);
+        let in_round = self.threads.min(blocks - phase / 2 * self.threads);
+        in_round * if phase.is_multiple_of(2) { PARTS } else { self.weights.groups() }
+    }
+
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    unsafe fn run<S: Simd>(&self, s: S, _thread: usize, phase: usize, task: usize) {
         let w = self.weights;
-        let (depth, outputs) = (w.depth(), w.outputs());
-        let mut between = scratch::For::<S>::new();
-        for first_row in (0..self.rows).step_by(ROW_BLOCK) {
-            let rows = ROW_BLOCK.min(self.rows - first_row);
-            // SAFETY: `gemm` has checked that A is rows × depth and the scratch long
-            // enough for so many of its rows.
-            let a = unsafe {
-                let a = self.a.as_ptr().add(first_row * depth);
-                left::pack(s, a, rows, depth, self.scratch.as_mut_ptr())
-            };
-            for group in 0..w.groups() {
-                let columns = w.columns(group, S::LANES);
-                let next = if group + 1 == w.groups() { 0 } else { group + 1 };
-                // SAFETY: `gemm` has checked that A is rows × depth, C rows ×
-                // outputs and the bias outputs long; group and first_k lie in the
-                // matrix.
-                unsafe {
-                    let to = columns.grid(self.c.as_mut_ptr().add(first_row * outputs), outputs);
-                    let from = match self.start {
-                        Start::Zero => None,
-                        Start::Accumulate => Some(to),
-                        Start::Bias(bias) => Some(columns.grid(bias.as_ptr().cast_mut(), 0)),
-                    };
-                    let mut sums = Sums { from, to, lanes: columns.lanes, whole: columns.whole };
-                    let fetches = [columns.fetch(to.start, outputs, 1, When::After)];
-                    for first_k in (0..depth).step_by(DEPTH_BLOCK) {
-                        // Between blocks of depth the sums stay on the stack: rows
-                        // of C a power of two apart evict each other.
-                        let last = depth - first_k <= DEPTH_BLOCK;
-                        sums.to = if last { to } else { between.grid() };
-                        let a = a.add(rows * first_k);
-                        let product = w.product(a, group, &columns, first_k, S::LANES, next);
-                        let fetches = if last { &fetches[..] } else { &[] };
-                        tile::group(s, rows, product, columns.vecs, &sums, fetches);
-                        sums = sums.resumed();
-                    }
-                }
+        let depth = w.depth();
+        let tasks = if phase.is_multiple_of(2) { PARTS } else { w.groups() };
+        let (place, task) = (task / tasks, task % tasks);
+        let (first_row, rows) = self.block(phase / 2 * self.threads + place);
+        // SAFETY: `Gemm::run` has checked that A is rows × depth and the scratch long
+        // enough for a block of each place, packed.
+        unsafe {
+            let a = self.a.add(first_row * depth);
+            let packed = self.scratch.add(left::len(place * ROW_BLOCK, depth));
+            if !phase.is_multiple_of(2) {
+                self.multiply(s, (first_row, rows), if rows == 1 { a } else { packed }, task);
+            } else if rows > 1 {
+                left::pack(s, a, rows, depth, packed, task, PARTS);
             }
         }
     }
 }
 
-/// `C = start + A · B`: A `[rows, depth]`, B packed, C `[rows, outputs]`, all
-/// row-major. Each element of C is one sum in the order of the depth. `scratch` is
-/// [`scratch_len`] floats or more, overwritten.
+impl Work<'_> {
+    /// A block of rows times one group of columns.
+    ///
+    /// # Safety
+    /// `a` is the block, packed; group and rows lie in the product.
+    #[inline(always)]
+    unsafe fn multiply<S: Simd>(
+        &self,
+        s: S,
+        (first_row, rows): (usize, usize),
+        a: *const f32,
+        group: usize,
+    ) {
+        let w = self.weights;
+        let (depth, outputs) = (w.depth(), w.outputs());
+        let columns = w.columns(group, S::LANES);
+        let next = if group + 1 == w.groups() { 0 } else { group + 1 };
+        let mut between = scratch::For::<S>::new();
+        // SAFETY: `Gemm::run` has checked that C is rows × outputs and the bias outputs
+        // long; the caller's.
+        unsafe {
+            let to = columns.grid(self.c.add(first_row * outputs), outputs);
+            let from = match self.start {
+                Start::Zero => None,
+                Start::Accumulate => Some(to),
+                Start::Bias(bias) => Some(columns.grid(bias.as_ptr().cast_mut(), 0)),
+            };
+            let mut sums = Sums { from, to, lanes: columns.lanes, whole: columns.whole };
+            let fetches = [columns.fetch(to.start, outputs, 1, When::After)];
+            for first_k in (0..depth).step_by(DEPTH_BLOCK) {
+                // Between blocks of depth the sums stay on the stack: rows of C a
+                // power of two apart evict each other.
+                let last = depth - first_k <= DEPTH_BLOCK;
+                sums.to = if last { to } else { between.grid() };
+                let a = a.add(rows * first_k);
+                let product = w.product(a, group, &columns, first_k, S::LANES, next);
+                let fetches = if last { &fetches[..] } else { &[] };
+                tile::group(s, rows, product, columns.vecs, &sums, fetches);
+                sums = sums.resumed();
+            }
+        }
+    }
+}
+
+/// [`Gemm`] on the calling thread.
 ///
 /// # Errors
-/// [`KernelError::Length`] where `a`, `c` or the bias does not fit, `Packing`
-/// where the weights are packed for another instruction set.
+/// As [`Gemm::run`].
 pub fn gemm(
     isa: Isa,
     rows: usize,
@@ -104,13 +202,5 @@ pub fn gemm(
     c: &mut [f32],
     scratch: &mut [f32],
 ) -> Result<(), KernelError> {
-    weights.check(isa, weights.gates(), weights.units(), weights.depth())?;
-    check_len("a", a.len(), checked_len("a", &[rows, weights.depth()])?)?;
-    check_len("c", c.len(), checked_len("c", &[rows, weights.outputs()])?)?;
-    if let Start::Bias(bias) = start {
-        check_len("bias", bias.len(), weights.outputs())?;
-    }
-    check_room("scratch", scratch.len(), scratch_len(rows, weights.depth())?)?;
-    isa.enter(Gemm { rows, a, weights, start, c, scratch });
-    Ok(())
+    Gemm { rows, a, weights, start, c, scratch }.run(isa, &mut Pass::serial())
 }

@@ -5,7 +5,7 @@
 //! so that packing is copying.
 
 use crate::KernelError;
-use crate::scratch::row_blocks;
+use crate::scratch::{row_block, row_blocks};
 use crate::simd::Simd;
 use crate::tile::{self, DEPTH_BLOCK, RUN, load_lanes};
 
@@ -27,8 +27,9 @@ pub(crate) fn checked_len(rows: usize, depth: usize) -> Result<usize, KernelErro
 /// a row, and loses it at its end.
 const ROWS_AHEAD: usize = 4;
 
-/// Packs all of `a`, `rows` rows of `depth`, block of depth after block of depth:
-/// block `first_k` begins at rows · first_k. One row is packed as it is.
+/// Packs part `part` of `parts` of `a`, `rows` rows of `depth`, block of depth after
+/// block of depth: block `first_k` begins at rows · first_k. One row need not be
+/// packed, it lies as it would be.
 ///
 /// # Safety
 /// `a` is readable for rows · depth floats, and `to` has room for [`len`].
@@ -39,11 +40,12 @@ pub(crate) unsafe fn pack<S: Simd>(
     rows: usize,
     depth: usize,
     to: *mut f32,
-) -> *const f32 {
-    if rows == 1 {
-        return a;
-    }
-    for (first, height) in tile::heights::<S>(rows) {
+    part: usize,
+    parts: usize,
+) {
+    let tiles = rows.div_ceil(S::MAX_ROWS);
+    for tile in tiles * part / parts..tiles * (part + 1) / parts {
+        let (first, height) = tile::cut(rows, tiles, tile);
         for row in 0..height {
             // SAFETY: the caller's: the row lies in A, its runs in the packed blocks;
             // k < depth.
@@ -62,14 +64,21 @@ pub(crate) unsafe fn pack<S: Simd>(
             }
         }
     }
-    to
 }
 
-/// Packs a batch, each of its [`row_blocks`] as [`pack`] does; the block from row
-/// `row` begins at [`len`] of so many rows.
+/// The parts in which a batch is packed: none where it is of one row.
+pub(crate) fn batch_parts(batch: usize) -> usize {
+    if batch == 1 { 0 } else { row_blocks(batch).count() * BLOCK_PARTS }
+}
+
+/// Parts of each block of rows of a batch.
+const BLOCK_PARTS: usize = 4;
+
+/// Packs part `part` of [`batch_parts`] of a batch, each of its [`row_blocks`] as
+/// [`pack`] does; the block from row `row` begins at [`len`] of so many rows.
 ///
 /// # Safety
-/// As [`pack`].
+/// As [`pack`], and the part is one of them.
 #[inline(always)]
 pub(crate) unsafe fn pack_batch<S: Simd>(
     s: S,
@@ -77,15 +86,14 @@ pub(crate) unsafe fn pack_batch<S: Simd>(
     batch: usize,
     depth: usize,
     to: *mut f32,
-) -> *const f32 {
-    if batch == 1 {
-        return a;
+    part: usize,
+) {
+    let (row, rows) = row_block(batch, part / BLOCK_PARTS);
+    // SAFETY: the caller's. No block is of one row: they are of about equal height.
+    unsafe {
+        let (a, to) = (a.add(row * depth), to.add(len(row, depth)));
+        pack(s, a, rows, depth, to, part % BLOCK_PARTS, BLOCK_PARTS);
     }
-    for (row, rows) in row_blocks(batch) {
-        // SAFETY: the caller's. No block is of one row: they are of about equal height.
-        unsafe { pack(s, a.add(row * depth), rows, depth, to.add(len(row, depth))) };
-    }
-    to
 }
 
 /// Rows that are transposed together.

@@ -38,6 +38,7 @@ pub mod peak;
 mod scratch;
 mod simd;
 pub mod softmax;
+pub mod team;
 mod tile;
 pub mod vmath;
 

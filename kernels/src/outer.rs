@@ -6,19 +6,24 @@ use crate::error::{check_len, check_room};
 use crate::fetch::When;
 use crate::left;
 use crate::pack::{self, PackedMatrix};
-use crate::simd::{Kernel, Simd};
+use crate::simd::Simd;
+use crate::team::{Pass, Phases};
 use crate::tile::{self, DEPTH_BLOCK, GROUP, PANEL, Product, Sums, load_lanes};
 use crate::{Isa, KernelError, checked_len};
+use std::ops::Range;
 
 /// Rows of C whose left operand is packed at a time.
 const ROW_BLOCK: usize = 96;
+/// Parts in which the right operands are packed.
+const PARTS: usize = 8;
 
-/// Floats of scratch that [`Outer`] needs for products of so many columns each.
+/// Floats of scratch that [`Outer`] needs for products of so many columns each, on
+/// so many threads.
 ///
 /// # Errors
 /// [`KernelError::TooLarge`] where that does not fit the address space.
-pub fn scratch_len(isa: Isa, columns: &[usize]) -> Result<usize, KernelError> {
-    let mut len = ROW_BLOCK * DEPTH_BLOCK;
+pub fn scratch_len(isa: Isa, threads: usize, columns: &[usize]) -> Result<usize, KernelError> {
+    let mut len = checked_len("scratch", &[threads, ROW_BLOCK * DEPTH_BLOCK])?;
     for &columns in columns {
         len += PackedMatrix::len(isa, 1, columns.max(1), DEPTH_BLOCK)?;
         checked_len("scratch", &[len])?;
@@ -29,7 +34,7 @@ pub fn scratch_len(isa: Isa, columns: &[usize]) -> Result<usize, KernelError> {
 /// `C = Aᵀ B`, or `C += Aᵀ B`, for one A and one or more B: the gradients of all
 /// the weights that an A meets, so that A is packed once for all of them.
 #[derive(Debug)]
-pub struct Outer<'a, 'b> {
+pub struct Outer<'a, 'b, const N: usize> {
     /// Rows of A and of each B: the terms of each sum.
     pub depth: usize,
     /// A, `[depth, rows]`.
@@ -37,7 +42,7 @@ pub struct Outer<'a, 'b> {
     /// Columns of A, rows of each C.
     pub rows: usize,
     /// The products.
-    pub products: &'a mut [Right<'b>],
+    pub products: [Right<'b>; N],
     /// Whether each C is added to.
     pub accumulate: bool,
     /// [`scratch_len`] floats or more, overwritten.
@@ -55,7 +60,7 @@ pub struct Right<'b> {
     pub columns: usize,
 }
 
-impl Outer<'_, '_> {
+impl<const N: usize> Outer<'_, '_, N> {
     /// Computes them. Each element of a C is one chain from the last row of A and B
     /// to the first, so rows may be handed in several calls, the last ones first,
     /// and the result has the bits of one call.
@@ -63,57 +68,119 @@ impl Outer<'_, '_> {
     /// # Errors
     /// [`KernelError::Length`] where a slice does not fit the dimensions; nothing
     /// is written then.
-    pub fn run(self, isa: Isa) -> Result<(), KernelError> {
+    pub fn run(self, isa: Isa, pass: &mut Pass<'_>) -> Result<(), KernelError> {
+        let threads = pass.threads();
         check_len("a", self.a.len(), checked_len("a", &[self.depth, self.rows])?)?;
-        let mut expected = scratch_len(isa, &[])?;
-        for right in &*self.products {
+        let mut expected = scratch_len(isa, threads, &[])?;
+        for right in &self.products {
             check_len("b", right.b.len(), checked_len("b", &[self.depth, right.columns])?)?;
             check_len("c", right.c.len(), checked_len("c", &[self.rows, right.columns])?)?;
-            expected += scratch_len(isa, &[right.columns])? - scratch_len(isa, &[])?;
+            expected += scratch_len(isa, 0, &[right.columns])?;
         }
         check_room("scratch", self.scratch.len(), expected)?;
-        if self.depth > 0 {
-            isa.enter(self);
-        } else if !self.accumulate {
-            self.products.iter_mut().for_each(|right| right.c.fill(0.0));
+        if self.depth == 0 {
+            if !self.accumulate {
+                self.products.into_iter().for_each(|right| right.c.fill(0.0));
+            }
+            return Ok(());
         }
+        let (packed, panels) = self.scratch.split_at_mut(threads * ROW_BLOCK * DEPTH_BLOCK);
+        let products = self.products.map(|Right { b, c, columns }| Operands {
+            b: b.as_ptr(),
+            c: c.as_mut_ptr(),
+            columns,
+        });
+        let work = Work {
+            depth: self.depth,
+            a: self.a.as_ptr(),
+            rows: self.rows,
+            products,
+            accumulate: self.accumulate,
+            packed: packed.as_mut_ptr(),
+            panels: panels.as_mut_ptr(),
+        };
+        // SAFETY: A, each B and C and the scratch were borrowed for this call.
+        unsafe { pass.run(isa, &work) };
         Ok(())
     }
 }
 
-impl Kernel for Outer<'_, '_> {
-    type Output = ();
+/// A product's operands, as [`Right`].
+#[derive(Clone, Copy)]
+struct Operands {
+    b: *const f32,
+    c: *mut f32,
+    columns: usize,
+}
+
+/// Checked products. For each block of depth, the last rows first, the right operands
+/// are packed, some rows per task, and then multiplied, a block of A's columns per
+/// task.
+struct Work<const N: usize> {
+    depth: usize,
+    a: *const f32,
+    rows: usize,
+    products: [Operands; N],
+    accumulate: bool,
+    /// A block of A's columns for each thread.
+    packed: *mut f32,
+    panels: *mut f32,
+}
+
+// SAFETY: tasks write disjoint parts of what the pointers point to, which nobody else
+// has meanwhile.
+unsafe impl<const N: usize> Sync for Work<N> {}
+
+impl<const N: usize> Work<N> {
+    /// The terms of a block of depth: the end of its rows, and how many. Blocks are
+    /// of about equal depth.
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let rows = self.rows;
-        let (packed, panels) = self.scratch.split_at_mut(ROW_BLOCK * DEPTH_BLOCK);
-        let (packed, panels) = (packed.as_mut_ptr(), panels.as_mut_ptr());
-        // Blocks of about equal depth, the last rows first.
+    fn block(&self, block: usize) -> (usize, usize) {
         let blocks = self.depth.div_ceil(DEPTH_BLOCK);
-        for block in 0..blocks {
-            let end = self.depth - self.depth * block / blocks;
-            let depth = end - (self.depth - self.depth * (block + 1) / blocks);
-            let resume = self.accumulate || block > 0;
-            // SAFETY: `Outer::run` has checked A, each B and C and the scratch
-            // against the dimensions; depth ≤ DEPTH_BLOCK and end ≤ self.depth.
-            unsafe {
-                let mut to = panels;
-                for right in &*self.products {
-                    pack_right(s, right.b.as_ptr(), right.columns, end, depth, to);
-                    to = to.add(padded::<S>(right.columns) * depth);
+        let end = self.depth - self.depth * block / blocks;
+        (end, end - (self.depth - self.depth * (block + 1) / blocks))
+    }
+}
+
+impl<const N: usize> Phases for Work<N> {
+    fn phases(&self) -> usize {
+        2 * self.depth.div_ceil(DEPTH_BLOCK)
+    }
+
+    fn tasks(&self, phase: usize) -> usize {
+        match phase % 2 {
+            0 => PARTS,
+            _ => self.rows.div_ceil(ROW_BLOCK),
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(&self, s: S, thread: usize, phase: usize, task: usize) {
+        let (end, depth) = self.block(phase / 2);
+        // SAFETY: `Outer::run` has checked A, each B and C and the scratch against the
+        // dimensions and the threads; depth ≤ DEPTH_BLOCK and end ≤ self.depth.
+        unsafe {
+            let mut panels = self.panels;
+            if phase.is_multiple_of(2) {
+                let terms = depth * task / PARTS..depth * (task + 1) / PARTS;
+                for product in &self.products {
+                    let size = (end, depth);
+                    pack_right(s, product.b, product.columns, size, terms.clone(), panels);
+                    panels = panels.add(padded::<S>(product.columns) * depth);
                 }
-                for first_row in (0..rows).step_by(ROW_BLOCK) {
-                    let height = ROW_BLOCK.min(rows - first_row);
-                    let from = self.a.as_ptr().add(first_row);
-                    left::by_columns(s, from, rows, height, end, depth, packed);
-                    let mut panels = panels.cast_const();
-                    for right in &mut *self.products {
-                        let c = right.c.as_mut_ptr().add(first_row * right.columns);
-                        let (a, columns) = (packed.cast_const(), right.columns);
-                        multiply(s, height, (a, depth), panels, resume, c, columns);
-                        panels = panels.add(padded::<S>(right.columns) * depth);
-                    }
-                }
+                return;
+            }
+            let first_row = task * ROW_BLOCK;
+            let height = ROW_BLOCK.min(self.rows - first_row);
+            let packed = self.packed.add(thread * ROW_BLOCK * DEPTH_BLOCK);
+            let from = self.a.add(first_row);
+            left::by_columns(s, from, self.rows, height, end, depth, packed);
+            let resume = self.accumulate || phase > 1;
+            for product in &self.products {
+                let (a, columns) = (packed.cast_const(), product.columns);
+                let c = product.c.add(first_row * columns);
+                multiply(s, height, (a, depth), panels.cast_const(), resume, c, columns);
+                panels = panels.add(padded::<S>(columns) * depth);
             }
         }
     }
@@ -156,7 +223,7 @@ unsafe fn multiply<S: Simd>(
     }
 }
 
-/// Rows end − 1 down to end − depth of B, as panels.
+/// Rows end − 1 down to end − depth of B as panels; `terms` of them.
 ///
 /// # Safety
 /// B has `end` rows of `columns`; `to` has room for `depth` rows of padded panels.
@@ -165,11 +232,11 @@ unsafe fn pack_right<S: Simd>(
     s: S,
     b: *const f32,
     columns: usize,
-    end: usize,
-    depth: usize,
+    (end, depth): (usize, usize),
+    terms: Range<usize>,
     to: *mut f32,
 ) {
-    for k in 0..depth {
+    for k in terms {
         // SAFETY: the caller's; end − 1 − k is a row.
         unsafe {
             let row = b.add((end - 1 - k) * columns);

@@ -51,10 +51,15 @@ impl<V: Copy> Scratch<V> {
 #[inline(always)]
 pub(crate) fn row_blocks(batch: usize) -> impl Iterator<Item = (usize, usize)> {
     let blocks = batch.div_ceil(ROWS);
-    (0..blocks).map(move |i| {
-        let start = batch * i / blocks;
-        (start, batch * (i + 1) / blocks - start)
-    })
+    (0..blocks).map(move |block| row_block(batch, block))
+}
+
+/// One of them: its first row, and how many.
+#[inline(always)]
+pub(crate) fn row_block(batch: usize, block: usize) -> (usize, usize) {
+    let blocks = batch.div_ceil(ROWS);
+    let start = batch * block / blocks;
+    (start, batch * (block + 1) / blocks - start)
 }
 
 const _: () = assert!(size_of::<Scratch<[f32; 16]>>() == 48 << 10);

@@ -309,17 +309,19 @@ impl<T: Copy, const R: usize, const V: usize> Edge<T, R, V> {
     }
 }
 
-/// Cuts rows into tiles, (first row, height), whose heights differ by one at
-/// most, so that none is much slower than the others.
+/// Tile `tile` of the `tiles` that rows are cut into, (first row, height): heights
+/// differ by one at most, so that none is much slower than the others.
+#[inline(always)]
+pub(crate) fn cut(rows: usize, tiles: usize, tile: usize) -> (usize, usize) {
+    let (height, taller) = (rows / tiles, rows % tiles);
+    (tile * height + tile.min(taller), height + usize::from(tile < taller))
+}
+
+/// All of them, of at most [`Simd::MAX_ROWS`] rows.
 #[inline(always)]
 pub(crate) fn heights<S: Simd>(rows: usize) -> impl Iterator<Item = (usize, usize)> {
     let tiles = rows.div_ceil(S::MAX_ROWS);
-    let mut row = 0;
-    (0..tiles).map(move |i| {
-        let height = (rows - row).div_ceil(tiles - i);
-        row += height;
-        (row - height, height)
-    })
+    (0..tiles).map(move |tile| cut(rows, tiles, tile))
 }
 
 /// `rows` rows times the `vecs` vectors (even, at most [`GROUP`]) of a group.

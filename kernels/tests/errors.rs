@@ -9,6 +9,7 @@ use bptt_kernels::lstm::{
     forward_scratch_len,
 };
 use bptt_kernels::outer::{Outer, Right, scratch_len};
+use bptt_kernels::team::Pass;
 use bptt_kernels::vmath::{Function, map};
 use bptt_kernels::{AlignedBuffer, Isa, KernelError, PackedMatrix, checked_len};
 use common::{Snapshot, filled, isas};
@@ -46,7 +47,7 @@ fn matrices() {
         let far = 1 << (usize::BITS - 8);
         let error = PackedMatrix::zeros(isa, 1, far, 1).unwrap_err();
         assert!(matches!(error, KernelError::OutOfMemory { bytes } if bytes >= 4 * far), "{error}");
-        let error = scratch_len(isa, &[usize::MAX / 4]).unwrap_err();
+        let error = scratch_len(isa, 1, &[usize::MAX / 4]).unwrap_err();
         assert_eq!(error, KernelError::TooLarge { what: "packed weights" });
 
         let mut packed = PackedMatrix::zeros(isa, 4, 3, 5).unwrap();
@@ -102,7 +103,7 @@ fn products() {
             assert_packing(result, other.name(), isa.name());
         }
 
-        let whole = scratch_len(isa, &[3]).unwrap();
+        let whole = scratch_len(isa, 1, &[3]).unwrap();
         for (lens, error) in [
             ([7, 12, 6, whole], length("a", 7, 8)),
             ([8, 13, 6, whole], length("b", 13, 12)),
@@ -116,11 +117,11 @@ fn products() {
                 depth: 4,
                 a: &a,
                 rows: 2,
-                products: &mut [Right { b: &b, c: c_out, columns: 3 }],
+                products: [Right { b: &b, c: c_out, columns: 3 }],
                 accumulate: false,
                 scratch: scratch_out,
             };
-            assert_eq!(outer.run(isa), Err(error));
+            assert_eq!(outer.run(isa, &mut Pass::serial()), Err(error));
             assert_eq!(Snapshot::of(&[&c, &scratch]), before);
         }
         let mut out = filled(3);
@@ -163,7 +164,7 @@ fn forward(
         cells: Cells::Keep { s0: &s0, s: &mut s },
         scratch: &mut scratch,
     }
-    .run(isa);
+    .run(isa, &mut Pass::serial());
     if result.is_err() {
         assert_eq!(Snapshot::of(&[&gates, &h, &s]), before);
     }
@@ -241,7 +242,7 @@ fn discarded_gates_and_a_single_cell_state() {
                 cells: Cells::InPlace(&mut s),
                 scratch: &mut filled(forward_scratch_len(DIMS.batch, DIMS.hidden, 0).unwrap()),
             };
-            assert_eq!(forward.run(isa), Err(error));
+            assert_eq!(forward.run(isa, &mut Pass::serial()), Err(error));
             assert_eq!(Snapshot::of(&[&h, &s]), before);
         }
     }
@@ -263,7 +264,7 @@ fn backward(isa: Isa, recurrent: &PackedMatrix, lens: [usize; 7]) -> Result<(), 
         db: &mut db,
         scratch: &mut scratch,
     }
-    .run(isa);
+    .run(isa, &mut Pass::serial());
     if result.is_err() {
         assert_eq!(Snapshot::of(&[&gates, &dh, &ds, &db]), before);
     }

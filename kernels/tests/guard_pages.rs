@@ -18,6 +18,7 @@ mod tests {
     use bptt_kernels::gemm::{self, Start, gemm};
     use bptt_kernels::lstm::{Activations, Dims, GATES};
     use bptt_kernels::outer::{Outer, Right, scratch_len};
+    use bptt_kernels::team::Pass;
     use bptt_kernels::vmath::{Function, map, map_in_place};
     use bptt_reference::sample::uniform;
     use std::ops::DerefMut;
@@ -119,11 +120,11 @@ mod tests {
     ) -> [Vec<f32>; 1] {
         let (a, b) = (uniform(1, depth * rows, 1.0), uniform(2, depth * columns, 1.0));
         let (a, b, mut c) = (make(&a), make(&b), make(&uniform(3, rows * columns, 1.0)));
-        let mut scratch = make(&filled(scratch_len(isa, &[columns]).unwrap()));
+        let mut scratch = make(&filled(scratch_len(isa, 1, &[columns]).unwrap()));
         let (c, scratch) = (&mut c, &mut scratch);
-        let products = &mut [Right { b: &b, c, columns }];
+        let products = [Right { b: &b, c, columns }];
         let outer = Outer { depth, a: &a, rows, products, accumulate, scratch };
-        outer.run(isa).unwrap();
+        outer.run(isa, &mut Pass::serial()).unwrap();
         [c.to_vec()]
     }
 

@@ -5,6 +5,7 @@ mod common;
 
 use bptt_kernels::gemm::{self, Start, gemm};
 use bptt_kernels::outer::{Outer, Right, scratch_len};
+use bptt_kernels::team::Pass;
 use bptt_kernels::{Isa, PackedMatrix};
 use bptt_reference::sample::uniform;
 use bptt_reference::{Bounded, Number, bounds};
@@ -114,10 +115,12 @@ fn outer(
     c: &mut [f32],
     add: bool,
 ) {
-    let mut scratch = filled(scratch_len(isa, &[columns]).unwrap());
+    let mut scratch = filled(scratch_len(isa, 1, &[columns]).unwrap());
     let depth = a.len() / rows;
-    let products = &mut [Right { b, c, columns }];
-    Outer { depth, a, rows, products, accumulate: add, scratch: &mut scratch }.run(isa).unwrap();
+    let products = [Right { b, c, columns }];
+    Outer { depth, a, rows, products, accumulate: add, scratch: &mut scratch }
+        .run(isa, &mut Pass::serial())
+        .unwrap();
 }
 
 #[test]

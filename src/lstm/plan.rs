@@ -3,12 +3,13 @@
 
 use super::{Gate, Lstm, LstmParameters, LstmState, LstmWeights};
 use crate::arena::{Layout, Region, grant};
-use crate::error::{check_len, check_optional, check_size, product};
+use crate::error::{check_len, check_optional, check_size, check_threads, product};
 use crate::{Error, Isa, Write};
 use bptt_kernels::AlignedBuffer;
-use bptt_kernels::gemm::{self, Start, gemm};
+use bptt_kernels::gemm::{self, Gemm, Start};
 use bptt_kernels::lstm::{self, Backward, Cells, Dims, Forward, GATES, Gates};
 use bptt_kernels::outer::{self, Outer, Right};
+use bptt_kernels::team::Team;
 
 /// Rows of the input product computed at a time, so that they are in the cache
 /// still when the steps read them.
@@ -22,11 +23,11 @@ pub(super) const CHUNK_ROWS: usize = 192;
 /// and the cell states with the initial ones `2 (τ+1) BH`, ∂L/∂h and ∂L/∂s of one
 /// step `2BH`, and scratch, the largest of
 ///
-/// - `min(τB, 96) · max(I, 4H)`: rows of a product's left operand, packed, each row
-///   rounded up to 16;
+/// - `min(τB, 96 N) · max(I, 4H)` for N threads: rows of a product's left operand,
+///   packed, each row rounded up to 16;
 /// - `4BH`: the same for a step, so rounded too;
 /// - for the weight gradients, 256 floats for each column of U and of W, each padded
-///   to two vectors, and 24 576 floats.
+///   to two vectors, and 24 576 N floats.
 ///
 /// So it grows by 6H floats per step and sequence, and the scratch not at all.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +36,7 @@ pub struct LstmPlan {
     steps: usize,
     batch: usize,
     isa: Isa,
+    threads: usize,
     layout: Layout,
     regions: Regions,
 }
@@ -54,6 +56,7 @@ struct Regions {
 pub struct LstmArena {
     plan: LstmPlan,
     memory: AlignedBuffer,
+    team: Team,
     holds: Holds,
 }
 
@@ -108,21 +111,51 @@ impl<'a> LstmGradients<'a> {
 }
 
 /// What the most demanding of a pass's products needs.
-fn scratch_len(lstm: &Lstm, steps: usize, batch: usize, isa: Isa) -> Result<usize, Error> {
+fn scratch_len(
+    lstm: &Lstm,
+    (steps, batch): (usize, usize),
+    isa: Isa,
+    threads: usize,
+) -> Result<usize, Error> {
     let (input, hidden) = (lstm.input_size, lstm.hidden_size);
     let rows = steps * batch;
     let needs = [
-        gemm::scratch_len(rows, input)?,
+        gemm::team_scratch_len(threads, rows, input)?,
         lstm::forward_scratch_len(batch, hidden, 0)?,
         lstm::backward_scratch_len(batch, hidden)?,
-        outer::scratch_len(isa, &[input, hidden])?,
-        gemm::scratch_len(rows, GATES * hidden)?,
+        outer::scratch_len(isa, threads, &[input, hidden])?,
+        gemm::team_scratch_len(threads, rows, GATES * hidden)?,
     ];
     Ok(needs.into_iter().fold(0, usize::max))
 }
 
 impl LstmPlan {
     pub(super) fn new(lstm: Lstm, steps: usize, batch: usize, isa: Isa) -> Result<Self, Error> {
+        Self::laid_out(lstm, steps, batch, isa, 1)
+    }
+
+    /// The same passes on up to `threads` threads: the one that calls and helpers
+    /// from the rayon pool that it calls in, as many as come. One, which is what a
+    /// plan has from the start, never touches rayon. The results have the same bits
+    /// for any number, and none is waited for that has not come: a busy pool makes
+    /// a pass slower and does not stop it. Helpers stay awake for the length of a
+    /// pass.
+    ///
+    /// # Errors
+    /// [`Error::Value`] where `threads` is 0 or above 256, [`Error::TooLarge`] where
+    /// the scratch of so many does not fit the address space.
+    pub fn with_threads(self, threads: usize) -> Result<Self, Error> {
+        let threads = check_threads(threads)?;
+        Self::laid_out(self.lstm, self.steps, self.batch, self.isa, threads)
+    }
+
+    fn laid_out(
+        lstm: Lstm,
+        steps: usize,
+        batch: usize,
+        isa: Isa,
+        threads: usize,
+    ) -> Result<Self, Error> {
         check_size("steps", steps)?;
         check_size("batch", batch)?;
         let hidden = lstm.hidden_size;
@@ -135,9 +168,9 @@ impl LstmPlan {
             s: layout.book(&[states, batch, hidden])?,
             dh: layout.book(&[batch, hidden])?,
             ds: layout.book(&[batch, hidden])?,
-            scratch: layout.book(&[scratch_len(&lstm, steps, batch, isa)?])?,
+            scratch: layout.book(&[scratch_len(&lstm, (steps, batch), isa, threads)?])?,
         };
-        Ok(Self { lstm, steps, batch, isa, layout, regions })
+        Ok(Self { lstm, steps, batch, isa, threads, layout, regions })
     }
 
     /// τ.
@@ -155,6 +188,11 @@ impl LstmPlan {
         self.isa
     }
 
+    /// The most threads of a pass.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
     /// The arena's size in bytes, to the byte.
     pub fn arena_bytes(&self) -> usize {
         self.layout.bytes()
@@ -166,7 +204,8 @@ impl LstmPlan {
     /// [`Error::OutOfMemory`].
     pub fn allocate(&self) -> Result<LstmArena, Error> {
         let memory = self.layout.allocate()?;
-        Ok(LstmArena { plan: self.clone(), memory, holds: Holds::Nothing })
+        let team = Team::new(self.threads)?;
+        Ok(LstmArena { plan: self.clone(), memory, team, holds: Holds::Nothing })
     }
 
     fn input_len(&self) -> usize {
@@ -192,7 +231,7 @@ impl LstmPlan {
 
     fn describe(&self) -> String {
         let (lstm, steps, batch, isa) = (self.lstm.describe(), self.steps, self.batch, self.isa);
-        format!("{lstm}, {steps} steps, batch {batch} on {isa}")
+        format!("{lstm}, {steps} steps, batch {batch} on {isa}, threads {}", self.threads)
     }
 
     /// Runs all steps over `x` `[τ, B, I]` from `initial` (zero where `None`) and
@@ -231,33 +270,38 @@ impl LstmPlan {
                 s0.fill(0.0);
             }
         }
-        let chunk = (CHUNK_ROWS / self.batch).max(1);
-        let inputs = x.chunks(chunk * self.batch * self.lstm.input_size);
-        for (x, gates) in inputs.zip(gates.chunks_mut(chunk * GATES * state)) {
-            let rows = gates.len() / (GATES * self.lstm.hidden_size);
-            let start = Start::Bias(&weights.bias);
-            gemm(self.isa, rows, x, &weights.input, start, gates, scratch)?;
-            let (h_now, h_rest) = h.split_at_mut(rows * self.lstm.hidden_size);
-            let (s_now, s_rest) = s.split_at_mut(rows * self.lstm.hidden_size);
-            Forward {
-                dims: Dims {
-                    steps: rows / self.batch,
-                    batch: self.batch,
-                    hidden: self.lstm.hidden_size,
-                },
-                activations: self.lstm.activations(),
-                recurrent: &weights.recurrent,
-                gates: Gates::Keep(gates),
-                h0,
-                h: h_now,
-                cells: Cells::Keep { s0, s: s_now },
-                scratch,
+        arena.team.pass(|pass| -> Result<(), Error> {
+            let chunk = (CHUNK_ROWS / self.batch).max(1);
+            let inputs = x.chunks(chunk * self.batch * self.lstm.input_size);
+            for (x, gates) in inputs.zip(gates.chunks_mut(chunk * GATES * state)) {
+                let rows = gates.len() / (GATES * self.lstm.hidden_size);
+                let start = Start::Bias(&weights.bias);
+                let input = &weights.input;
+                Gemm { rows, a: x, weights: input, start, c: gates, scratch }
+                    .run(self.isa, pass)?;
+                let (h_now, h_rest) = h.split_at_mut(rows * self.lstm.hidden_size);
+                let (s_now, s_rest) = s.split_at_mut(rows * self.lstm.hidden_size);
+                Forward {
+                    dims: Dims {
+                        steps: rows / self.batch,
+                        batch: self.batch,
+                        hidden: self.lstm.hidden_size,
+                    },
+                    activations: self.lstm.activations(),
+                    recurrent: &weights.recurrent,
+                    gates: Gates::Keep(gates),
+                    h0,
+                    h: h_now,
+                    cells: Cells::Keep { s0, s: s_now },
+                    scratch,
+                }
+                .run(self.isa, pass)?;
+                let last = h_now.len() - state;
+                (h0, h) = (&mut h_now[last..], h_rest);
+                (s0, s) = (&mut s_now[last..], s_rest);
             }
-            .run(self.isa)?;
-            let last = h_now.len() - state;
-            (h0, h) = (&mut h_now[last..], h_rest);
-            (s0, s) = (&mut s_now[last..], s_rest);
-        }
+            Ok(())
+        })?;
         arena.holds = Holds::Forward;
         Ok(())
     }
@@ -327,28 +371,34 @@ impl LstmPlan {
         if !accumulate {
             db.fill(0.0);
         }
-        Backward {
-            dims: Dims { steps: self.steps, batch: self.batch, hidden },
-            activations: self.lstm.activations(),
-            recurrent,
-            gates,
-            s,
-            dy: outputs.dy,
-            dh,
-            ds,
-            db,
-            scratch,
-        }
-        .run(self.isa)?;
+        arena.team.pass(|pass| -> Result<(), Error> {
+            Backward {
+                dims: Dims { steps: self.steps, batch: self.batch, hidden },
+                activations: self.lstm.activations(),
+                recurrent,
+                gates: &mut *gates,
+                s,
+                dy: outputs.dy,
+                dh: &mut *dh,
+                ds: &mut *ds,
+                db,
+                scratch: &mut *scratch,
+            }
+            .run(self.isa, pass)?;
 
-        let (dz, depth, rows) = (&*gates, self.steps * self.batch, GATES * hidden);
-        let h_prev = &h[..depth * hidden];
-        let products =
-            &mut [Right { b: h_prev, c: dw, columns: hidden }, Right { b: x, c: du, columns: i }];
-        Outer { depth, a: dz, rows, products, accumulate, scratch: &mut *scratch }.run(self.isa)?;
-        if let (Some(dx), Some(input)) = (gradients.dx.as_deref_mut(), input) {
-            gemm(self.isa, depth, dz, input, Start::Zero, dx, scratch)?;
-        }
+            let (dz, depth, rows) = (&*gates, self.steps * self.batch, GATES * hidden);
+            let h_prev = &h[..depth * hidden];
+            let products =
+                [Right { b: h_prev, c: dw, columns: hidden }, Right { b: x, c: du, columns: i }];
+            Outer { depth, a: dz, rows, products, accumulate, scratch: &mut *scratch }
+                .run(self.isa, pass)?;
+            if let (Some(dx), Some(input)) = (gradients.dx.as_deref_mut(), input) {
+                let start = Start::Zero;
+                Gemm { rows: depth, a: dz, weights: input, start, c: dx, scratch }
+                    .run(self.isa, pass)?;
+            }
+            Ok(())
+        })?;
         for (to, from) in [(gradients.dh0, dh), (gradients.ds0, ds)] {
             if let Some(to) = to {
                 to.copy_from_slice(from);

@@ -3,16 +3,17 @@
 use super::plan::CHUNK_ROWS;
 use super::{Lstm, LstmState, LstmWeights};
 use crate::arena::{Layout, Region, grant};
-use crate::error::{check_len, check_size};
+use crate::error::{check_len, check_size, check_threads};
 use crate::{Error, Isa};
 use bptt_kernels::AlignedBuffer;
-use bptt_kernels::gemm::{self, Start, gemm};
+use bptt_kernels::gemm::{self, Gemm, Start};
 use bptt_kernels::lstm::{self, Cells, Dims, Forward, GATES, Gates};
+use bptt_kernels::team::Team;
 
 /// B sequences that are fed as they come, any number of steps per call, in memory
 /// that does not grow, in f32 and each rounded up to 16: the state `2BH`, the gates of
 /// R = max(B, ⌊192 / B⌋ · B) rows `4RH`, and the rows of a product's left operand,
-/// packed, `max(min(R, 96) · I, B (I + H))` with I and H rounded up to 16.
+/// packed, `max(min(R, 96 N) · I, B (I + H))` for N threads, with I and H rounded up to 16.
 ///
 /// ```
 /// use bptt::{Init, Isa, Lstm, Purpose};
@@ -39,10 +40,27 @@ pub struct LstmStream {
     s: Region,
     gates: Region,
     scratch: Region,
+    team: Team,
 }
 
 impl LstmStream {
     pub(super) fn new(lstm: Lstm, batch: usize, isa: Isa) -> Result<Self, Error> {
+        Self::laid_out(lstm, batch, isa, 1)
+    }
+
+    /// The same stream, from the zero state, on up to `threads` threads: the one that
+    /// calls and helpers from the rayon pool that it calls in, as
+    /// [`LstmPlan::with_threads`](super::LstmPlan::with_threads) has it. One, which is
+    /// what a stream has from the start, never touches rayon: for real-time threads.
+    ///
+    /// # Errors
+    /// [`Error::Value`] where `threads` is 0 or above 256, [`Error::TooLarge`] or
+    /// [`Error::OutOfMemory`] where there is no room for their scratch.
+    pub fn with_threads(self, threads: usize) -> Result<Self, Error> {
+        Self::laid_out(self.lstm, self.batch, self.isa, check_threads(threads)?)
+    }
+
+    fn laid_out(lstm: Lstm, batch: usize, isa: Isa, threads: usize) -> Result<Self, Error> {
         check_size("batch", batch)?;
         let chunk_steps = (CHUNK_ROWS / batch).max(1);
         let mut layout = Layout::default();
@@ -50,11 +68,12 @@ impl LstmStream {
         let s = layout.book(&[batch, lstm.hidden_size])?;
         let gates = layout.book(&[chunk_steps, batch, GATES, lstm.hidden_size])?;
         let rows = chunk_steps * batch;
-        let product = gemm::scratch_len(rows, lstm.input_size)?;
+        let product = gemm::team_scratch_len(threads, rows, lstm.input_size)?;
         let step = lstm::forward_scratch_len(batch, lstm.hidden_size, lstm.input_size)?;
         let scratch = layout.book(&[product.max(step)])?;
         let memory = layout.allocate()?;
-        Ok(Self { lstm, batch, isa, chunk_steps, memory, h, s, gates, scratch })
+        let team = Team::new(threads)?;
+        Ok(Self { lstm, batch, isa, chunk_steps, memory, h, s, gates, scratch, team })
     }
 
     /// The bytes that the stream holds.
@@ -99,7 +118,7 @@ impl LstmStream {
         check_len("x", x.len(), self.batch * self.lstm.input_size)?;
         check_len("y", y.len(), self.batch * self.lstm.hidden_size)?;
         let [h, s, scratch] = grant(&mut self.memory, [self.h, self.s, self.scratch]);
-        Forward {
+        let forward = Forward {
             dims: Dims { steps: 1, batch: self.batch, hidden: self.lstm.hidden_size },
             activations: self.lstm.activations(),
             recurrent: &weights.recurrent,
@@ -108,8 +127,8 @@ impl LstmStream {
             h: y,
             cells: Cells::InPlace(s),
             scratch,
-        }
-        .run(self.isa)?;
+        };
+        self.team.pass(|pass| forward.run(self.isa, pass))?;
         h.copy_from_slice(y);
         Ok(())
     }
@@ -134,25 +153,29 @@ impl LstmStream {
         check_len("y", y.len(), steps * batch * hidden)?;
         let [h, s, gates, scratch] =
             grant(&mut self.memory, [self.h, self.s, self.gates, self.scratch]);
-        let chunk = self.chunk_steps * batch;
-        for (x, y) in x.chunks(chunk * i).zip(y.chunks_mut(chunk * hidden)) {
-            let rows = x.len() / i;
-            let gates = &mut gates[..rows * GATES * hidden];
-            let start = Start::Bias(&weights.bias);
-            gemm(self.isa, rows, x, &weights.input, start, gates, scratch)?;
-            Forward {
-                dims: Dims { steps: rows / batch, batch, hidden },
-                activations: self.lstm.activations(),
-                recurrent: &weights.recurrent,
-                gates: Gates::Discard(gates),
-                h0: h,
-                h: y,
-                cells: Cells::InPlace(s),
-                scratch,
+        self.team.pass(|pass| {
+            let chunk = self.chunk_steps * batch;
+            for (x, y) in x.chunks(chunk * i).zip(y.chunks_mut(chunk * hidden)) {
+                let rows = x.len() / i;
+                let gates = &mut gates[..rows * GATES * hidden];
+                let start = Start::Bias(&weights.bias);
+                let input = &weights.input;
+                Gemm { rows, a: x, weights: input, start, c: gates, scratch }
+                    .run(self.isa, pass)?;
+                Forward {
+                    dims: Dims { steps: rows / batch, batch, hidden },
+                    activations: self.lstm.activations(),
+                    recurrent: &weights.recurrent,
+                    gates: Gates::Discard(gates),
+                    h0: h,
+                    h: y,
+                    cells: Cells::InPlace(s),
+                    scratch,
+                }
+                .run(self.isa, pass)?;
+                h.copy_from_slice(&y[y.len() - batch * hidden..]);
             }
-            .run(self.isa)?;
-            h.copy_from_slice(&y[y.len() - batch * hidden..]);
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }

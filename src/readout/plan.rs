@@ -7,6 +7,7 @@ use crate::{Error, Isa, Write};
 use bptt_kernels::AlignedBuffer;
 use bptt_kernels::gemm::{self, Start, gemm};
 use bptt_kernels::outer::{self, Outer, Right};
+use bptt_kernels::team::Pass;
 use bptt_kernels::{columns, softmax::CrossEntropy};
 
 /// Rows whose outputs are computed at a time, so that they are in the cache still
@@ -89,7 +90,7 @@ impl ReadoutPlan {
         let outputs = layout.book(&[rows, readout.output_size])?;
         let widest = readout.input_size.max(readout.output_size);
         let product = gemm::scratch_len(rows, widest)?;
-        let gradient = outer::scratch_len(isa, &[readout.input_size])?;
+        let gradient = outer::scratch_len(isa, 1, &[readout.input_size])?;
         let scratch = layout.book(&[product.max(gradient)])?;
         Ok(Self { readout, rows, isa, layout, outputs, scratch })
     }
@@ -296,11 +297,11 @@ impl ReadoutPlan {
             depth: rows,
             a: d_o,
             rows: self.readout.output_size,
-            products: &mut [Right { b: h, c: dv, columns: inputs }],
+            products: [Right { b: h, c: dv, columns: inputs }],
             accumulate,
             scratch: &mut *scratch,
         }
-        .run(self.isa)?;
+        .run(self.isa, &mut Pass::serial())?;
         if let Some((dh, back)) = input {
             gemm(self.isa, rows, d_o, back, Start::Zero, dh, scratch)?;
         }

@@ -5,13 +5,14 @@
 //! `di = ds ⊙ g`, `dg = ds ⊙ i`, each times its activation's slope gives `dz`,
 //! and `ds₋ = ds ⊙ f`.
 
-use super::{Activations, Dims, GATES, backward_scratch_len, sum, sweep_order};
+use super::{Activations, Dims, GATES, after, backward_scratch_len, sum};
 use crate::error::{check_len, check_room};
 use crate::fetch::{Fetch, When};
 use crate::left;
 use crate::pack::{Columns, PackedMatrix};
 use crate::scratch::{self, row_blocks};
-use crate::simd::{Kernel, Simd};
+use crate::simd::Simd;
+use crate::team::{Pass, Phases};
 use crate::tile::{Sums, load_lanes, store_lanes};
 use crate::{Isa, KernelError};
 
@@ -47,7 +48,7 @@ impl Backward<'_> {
     /// # Errors
     /// [`KernelError`] where a slice does not fit the dimensions or weights are
     /// packed for something else; nothing is written then.
-    pub fn run(self, isa: Isa) -> Result<(), KernelError> {
+    pub fn run(self, isa: Isa, pass: &mut Pass<'_>) -> Result<(), KernelError> {
         let dims = self.dims;
         let (state, states) = (dims.state()?, dims.states()?);
         self.recurrent.check(isa, 1, dims.hidden, GATES * dims.hidden)?;
@@ -61,51 +62,98 @@ impl Backward<'_> {
         }
         let expected = backward_scratch_len(dims.batch, dims.hidden)?;
         check_room("scratch", self.scratch.len(), expected)?;
-        isa.enter(self);
+        let last = Step {
+            batch: dims.batch,
+            hidden: dims.hidden,
+            activations: self.activations,
+            recurrent: self.recurrent,
+            dz_next: None,
+            cell: None,
+            dh: self.dh.as_mut_ptr(),
+            scratch: self.scratch.as_mut_ptr(),
+        };
+        let cell = CellStep {
+            gates: self.gates.as_mut_ptr(),
+            s_prev: self.s.as_ptr(),
+            s: self.s.as_ptr(),
+            ds: self.ds.as_mut_ptr(),
+            db: self.db.as_mut_ptr(),
+            dy: self.dy.map(<[f32]>::as_ptr),
+        };
+        // SAFETY: all slices were borrowed for this call.
+        unsafe { pass.run(isa, &Work { steps: dims.steps, last, cell }) };
         Ok(())
     }
 }
 
-impl Kernel for Backward<'_> {
-    type Output = ();
+/// A checked pass: the steps from the last, and after them what is left,
+/// ∂L/∂h₀ = dz₁ W. In each the gate gradients of the step after are packed, in parts,
+/// and then the groups of units are swept.
+struct Work<'a> {
+    steps: usize,
+    last: Step<'a>,
+    /// The pointers to the first row of the first step.
+    cell: CellStep,
+}
+
+// SAFETY: tasks write disjoint parts of what the pointers point to, which nobody else
+// has meanwhile: a group's units, or a part of the scratch.
+unsafe impl Sync for Work<'_> {}
+
+impl Work<'_> {
+    /// Step `t`, from 1, is row block t − 1 of gates and dy and row block t of the
+    /// states.
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Dims { steps, batch, hidden } = self.dims;
-        let (state, width) = (batch * hidden, batch * GATES * hidden);
-        let gates = self.gates.as_mut_ptr();
-        let (dh, ds, db) = (self.dh.as_mut_ptr(), self.ds.as_mut_ptr(), self.db.as_mut_ptr());
-        // The steps, and after them what is left: ∂L/∂h₀ = dz₁ W.
-        for t in (0..=steps).rev().skip(usize::from(steps == 0)) {
-            // SAFETY: `Backward::run` has checked every slice against the
-            // dimensions; step t, from 1, is row block t − 1 of gates and dy and row
-            // block t of the states.
-            unsafe {
-                let cell = (t > 0).then(|| CellStep {
-                    gates: gates.add((t - 1) * width),
-                    s_prev: self.s.as_ptr().add((t - 1) * state),
-                    s: self.s.as_ptr().add(t * state),
-                    ds,
-                    db,
-                    dy: self.dy.map(|dy| dy.as_ptr().add((t - 1) * state)),
-                });
-                let step = Step {
-                    batch,
-                    hidden,
-                    activations: self.activations,
-                    recurrent: self.recurrent,
-                    dz_next: (t < steps).then(|| gates.add(t * width).cast_const()),
-                    cell,
-                    dh,
-                    backwards: t % 2 == 1,
-                    scratch: self.scratch.as_mut_ptr(),
-                };
-                sweep(s, step);
+    fn step(&self, t: usize) -> Step<'_> {
+        let state = self.last.batch * self.last.hidden;
+        let gates = |t: usize| self.cell.gates.wrapping_add(t * GATES * state);
+        let cell = (t > 0).then(|| CellStep {
+            gates: gates(t - 1),
+            s_prev: self.cell.s.wrapping_add((t - 1) * state),
+            s: self.cell.s.wrapping_add(t * state),
+            dy: self.cell.dy.map(|dy| dy.wrapping_add((t - 1) * state)),
+            ..self.cell
+        });
+        Step { dz_next: (t < self.steps).then(|| gates(t).cast_const()), cell, ..self.last }
+    }
+}
+
+impl Phases for Work<'_> {
+    fn phases(&self) -> usize {
+        if self.steps == 0 { 0 } else { 2 * (self.steps + 1) }
+    }
+
+    fn tasks(&self, phase: usize) -> usize {
+        match phase {
+            0 => 0,
+            _ if phase.is_multiple_of(2) => left::batch_parts(self.last.batch),
+            _ => self.last.recurrent.groups(),
+        }
+    }
+
+    fn backwards(&self, phase: usize) -> bool {
+        phase % 4 == 3
+    }
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(&self, s: S, _thread: usize, phase: usize, task: usize) {
+        let step = self.step(self.steps - phase / 2);
+        // SAFETY: `Backward::run` has checked every slice against the dimensions.
+        unsafe {
+            match (phase % 2, step.dz_next) {
+                (0, Some(dz)) => {
+                    let depth = GATES * step.hidden;
+                    left::pack_batch(s, dz, step.batch, depth, step.scratch, task);
+                }
+                (0, None) => {}
+                _ => sweep(s, step, task, self.backwards(phase)),
             }
         }
     }
 }
 
 /// One step: pointers to the first row of each operand.
+#[derive(Clone, Copy)]
 struct Step<'a> {
     batch: usize,
     hidden: usize,
@@ -116,11 +164,11 @@ struct Step<'a> {
     /// What the cell's own gradients need; without it the sweep only finds `dh`.
     cell: Option<CellStep>,
     dh: *mut f32,
-    backwards: bool,
     /// Room for the rows of `dz_next`.
     scratch: *mut f32,
 }
 
+#[derive(Clone, Copy)]
 struct CellStep {
     gates: *mut f32,
     s_prev: *const f32,
@@ -152,58 +200,56 @@ impl CellStep {
     }
 }
 
+/// One group of units.
+///
 /// # Safety
-/// The pointers are good for `batch` rows of their kind.
+/// The pointers are good for `batch` rows of their kind; dz is packed in the scratch,
+/// or of one row; the group is one of the weights'.
 #[inline(always)]
-unsafe fn sweep<S: Simd>(s: S, step: Step<'_>) {
+unsafe fn sweep<S: Simd>(s: S, step: Step<'_>, group: usize, backwards: bool) {
     let hidden = step.hidden;
     let mut dh = scratch::For::<S>::new();
-    // SAFETY: the caller's: `scratch` has room for the rows of dz.
-    let dz_next = step
-        .dz_next
-        .map(|dz| unsafe { left::pack_batch(s, dz, step.batch, GATES * hidden, step.scratch) });
-    for place in sweep_order(step.recurrent.groups(), step.backwards) {
-        let columns = step.recurrent.columns(place.0, S::LANES).swept(step.backwards);
-        for (row, rows) in row_blocks(step.batch) {
-            // SAFETY: the caller's: the rows lie in the batch, so in every operand;
-            // the group is one of the matrix.
-            unsafe {
-                if let Some(dz) = dz_next {
-                    let dz = dz.add(left::len(row, GATES * hidden));
-                    // The scratch holds whole vectors, whatever lanes are real.
-                    let sums =
-                        Sums { from: None, to: dh.grid(), lanes: columns.lanes, whole: true };
-                    let fetches =
-                        step.cell.as_ref().map(|cell| cell.fetches(&columns, row, hidden));
-                    let fetches = fetches.as_ref().map_or(&[][..], |fetches| fetches);
-                    sum(s, rows, dz, step.recurrent, place, sums, fetches);
+    let packed = |dz| if step.batch == 1 { dz } else { step.scratch.cast_const() };
+    let dz_next = step.dz_next.map(packed);
+    let place = (group, after(group, step.recurrent.groups(), backwards));
+    let columns = step.recurrent.columns(group, S::LANES).swept(backwards);
+    for (row, rows) in row_blocks(step.batch) {
+        // SAFETY: the caller's: the rows lie in the batch, so in every operand;
+        // the group is one of the matrix.
+        unsafe {
+            if let Some(dz) = dz_next {
+                let dz = dz.add(left::len(row, GATES * hidden));
+                // The scratch holds whole vectors, whatever lanes are real.
+                let sums = Sums { from: None, to: dh.grid(), lanes: columns.lanes, whole: true };
+                let fetches = step.cell.as_ref().map(|cell| cell.fetches(&columns, row, hidden));
+                let fetches = fetches.as_ref().map_or(&[][..], |fetches| fetches);
+                sum(s, rows, dz, step.recurrent, place, sums, fetches);
+            }
+            for vec in 0..columns.vecs {
+                let (unit, lanes) = (columns.offset[vec], columns.lanes[vec]);
+                let mut db = [s.zero(); GATES];
+                if let Some(cell) = &step.cell {
+                    for gate in 0..GATES {
+                        db[gate] = load_lanes(s, cell.db.add(gate * hidden + unit), lanes);
+                    }
                 }
-                for vec in 0..columns.vecs {
-                    let (unit, lanes) = (columns.offset[vec], columns.lanes[vec]);
-                    let mut db = [s.zero(); GATES];
-                    if let Some(cell) = &step.cell {
-                        for gate in 0..GATES {
-                            db[gate] = load_lanes(s, cell.db.add(gate * hidden + unit), lanes);
+                for r in row..row + rows {
+                    let at = step.dh.add(r * hidden + unit);
+                    let carried = match step.dz_next {
+                        Some(_) => dh.get(r - row, vec),
+                        None => load_lanes(s, at, lanes),
+                    };
+                    match &step.cell {
+                        Some(cell) => {
+                            let place = (r, unit, lanes);
+                            cell_gradients(s, &step, cell, place, carried, &mut db);
                         }
+                        None => store_lanes(s, at, carried, lanes),
                     }
-                    for r in row..row + rows {
-                        let at = step.dh.add(r * hidden + unit);
-                        let carried = match step.dz_next {
-                            Some(_) => dh.get(r - row, vec),
-                            None => load_lanes(s, at, lanes),
-                        };
-                        match &step.cell {
-                            Some(cell) => {
-                                let place = (r, unit, lanes);
-                                cell_gradients(s, &step, cell, place, carried, &mut db);
-                            }
-                            None => store_lanes(s, at, carried, lanes),
-                        }
-                    }
-                    if let Some(cell) = &step.cell {
-                        for gate in 0..GATES {
-                            store_lanes(s, cell.db.add(gate * hidden + unit), db[gate], lanes);
-                        }
+                }
+                if let Some(cell) = &step.cell {
+                    for gate in 0..GATES {
+                        store_lanes(s, cell.db.add(gate * hidden + unit), db[gate], lanes);
                     }
                 }
             }

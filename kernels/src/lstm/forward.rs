@@ -3,13 +3,14 @@
 //! `z` is the input's part, `b + U x`, plus `W h₋` (Goodfellow et al.,
 //! equations 10.40 to 10.44).
 
-use super::{Activations, Dims, GATES, forward_scratch_len, sum, sweep_order};
+use super::{Activations, Dims, GATES, after, forward_scratch_len, sum};
 use crate::error::{check_len, check_room};
 use crate::fetch::When;
 use crate::left;
 use crate::pack::PackedMatrix;
 use crate::scratch::{self, row_blocks};
-use crate::simd::{Kernel, Simd};
+use crate::simd::Simd;
+use crate::team::{Pass, Phases};
 use crate::tile::{Sums, load_lanes, store_lanes};
 use crate::{Isa, KernelError};
 
@@ -73,7 +74,7 @@ impl Forward<'_> {
     /// # Errors
     /// [`KernelError`] where a slice does not fit the dimensions or weights are
     /// packed for something else; nothing is written then.
-    pub fn run(self, isa: Isa) -> Result<(), KernelError> {
+    pub fn run(mut self, isa: Isa, pass: &mut Pass<'_>) -> Result<(), KernelError> {
         let dims = self.dims;
         let state = dims.state()?;
         self.recurrent.check(isa, GATES, dims.hidden, dims.hidden)?;
@@ -102,61 +103,104 @@ impl Forward<'_> {
         };
         let expected = forward_scratch_len(dims.batch, dims.hidden, input)?;
         check_room("scratch", self.scratch.len(), expected)?;
-        isa.enter(self);
-        Ok(())
-    }
-}
-
-impl Kernel for Forward<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(mut self, s: S) {
-        let Dims { steps, batch, hidden } = self.dims;
-        let (state, width) = (batch * hidden, batch * GATES * hidden);
-        let h = self.h.as_mut_ptr();
-        let scratch = self.scratch.as_mut_ptr();
-        let (s0, cells, s_step) = match &mut self.cells {
+        let (s0, s, s_step) = match &mut self.cells {
             Cells::Keep { s0, s } => (s0.as_ptr(), s.as_mut_ptr(), state),
             Cells::InPlace(s) => (s.as_ptr(), s.as_mut_ptr(), 0),
         };
-        let (mut input, mut stored) = match &mut self.gates {
+        let (input, stored) = match &mut self.gates {
             Gates::Keep(z) => (Input::Computed(z.as_ptr()), Some(z.as_mut_ptr())),
             Gates::Discard(z) => (Input::Computed(z.as_ptr()), None),
             Gates::Fused { x, input, bias } => {
                 (Input::Fused { x: x.as_ptr(), weights: input, bias: bias.as_ptr() }, None)
             }
         };
-        let (mut h_prev, mut s_prev) = (self.h0.as_ptr(), s0);
-        for t in 0..steps {
-            // SAFETY: `Forward::run` has checked every slice against the
-            // dimensions, and t < steps; wrapping, since the last advance may
-            // leave the slice.
-            unsafe {
-                let (h, s_now) = (h.add(t * state), cells.add(t * s_step));
-                step(
-                    s,
-                    Step {
-                        batch,
-                        hidden,
-                        activations: self.activations,
-                        recurrent: self.recurrent,
-                        input,
-                        stored,
-                        h_prev,
-                        h,
-                        s_prev,
-                        s: s_now,
-                        backwards: t % 2 == 1,
-                        scratch,
-                    },
-                );
-                (h_prev, s_prev) = (h, s_now);
+        let first = Step {
+            batch: dims.batch,
+            hidden: dims.hidden,
+            activations: self.activations,
+            recurrent: self.recurrent,
+            input,
+            stored,
+            h_prev: self.h0.as_ptr(),
+            h: self.h.as_mut_ptr(),
+            s_prev: s0,
+            s,
+            scratch: self.scratch.as_mut_ptr(),
+        };
+        // SAFETY: all slices were borrowed for this call.
+        unsafe { pass.run(isa, &Work { steps: dims.steps, s_step, first }) };
+        Ok(())
+    }
+}
+
+/// A checked pass. In each step the left operands are packed, in parts, and then the
+/// groups of units are swept.
+struct Work<'a> {
+    steps: usize,
+    /// Floats from one step's cell state to the next's.
+    s_step: usize,
+    first: Step<'a>,
+}
+
+// SAFETY: tasks write disjoint parts of what the pointers point to, which nobody else
+// has meanwhile: a group's units, or a part of the scratch.
+unsafe impl Sync for Work<'_> {}
+
+impl<'a> Work<'a> {
+    /// Step `t`: its rows.
+    #[inline(always)]
+    fn step(&self, t: usize) -> Step<'a> {
+        let first = self.first;
+        let state = first.batch * first.hidden;
+        let (h, s) = (t * state, t * self.s_step);
+        let before = |rows: usize, zeroth: *const f32, kept: *mut f32| match t {
+            0 => zeroth,
+            _ => kept.cast_const().wrapping_add((t - 1) * rows),
+        };
+        Step {
+            input: match first.input {
+                Input::Computed(z) => Input::Computed(z.wrapping_add(t * GATES * state)),
+                Input::Fused { x, weights, bias } => {
+                    let x = x.wrapping_add(t * first.batch * weights.depth());
+                    Input::Fused { x, weights, bias }
+                }
+            },
+            stored: first.stored.map(|gates| gates.wrapping_add(t * GATES * state)),
+            h_prev: before(state, first.h_prev, first.h),
+            h: first.h.wrapping_add(h),
+            s_prev: before(self.s_step, first.s_prev, first.s),
+            s: first.s.wrapping_add(s),
+            ..first
+        }
+    }
+}
+
+impl Phases for Work<'_> {
+    fn phases(&self) -> usize {
+        2 * self.steps
+    }
+
+    fn tasks(&self, phase: usize) -> usize {
+        match phase % 2 {
+            0 => left::batch_parts(self.first.batch),
+            _ => self.first.recurrent.groups(),
+        }
+    }
+
+    fn backwards(&self, phase: usize) -> bool {
+        phase % 4 == 3
+    }
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(&self, s: S, _thread: usize, phase: usize, task: usize) {
+        let step = self.step(phase / 2);
+        // SAFETY: `Forward::run` has checked every slice against the dimensions, and
+        // t is a step.
+        unsafe {
+            match phase % 2 {
+                0 => step.pack(s, task),
+                _ => step.sweep(s, task, self.backwards(phase)),
             }
-            match &mut input {
-                Input::Computed(z) => *z = z.wrapping_add(width),
-                Input::Fused { x, weights, .. } => *x = x.wrapping_add(batch * weights.depth()),
-            }
-            stored = stored.map(|gates| gates.wrapping_add(width));
         }
     }
 }
@@ -168,6 +212,7 @@ enum Input<'a> {
 }
 
 /// One step: pointers to the first row of each operand.
+#[derive(Clone, Copy)]
 struct Step<'a> {
     batch: usize,
     hidden: usize,
@@ -179,31 +224,45 @@ struct Step<'a> {
     h: *mut f32,
     s_prev: *const f32,
     s: *mut f32,
-    backwards: bool,
     /// Room for the rows of `h_prev` and `x`.
     scratch: *mut f32,
 }
 
-/// # Safety
-/// The pointers are good for `batch` rows of their kind.
-#[inline(always)]
-unsafe fn step<S: Simd>(s: S, step: Step<'_>) {
-    let hidden = step.hidden;
-    let mut z = scratch::For::<S>::new();
-    // SAFETY: the caller's: `scratch` has room for the rows of h and of x.
-    let (h_prev, x) = unsafe {
-        let h_prev = left::pack_batch(s, step.h_prev, step.batch, hidden, step.scratch);
-        let x = match step.input {
-            Input::Computed(_) => std::ptr::null(),
-            Input::Fused { x, weights, .. } => {
-                let to = step.scratch.add(left::len(step.batch, hidden));
-                left::pack_batch(s, x, step.batch, weights.depth(), to)
+impl Step<'_> {
+    /// Packs a part of the left operands.
+    ///
+    /// # Safety
+    /// The pointers are good for `batch` rows of their kind.
+    #[inline(always)]
+    unsafe fn pack<S: Simd>(&self, s: S, part: usize) {
+        let (batch, hidden) = (self.batch, self.hidden);
+        // SAFETY: the caller's: `scratch` has room for the rows of h and of x.
+        unsafe {
+            left::pack_batch(s, self.h_prev, batch, hidden, self.scratch, part);
+            if let Input::Fused { x, weights, .. } = self.input {
+                let to = self.scratch.add(left::len(batch, hidden));
+                left::pack_batch(s, x, batch, weights.depth(), to, part);
             }
+        }
+    }
+
+    /// The gates and states of one group of units.
+    ///
+    /// # Safety
+    /// As [`pack`](Self::pack), which has been done; the group is one of the weights'.
+    #[inline(always)]
+    unsafe fn sweep<S: Simd>(&self, s: S, group: usize, backwards: bool) {
+        let (step, hidden) = (self, self.hidden);
+        let mut z = scratch::For::<S>::new();
+        let packed = step.scratch.cast_const();
+        let (h_prev, x) = match (step.batch, step.input) {
+            // One row lies as it would be packed.
+            (1, Input::Fused { x, .. }) => (step.h_prev, x),
+            (1, Input::Computed(_)) => (step.h_prev, std::ptr::null()),
+            _ => (packed, packed.wrapping_add(left::len(step.batch, hidden))),
         };
-        (h_prev, x)
-    };
-    for place in sweep_order(step.recurrent.groups(), step.backwards) {
-        let columns = step.recurrent.columns(place.0, S::LANES).swept(step.backwards);
+        let place = (group, after(group, step.recurrent.groups(), backwards));
+        let columns = step.recurrent.columns(group, S::LANES).swept(backwards);
         for (row, rows) in row_blocks(step.batch) {
             // SAFETY: the caller's: the rows lie in the batch, so in every operand;
             // the group is one of both matrices.
@@ -246,7 +305,7 @@ unsafe fn step<S: Simd>(s: S, step: Step<'_>) {
                             z.get(r, vec + 2),
                             z.get(r, vec + 3),
                         ];
-                        cell(s, &step, row + r, unit, lanes, z);
+                        cell(s, step, row + r, unit, lanes, z);
                     }
                 }
             }

@@ -153,10 +153,9 @@ unsafe fn sum<S: Simd>(
     }
 }
 
-/// The groups of a sweep, each with the one after it. They are swept to and fro:
-/// what the last step left in the cache is read first.
+/// The group that a sweep comes to after `group`. They are swept to and fro: what the
+/// last step left in the cache is read first.
 #[inline(always)]
-fn sweep_order(groups: usize, backwards: bool) -> impl Iterator<Item = (usize, usize)> {
-    let place = move |i: usize| if backwards { groups - 1 - i } else { i };
-    (0..groups).map(move |i| (place(i), place((i + 1).min(groups - 1))))
+fn after(group: usize, groups: usize, backwards: bool) -> usize {
+    if backwards { group.saturating_sub(1) } else { (group + 1).min(groups - 1) }
 }

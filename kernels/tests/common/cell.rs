@@ -7,6 +7,7 @@ use bptt_kernels::lstm::{
     Activations, Backward, Cells, Dims, Forward, GATES, Gates, backward_scratch_len,
     forward_scratch_len,
 };
+use bptt_kernels::team::Pass;
 use bptt_reference::sample::uniform;
 use std::ops::DerefMut;
 
@@ -109,7 +110,7 @@ impl Cell {
             make(&filled(forward_scratch_len(dims.batch, dims.hidden, inputs).unwrap()));
         let (h0, h_out, scratch) = (&h0, &mut h, &mut scratch);
         Forward { dims, activations, recurrent, gates, h0, h: h_out, cells, scratch }
-            .run(isa)
+            .run(isa, &mut Pass::serial())
             .unwrap();
         let s = if keep { states } else { state };
         [if keep { z.to_vec() } else { Vec::new() }, h.to_vec(), s.to_vec()]
@@ -142,7 +143,7 @@ impl Cell {
             db: &mut db,
             scratch: &mut scratch,
         }
-        .run(isa)
+        .run(isa, &mut Pass::serial())
         .unwrap();
         [gates, dh, ds, db].map(|buffer| buffer.to_vec())
     }

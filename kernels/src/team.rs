@@ -1,0 +1,410 @@
+//! Threads for a pass: a caller who can do all of the work alone, and helpers from
+//! the rayon pool who take tasks of it while they are there. Knows phases and
+//! tasks; must not know what they compute.
+//!
+//! A step takes microseconds, so no thread is woken for one: helpers come when a
+//! [`Team::pass`] begins and stay until it ends. Work is cut into phases of
+//! independent tasks. A thread takes the tasks of its own share first, the same in
+//! each phase, so that what they read stays in its cache, and then those of others.
+//! Whoever finishes the last task of a phase opens the next. Nobody waits for a
+//! helper who has not come: a pool that is busy, or of one thread, or whose thread
+//! is the caller, makes a pass slower and never stops it.
+//!
+//! Which thread does a task changes no bit: a task is the same sums in the same
+//! order, whoever does it.
+
+use crate::simd::{Kernel, Simd};
+use crate::{Isa, KernelError};
+use std::cell::UnsafeCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+/// The most threads of a team.
+pub const MAX_THREADS: usize = 256;
+
+/// A computation in phases, which follow one another; the tasks of one phase are
+/// independent.
+pub(crate) trait Phases: Sync {
+    fn phases(&self) -> usize;
+    fn tasks(&self, phase: usize) -> usize;
+
+    /// Whether each thread takes its tasks from the last to the first: what the phase
+    /// before left in the cache is wanted first then.
+    fn backwards(&self, _phase: usize) -> bool {
+        false
+    }
+
+    /// Does a task, as thread `thread` of the team.
+    ///
+    /// # Safety
+    /// Each task is done once, after those of all phases before, and no two threads
+    /// have the same number.
+    unsafe fn run<S: Simd>(&self, s: S, thread: usize, phase: usize, task: usize);
+}
+
+/// The threads that passes run on.
+#[derive(Debug)]
+pub struct Team {
+    shared: Option<Arc<Shared>>,
+}
+
+/// A team of its own, of as many threads.
+impl Clone for Team {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.as_ref().map(|_| Arc::new(Shared::new(self.threads()))) }
+    }
+}
+
+impl Team {
+    /// The calling thread alone; rayon is never called.
+    pub fn serial() -> Self {
+        Self { shared: None }
+    }
+
+    /// The calling thread and up to `threads` − 1 helpers from the rayon pool that
+    /// a pass is called in.
+    ///
+    /// # Errors
+    /// [`KernelError::Dimension`] where `threads` is 0 or above [`MAX_THREADS`].
+    pub fn new(threads: usize) -> Result<Self, KernelError> {
+        match threads {
+            1 => Ok(Self::serial()),
+            2..=MAX_THREADS => Ok(Self { shared: Some(Arc::new(Shared::new(threads))) }),
+            given => {
+                let expected = format!("1 to {MAX_THREADS}");
+                Err(KernelError::Dimension { what: "threads", given, expected })
+            }
+        }
+    }
+
+    /// The most threads that work at a time.
+    pub fn threads(&self) -> usize {
+        self.shared.as_ref().map_or(1, |shared| shared.shares.len())
+    }
+
+    /// Calls the helpers for as long as `pass` runs.
+    pub fn pass<R>(&mut self, pass: impl FnOnce(&mut Pass<'_>) -> R) -> R {
+        if let Some(shared) = &self.shared {
+            shared.on.store(true, Ordering::Release);
+            for id in 1..shared.shares.len() {
+                // One job per helper at a time: where the pool has not come to the
+                // last one yet, it will do for this pass.
+                if !shared.called[id].swap(true, Ordering::AcqRel) {
+                    let shared = Arc::clone(shared);
+                    rayon::spawn(move || shared.help(id));
+                }
+            }
+        }
+        // Also where `pass` panics.
+        let mut pass_on = Pass { shared: self.shared.as_deref() };
+        pass(&mut pass_on)
+    }
+}
+
+/// A team while a pass is on.
+#[derive(Debug)]
+pub struct Pass<'a> {
+    shared: Option<&'a Shared>,
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared {
+            shared.on.store(false, Ordering::Release);
+        }
+    }
+}
+
+impl Pass<'_> {
+    /// The calling thread alone.
+    pub fn serial() -> Self {
+        Self { shared: None }
+    }
+
+    /// The most threads that work at a time.
+    pub fn threads(&self) -> usize {
+        self.shared.map_or(1, |shared| shared.shares.len())
+    }
+
+    /// Does all phases.
+    ///
+    /// # Safety
+    /// What `work` points to is there and is nobody else's.
+    pub(crate) unsafe fn run<P: Phases>(&mut self, isa: Isa, work: &P) {
+        let Some(shared) = self.shared else {
+            isa.enter(Worker { work, shared: None, id: 0 });
+            return;
+        };
+        let job = Job { run: help_with::<P>, work: std::ptr::from_ref(work).cast(), isa };
+        shared.open(work, job);
+        // Closes the gate, and waits for those inside, also where a task panics.
+        let _closing = Closing(shared);
+        isa.enter(Worker { work, shared: Some(shared), id: 0 });
+    }
+}
+
+struct Closing<'a>(&'a Shared);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// Work of a type that is forgotten.
+#[derive(Clone, Copy)]
+struct Job {
+    run: unsafe fn(*const (), &Shared, Isa, usize),
+    work: *const (),
+    isa: Isa,
+}
+
+/// # Safety
+/// `work` is a `P` that outlives the call.
+unsafe fn help_with<P: Phases>(work: *const (), shared: &Shared, isa: Isa, id: usize) {
+    // SAFETY: the caller's.
+    let work = unsafe { &*work.cast::<P>() };
+    isa.enter(Worker { work, shared: Some(shared), id });
+}
+
+/// A line of its own, so that threads do not take it from each other.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Line<T>(T);
+
+/// What the threads of a team share.
+struct Shared {
+    /// Whether a pass is on.
+    on: AtomicBool,
+    /// For each helper whether a job of its is queued or running.
+    called: Box<[AtomicBool]>,
+    /// [`OPEN`] while there is work, and above it the helpers inside and the number
+    /// of the work.
+    gate: Line<AtomicU64>,
+    /// The work. Written while the gate is closed and nobody inside, read by those
+    /// inside.
+    job: UnsafeCell<Option<Job>>,
+    /// The phase, or [`NO_PHASE`].
+    phase: Line<AtomicUsize>,
+    /// Its tasks that are done.
+    done: Line<AtomicUsize>,
+    /// For each thread's share the phase and the next task that nobody has taken.
+    shares: Box<[Line<AtomicU64>]>,
+}
+
+// SAFETY: `job` is the only part that is not Sync by itself; the gate orders its
+// accesses, see there. What it points to is `Phases`, which is Sync.
+unsafe impl Sync for Shared {}
+// SAFETY: as above.
+unsafe impl Send for Shared {}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("threads", &self.shares.len()).finish_non_exhaustive()
+    }
+}
+
+const OPEN: u64 = 1;
+const INSIDE: u64 = 2;
+const NUMBER: u64 = 1 << 32;
+const NO_PHASE: usize = usize::MAX;
+
+impl Shared {
+    fn new(threads: usize) -> Self {
+        Self {
+            on: AtomicBool::new(false),
+            called: (0..threads).map(|_| AtomicBool::new(false)).collect(),
+            gate: Line::default(),
+            job: UnsafeCell::new(None),
+            phase: Line(AtomicUsize::new(NO_PHASE)),
+            done: Line::default(),
+            shares: (0..threads).map(|_| Line::default()).collect(),
+        }
+    }
+
+    /// A helper's life.
+    fn help(&self, id: usize) {
+        let mut last = 0;
+        let mut spins = 0;
+        while self.on.load(Ordering::Acquire) {
+            match self.enter(last) {
+                Some(number) => {
+                    // SAFETY: inside, the job is written and stays.
+                    let job = unsafe { (*self.job.get()).expect("open gates have work") };
+                    // SAFETY: `Pass::run` does not return before the gate is closed
+                    // and this helper has left, so the work is there.
+                    unsafe { (job.run)(job.work, self, job.isa, id) };
+                    self.gate.0.fetch_sub(INSIDE, Ordering::Release);
+                    (last, spins) = (number, 0);
+                }
+                None => wait(&mut spins),
+            }
+        }
+        self.called[id].store(false, Ordering::Release);
+    }
+
+    /// Goes in, unless the gate is closed or this work's number is `last`.
+    fn enter(&self, last: u64) -> Option<u64> {
+        let mut gate = self.gate.0.load(Ordering::Relaxed);
+        loop {
+            let number = gate / NUMBER;
+            if gate & OPEN == 0 || number == last {
+                return None;
+            }
+            let inside = gate + INSIDE;
+            match self.gate.0.compare_exchange_weak(
+                gate,
+                inside,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Some(number),
+                Err(now) => gate = now,
+            }
+        }
+    }
+
+    fn open<P: Phases>(&self, work: &P, job: Job) {
+        // SAFETY: the gate is closed and nobody inside: `close` was called after the
+        // last `open`, and only the holder of the team's `&mut` opens.
+        unsafe { *self.job.get() = Some(job) };
+        self.begin(work, 0);
+        let gate = self.gate.0.load(Ordering::Relaxed);
+        self.gate.0.store((gate / NUMBER + 1) * NUMBER + OPEN, Ordering::Release);
+    }
+
+    fn close(&self) {
+        // Those inside who find no phase leave.
+        self.phase.0.store(NO_PHASE, Ordering::Release);
+        let mut gate = self.gate.0.fetch_and(!OPEN, Ordering::AcqRel);
+        let mut spins = 0;
+        while gate % NUMBER / INSIDE != 0 {
+            wait(&mut spins);
+            gate = self.gate.0.load(Ordering::Acquire);
+        }
+    }
+
+    /// Begins `phase`, or the first after it that has tasks.
+    fn begin<P: Phases>(&self, work: &P, mut phase: usize) {
+        while phase < work.phases() && work.tasks(phase) == 0 {
+            phase += 1;
+        }
+        if phase >= work.phases() {
+            self.phase.0.store(NO_PHASE, Ordering::Release);
+            return;
+        }
+        let tasks = work.tasks(phase);
+        self.done.0.store(0, Ordering::Relaxed);
+        for (id, share) in self.shares.iter().enumerate() {
+            share.0.store(place(phase, self.start(id, tasks)), Ordering::Release);
+        }
+        self.phase.0.store(phase, Ordering::Release);
+    }
+
+    /// Where a thread's share of so many tasks starts.
+    fn start(&self, id: usize, tasks: usize) -> usize {
+        tasks * id / self.shares.len()
+    }
+
+    /// Takes a task of the phase: of the thread's own share, or else of another's.
+    fn take(&self, phase: usize, id: usize, tasks: usize, backwards: bool) -> Option<usize> {
+        let threads = self.shares.len();
+        (0..threads).find_map(|i| {
+            let of = (id + i) % threads;
+            let (share, end) = (&self.shares[of].0, self.start(of + 1, tasks));
+            let mut next = share.load(Ordering::Relaxed);
+            // A share that is at another phase has none of this one left.
+            while next / NUMBER == phase as u64 % NUMBER && (next % NUMBER) < end as u64 {
+                match share.compare_exchange_weak(
+                    next,
+                    next + 1,
+                    Ordering::Acquire,
+                    Ordering::Relaxed,
+                ) {
+                    Ok(_) => {
+                        let task = (next % NUMBER) as usize;
+                        let mirrored = self.start(of, tasks) + end - 1 - task;
+                        return Some(if backwards { mirrored } else { task });
+                    }
+                    Err(now) => next = now,
+                }
+            }
+            None
+        })
+    }
+}
+
+/// A phase and a task in one word.
+fn place(phase: usize, task: usize) -> u64 {
+    phase as u64 % NUMBER * NUMBER + task as u64
+}
+
+/// Waits a little, and lets others have the core when it has been long.
+#[inline(never)]
+fn wait(spins: &mut u32) {
+    *spins = spins.saturating_add(1);
+    if *spins < 1 << 12 { std::hint::spin_loop() } else { std::thread::yield_now() }
+}
+
+/// A thread at work.
+struct Worker<'a, P> {
+    work: &'a P,
+    shared: Option<&'a Shared>,
+    id: usize,
+}
+
+impl<P: Phases> Kernel for Worker<'_, P> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let mut at = (0, 0);
+        while let Some((phase, task)) = self.next(&mut at) {
+            // SAFETY: `next` gives each task once, and those of a phase when the ones
+            // before are done; each thread has its number.
+            unsafe { self.work.run(s, self.id, phase, task) };
+            self.finish(phase);
+        }
+    }
+}
+
+impl<P: Phases> Worker<'_, P> {
+    /// The next task; `at` is where a thread alone has come to.
+    #[inline(never)]
+    fn next(&self, at: &mut (usize, usize)) -> Option<(usize, usize)> {
+        let Some(shared) = self.shared else {
+            while at.0 < self.work.phases() && at.1 == self.work.tasks(at.0) {
+                *at = (at.0 + 1, 0);
+            }
+            let (phase, task) = *at;
+            if phase == self.work.phases() {
+                return None;
+            }
+            at.1 += 1;
+            let mirrored = self.work.tasks(phase) - 1 - task;
+            return Some((phase, if self.work.backwards(phase) { mirrored } else { task }));
+        };
+        let mut spins = 0;
+        loop {
+            let phase = shared.phase.0.load(Ordering::Acquire);
+            if phase == NO_PHASE {
+                return None;
+            }
+            let (tasks, backwards) = (self.work.tasks(phase), self.work.backwards(phase));
+            if let Some(task) = shared.take(phase, self.id, tasks, backwards) {
+                return Some((phase, task));
+            }
+            wait(&mut spins);
+        }
+    }
+
+    /// Counts a task as done; the last of a phase begins the next.
+    #[inline(never)]
+    fn finish(&self, phase: usize) {
+        if let Some(shared) = self.shared {
+            let done = shared.done.0.fetch_add(1, Ordering::AcqRel) + 1;
+            if done == self.work.tasks(phase) {
+                shared.begin(self.work, phase + 1);
+            }
+        }
+    }
+}
