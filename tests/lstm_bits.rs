@@ -6,27 +6,12 @@ mod common;
 
 use bptt::{Isa, LstmState, LstmStream, Write};
 use bptt_reference::lstm::{Gradients, Trace};
-use common::{Data, Pass, Rig, Shape, assert_bits, check, filled, isas, rows_of, shapes};
+use common::{
+    Data, Pass, Rig, Shape, assert_bits, assert_same, check, filled, isas, rows_of, shapes,
+};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use std::ops::Range;
-
-fn assert_same_trace(given: &Trace<f32>, expected: &Trace<f32>) {
-    for ((name, given), (_, expected)) in given.parts().into_iter().zip(expected.parts()) {
-        assert_bits(name, given, expected);
-    }
-}
-
-fn assert_same_gradients(given: &Gradients<f32>, expected: &Gradients<f32>) {
-    for ((name, given), (_, expected)) in given.parts().into_iter().zip(expected.parts()) {
-        assert_bits(name, given, expected);
-    }
-}
-
-fn assert_same(given: &Pass, expected: &Pass) {
-    assert_same_trace(&given.trace, &expected.trace);
-    assert_same_gradients(&given.gradients, &expected.gradients);
-}
 
 fn data(shape: impl Strategy<Value = Shape>) -> impl Strategy<Value = Data> {
     (shape, any::<u64>()).prop_map(|(shape, seed)| Data::draw(shape, seed, 0.5))

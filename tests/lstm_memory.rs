@@ -69,23 +69,23 @@ fn lines(floats: usize) -> usize {
 }
 
 /// The formula of `LstmPlan`'s documentation, in bytes.
-fn documented_arena(shape: Shape, isa: Isa) -> usize {
+fn documented_arena(shape: Shape, isa: Isa, threads: usize) -> usize {
     let Shape { inputs, hidden, batch, steps, .. } = shape;
     let state = batch * hidden;
     let padded = |columns: usize| columns.div_ceil(2 * isa.lanes()) * 2 * isa.lanes();
     let columns = padded(inputs) + padded(hidden);
     let states = 2 * lines((steps + 1) * state);
-    let products = (steps * batch).min(96) * lines(inputs.max(4 * hidden));
-    let scratch = products.max(batch * lines(4 * hidden)).max(256 * columns + 24_576);
+    let products = (steps * batch).min(96 * threads) * lines(inputs.max(4 * hidden));
+    let scratch = products.max(batch * lines(4 * hidden)).max(256 * columns + 24_576 * threads);
     4 * (lines(4 * steps * state) + states + 2 * lines(state) + lines(scratch))
 }
 
 /// The formula of `LstmStream`'s documentation, in bytes.
-fn documented_stream(shape: Shape) -> usize {
+fn documented_stream(shape: Shape, threads: usize) -> usize {
     let Shape { inputs, hidden, batch, .. } = shape;
     let rows = batch.max(192 / batch * batch);
     let step = batch * (lines(inputs) + lines(hidden));
-    let scratch = (rows.min(96) * lines(inputs)).max(step);
+    let scratch = (rows.min(96 * threads) * lines(inputs)).max(step);
     4 * (2 * lines(batch * hidden) + lines(rows * 4 * hidden) + lines(scratch))
 }
 
@@ -95,16 +95,24 @@ fn memory_is_as_documented() {
         for &isa in isas() {
             let lstm = shape.lstm();
             let plan = lstm.plan(shape.steps, shape.batch, isa).unwrap();
-            assert_eq!(plan.arena_bytes(), documented_arena(shape, isa), "{shape:?} on {isa}");
+            assert_eq!(plan.arena_bytes(), documented_arena(shape, isa, 1), "{shape:?} on {isa}");
             let mut arena = None;
             let made = measure(|| arena = Some(plan.allocate().unwrap()));
             assert_eq!((made.count_total, made.bytes_total), (1, plan.arena_bytes() as u64));
 
             let mut stream = None;
             let made = measure(|| stream = Some(lstm.stream(shape.batch, isa).unwrap()));
-            let bytes = stream.unwrap().bytes();
-            assert_eq!(bytes, documented_stream(shape), "{shape:?} on {isa}");
+            let stream = stream.unwrap();
+            let bytes = stream.bytes();
+            assert_eq!(bytes, documented_stream(shape, 1), "{shape:?} on {isa}");
             assert_eq!((made.count_total, made.bytes_total), (1, bytes as u64));
+
+            for threads in [2, 5] {
+                let plan = plan.clone().with_threads(threads).unwrap();
+                assert_eq!(plan.arena_bytes(), documented_arena(shape, isa, threads));
+                let stream = stream.clone().with_threads(threads).unwrap();
+                assert_eq!(stream.bytes(), documented_stream(shape, threads));
+            }
         }
     });
 }

@@ -14,4 +14,4 @@ pub use cases::check;
 pub use data::{Data, Shape, rows_of, shapes};
 pub use errors::{assert_mismatch, length, value};
 pub use isas::{isas, say};
-pub use rig::{Pass, Rig};
+pub use rig::{Pass, Rig, assert_same};

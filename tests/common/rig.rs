@@ -1,6 +1,6 @@
 //! A plan with weights and an arena, and passes on it.
 
-use super::{Data, filled};
+use super::{Data, assert_bits, filled};
 use bptt::{Isa, LstmArena, LstmGradients, LstmParameters, LstmPlan, LstmWeights, Purpose, Write};
 use bptt_reference::lstm::{Gradients, Trace};
 
@@ -22,8 +22,13 @@ pub struct Rig {
 impl Rig {
     /// For passes over `data` and others of its shape.
     pub fn new(isa: Isa, data: &Data) -> Self {
+        Self::with_threads(isa, data, 1)
+    }
+
+    pub fn with_threads(isa: Isa, data: &Data, threads: usize) -> Self {
         let (lstm, purpose) = (data.shape.lstm(), Purpose::TrainingWithInputGradient);
         let plan = lstm.plan(data.shape.steps, data.shape.batch, isa).unwrap();
+        let plan = plan.with_threads(threads).unwrap();
         let weights = lstm.pack(&data.parameters(), purpose, isa).unwrap();
         let arena = plan.allocate().unwrap();
         Self { plan, weights, arena }
@@ -78,5 +83,17 @@ pub fn trace(arena: &LstmArena, hidden: usize) -> Trace<f32> {
         o: gate(3),
         s: arena.cells().unwrap().to_vec(),
         h: arena.hidden().unwrap().to_vec(),
+    }
+}
+
+/// Every gate, state and gradient, to the bit.
+pub fn assert_same(given: &Pass, expected: &Pass) {
+    let parts = |pass: &Pass| {
+        let trace = pass.trace.parts().map(|(name, part)| (name, part.to_vec()));
+        let gradients = pass.gradients.parts().map(|(name, part)| (name, part.to_vec()));
+        trace.into_iter().chain(gradients).collect::<Vec<_>>()
+    };
+    for ((name, given), (_, expected)) in parts(given).into_iter().zip(parts(expected)) {
+        assert_bits(name, &given, &expected);
     }
 }

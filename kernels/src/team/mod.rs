@@ -408,3 +408,6 @@ impl<P: Phases> Worker<'_, P> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
