@@ -269,8 +269,9 @@ impl Shared {
         // last `open`, and only the holder of the team's `&mut` opens.
         unsafe { *self.job.get() = Some(job) };
         self.begin(work, 0);
-        let gate = self.gate.0.load(Ordering::Relaxed);
-        self.gate.0.store((gate / NUMBER + 1) * NUMBER + OPEN, Ordering::Release);
+        // The number wraps: a helper who takes it for the last one's misses one work.
+        let number = (self.gate.0.load(Ordering::Relaxed) / NUMBER).wrapping_add(1);
+        self.gate.0.store(number.wrapping_mul(NUMBER) | OPEN, Ordering::Release);
     }
 
     fn close(&self) {
