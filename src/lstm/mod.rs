@@ -15,13 +15,15 @@
 //!
 //! φ is tanh unless said otherwise; [`Candidate::Logistic`] is the book's.
 
+mod arena;
 mod parameters;
 mod plan;
 mod stream;
 mod weights;
 
+pub use arena::LstmArena;
 pub use parameters::LstmParameters;
-pub use plan::{LstmArena, LstmGradients, LstmPlan, OutputGradients};
+pub use plan::{LstmGradients, LstmPlan, OutputGradients};
 pub use stream::LstmStream;
 pub use weights::{LstmWeights, Purpose};
 

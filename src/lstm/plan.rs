@@ -1,11 +1,11 @@
 //! Training passes: all activations of τ steps in an arena, and back-propagation
 //! through time over them.
 
-use super::{Gate, Lstm, LstmParameters, LstmState, LstmWeights};
+use super::arena::Holds;
+use super::{Lstm, LstmArena, LstmParameters, LstmState, LstmWeights};
 use crate::arena::{Layout, Region, grant};
 use crate::error::{check_len, check_optional, check_size, check_threads, product};
 use crate::{Error, Isa, Write};
-use bptt_kernels::AlignedBuffer;
 use bptt_kernels::gemm::{self, Gemm, Start};
 use bptt_kernels::lstm::{self, Backward, Cells, Dims, Forward, GATES, Gates};
 use bptt_kernels::outer::{self, Outer, Right};
@@ -32,49 +32,23 @@ pub(super) const CHUNK_ROWS: usize = 192;
 /// So it grows by 6H floats per step and sequence, and the scratch not at all.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LstmPlan {
-    lstm: Lstm,
-    steps: usize,
-    batch: usize,
+    pub(super) lstm: Lstm,
+    pub(super) steps: usize,
+    pub(super) batch: usize,
     isa: Isa,
     threads: usize,
     layout: Layout,
-    regions: Regions,
+    pub(super) regions: Regions,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Regions {
-    gates: Region,
-    h: Region,
-    s: Region,
+pub(super) struct Regions {
+    pub(super) gates: Region,
+    pub(super) h: Region,
+    pub(super) s: Region,
     dh: Region,
     ds: Region,
     scratch: Region,
-}
-
-/// The memory of a plan's passes, and views of what they left there.
-#[derive(Debug)]
-pub struct LstmArena {
-    plan: LstmPlan,
-    memory: AlignedBuffer,
-    team: Team,
-    holds: Holds,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Holds {
-    Nothing,
-    Forward,
-    Backward,
-}
-
-impl Holds {
-    fn describe(self) -> &'static str {
-        match self {
-            Self::Nothing => "no pass",
-            Self::Forward => "a forward pass",
-            Self::Backward => "a backward pass",
-        }
-    }
 }
 
 /// Where the loss's gradient enters. What is `None` is zero.
@@ -212,7 +186,7 @@ impl LstmPlan {
         self.steps * self.batch * self.lstm.input_size
     }
 
-    fn state_len(&self) -> usize {
+    pub(super) fn state_len(&self) -> usize {
         self.batch * self.lstm.hidden_size
     }
 
@@ -405,85 +379,5 @@ impl LstmPlan {
             }
         }
         Ok(())
-    }
-}
-
-impl LstmArena {
-    fn expect(&self, call: &'static str, expected: Holds) -> Result<(), Error> {
-        if self.holds == expected {
-            return Ok(());
-        }
-        let (given, expected) = (self.holds.describe(), expected.describe());
-        Err(Error::Order { call, given, expected })
-    }
-
-    fn states(&self, call: &'static str, region: Region) -> Result<&[f32], Error> {
-        if self.holds == Holds::Nothing {
-            self.expect(call, Holds::Forward)?;
-        }
-        Ok(&region.of(&self.memory)[self.plan.state_len()..])
-    }
-
-    /// The hidden states h⁽¹⁾ to h⁽τ⁾, `[τ, B, H]`: the layer's output. There after
-    /// a forward and after a backward pass.
-    ///
-    /// # Errors
-    /// [`Error::Order`] where no pass was run.
-    pub fn hidden(&self) -> Result<&[f32], Error> {
-        self.states("hidden", self.plan.regions.h)
-    }
-
-    /// The cell states s⁽¹⁾ to s⁽τ⁾, `[τ, B, H]`.
-    ///
-    /// # Errors
-    /// [`Error::Order`] where no pass was run.
-    pub fn cells(&self) -> Result<&[f32], Error> {
-        self.states("cells", self.plan.regions.s)
-    }
-
-    /// The state after the last step, to start the next pass from.
-    ///
-    /// # Errors
-    /// [`Error::Order`] where no pass was run.
-    pub fn last(&self) -> Result<LstmState<'_>, Error> {
-        let last = (self.plan.steps - 1) * self.plan.state_len();
-        Ok(LstmState { h: &self.hidden()?[last..], s: &self.cells()?[last..] })
-    }
-
-    /// All gates, `[τ, B, 4, H]` in the order i, f, g, o.
-    ///
-    /// # Errors
-    /// [`Error::Order`] where the last pass was not a forward one.
-    pub fn gates(&self) -> Result<&[f32], Error> {
-        self.expect("gates", Holds::Forward)?;
-        Ok(self.plan.regions.gates.of(&self.memory))
-    }
-
-    /// One gate of one sequence at one step (from 0), `[H]`.
-    ///
-    /// # Errors
-    /// [`Error::Order`] where the last pass was not a forward one, [`Error::Value`]
-    /// where `step` or `sequence` is not in the plan.
-    pub fn gate(&self, gate: Gate, step: usize, sequence: usize) -> Result<&[f32], Error> {
-        let gates = self.gates()?;
-        let within = |what, given: usize, limit: usize| {
-            let expected = "below the plan's number of them";
-            let error = Error::Value { what, given: given.to_string(), expected };
-            if given < limit { Ok(()) } else { Err(error) }
-        };
-        within("step", step, self.plan.steps)?;
-        within("sequence", sequence, self.plan.batch)?;
-        let hidden = self.plan.lstm.hidden_size;
-        let start = ((step * self.plan.batch + sequence) * GATES + gate as usize) * hidden;
-        Ok(&gates[start..start + hidden])
-    }
-
-    /// The gradients of the gates' pre-activations, `[τ, B, 4, H]`.
-    ///
-    /// # Errors
-    /// [`Error::Order`] where the last pass was not a backward one.
-    pub fn preactivation_gradients(&self) -> Result<&[f32], Error> {
-        self.expect("preactivation_gradients", Holds::Backward)?;
-        Ok(self.plan.regions.gates.of(&self.memory))
     }
 }
