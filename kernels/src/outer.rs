@@ -212,14 +212,14 @@ unsafe fn multiply<S: Simd>(
         let to = place.grid(c, columns);
         let from = resume.then_some(to);
         let sums = Sums { from, to, lanes: place.lanes, whole: place.whole };
-        let fetch = place.fetch(c, columns, 1, When::Start);
+        let when = if resume { When::Start } else { When::After };
+        let fetch = place.fetch(c, columns, 1, when);
         let panels = panels.wrapping_add(index * group * depth);
         let ahead = panels.wrapping_add(group * depth);
         let panel_stride = PANEL * S::LANES * depth;
         let product = Product { a, panels, panel_stride, depth, ahead };
-        let fetches = if resume { &[fetch][..] } else { &[] };
         // SAFETY: the caller's.
-        unsafe { tile::group(s, height, product, place.vecs, &sums, fetches) };
+        unsafe { tile::group(s, height, product, place.vecs, &sums, &[fetch]) };
     }
 }
 
