@@ -11,7 +11,7 @@ several times slower; no test of values sees that, so this one fails where
 - a type that implements `Kernel` has no entry for an instruction set,
 - an entry does not use the vectors of its instruction set,
 - a loop of an entry calls anything but another entry, memset, memcpy and what hands
-  tasks to a thread, `team::Worker::next` and `finish`, which know no vectors (panics
+  tasks to a thread, `team::Worker::next_of` and `finish_of`, which know no vectors (panics
   leave the loop and do not count),
 - a product loop (an innermost loop whose only vector arithmetic is
   multiply-adds) calls anything at all, or reads or writes a vector on the stack:
@@ -106,8 +106,8 @@ ARCHS = {
 # They fill the description of a group of columns, and move the lanes at an edge
 # where the instruction set has no masks.
 MEMORY = re.compile(r"\bmem(set|cpy)\b")
-# `team::Worker::next` and `finish`, mangled: once per task.
-TASKS = re.compile(r"4team\w*6Worker\w*(4next|6finish)")
+# `team::Worker::next_of` and `finish_of`, mangled: once per task.
+TASKS = re.compile(r"4team\w*6Worker\w*(7next_of|9finish_of)")
 
 # Calls that do not return.
 LEAVES = re.compile(

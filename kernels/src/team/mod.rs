@@ -370,20 +370,26 @@ impl<P: Phases> Kernel for Worker<'_, P> {
 
 impl<P: Phases> Worker<'_, P> {
     /// The next task; `at` is where a thread alone has come to.
-    #[inline(never)]
+    #[inline(always)]
     fn next(&self, at: &mut (usize, usize)) -> Option<(usize, usize)> {
-        let Some(shared) = self.shared else {
-            while at.0 < self.work.phases() && at.1 == self.work.tasks(at.0) {
-                *at = (at.0 + 1, 0);
-            }
-            let (phase, task) = *at;
-            if phase == self.work.phases() {
-                return None;
-            }
-            at.1 += 1;
-            let mirrored = self.work.tasks(phase) - 1 - task;
-            return Some((phase, if self.work.backwards(phase) { mirrored } else { task }));
-        };
+        if let Some(shared) = self.shared {
+            return self.next_of(shared);
+        }
+        while at.0 < self.work.phases() && at.1 == self.work.tasks(at.0) {
+            *at = (at.0 + 1, 0);
+        }
+        let (phase, task) = *at;
+        if phase == self.work.phases() {
+            return None;
+        }
+        at.1 += 1;
+        let mirrored = self.work.tasks(phase) - 1 - task;
+        Some((phase, if self.work.backwards(phase) { mirrored } else { task }))
+    }
+
+    /// The next task of a team's.
+    #[inline(never)]
+    fn next_of(&self, shared: &Shared) -> Option<(usize, usize)> {
         let mut spins = 0;
         loop {
             let phase = shared.phase.0.load(Ordering::Acquire);
@@ -399,13 +405,18 @@ impl<P: Phases> Worker<'_, P> {
     }
 
     /// Counts a task as done; the last of a phase begins the next.
-    #[inline(never)]
+    #[inline(always)]
     fn finish(&self, phase: usize) {
         if let Some(shared) = self.shared {
-            let done = shared.done.0.fetch_add(1, Ordering::AcqRel) + 1;
-            if done == self.work.tasks(phase) {
-                shared.begin(self.work, phase + 1);
-            }
+            self.finish_of(shared, phase);
+        }
+    }
+
+    #[inline(never)]
+    fn finish_of(&self, shared: &Shared, phase: usize) {
+        let done = shared.done.0.fetch_add(1, Ordering::AcqRel) + 1;
+        if done == self.work.tasks(phase) {
+            shared.begin(self.work, phase + 1);
         }
     }
 }
