@@ -6,7 +6,7 @@
 
 use crate::KernelError;
 use crate::scratch::{row_block, row_blocks};
-use crate::simd::Simd;
+use crate::simd::{QUAD, Simd};
 use crate::tile::{self, DEPTH_BLOCK, RUN, load_lanes};
 
 /// Floats that `rows` packed rows of `depth` terms take: whole runs.
@@ -95,9 +95,6 @@ pub(crate) unsafe fn pack_batch<S: Simd>(
         pack(s, a, rows, depth, to, part % BLOCK_PARTS, BLOCK_PARTS);
     }
 }
-
-/// Rows that are transposed together.
-const QUAD: usize = 4;
 
 /// Rows by which [`by_columns`] asks for memory before it reads it.
 const AHEAD: usize = 16;

@@ -9,7 +9,7 @@
 
 use crate::error::check_len;
 use crate::fetch::{Fetch, When};
-use crate::simd::{Kernel, Simd};
+use crate::simd::{Kernel, QUAD, Simd};
 use crate::tile::{DEPTH_BLOCK, GROUP, Grid, PANEL, Product, load_lanes};
 use crate::{AlignedBuffer, Isa, KernelError, checked_len};
 
@@ -223,8 +223,6 @@ impl PackedMatrix {
     }
 }
 
-/// Rows of weights that are transposed together.
-const QUAD: usize = 4;
 /// Terms of each row, and rows, by which packing asks for weights before it reads them.
 const TERMS_AHEAD: usize = 64;
 const ROWS_AHEAD: usize = 8;

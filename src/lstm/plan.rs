@@ -113,7 +113,8 @@ impl LstmPlan {
     /// plan has from the start, never touches rayon. The results have the same bits
     /// for any number, and none is waited for that has not come: a busy pool makes
     /// a pass slower and does not stop it. Helpers stay awake for the length of a
-    /// pass.
+    /// pass; calling each allocates a job of rayon's, where a pass on one thread
+    /// allocates nothing.
     ///
     /// # Errors
     /// [`Error::Value`] where `threads` is 0 or above 256, [`Error::TooLarge`] where

@@ -22,6 +22,10 @@ pub(crate) mod portable;
 /// are reckoned in where they must not depend on the instruction set.
 pub const MAX_LANES: usize = 16;
 
+/// Rows that [`Simd::transpose4`] takes, and lanes that [`Simd::store_quads`] keeps
+/// together.
+pub(crate) const QUAD: usize = 4;
+
 /// Added to a number of small magnitude, leaves its nearest integer n as the sum:
 /// 1.5 · 2²³ leaves no bit below the units. The 254 in the low bits is the
 /// exponent bias twice, for [`Simd::scale`], which makes 2ⁿ in two halves.
