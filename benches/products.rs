@@ -48,6 +48,7 @@ fn products(c: &mut Criterion) {
         group.finish();
 
         let mut dw = random(4 * h * h, &mut rng);
+        let mut db = random(4 * h, &mut rng);
         let mut scratch = random(scratch_len(isa, 1, &[h]).expect("small"), &mut rng);
         let mut group = c.benchmark_group(format!("weight gradient H {h} rows {rows}"));
         group.throughput(Throughput::Elements(flops));
@@ -58,6 +59,7 @@ fn products(c: &mut Criterion) {
                     a: &z,
                     rows: 4 * h,
                     products: [Right { b: &x, c: &mut dw, columns: h }],
+                    sums: &mut db,
                     accumulate: false,
                     scratch: &mut scratch,
                 };

@@ -9,8 +9,9 @@ kernel that is not inlined into its entry still computes the right thing, only
 several times slower; no test of values sees that, so this one fails where
 
 - a type that implements `Kernel` has no entry for an instruction set,
-- an entry does not use the vectors of its instruction set,
-- a loop of an entry calls anything but another entry, memset, memcpy and what hands
+- an entry neither uses the vectors of its instruction set nor calls one that does,
+- a loop of an entry calls anything but another entry (through a register: but those
+  whose addresses the function loads into it), memset, memcpy and what hands
   tasks to a thread, `team::Worker::next_of` and `finish_of`, which know no vectors (panics
   leave the loop and do not count),
 - a product loop (an innermost loop whose only vector arithmetic is
@@ -254,6 +255,15 @@ def read(path, arch):
     return functions
 
 
+def targets(function, call):
+    """Lines that name what a call may go to: its own, or through a register those that load it."""
+    through = re.fullmatch(r"(?:call|blr) (r\w+|x\d+)", call)
+    if not through:
+        return [call]
+    load = re.compile(rf"\w+ {through[1]}, .*_R\w+")
+    return [line for line in function.lines if load.match(line)] or [call]
+
+
 def graph(name, lines, labels, tables, arch):
     op = lambda line: line.split(" ", 1)[0]
     ends = re.compile(rf"(?:{arch.jump}|{arch.branch}|{arch.end})$")
@@ -356,7 +366,9 @@ def main():
             continue
         operand, _ = arch.isas[isa]
         seen.setdefault((isa, kernel), []).append(sizes)
-        if not any(re.search(operand, line) for line in function.lines):
+        # One that only hands its work to entries needs none of its own.
+        hands_on = any(entry.search(line) for line in function.lines)
+        if not hands_on and not any(re.search(operand, line) for line in function.lines):
             faults.append(f"{name}: no vector of {isa} in it")
         stack = arch.stack
         if any(re.match(arch.frame, line) for line in function.lines[:20]):
@@ -383,8 +395,8 @@ def main():
             for line in function.body(blocks):
                 if not re.fullmatch(arch.call, line.split(" ", 1)[0]) or LEAVES.search(line):
                     continue
-                other = entry.search(line)
-                allowed = MEMORY.search(line) or TASKS.search(line) or (other and other[1] == match[1])
+                ours = [(other := entry.search(to)) and other[1] == match[1] for to in targets(function, line)]
+                allowed = MEMORY.search(line) or TASKS.search(line) or all(ours)
                 if blocks is hot or not allowed:
                     faults.append(f"{name}: call in {what}: {line}")
         best = max(products, default=0)

@@ -50,6 +50,7 @@ impl Layout {
 
 /// The floats of several regions at once, which are given in the order in which
 /// they were booked.
+#[inline]
 pub(crate) fn grant<const N: usize>(memory: &mut [f32], regions: [Region; N]) -> [&mut [f32]; N] {
     let mut rest = memory;
     let mut at = 0;

@@ -123,6 +123,7 @@ impl From<KernelError> for Error {
 }
 
 /// `Ok` where a slice has the length that is expected of it.
+#[inline(always)]
 pub(crate) fn check_len(what: &'static str, given: usize, expected: usize) -> Result<(), Error> {
     if given == expected { Ok(()) } else { Err(Error::Length { what, given, expected }) }
 }

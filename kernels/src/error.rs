@@ -77,6 +77,7 @@ impl fmt::Display for KernelError {
 impl std::error::Error for KernelError {}
 
 /// `Ok` where a slice has the length that is expected of it.
+#[inline(always)]
 pub(crate) fn check_len(
     what: &'static str,
     given: usize,
@@ -86,6 +87,7 @@ pub(crate) fn check_len(
 }
 
 /// `Ok` where a slice has at least the length that is expected of it.
+#[inline(always)]
 pub(crate) fn check_room(
     what: &'static str,
     given: usize,
@@ -96,6 +98,7 @@ pub(crate) fn check_room(
 
 /// The product of dimensions, or [`KernelError::TooLarge`] where it (in f32)
 /// does not fit `isize`.
+#[inline]
 pub fn checked_len(what: &'static str, dims: &[usize]) -> Result<usize, KernelError> {
     dims.iter()
         .try_fold(1usize, |product, &dim| product.checked_mul(dim))

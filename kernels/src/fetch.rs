@@ -56,6 +56,12 @@ impl<'a> Walk<'a> {
         walk
     }
 
+    /// A way past nothing.
+    #[inline(always)]
+    pub(crate) fn none() -> Self {
+        Self::new(&[], (0, 0), (0, 0))
+    }
+
     /// Whether rows are left to be asked for.
     #[inline(always)]
     pub(crate) fn is_under_way(&self) -> bool {

@@ -180,7 +180,7 @@ impl Work<'_> {
                 let last = depth - first_k <= DEPTH_BLOCK;
                 sums.to = if last { to } else { between.grid() };
                 let a = a.add(rows * first_k);
-                let product = w.product(a, group, &columns, first_k, S::LANES, next);
+                let product = w.product(a, group, columns.vecs, first_k, S::LANES, next);
                 let fetches = if last { &fetches[..] } else { &[] };
                 tile::group(s, rows, product, columns.vecs, &sums, fetches);
                 sums = sums.resumed();

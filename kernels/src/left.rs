@@ -19,6 +19,7 @@ pub(crate) const fn len(rows: usize, depth: usize) -> usize {
 ///
 /// # Errors
 /// [`KernelError::TooLarge`] where that does not fit the address space.
+#[inline]
 pub(crate) fn checked_len(rows: usize, depth: usize) -> Result<usize, KernelError> {
     crate::checked_len("scratch", &[rows, depth.div_ceil(RUN), RUN])
 }
@@ -100,21 +101,22 @@ pub(crate) unsafe fn pack_batch<S: Simd>(
 const AHEAD: usize = 16;
 
 /// Packs `height` columns of `a` as rows: terms are rows end − 1 down to end − depth
-/// of it, `stride` floats apart.
+/// of it, `stride` floats apart. Each column's terms are added to its one of `sums`.
 ///
 /// # Safety
-/// A has `end` rows of `height` columns; `to` has room for [`len`].
+/// A has `end` rows of `height` columns; `to` has room for [`len`], and there are
+/// `height` sums.
 #[inline(always)]
 pub(crate) unsafe fn by_columns<S: Simd>(
     s: S,
-    a: *const f32,
-    stride: usize,
+    (a, stride): (*const f32, usize),
     height: usize,
-    end: usize,
-    depth: usize,
+    (end, depth): (usize, usize),
     to: *mut f32,
+    sums: *mut f32,
 ) {
     for k in (0..depth).step_by(QUAD) {
+        let terms = QUAD.min(depth - k);
         // SAFETY: the caller's; end − 1 − k is a row, and the quads lie in the tile.
         // Past the last term a row is read twice, and lands where no term is.
         unsafe {
@@ -131,6 +133,14 @@ pub(crate) unsafe fn by_columns<S: Simd>(
                         s.prefetch(from.wrapping_sub(AHEAD * stride));
                         quads[i] = load_lanes(s, from, S::LANES.min(height - first - r));
                     }
+                    let lanes = S::LANES.min(rows - r);
+                    let mut sum = s.load_first(sums.add(first + r), lanes);
+                    for i in 0..QUAD {
+                        if i < terms {
+                            sum = s.add(sum, quads[i]);
+                        }
+                    }
+                    s.store_first(sums.add(first + r), sum, lanes);
                     let quads = s.transpose4(quads);
                     for i in 0..QUAD {
                         let count = rows.saturating_sub(r + i).div_ceil(QUAD).min(S::LANES / QUAD);

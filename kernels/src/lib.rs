@@ -23,7 +23,7 @@
 mod aligned;
 #[cfg(feature = "baseline")]
 pub mod baseline;
-pub mod columns;
+mod denormals;
 mod each;
 mod error;
 mod fetch;

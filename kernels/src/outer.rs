@@ -43,7 +43,10 @@ pub struct Outer<'a, 'b, const N: usize> {
     pub rows: usize,
     /// The products.
     pub products: [Right<'b>; N],
-    /// Whether each C is added to.
+    /// The sums of A's columns, `[rows]`: the product with a column of ones, so the
+    /// gradient of a bias.
+    pub sums: &'a mut [f32],
+    /// Whether each C, and the sums, are added to.
     pub accumulate: bool,
     /// [`scratch_len`] floats or more, overwritten.
     pub scratch: &'a mut [f32],
@@ -77,9 +80,11 @@ impl<const N: usize> Outer<'_, '_, N> {
             check_len("c", right.c.len(), checked_len("c", &[self.rows, right.columns])?)?;
             expected += scratch_len(isa, 0, &[right.columns])?;
         }
+        check_len("sums", self.sums.len(), self.rows)?;
         check_room("scratch", self.scratch.len(), expected)?;
         if self.depth == 0 {
             if !self.accumulate {
+                self.sums.fill(0.0);
                 self.products.into_iter().for_each(|right| right.c.fill(0.0));
             }
             return Ok(());
@@ -95,11 +100,12 @@ impl<const N: usize> Outer<'_, '_, N> {
             a: self.a.as_ptr(),
             rows: self.rows,
             products,
+            sums: self.sums.as_mut_ptr(),
             accumulate: self.accumulate,
             packed: packed.as_mut_ptr(),
             panels: panels.as_mut_ptr(),
         };
-        // SAFETY: A, each B and C and the scratch were borrowed for this call.
+        // SAFETY: A, each B and C, the sums and the scratch were borrowed for this call.
         unsafe { pass.run(isa, &work) };
         Ok(())
     }
@@ -121,6 +127,7 @@ struct Work<const N: usize> {
     a: *const f32,
     rows: usize,
     products: [Operands; N],
+    sums: *mut f32,
     accumulate: bool,
     /// A block of A's columns for each thread.
     packed: *mut f32,
@@ -157,7 +164,7 @@ impl<const N: usize> Phases for Work<N> {
     #[inline(always)]
     unsafe fn run<S: Simd>(&self, s: S, thread: usize, phase: usize, task: usize) {
         let (end, depth) = self.block(phase / 2);
-        // SAFETY: `Outer::run` has checked A, each B and C and the scratch against the
+        // SAFETY: `Outer::run` has checked A, each B and C, the sums and the scratch against the
         // dimensions and the threads; depth ≤ DEPTH_BLOCK and end ≤ self.depth.
         unsafe {
             let mut panels = self.panels;
@@ -174,8 +181,12 @@ impl<const N: usize> Phases for Work<N> {
             let height = ROW_BLOCK.min(self.rows - first_row);
             let packed = self.packed.add(thread * ROW_BLOCK * DEPTH_BLOCK);
             let from = self.a.add(first_row);
-            left::by_columns(s, from, self.rows, height, end, depth, packed);
             let resume = self.accumulate || phase > 1;
+            let sums = self.sums.add(first_row);
+            if !resume {
+                std::slice::from_raw_parts_mut(sums, height).fill(0.0);
+            }
+            left::by_columns(s, (from, self.rows), height, (end, depth), packed, sums);
             for product in &self.products {
                 let (a, columns) = (packed.cast_const(), product.columns);
                 let c = product.c.add(first_row * columns);

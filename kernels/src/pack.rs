@@ -21,6 +21,8 @@ pub struct PackedMatrix {
     gates: usize,
     units: usize,
     depth: usize,
+    /// Groups of columns: a step asks too often to reckon them anew.
+    groups: usize,
     panels: AlignedBuffer,
 }
 
@@ -81,7 +83,8 @@ impl PackedMatrix {
             }
         }
         let panels = AlignedBuffer::try_new(Self::len(isa, gates, units, depth)?)?;
-        Ok(Self { isa, gates, units, depth, panels })
+        let groups = vecs(isa, gates, units).div_ceil(GROUP);
+        Ok(Self { isa, gates, units, depth, groups, panels })
     }
 
     /// The floats that such a matrix takes when packed.
@@ -134,8 +137,8 @@ impl PackedMatrix {
 
     /// Where a group's block of depth from `first_k` begins.
     #[inline(always)]
-    fn block(&self, group: usize, columns: &Columns, first_k: usize, lanes: usize) -> usize {
-        lanes * (group * GROUP * self.depth + columns.vecs * first_k)
+    fn block(&self, group: usize, vecs: usize, first_k: usize, lanes: usize) -> usize {
+        lanes * (group * GROUP * self.depth + vecs * first_k)
     }
 
     /// Vector `vec` of a group at the first term of its block from `first_k`.
@@ -152,13 +155,13 @@ impl PackedMatrix {
     ) -> *mut f32 {
         let terms = DEPTH_BLOCK.min(self.depth - first_k);
         let panel = (vec / PANEL * terms * PANEL + vec % PANEL) * S::LANES;
-        let start = self.block(group, columns, first_k, S::LANES);
+        let start = self.block(group, columns.vecs, first_k, S::LANES);
         // SAFETY: the caller's.
         unsafe { self.panels.as_mut_ptr().add(start + panel) }
     }
 
-    /// The product of `a` with group `group`, for the block of depth from
-    /// `first_k`; `a` starts at its first row and at that k.
+    /// The product of `a` with group `group`, which has `vecs` vectors, for the block of
+    /// depth from `first_k`; `a` starts at its first row and at that k.
     ///
     /// # Safety
     /// `group` and `first_k` lie in the matrix.
@@ -167,17 +170,16 @@ impl PackedMatrix {
         &self,
         a: *const f32,
         group: usize,
-        columns: &Columns,
+        vecs: usize,
         first_k: usize,
         lanes: usize,
         next_group: usize,
     ) -> Product {
         let depth = DEPTH_BLOCK.min(self.depth - first_k);
         // SAFETY: the caller's.
-        let panels =
-            unsafe { self.panels.as_ptr().add(self.block(group, columns, first_k, lanes)) };
+        let panels = unsafe { self.panels.as_ptr().add(self.block(group, vecs, first_k, lanes)) };
         let ahead = if first_k + depth < self.depth {
-            panels.wrapping_add(lanes * columns.vecs * depth)
+            panels.wrapping_add(lanes * vecs * depth)
         } else {
             self.panels.as_ptr().wrapping_add(lanes * next_group * GROUP * self.depth)
         };
@@ -185,6 +187,7 @@ impl PackedMatrix {
     }
 
     /// `Ok` where the matrix is packed for `isa` with these dimensions.
+    #[inline(always)]
     pub(crate) fn check(
         &self,
         isa: Isa,
@@ -192,16 +195,21 @@ impl PackedMatrix {
         units: usize,
         depth: usize,
     ) -> Result<(), KernelError> {
-        let tell = |isa: Isa, gates: usize, units: usize, depth: usize| {
-            format!("for {isa}, {gates} × {units} outputs of {depth} inputs")
-        };
         if (self.isa, self.gates, self.units, self.depth) == (isa, gates, units, depth) {
             return Ok(());
         }
-        Err(KernelError::Packing {
+        Err(self.mismatch(isa, gates, units, depth))
+    }
+
+    #[cold]
+    fn mismatch(&self, isa: Isa, gates: usize, units: usize, depth: usize) -> KernelError {
+        let tell = |isa: Isa, gates: usize, units: usize, depth: usize| {
+            format!("for {isa}, {gates} × {units} outputs of {depth} inputs")
+        };
+        KernelError::Packing {
             given: tell(self.isa, self.gates, self.units, self.depth),
             expected: tell(isa, gates, units, depth),
-        })
+        }
     }
 
     pub(crate) fn gates(&self) -> usize {
@@ -213,7 +221,12 @@ impl PackedMatrix {
     }
 
     pub(crate) fn groups(&self) -> usize {
-        vecs(self.isa, self.gates, self.units).div_ceil(GROUP)
+        self.groups
+    }
+
+    /// Floats of all panels.
+    pub(crate) fn packed_len(&self) -> usize {
+        self.panels.len()
     }
 
     /// The columns of group `index`.

@@ -35,6 +35,16 @@ impl<V: Copy> Scratch<V> {
         unsafe { *self.sums.as_ptr().cast::<V>().add(Self::at(row, vec)) }
     }
 
+    /// A place, as floats.
+    ///
+    /// # Safety
+    /// `row < ROWS` and `vec < GROUP`.
+    #[inline(always)]
+    pub(crate) unsafe fn place(&mut self, row: usize, vec: usize) -> *mut f32 {
+        // SAFETY: the place lies in the array, says the caller.
+        unsafe { self.sums.as_mut_ptr().cast::<V>().add(Self::at(row, vec)).cast() }
+    }
+
     /// The grid that a group's product fills.
     #[inline(always)]
     pub(crate) fn grid(&mut self) -> Grid {

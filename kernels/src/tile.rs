@@ -90,7 +90,7 @@ const FETCH: usize = 2;
 /// # Safety
 /// Every element of `product` that the tile covers is readable.
 #[inline(always)]
-unsafe fn accumulate<S: Simd, const R: usize, const V: usize>(
+pub(crate) unsafe fn accumulate<S: Simd, const R: usize, const V: usize>(
     s: S,
     product: Product,
     first: usize,

@@ -105,24 +105,26 @@ fn products() {
 
         let whole = scratch_len(isa, 1, &[3]).unwrap();
         for (lens, error) in [
-            ([7, 12, 6, whole], length("a", 7, 8)),
-            ([8, 13, 6, whole], length("b", 13, 12)),
-            ([8, 12, 7, whole], length("c", 7, 6)),
-            ([8, 12, 6, whole - 1], length("scratch", whole - 1, whole)),
+            ([7, 12, 6, 2, whole], length("a", 7, 8)),
+            ([8, 13, 6, 2, whole], length("b", 13, 12)),
+            ([8, 12, 7, 2, whole], length("c", 7, 6)),
+            ([8, 12, 6, 3, whole], length("sums", 3, 2)),
+            ([8, 12, 6, 2, whole - 1], length("scratch", whole - 1, whole)),
         ] {
-            let [a, b, mut c, mut scratch] = lens.map(filled);
-            let before = Snapshot::of(&[&c, &scratch]);
+            let [a, b, mut c, mut sums, mut scratch] = lens.map(filled);
+            let before = Snapshot::of(&[&c, &sums, &scratch]);
             let (c_out, scratch_out) = (&mut c, &mut scratch);
             let outer = Outer {
                 depth: 4,
                 a: &a,
                 rows: 2,
                 products: [Right { b: &b, c: c_out, columns: 3 }],
+                sums: &mut sums,
                 accumulate: false,
                 scratch: scratch_out,
             };
             assert_eq!(outer.run(isa, &mut Pass::serial()), Err(error));
-            assert_eq!(Snapshot::of(&[&c, &scratch]), before);
+            assert_eq!(Snapshot::of(&[&c, &sums, &scratch]), before);
         }
         let mut out = filled(3);
         assert_eq!(map(isa, Function::Exp, &[0.0; 4], &mut out), Err(length("out", 3, 4)));
@@ -248,10 +250,10 @@ fn discarded_gates_and_a_single_cell_state() {
     }
 }
 
-/// As [`forward`], for a backward pass: gates, s, dy, dh, ds, db, scratch.
-fn backward(isa: Isa, recurrent: &PackedMatrix, lens: [usize; 7]) -> Result<(), KernelError> {
-    let [mut gates, s, dy, mut dh, mut ds, mut db, mut scratch] = lens.map(filled);
-    let before = Snapshot::of(&[&gates, &dh, &ds, &db]);
+/// As [`forward`], for a backward pass: gates, s, dy, dh, ds, scratch.
+fn backward(isa: Isa, recurrent: &PackedMatrix, lens: [usize; 6]) -> Result<(), KernelError> {
+    let [mut gates, s, dy, mut dh, mut ds, mut scratch] = lens.map(filled);
+    let before = Snapshot::of(&[&gates, &dh, &ds]);
     let result = Backward {
         dims: DIMS,
         activations: Activations::Tanh,
@@ -261,12 +263,11 @@ fn backward(isa: Isa, recurrent: &PackedMatrix, lens: [usize; 7]) -> Result<(), 
         dy: Some(&dy),
         dh: &mut dh,
         ds: &mut ds,
-        db: &mut db,
         scratch: &mut scratch,
     }
     .run(isa, &mut Pass::serial());
     if result.is_err() {
-        assert_eq!(Snapshot::of(&[&gates, &dh, &ds, &db]), before);
+        assert_eq!(Snapshot::of(&[&gates, &dh, &ds]), before);
     }
     result
 }
@@ -274,11 +275,11 @@ fn backward(isa: Isa, recurrent: &PackedMatrix, lens: [usize; 7]) -> Result<(), 
 #[test]
 fn backward_passes() {
     let scratch = backward_scratch_len(DIMS.batch, DIMS.hidden).unwrap();
-    let whole = [GATES_LEN, 40, 30, STATE, STATE, 20, scratch];
+    let whole = [GATES_LEN, 40, 30, STATE, STATE, scratch];
     for &isa in isas() {
         let recurrent = PackedMatrix::zeros(isa, 1, DIMS.hidden, GATES * DIMS.hidden).unwrap();
         assert_eq!(backward(isa, &recurrent, whole), Ok(()));
-        let names = ["gates", "s", "dy", "dh", "ds", "db", "scratch"];
+        let names = ["gates", "s", "dy", "dh", "ds", "scratch"];
         for (at, what) in names.into_iter().enumerate() {
             for given in [whole[at] - 1, whole[at] + 1] {
                 // Scratch may be longer than is needed.

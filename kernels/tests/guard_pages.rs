@@ -117,15 +117,16 @@ mod tests {
         (depth, rows, columns): (usize, usize, usize),
         accumulate: bool,
         make: impl Fn(&[f32]) -> B,
-    ) -> [Vec<f32>; 1] {
+    ) -> [Vec<f32>; 2] {
         let (a, b) = (uniform(1, depth * rows, 1.0), uniform(2, depth * columns, 1.0));
         let (a, b, mut c) = (make(&a), make(&b), make(&uniform(3, rows * columns, 1.0)));
         let mut scratch = make(&filled(scratch_len(isa, 1, &[columns]).unwrap()));
-        let (c, scratch) = (&mut c, &mut scratch);
+        let mut sums = make(&uniform(4, rows, 1.0));
+        let (c, sums, scratch) = (&mut c, &mut sums, &mut scratch);
         let products = [Right { b: &b, c, columns }];
-        let outer = Outer { depth, a: &a, rows, products, accumulate, scratch };
+        let outer = Outer { depth, a: &a, rows, products, sums, accumulate, scratch };
         outer.run(isa, &mut Pass::serial()).unwrap();
-        [c.to_vec()]
+        [c.to_vec(), sums.to_vec()]
     }
 
     #[test]

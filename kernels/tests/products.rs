@@ -106,19 +106,19 @@ fn gemm_is_within_its_bounds() {
     });
 }
 
-/// Sums of outer products of the rows of `a` and `b`, onto `c` or not.
+/// Sums of outer products of the rows of `a` and `b`, and of those of `a`, onto what is
+/// there or not.
 fn outer(
     isa: Isa,
     (rows, columns): (usize, usize),
-    a: &[f32],
-    b: &[f32],
-    c: &mut [f32],
+    (a, b): (&[f32], &[f32]),
+    (c, sums): (&mut [f32], &mut [f32]),
     add: bool,
 ) {
     let mut scratch = filled(scratch_len(isa, 1, &[columns]).unwrap());
     let depth = a.len() / rows;
     let products = [Right { b, c, columns }];
-    Outer { depth, a, rows, products, accumulate: add, scratch: &mut scratch }
+    Outer { depth, a, rows, products, sums, accumulate: add, scratch: &mut scratch }
         .run(isa, &mut Pass::serial())
         .unwrap();
 }
@@ -138,17 +138,28 @@ fn sums_of_outer_products_are_within_their_bounds() {
                 sum(if add { start[at] } else { 0.0 }, terms)
             })
             .collect();
+        let ones = if add { draw(4, rows) } else { filled(rows) };
+        let expected_sums: Vec<Bounded> = (0..rows)
+            .map(|row| {
+                let terms = (0..depth).map(|k| (a[k * rows + row], 1.0));
+                sum(if add { ones[row] } else { 0.0 }, terms)
+            })
+            .collect();
         let cut = seed as usize % (depth + 1);
         for &isa in isas() {
-            let mut c = start.clone();
-            outer(isa, (rows, columns), &a, &b, &mut c, add);
+            let (mut c, mut sums) = (start.clone(), ones.clone());
+            outer(isa, (rows, columns), (&a, &b), (&mut c, &mut sums), add);
             bounds::assert_within("c", &c, &expected);
+            bounds::assert_within("sums", &sums, &expected_sums);
             // The last rows first, then the others onto them.
             let (a, b) = (a.split_at(cut * rows), b.split_at(cut * columns));
-            let mut parts = start.clone();
-            outer(isa, (rows, columns), a.1, b.1, &mut parts, add);
-            outer(isa, (rows, columns), a.0, b.0, &mut parts, true);
+            let (mut parts, mut part_sums) = (start.clone(), ones.clone());
+            let to = (&mut parts[..], &mut part_sums[..]);
+            outer(isa, (rows, columns), (a.1, b.1), to, add);
+            let to = (&mut parts[..], &mut part_sums[..]);
+            outer(isa, (rows, columns), (a.0, b.0), to, true);
             assert_bits("c in two calls", &parts, &c);
+            assert_bits("sums in two calls", &part_sums, &sums);
         }
     });
 }

@@ -223,6 +223,7 @@ impl Lstm {
     }
 
     /// `Ok` where `other` has what two objects have to agree on to be used together.
+    #[inline]
     fn check_same(&self, what: &'static str, other: &Self) -> Result<(), Error> {
         let key = |lstm: &Self| (lstm.input_size, lstm.hidden_size, lstm.candidate);
         if key(self) == key(other) {

@@ -343,9 +343,6 @@ impl LstmPlan {
         }
         let [du, dw, db] = gradients.parameters.split_mut();
         let accumulate = gradients.write == Write::Accumulate;
-        if !accumulate {
-            db.fill(0.0);
-        }
         arena.team.pass(|pass| -> Result<(), Error> {
             Backward {
                 dims: Dims { steps: self.steps, batch: self.batch, hidden },
@@ -356,7 +353,6 @@ impl LstmPlan {
                 dy: outputs.dy,
                 dh: &mut *dh,
                 ds: &mut *ds,
-                db,
                 scratch: &mut *scratch,
             }
             .run(self.isa, pass)?;
@@ -365,7 +361,8 @@ impl LstmPlan {
             let h_prev = &h[..depth * hidden];
             let products =
                 [Right { b: h_prev, c: dw, columns: hidden }, Right { b: x, c: du, columns: i }];
-            Outer { depth, a: dz, rows, products, accumulate, scratch: &mut *scratch }
+            let (sums, scratch) = (db, &mut *scratch);
+            Outer { depth, a: dz, rows, products, sums, accumulate, scratch }
                 .run(self.isa, pass)?;
             if let (Some(dx), Some(input)) = (gradients.dx.as_deref_mut(), input) {
                 let start = Start::Zero;

@@ -86,6 +86,7 @@ impl LstmWeights {
     }
 
     /// `Ok` where a pass planned for `lstm` on `isa` can use them.
+    #[inline]
     pub(super) fn check(&self, lstm: &Lstm, isa: Isa) -> Result<(), Error> {
         lstm.check_same("weights", &self.lstm)?;
         if self.isa == isa {

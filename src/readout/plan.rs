@@ -7,8 +7,8 @@ use crate::{Error, Isa, Write};
 use bptt_kernels::AlignedBuffer;
 use bptt_kernels::gemm::{self, Start, gemm};
 use bptt_kernels::outer::{self, Outer, Right};
+use bptt_kernels::softmax::CrossEntropy;
 use bptt_kernels::team::Pass;
-use bptt_kernels::{columns, softmax::CrossEntropy};
 
 /// Rows whose outputs are computed at a time, so that they are in the cache still
 /// when the softmax reads them.
@@ -289,15 +289,12 @@ impl ReadoutPlan {
         let [d_o, scratch] = grant(&mut arena.memory, [self.outputs, self.scratch]);
         let [dv, dc] = gradients.parameters.split_mut();
         let accumulate = gradients.write == Write::Accumulate;
-        if !accumulate {
-            dc.fill(0.0);
-        }
-        columns::add(self.isa, rows, d_o, dc)?;
         Outer {
             depth: rows,
             a: d_o,
             rows: self.readout.output_size,
             products: [Right { b: h, c: dv, columns: inputs }],
+            sums: dc,
             accumulate,
             scratch: &mut *scratch,
         }

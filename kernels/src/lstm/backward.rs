@@ -5,15 +5,15 @@
 //! `di = ds ⊙ g`, `dg = ds ⊙ i`, each times its activation's slope gives `dz`,
 //! and `ds₋ = ds ⊙ f`.
 
-use super::{Activations, Dims, GATES, after, backward_scratch_len, sum};
+use super::{Activations, Dims, GATES, after, backward_scratch_len, parts, sum, sum_row};
 use crate::error::{check_len, check_room};
 use crate::fetch::{Fetch, When};
 use crate::left;
 use crate::pack::{Columns, PackedMatrix};
 use crate::scratch::{self, row_blocks};
-use crate::simd::Simd;
+use crate::simd::{Kernel, Simd};
 use crate::team::{Pass, Phases};
-use crate::tile::{Sums, load_lanes, store_lanes};
+use crate::tile::{self, GROUP, Sums, load_lanes, store_lanes};
 use crate::{Isa, KernelError};
 
 /// A backward pass over a stretch of time, last step first.
@@ -36,8 +36,6 @@ pub struct Backward<'a> {
     pub dh: &'a mut [f32],
     /// ∂L/∂s of the last step goes in, ∂L/∂s₀ comes out, `[B, H]`.
     pub ds: &'a mut [f32],
-    /// ∂L/∂b, `[4, H]`, is added to, last step first.
-    pub db: &'a mut [f32],
     /// [`backward_scratch_len`](super::backward_scratch_len) floats or more.
     pub scratch: &'a mut [f32],
 }
@@ -56,7 +54,6 @@ impl Backward<'_> {
         check_len("s", self.s.len(), states + state)?;
         check_len("dh", self.dh.len(), state)?;
         check_len("ds", self.ds.len(), state)?;
-        check_len("db", self.db.len(), GATES * dims.hidden)?;
         if let Some(dy) = self.dy {
             check_len("dy", dy.len(), states)?;
         }
@@ -77,27 +74,30 @@ impl Backward<'_> {
             s_prev: self.s.as_ptr(),
             s: self.s.as_ptr(),
             ds: self.ds.as_mut_ptr(),
-            db: self.db.as_mut_ptr(),
             dy: self.dy.map(<[f32]>::as_ptr),
         };
+        let parts = parts(pass.threads(), dims.batch, self.recurrent);
         // SAFETY: all slices were borrowed for this call.
-        unsafe { pass.run(isa, &Work { steps: dims.steps, last, cell }) };
+        unsafe { pass.run(isa, &Work { steps: dims.steps, parts, last, cell }) };
         Ok(())
     }
 }
 
 /// A checked pass: the steps from the last, and after them what is left,
-/// ∂L/∂h₀ = dz₁ W. In each the gate gradients of the step after are packed, in parts,
-/// and then the groups of units are swept.
+/// ∂L/∂h₀ = dz₁ W. Either parts of the batch go through all of them each on its own, or
+/// in each the gate gradients of the step after are packed, in parts, and then the
+/// groups of units are swept.
 struct Work<'a> {
     steps: usize,
+    /// Parts of the batch, or 0.
+    parts: usize,
     last: Step<'a>,
     /// The pointers to the first row of the first step.
     cell: CellStep,
 }
 
 // SAFETY: tasks write disjoint parts of what the pointers point to, which nobody else
-// has meanwhile: a group's units, or a part of the scratch.
+// has meanwhile: a group's units, a part of the batch, or a part of the scratch.
 unsafe impl Sync for Work<'_> {}
 
 impl Work<'_> {
@@ -120,11 +120,16 @@ impl Work<'_> {
 
 impl Phases for Work<'_> {
     fn phases(&self) -> usize {
-        if self.steps == 0 { 0 } else { 2 * (self.steps + 1) }
+        match (self.steps, self.parts) {
+            (0, _) => 0,
+            (steps, 0) => 2 * (steps + 1),
+            _ => 1,
+        }
     }
 
     fn tasks(&self, phase: usize) -> usize {
         match phase {
+            _ if self.parts > 0 => self.parts,
             0 => 0,
             _ if phase.is_multiple_of(2) => left::batch_parts(self.last.batch),
             _ => self.last.recurrent.groups(),
@@ -137,16 +142,29 @@ impl Phases for Work<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(&self, s: S, _thread: usize, phase: usize, task: usize) {
-        let step = self.step(self.steps - phase / 2);
-        // SAFETY: `Backward::run` has checked every slice against the dimensions.
+        // SAFETY: `Backward::run` has checked every slice against the dimensions, and
+        // each t is a step, or 0.
         unsafe {
-            match (phase % 2, step.dz_next) {
-                (0, Some(dz)) => {
-                    let depth = GATES * step.hidden;
-                    left::pack_batch(s, dz, step.batch, depth, step.scratch, task);
+            if self.parts == 0 {
+                let step = self.step(self.steps - phase / 2);
+                match phase % 2 {
+                    0 => step.pack(s, task),
+                    _ => step.sweep(s, task, self.backwards(phase)),
                 }
-                (0, None) => {}
-                _ => sweep(s, step, task, self.backwards(phase)),
+                return;
+            }
+            let (row, rows) = tile::cut(self.last.batch, self.parts, task);
+            for t in (0..=self.steps).rev() {
+                let step = self.step(t).rows(row, rows);
+                for part in 0..left::batch_parts(rows) {
+                    step.pack(s, part);
+                }
+                let groups = step.recurrent.groups();
+                for group in 0..groups {
+                    let backwards = t % 2 == 1;
+                    let group = if backwards { groups - 1 - group } else { group };
+                    step.sweep(s, group, backwards);
+                }
             }
         }
     }
@@ -174,7 +192,6 @@ struct CellStep {
     s_prev: *const f32,
     s: *const f32,
     ds: *mut f32,
-    db: *mut f32,
     dy: Option<*const f32>,
 }
 
@@ -200,56 +217,172 @@ impl CellStep {
     }
 }
 
-/// One group of units.
-///
-/// # Safety
-/// The pointers are good for `batch` rows of their kind; dz is packed in the scratch,
-/// or of one row; the group is one of the weights'.
-#[inline(always)]
-unsafe fn sweep<S: Simd>(s: S, step: Step<'_>, group: usize, backwards: bool) {
-    let hidden = step.hidden;
-    let mut dh = scratch::For::<S>::new();
-    let packed = |dz| if step.batch == 1 { dz } else { step.scratch.cast_const() };
-    let dz_next = step.dz_next.map(packed);
-    let place = (group, after(group, step.recurrent.groups(), backwards));
-    let columns = step.recurrent.columns(group, S::LANES).swept(backwards);
-    for (row, rows) in row_blocks(step.batch) {
-        // SAFETY: the caller's: the rows lie in the batch, so in every operand;
-        // the group is one of the matrix.
-        unsafe {
-            if let Some(dz) = dz_next {
-                let dz = dz.add(left::len(row, GATES * hidden));
-                // The scratch holds whole vectors, whatever lanes are real.
-                let sums = Sums { from: None, to: dh.grid(), lanes: columns.lanes, whole: true };
-                let fetches = step.cell.as_ref().map(|cell| cell.fetches(&columns, row, hidden));
-                let fetches = fetches.as_ref().map_or(&[][..], |fetches| fetches);
-                sum(s, rows, dz, step.recurrent, place, sums, fetches);
+impl<'a> Step<'a> {
+    /// Some of its rows.
+    #[inline(always)]
+    fn rows(self, row: usize, rows: usize) -> Step<'a> {
+        let (gates, state) = (row * GATES * self.hidden, row * self.hidden);
+        let cell = self.cell.map(|cell| CellStep {
+            gates: cell.gates.wrapping_add(gates),
+            s_prev: cell.s_prev.wrapping_add(state),
+            s: cell.s.wrapping_add(state),
+            ds: cell.ds.wrapping_add(state),
+            dy: cell.dy.map(|dy| dy.wrapping_add(state)),
+        });
+        Step {
+            batch: rows,
+            dz_next: self.dz_next.map(|dz| dz.wrapping_add(gates)),
+            cell,
+            dh: self.dh.wrapping_add(state),
+            scratch: self.scratch.wrapping_add(left::len(row, GATES * self.hidden)),
+            ..self
+        }
+    }
+
+    /// Packs a part of the gate gradients of the step after.
+    ///
+    /// # Safety
+    /// The pointers are good for `batch` rows of their kind.
+    #[inline(always)]
+    unsafe fn pack<S: Simd>(&self, s: S, part: usize) {
+        if let Some(dz) = self.dz_next {
+            s.call(Pack { dz, depth: GATES * self.hidden, step: self, part });
+        }
+    }
+
+    /// One group of units.
+    ///
+    /// # Safety
+    /// As [`pack`](Self::pack), which has been done; the group is one of the weights'.
+    #[inline(always)]
+    unsafe fn sweep<S: Simd>(&self, s: S, group: usize, backwards: bool) {
+        match self.dz_next {
+            Some(dz) if self.batch == 1 => {
+                let after = after(group, self.recurrent.groups(), backwards);
+                // Vectors beyond the last unit are there to the end of a panel only.
+                let left = self.hidden - group * GROUP * S::LANES;
+                match left.div_ceil(S::LANES) {
+                    1 | 2 => s.call(Row::<2> { dz, step: self, group, after }),
+                    3 | 4 => s.call(Row::<4> { dz, step: self, group, after }),
+                    5 | 6 => s.call(Row::<6> { dz, step: self, group, after }),
+                    _ => s.call(Row::<GROUP> { dz, step: self, group, after }),
+                }
             }
-            for vec in 0..columns.vecs {
-                let (unit, lanes) = (columns.offset[vec], columns.lanes[vec]);
-                let mut db = [s.zero(); GATES];
-                if let Some(cell) = &step.cell {
-                    for gate in 0..GATES {
-                        db[gate] = load_lanes(s, cell.db.add(gate * hidden + unit), lanes);
-                    }
+            _ => s.call(Sweep { step: self, group, backwards }),
+        }
+    }
+
+    /// What becomes of one vector of units of one row, of whose `∂L/∂h` this is the part
+    /// that the step after gives.
+    ///
+    /// # Safety
+    /// The row and the `lanes` units from `unit` lie in the operands.
+    #[inline(always)]
+    unsafe fn finish<S: Simd>(
+        &self,
+        s: S,
+        (row, unit, lanes): (usize, usize, usize),
+        carried: S::V,
+    ) {
+        // SAFETY: the caller's.
+        unsafe {
+            match &self.cell {
+                Some(cell) => cell_gradients(s, self, cell, (row, unit, lanes), carried),
+                None => store_lanes(s, self.dh.add(row * self.hidden + unit), carried, lanes),
+            }
+        }
+    }
+}
+
+/// [`Step::pack`].
+struct Pack<'a> {
+    dz: *const f32,
+    depth: usize,
+    step: &'a Step<'a>,
+    part: usize,
+}
+
+impl Kernel for Pack<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { dz, depth, step, part } = self;
+        // SAFETY: the caller's of `Step::pack`: `scratch` has room for the rows of dz.
+        unsafe { left::pack_batch(s, dz, step.batch, depth, step.scratch, part) };
+    }
+}
+
+/// [`Step::sweep`] of one row: its sums stay in the registers until its units are done.
+struct Row<'a, const V: usize> {
+    dz: *const f32,
+    step: &'a Step<'a>,
+    group: usize,
+    after: usize,
+}
+
+impl<const V: usize> Kernel for Row<'_, V> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { dz, step, group, after } = self;
+        let first = group * GROUP * S::LANES;
+        let mut dh = [[s.zero(); V]; 1];
+        // SAFETY: the caller's of `Step::sweep`; a row lies as it would be packed.
+        unsafe {
+            sum_row(s, dz, step.recurrent, (group, after), &mut dh);
+            let mut sums = scratch::For::<S>::new();
+            for v in 0..V {
+                s.store(sums.place(0, v), dh[0][v]);
+            }
+            for v in 0..V {
+                let unit = first + v * S::LANES;
+                if unit < step.hidden {
+                    let lanes = S::LANES.min(step.hidden - unit);
+                    step.finish(s, (0, unit, lanes), sums.get(0, v));
                 }
-                for r in row..row + rows {
-                    let at = step.dh.add(r * hidden + unit);
-                    let carried = match step.dz_next {
-                        Some(_) => dh.get(r - row, vec),
-                        None => load_lanes(s, at, lanes),
-                    };
-                    match &step.cell {
-                        Some(cell) => {
-                            let place = (r, unit, lanes);
-                            cell_gradients(s, &step, cell, place, carried, &mut db);
-                        }
-                        None => store_lanes(s, at, carried, lanes),
-                    }
+            }
+        }
+    }
+}
+
+/// [`Step::sweep`] of several rows, or of the last step, before which there is no sum.
+struct Sweep<'a> {
+    step: &'a Step<'a>,
+    group: usize,
+    backwards: bool,
+}
+
+impl Kernel for Sweep<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { step, group, backwards } = self;
+        let hidden = step.hidden;
+        let mut dh = scratch::For::<S>::new();
+        let place = (group, after(group, step.recurrent.groups(), backwards));
+        let columns = step.recurrent.columns(group, S::LANES).swept(backwards);
+        for (row, rows) in row_blocks(step.batch) {
+            // SAFETY: the caller's of `Step::sweep`: the rows lie in the batch, so in
+            // every operand; the group is one of the matrix; dz is packed.
+            unsafe {
+                if step.dz_next.is_some() {
+                    let dz = step.scratch.cast_const().add(left::len(row, GATES * hidden));
+                    // The scratch holds whole vectors, whatever lanes are real.
+                    let sums =
+                        Sums { from: None, to: dh.grid(), lanes: columns.lanes, whole: true };
+                    let fetches =
+                        step.cell.as_ref().map(|cell| cell.fetches(&columns, row, hidden));
+                    let fetches = fetches.as_ref().map_or(&[][..], |fetches| fetches);
+                    sum(s, rows, dz, step.recurrent, place, sums, fetches);
                 }
-                if let Some(cell) = &step.cell {
-                    for gate in 0..GATES {
-                        store_lanes(s, cell.db.add(gate * hidden + unit), db[gate], lanes);
+                for vec in 0..columns.vecs {
+                    let (unit, lanes) = (columns.offset[vec], columns.lanes[vec]);
+                    for r in row..row + rows {
+                        let carried = match step.dz_next {
+                            Some(_) => dh.get(r - row, vec),
+                            None => load_lanes(s, step.dh.add(r * hidden + unit), lanes),
+                        };
+                        step.finish(s, (r, unit, lanes), carried);
                     }
                 }
             }
@@ -268,7 +401,6 @@ unsafe fn cell_gradients<S: Simd>(
     cell: &CellStep,
     (row, unit, lanes): (usize, usize, usize),
     dh: S::V,
-    db: &mut [S::V; GATES],
 ) {
     let act = step.activations;
     let hidden = step.hidden;
@@ -300,7 +432,6 @@ unsafe fn cell_gradients<S: Simd>(
         store_lanes(s, cell.ds.add(at), s.mul(ds, f), lanes);
         for gate in 0..GATES {
             store_lanes(s, gates.add(gate * hidden), dz[gate], lanes);
-            db[gate] = s.add(db[gate], dz[gate]);
         }
     }
 }

@@ -3,15 +3,15 @@
 //! `z` is the input's part, `b + U x`, plus `W h₋` (Goodfellow et al.,
 //! equations 10.40 to 10.44).
 
-use super::{Activations, Dims, GATES, after, forward_scratch_len, sum};
+use super::{Activations, Dims, GATES, after, forward_scratch_len, parts, sum, sum_row};
 use crate::error::{check_len, check_room};
 use crate::fetch::When;
 use crate::left;
 use crate::pack::PackedMatrix;
 use crate::scratch::{self, row_blocks};
-use crate::simd::Simd;
+use crate::simd::{Kernel, Simd};
 use crate::team::{Pass, Phases};
-use crate::tile::{Sums, load_lanes, store_lanes};
+use crate::tile::{self, GROUP, Sums, load_lanes, store_lanes};
 use crate::{Isa, KernelError};
 
 /// Where the input's part of the gates comes from, and whether the gates stay.
@@ -127,23 +127,27 @@ impl Forward<'_> {
             s,
             scratch: self.scratch.as_mut_ptr(),
         };
+        let parts = parts(pass.threads(), dims.batch, self.recurrent);
         // SAFETY: all slices were borrowed for this call.
-        unsafe { pass.run(isa, &Work { steps: dims.steps, s_step, first }) };
+        unsafe { pass.run(isa, &Work { steps: dims.steps, parts, s_step, first }) };
         Ok(())
     }
 }
 
-/// A checked pass. In each step the left operands are packed, in parts, and then the
-/// groups of units are swept.
+/// A checked pass. Either parts of the batch go through all steps each on its own, or
+/// in each step the left operands are packed, in parts, and then the groups of units
+/// are swept.
 struct Work<'a> {
     steps: usize,
+    /// Parts of the batch, or 0.
+    parts: usize,
     /// Floats from one step's cell state to the next's.
     s_step: usize,
     first: Step<'a>,
 }
 
 // SAFETY: tasks write disjoint parts of what the pointers point to, which nobody else
-// has meanwhile: a group's units, or a part of the scratch.
+// has meanwhile: a group's units, a part of the batch, or a part of the scratch.
 unsafe impl Sync for Work<'_> {}
 
 impl<'a> Work<'a> {
@@ -177,13 +181,14 @@ impl<'a> Work<'a> {
 
 impl Phases for Work<'_> {
     fn phases(&self) -> usize {
-        2 * self.steps
+        if self.parts > 0 { self.steps.min(1) } else { 2 * self.steps }
     }
 
     fn tasks(&self, phase: usize) -> usize {
-        match phase % 2 {
-            0 => left::batch_parts(self.first.batch),
-            _ => self.first.recurrent.groups(),
+        match (self.parts, phase % 2) {
+            (0, 0) => left::batch_parts(self.first.batch),
+            (0, _) => self.first.recurrent.groups(),
+            (parts, _) => parts,
         }
     }
 
@@ -193,13 +198,29 @@ impl Phases for Work<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(&self, s: S, _thread: usize, phase: usize, task: usize) {
-        let step = self.step(phase / 2);
         // SAFETY: `Forward::run` has checked every slice against the dimensions, and
-        // t is a step.
+        // each t is a step.
         unsafe {
-            match phase % 2 {
-                0 => step.pack(s, task),
-                _ => step.sweep(s, task, self.backwards(phase)),
+            if self.parts == 0 {
+                let step = self.step(phase / 2);
+                match phase % 2 {
+                    0 => step.pack(s, task),
+                    _ => step.sweep(s, task, self.backwards(phase)),
+                }
+                return;
+            }
+            let (row, rows) = tile::cut(self.first.batch, self.parts, task);
+            for t in 0..self.steps {
+                let step = self.step(t).rows(row, rows);
+                for part in 0..left::batch_parts(rows) {
+                    step.pack(s, part);
+                }
+                let groups = step.recurrent.groups();
+                for group in 0..groups {
+                    let backwards = t % 2 == 1;
+                    let group = if backwards { groups - 1 - group } else { group };
+                    step.sweep(s, group, backwards);
+                }
             }
         }
     }
@@ -228,22 +249,39 @@ struct Step<'a> {
     scratch: *mut f32,
 }
 
-impl Step<'_> {
+impl<'a> Step<'a> {
+    /// Some of its rows.
+    #[inline(always)]
+    fn rows(self, row: usize, rows: usize) -> Step<'a> {
+        let (gates, state) = (row * GATES * self.hidden, row * self.hidden);
+        let (input, depth) = match self.input {
+            Input::Computed(z) => (Input::Computed(z.wrapping_add(gates)), 0),
+            Input::Fused { x, weights, bias } => {
+                let x = x.wrapping_add(row * weights.depth());
+                (Input::Fused { x, weights, bias }, weights.depth())
+            }
+        };
+        let scratch = left::len(row, self.hidden) + left::len(row, depth);
+        Step {
+            batch: rows,
+            input,
+            stored: self.stored.map(|stored| stored.wrapping_add(gates)),
+            h_prev: self.h_prev.wrapping_add(state),
+            h: self.h.wrapping_add(state),
+            s_prev: self.s_prev.wrapping_add(state),
+            s: self.s.wrapping_add(state),
+            scratch: self.scratch.wrapping_add(scratch),
+            ..self
+        }
+    }
+
     /// Packs a part of the left operands.
     ///
     /// # Safety
     /// The pointers are good for `batch` rows of their kind.
     #[inline(always)]
     unsafe fn pack<S: Simd>(&self, s: S, part: usize) {
-        let (batch, hidden) = (self.batch, self.hidden);
-        // SAFETY: the caller's: `scratch` has room for the rows of h and of x.
-        unsafe {
-            left::pack_batch(s, self.h_prev, batch, hidden, self.scratch, part);
-            if let Input::Fused { x, weights, .. } = self.input {
-                let to = self.scratch.add(left::len(batch, hidden));
-                left::pack_batch(s, x, batch, weights.depth(), to, part);
-            }
-        }
+        s.call(Pack { step: self, part });
     }
 
     /// The gates and states of one group of units.
@@ -252,20 +290,107 @@ impl Step<'_> {
     /// As [`pack`](Self::pack), which has been done; the group is one of the weights'.
     #[inline(always)]
     unsafe fn sweep<S: Simd>(&self, s: S, group: usize, backwards: bool) {
-        let (step, hidden) = (self, self.hidden);
+        if self.batch > 1 {
+            s.call(Sweep { step: self, group, backwards });
+            return;
+        }
+        let after = after(group, self.recurrent.groups(), backwards);
+        // A group has the gates of one vector of units or of two.
+        if self.hidden - group * (GROUP / GATES * S::LANES) > S::LANES {
+            s.call(Row::<GROUP> { step: self, group, after });
+        } else {
+            s.call(Row::<GATES> { step: self, group, after });
+        }
+    }
+}
+
+/// [`Step::pack`].
+struct Pack<'a> {
+    step: &'a Step<'a>,
+    part: usize,
+}
+
+impl Kernel for Pack<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { step, part } = self;
+        let (batch, hidden) = (step.batch, step.hidden);
+        // SAFETY: the caller's of `Step::pack`: `scratch` has room for the rows of h
+        // and of x.
+        unsafe {
+            left::pack_batch(s, step.h_prev, batch, hidden, step.scratch, part);
+            if let Input::Fused { x, weights, .. } = step.input {
+                let to = step.scratch.add(left::len(batch, hidden));
+                left::pack_batch(s, x, batch, weights.depth(), to, part);
+            }
+        }
+    }
+}
+
+/// [`Step::sweep`] of one row: its sums stay in the registers until its units are done.
+struct Row<'a, const V: usize> {
+    step: &'a Step<'a>,
+    group: usize,
+    after: usize,
+}
+
+impl<const V: usize> Kernel for Row<'_, V> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { step, group, after } = self;
+        let hidden = step.hidden;
+        let first = group * (GROUP / GATES * S::LANES);
+        // Whatever V is, a loop over two vectors of units is one that the compiler
+        // may leave rolled; the sums must be indexed by constants.
+        let (second, place) = (first + S::LANES, (group, after));
+        let lanes = [S::LANES.min(hidden - first), S::LANES.min(hidden.saturating_sub(second))];
+        let start = match step.input {
+            Input::Computed(z) => z,
+            Input::Fused { bias, .. } => bias,
+        };
+        let mut z = [[s.zero(); V]; 1];
+        // SAFETY: the caller's of `Step::sweep`; a row lies as it would be packed.
+        unsafe {
+            for v in 0..V {
+                let at = start.add(v % GATES * hidden + first + v / GATES * S::LANES);
+                z[0][v] = load_lanes(s, at, lanes[v / GATES]);
+            }
+            if let Input::Fused { x, weights, .. } = step.input {
+                sum_row(s, x, weights, place, &mut z);
+            }
+            sum_row(s, step.h_prev, step.recurrent, place, &mut z);
+            cell(s, step, 0, first, lanes[0], [z[0][0], z[0][1], z[0][2], z[0][3]]);
+            if V > GATES {
+                let z = [z[0][V - 4], z[0][V - 3], z[0][V - 2], z[0][V - 1]];
+                cell(s, step, 0, second, lanes[1], z);
+            }
+        }
+    }
+}
+
+/// [`Step::sweep`] of several rows.
+struct Sweep<'a> {
+    step: &'a Step<'a>,
+    group: usize,
+    backwards: bool,
+}
+
+impl Kernel for Sweep<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { step, group, backwards } = self;
+        let hidden = step.hidden;
         let mut z = scratch::For::<S>::new();
         let packed = step.scratch.cast_const();
-        let (h_prev, x) = match (step.batch, step.input) {
-            // One row lies as it would be packed.
-            (1, Input::Fused { x, .. }) => (step.h_prev, x),
-            (1, Input::Computed(_)) => (step.h_prev, std::ptr::null()),
-            _ => (packed, packed.wrapping_add(left::len(step.batch, hidden))),
-        };
+        let (h_prev, x) = (packed, packed.wrapping_add(left::len(step.batch, hidden)));
         let place = (group, after(group, step.recurrent.groups(), backwards));
         let columns = step.recurrent.columns(group, S::LANES).swept(backwards);
         for (row, rows) in row_blocks(step.batch) {
-            // SAFETY: the caller's: the rows lie in the batch, so in every operand;
-            // the group is one of both matrices.
+            // SAFETY: the caller's of `Step::sweep`: the rows lie in the batch, so in every
+            // operand; the group is one of both matrices.
             unsafe {
                 let (start, stride) = match step.input {
                     Input::Computed(z) => (z.add(row * GATES * hidden), GATES * hidden),

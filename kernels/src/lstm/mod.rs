@@ -11,7 +11,7 @@ mod forward;
 pub use backward::Backward;
 pub use forward::{Cells, Forward, Gates};
 
-use crate::fetch::Fetch;
+use crate::fetch::{Fetch, Walk};
 use crate::left;
 use crate::simd::Simd;
 use crate::tile::{self, DEPTH_BLOCK, Sums};
@@ -33,12 +33,15 @@ pub struct Dims {
 }
 
 impl Dims {
+    #[inline]
     fn state(self) -> Result<usize, KernelError> {
         crate::checked_len("a state", &[self.batch, self.hidden])
     }
+    #[inline]
     fn states(self) -> Result<usize, KernelError> {
         crate::checked_len("the states", &[self.steps, self.batch, self.hidden])
     }
+    #[inline]
     fn gates(self) -> Result<usize, KernelError> {
         crate::checked_len("the gates", &[self.steps, self.batch, GATES, self.hidden])
     }
@@ -49,6 +52,7 @@ impl Dims {
 ///
 /// # Errors
 /// [`KernelError::TooLarge`] where that does not fit the address space.
+#[inline]
 pub fn forward_scratch_len(
     batch: usize,
     hidden: usize,
@@ -146,10 +150,61 @@ unsafe fn sum<S: Simd>(
         // SAFETY: the caller's, and first_k < depth.
         unsafe {
             let a = a.add(rows * first_k);
-            let product = weights.product(a, group, &columns, first_k, S::LANES, next_group);
+            let product = weights.product(a, group, columns.vecs, first_k, S::LANES, next_group);
             tile::group(s, rows, product, columns.vecs, &sums, mine);
         }
         sums = sums.resumed();
+    }
+}
+
+/// Adds the product of one row `a` with a group of columns, of `V` vectors, to `acc`:
+/// [`sum`] for one row, that never leaves the registers.
+///
+/// # Safety
+/// `a` has the matrix's depth, and the group and what comes after it are ones of the
+/// matrix.
+#[inline(always)]
+unsafe fn sum_row<S: Simd, const V: usize>(
+    s: S,
+    a: *const f32,
+    weights: &PackedMatrix,
+    (group, next_group): (usize, usize),
+    acc: &mut [[S::V; V]; 1],
+) {
+    let depth = weights.depth();
+    let mut first_k = 0;
+    while first_k < depth {
+        // SAFETY: the caller's, and first_k < depth.
+        unsafe {
+            let a = a.add(first_k);
+            let product = weights.product(a, group, V, first_k, S::LANES, next_group);
+            let ahead = product.depth * V * S::LANES;
+            tile::accumulate(s, product, 0, ahead, Walk::none(), acc);
+        }
+        first_k += DEPTH_BLOCK;
+    }
+}
+
+/// Bytes of weights up to which a core keeps them in its own cache over the steps.
+const OWN_CACHE: usize = 1 << 20;
+/// Rows below which a thread's tiles are too flat to be fast.
+const OWN_ROWS: usize = 6;
+/// Multiply-adds of a step that take about as long as threads take to meet.
+const WORTH_MEETING: usize = 1 << 17;
+
+/// In how many parts the batch goes through all steps, each part on its own: rows do not
+/// know of each other, so threads that split them meet once, not in every step. 0 where
+/// the units of each step are split instead: all threads then read a part of the weights
+/// each, where splitting rows has each read them all.
+#[inline]
+fn parts(threads: usize, batch: usize, recurrent: &PackedMatrix) -> usize {
+    if threads == 1 || batch * recurrent.packed_len() < WORTH_MEETING {
+        1
+    } else if batch >= threads * OWN_ROWS && size_of::<f32>() * recurrent.packed_len() <= OWN_CACHE
+    {
+        threads
+    } else {
+        0
     }
 }
 

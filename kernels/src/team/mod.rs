@@ -13,6 +13,7 @@
 //! Which thread does a task changes no bit: a task is the same sums in the same
 //! order, whoever does it.
 
+use crate::denormals::Flushed;
 use crate::simd::{Kernel, Simd};
 use crate::{Isa, KernelError};
 use std::cell::UnsafeCell;
@@ -83,6 +84,7 @@ impl Team {
     }
 
     /// Calls the helpers for as long as `pass` runs.
+    #[inline]
     pub fn pass<R>(&mut self, pass: impl FnOnce(&mut Pass<'_>) -> R) -> R {
         if let Some(shared) = &self.shared {
             shared.on.store(true, Ordering::Release);
@@ -108,6 +110,7 @@ pub struct Pass<'a> {
 }
 
 impl Drop for Pass<'_> {
+    #[inline]
     fn drop(&mut self) {
         if let Some(shared) = self.shared {
             shared.on.store(false, Ordering::Release);
@@ -126,14 +129,24 @@ impl Pass<'_> {
         self.shared.map_or(1, |shared| shared.shares.len())
     }
 
-    /// Does all phases.
+    /// Does all phases; denormals are zero in them.
     ///
     /// # Safety
     /// What `work` points to is there and is nobody else's.
+    #[inline]
     pub(crate) unsafe fn run<P: Phases>(&mut self, isa: Isa, work: &P) {
-        let Some(shared) = self.shared else {
-            isa.enter(Worker { work, shared: None, id: 0 });
-            return;
+        let _flushed = Flushed::new();
+        let alone = match work.phases() {
+            0 => return,
+            1 => work.tasks(0) <= 1,
+            _ => false,
+        };
+        let shared = match self.shared {
+            Some(shared) if !alone => shared,
+            _ => {
+                isa.enter(Worker { work, shared: None, id: 0 });
+                return;
+            }
         };
         let job = Job { run: help_with::<P>, work: std::ptr::from_ref(work).cast(), isa };
         shared.open(work, job);
@@ -162,6 +175,7 @@ struct Job {
 /// # Safety
 /// `work` is a `P` that outlives the call.
 unsafe fn help_with<P: Phases>(work: *const (), shared: &Shared, isa: Isa, id: usize) {
+    let _flushed = Flushed::new();
     // SAFETY: the caller's.
     let work = unsafe { &*work.cast::<P>() };
     isa.enter(Worker { work, shared: Some(shared), id });

@@ -116,7 +116,7 @@ impl Cell {
         [if keep { z.to_vec() } else { Vec::new() }, h.to_vec(), s.to_vec()]
     }
 
-    /// dz, ∂L/∂h₀, ∂L/∂s₀ and ∂L/∂b of a backward pass on buffers that `make` makes,
+    /// dz, ∂L/∂h₀ and ∂L/∂s₀ of a backward pass on buffers that `make` makes,
     /// over the gates and states that a forward pass kept.
     pub fn backward<B: DerefMut<Target = [f32]>>(
         &self,
@@ -124,11 +124,10 @@ impl Cell {
         activations: Activations,
         (gates, s): (&[f32], &[f32]),
         make: impl Fn(&[f32]) -> B,
-    ) -> [Vec<f32>; 4] {
+    ) -> [Vec<f32>; 3] {
         let recurrent = by_columns(isa, GATES * self.dims.hidden, self.w());
         let (mut gates, s) = (make(gates), make(&[&self.s0, s].concat()));
         let (dy, mut dh, mut ds) = (make(&self.dy), make(&self.dh), make(&self.ds));
-        let mut db = make(&vec![0.0; GATES * self.dims.hidden]);
         let Dims { batch, hidden, .. } = self.dims;
         let mut scratch = make(&filled(backward_scratch_len(batch, hidden).unwrap()));
         Backward {
@@ -140,11 +139,10 @@ impl Cell {
             dy: Some(&dy),
             dh: &mut dh,
             ds: &mut ds,
-            db: &mut db,
             scratch: &mut scratch,
         }
         .run(isa, &mut Pass::serial())
         .unwrap();
-        [gates, dh, ds, db].map(|buffer| buffer.to_vec())
+        [gates, dh, ds].map(|buffer| buffer.to_vec())
     }
 }
