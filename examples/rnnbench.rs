@@ -11,7 +11,7 @@
 //! medians.
 
 use bptt::{
-    Error, Init, Isa, Lstm, LstmArena, LstmGradients, LstmParameters, LstmPlan, LstmStream,
+    Error, Format, Init, Isa, Lstm, LstmArena, LstmGradients, LstmParameters, LstmPlan, LstmStream,
     LstmWeights, OutputGradients, Purpose, Write,
 };
 use clap::{Parser, ValueEnum};
@@ -43,6 +43,9 @@ struct Options {
     /// Threads: this one and helpers from rayon's pool.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
+    /// How the weights are stored; other than f32 not for training.
+    #[arg(long, value_enum, default_value = "f32")]
+    format: Stored,
     /// How long to measure.
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
@@ -63,6 +66,23 @@ impl Cell {
     fn gates(self) -> usize {
         match self {
             Self::Lstm => 4,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Stored {
+    F32,
+    Bf16,
+    Int8,
+}
+
+impl From<Stored> for Format {
+    fn from(stored: Stored) -> Self {
+        match stored {
+            Stored::F32 => Self::F32,
+            Stored::Bf16 => Self::Bf16,
+            Stored::Int8 => Self::Int8,
         }
     }
 }
@@ -128,6 +148,7 @@ fn run(options: &Options) -> Result<(), Error> {
         "steps": steps,
         "threads": options.threads,
         "isa": isa.name(),
+        "format": name(&|| options.format.to_possible_value()),
         "ms_min": min * 1e3,
         "ms_median": median * 1e3,
         "gflops": gflops,
@@ -219,12 +240,19 @@ impl Problem {
         let plan = lstm.plan(timed_steps, batch, isa)?.with_threads(threads)?;
         let mut rng = StdRng::seed_from_u64(1);
         let parameters = lstm.init(Init::Glorot, &mut rng)?;
-        let purpose = if mode == Mode::Train {
-            Purpose::TrainingWithInputGradient
-        } else {
-            Purpose::Inference
+        let weights = match (mode, options.format) {
+            (Mode::Train, Stored::F32) => {
+                lstm.pack(&parameters, Purpose::TrainingWithInputGradient, isa)?
+            }
+            (Mode::Train, _) => {
+                return Err(Error::Value {
+                    what: "format",
+                    given: "another".into(),
+                    expected: "f32 for training",
+                });
+            }
+            (_, format) => lstm.pack_inference(&parameters, format.into(), isa)?,
         };
-        let weights = lstm.pack(&parameters, purpose, isa)?;
         let mut draw =
             |len: usize| -> Vec<f32> { (0..len).map(|_| rng.random_range(-1.0..1.0)).collect() };
         let outputs = timed_steps * batch * hidden;

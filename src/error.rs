@@ -111,6 +111,10 @@ impl From<KernelError> for Error {
             KernelError::Target { row, given, classes } => {
                 Self::Target { row, given, outputs: classes }
             }
+            KernelError::NotFinite { what, at } => {
+                let given = format!("not finite at {at}");
+                Self::Value { what, given, expected: "finite, for int8" }
+            }
             KernelError::TooLarge { what } => Self::TooLarge { what },
             KernelError::OutOfMemory { bytes } => Self::OutOfMemory { bytes },
             other => Self::Mismatch {

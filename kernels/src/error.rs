@@ -41,6 +41,13 @@ pub enum KernelError {
         /// The number of classes, which it has to be below.
         classes: usize,
     },
+    /// A value that has to be finite is not.
+    NotFinite {
+        /// The argument's name.
+        what: &'static str,
+        /// Where the first such value is.
+        at: usize,
+    },
     /// The product of the dimensions does not fit the address space.
     TooLarge {
         /// What was to be made.
@@ -67,6 +74,9 @@ impl fmt::Display for KernelError {
             }
             Self::Target { row, given, classes } => {
                 write!(f, "the target of row {row} is {given}, expected below {classes}")
+            }
+            Self::NotFinite { what, at } => {
+                write!(f, "{what} at {at} is not finite, which this format cannot hold")
             }
             Self::TooLarge { what } => write!(f, "{what}: too large for the address space"),
             Self::OutOfMemory { bytes } => write!(f, "could not allocate {bytes} bytes"),

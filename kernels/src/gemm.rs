@@ -4,11 +4,11 @@
 use crate::error::{check_len, check_room};
 use crate::fetch::When;
 use crate::left;
-use crate::pack::PackedMatrix;
+use crate::pack::{PackedMatrix, Place};
 use crate::scratch;
 use crate::simd::Simd;
 use crate::team::{Pass, Phases};
-use crate::tile::{self, DEPTH_BLOCK, Sums};
+use crate::tile::{DEPTH_BLOCK, Sums};
 use crate::{Isa, KernelError, checked_len};
 
 /// What the sums of a product start from.
@@ -162,6 +162,7 @@ impl Work<'_> {
         let (depth, outputs) = (w.depth(), w.outputs());
         let columns = w.columns(group, S::LANES);
         let next = if group + 1 == w.groups() { 0 } else { group + 1 };
+        let place = Place { group, vecs: columns.vecs, next };
         let mut between = scratch::For::<S>::new();
         // SAFETY: `Gemm::run` has checked that C is rows × outputs and the bias outputs
         // long; the caller's.
@@ -180,9 +181,8 @@ impl Work<'_> {
                 let last = depth - first_k <= DEPTH_BLOCK;
                 sums.to = if last { to } else { between.grid() };
                 let a = a.add(rows * first_k);
-                let product = w.product(a, group, columns.vecs, first_k, S::LANES, next);
                 let fetches = if last { &fetches[..] } else { &[] };
-                tile::group(s, rows, product, columns.vecs, &sums, fetches);
+                w.multiply(s, (rows, a), place, first_k, &sums, fetches);
                 sums = sums.resumed();
             }
         }

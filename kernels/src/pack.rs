@@ -9,8 +9,9 @@
 
 use crate::error::check_len;
 use crate::fetch::{Fetch, When};
+use crate::narrow::{Format, Widened};
 use crate::simd::{Kernel, QUAD, Simd};
-use crate::tile::{DEPTH_BLOCK, GROUP, Grid, PANEL, Product, load_lanes};
+use crate::tile::{self, DEPTH_BLOCK, GROUP, Grid, PANEL, Product, Sums, load_lanes};
 use crate::{AlignedBuffer, Isa, KernelError, checked_len};
 
 /// A weight matrix packed for one instruction set: `depth` inputs to
@@ -23,7 +24,21 @@ pub struct PackedMatrix {
     depth: usize,
     /// Groups of columns: a step asks too often to reckon them anew.
     groups: usize,
+    format: Format,
+    /// Values of the format, whatever the buffer's type.
     panels: AlignedBuffer,
+    /// One for each column, padding included, where the format has scales.
+    scales: AlignedBuffer,
+}
+
+/// A group of a matrix in a sweep.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pub group: usize,
+    /// Its vectors.
+    pub vecs: usize,
+    /// The group that comes after it.
+    pub next: usize,
 }
 
 /// The columns of one group: for each of its vectors where it goes in a row of
@@ -77,17 +92,35 @@ impl PackedMatrix {
     /// [`KernelError::Dimension`] where a dimension is 0, `TooLarge` or
     /// `OutOfMemory` where there is no such room.
     pub fn zeros(isa: Isa, gates: usize, units: usize, depth: usize) -> Result<Self, KernelError> {
+        Self::zeros_as(Format::F32, isa, gates, units, depth)
+    }
+
+    /// [`zeros`](Self::zeros) of another format, for weights that are packed by rows and
+    /// meet forward passes.
+    ///
+    /// # Errors
+    /// As [`zeros`](Self::zeros).
+    pub fn zeros_as(
+        format: Format,
+        isa: Isa,
+        gates: usize,
+        units: usize,
+        depth: usize,
+    ) -> Result<Self, KernelError> {
         for (what, given) in [("gates", gates), ("units", units), ("depth", depth)] {
             if given == 0 {
                 return Err(KernelError::Dimension { what, given, expected: "1 or more".into() });
             }
         }
-        let panels = AlignedBuffer::try_new(Self::len(isa, gates, units, depth)?)?;
+        let values = Self::len(isa, gates, units, depth)?;
+        let panels = AlignedBuffer::try_new((values / size_of::<f32>()) * format.bytes())?;
+        let scales = if format == Format::Int8 { values / depth } else { 0 };
+        let scales = AlignedBuffer::try_new(scales)?;
         let groups = vecs(isa, gates, units).div_ceil(GROUP);
-        Ok(Self { isa, gates, units, depth, groups, panels })
+        Ok(Self { isa, gates, units, depth, groups, format, panels, scales })
     }
 
-    /// The floats that such a matrix takes when packed.
+    /// The values that such a matrix has when packed.
     ///
     /// # Errors
     /// [`KernelError::TooLarge`] where that does not fit the address space.
@@ -112,33 +145,89 @@ impl PackedMatrix {
         self.gates * self.units
     }
 
+    /// How its values are stored.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// `Ok` where [`pack_rows`](Self::pack_rows) would take `weights`.
+    ///
+    /// # Errors
+    /// [`KernelError::Length`] where `weights` is not `outputs × depth` long, `NotFinite`
+    /// where the format is int8 and one of them is ∞ or NaN.
+    pub fn check_rows(&self, weights: &[f32]) -> Result<(), KernelError> {
+        check_len("weights", weights.len(), self.outputs() * self.depth)?;
+        self.format.check(weights)
+    }
+
     /// Packs `weights`, `[gates · units, depth]` row-major: each output's weights
     /// are a row, `y = A · weightsᵀ`.
     ///
     /// # Errors
-    /// [`KernelError::Length`] where `weights` is not `outputs × depth` long.
+    /// As [`check_rows`](Self::check_rows); nothing is written then.
     pub fn pack_rows(&mut self, weights: &[f32]) -> Result<(), KernelError> {
-        check_len("weights", weights.len(), self.outputs() * self.depth)?;
-        self.isa.enter(Rows { weights, packed: self });
+        self.check_rows(weights)?;
+        match self.format {
+            Format::F32 => self.isa.enter(Rows { weights, packed: self }),
+            _ => self.pack_narrow(weights),
+        }
         Ok(())
     }
 
     /// Packs `weights`, `[depth, units]` row-major: `y = A · weights`. For one
-    /// gate only.
+    /// gate and f32 only.
     ///
     /// # Errors
-    /// [`KernelError::Length`] where `weights` is not `outputs × depth` long.
+    /// [`KernelError::Length`] where `weights` is not `outputs × depth` long, `Packing`
+    /// where the format is another.
     pub fn pack_columns(&mut self, weights: &[f32]) -> Result<(), KernelError> {
         check_len("weights", weights.len(), self.outputs() * self.depth)?;
         check_len("gates", self.gates, 1)?;
+        if self.format != Format::F32 {
+            return Err(self.mismatch(self.isa, 1, self.units, self.depth));
+        }
         self.isa.enter(ByColumns { weights, packed: self });
         Ok(())
     }
 
     /// Where a group's block of depth from `first_k` begins.
     #[inline(always)]
-    fn block(&self, group: usize, vecs: usize, first_k: usize, lanes: usize) -> usize {
+    pub(crate) fn block(&self, group: usize, vecs: usize, first_k: usize, lanes: usize) -> usize {
         lanes * (group * GROUP * self.depth + vecs * first_k)
+    }
+
+    /// The same as an address, in a matrix of any format.
+    ///
+    /// # Safety
+    /// The block lies in the matrix.
+    #[inline(always)]
+    pub(crate) unsafe fn block_start(
+        &self,
+        group: usize,
+        vecs: usize,
+        first_k: usize,
+        lanes: usize,
+    ) -> *const u8 {
+        let values = self.block(group, vecs, first_k, lanes);
+        // SAFETY: the caller's.
+        unsafe { self.panels.as_ptr().cast::<u8>().add(values * self.format.bytes()) }
+    }
+
+    pub(crate) fn panels_mut(&mut self) -> &mut [f32] {
+        &mut self.panels
+    }
+
+    pub(crate) fn scales_mut(&mut self) -> &mut [f32] {
+        &mut self.scales
+    }
+
+    /// The scales of a group's columns; null where the format has none.
+    #[inline(always)]
+    pub(crate) fn scales(&self, group: usize, lanes: usize) -> *const f32 {
+        match self.format {
+            Format::Int8 => self.scales.as_ptr().wrapping_add(group * GROUP * lanes),
+            _ => std::ptr::null(),
+        }
     }
 
     /// Vector `vec` of a group at the first term of its block from `first_k`.
@@ -160,28 +249,55 @@ impl PackedMatrix {
         unsafe { self.panels.as_mut_ptr().add(start + panel) }
     }
 
-    /// The product of `a` with group `group`, which has `vecs` vectors, for the block of
-    /// depth from `first_k`; `a` starts at its first row and at that k.
+    /// Adds the product of `rows` rows of `a` with a group, for the block of depth from
+    /// `first_k`, to `sums`; `a` starts at its first row and at that k.
     ///
     /// # Safety
-    /// `group` and `first_k` lie in the matrix.
+    /// As [`tile::group`]; the places and `first_k` lie in the matrix, whose lanes are
+    /// `S`'s.
+    #[inline(always)]
+    pub(crate) unsafe fn multiply<S: Simd>(
+        &self,
+        s: S,
+        (rows, a): (usize, *const f32),
+        place: Place,
+        first_k: usize,
+        sums: &Sums,
+        fetches: &[Fetch],
+    ) {
+        // SAFETY: the caller's.
+        unsafe {
+            match self.format {
+                Format::F32 => {
+                    let product = self.product(a, place, first_k, S::LANES);
+                    tile::group(s, rows, product, place.vecs, sums, fetches);
+                }
+                _ => s.call(Widened { weights: self, rows, a, place, first_k, sums, fetches }),
+            }
+        }
+    }
+
+    /// The product of `a` with a group of f32 for the block of depth from `first_k`; `a`
+    /// starts at its first row and at that k.
+    ///
+    /// # Safety
+    /// The places and `first_k` lie in the matrix.
     #[inline(always)]
     pub(crate) unsafe fn product(
         &self,
         a: *const f32,
-        group: usize,
-        vecs: usize,
+        Place { group, vecs, next }: Place,
         first_k: usize,
         lanes: usize,
-        next_group: usize,
     ) -> Product {
+        debug_assert!(self.format == Format::F32);
         let depth = DEPTH_BLOCK.min(self.depth - first_k);
         // SAFETY: the caller's.
         let panels = unsafe { self.panels.as_ptr().add(self.block(group, vecs, first_k, lanes)) };
         let ahead = if first_k + depth < self.depth {
             panels.wrapping_add(lanes * vecs * depth)
         } else {
-            self.panels.as_ptr().wrapping_add(lanes * next_group * GROUP * self.depth)
+            self.panels.as_ptr().wrapping_add(lanes * next * GROUP * self.depth)
         };
         Product { a, panels, panel_stride: PANEL * lanes * depth, depth, ahead }
     }
@@ -206,8 +322,9 @@ impl PackedMatrix {
         let tell = |isa: Isa, gates: usize, units: usize, depth: usize| {
             format!("for {isa}, {gates} × {units} outputs of {depth} inputs")
         };
+        let given = tell(self.isa, self.gates, self.units, self.depth);
         KernelError::Packing {
-            given: tell(self.isa, self.gates, self.units, self.depth),
+            given: format!("{given}, {:?}", self.format),
             expected: tell(isa, gates, units, depth),
         }
     }
@@ -224,9 +341,14 @@ impl PackedMatrix {
         self.groups
     }
 
-    /// Floats of all panels.
-    pub(crate) fn packed_len(&self) -> usize {
-        self.panels.len()
+    /// The multiply-adds of a row, those with padding too.
+    pub(crate) fn row_terms(&self) -> usize {
+        self.panels.len() * size_of::<f32>() / self.format.bytes()
+    }
+
+    /// The bytes that it holds.
+    pub fn bytes(&self) -> usize {
+        size_of::<f32>() * (self.panels.len() + self.scales.len())
     }
 
     /// The columns of group `index`.

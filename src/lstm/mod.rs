@@ -28,7 +28,7 @@ pub use stream::LstmStream;
 pub use weights::{LstmWeights, Purpose};
 
 use crate::error::check_size;
-use crate::{Error, Init, Isa};
+use crate::{Error, Format, Init, Isa};
 use bptt_kernels::lstm::Activations;
 use rand_core::Rng;
 
@@ -194,7 +194,43 @@ impl Lstm {
         purpose: Purpose,
         isa: Isa,
     ) -> Result<LstmWeights, Error> {
-        LstmWeights::new(*self, parameters, purpose, isa)
+        LstmWeights::new(*self, parameters, purpose, Format::F32, isa)
+    }
+
+    /// The parameters, packed for [`Purpose::Inference`] in a format of fewer bits: a
+    /// stream of one sequence, or of few, is bound by reading its weights, and goes as
+    /// much faster as they are smaller. Biases, states and arithmetic stay f32: the
+    /// outputs have the bits of one whose f32 weights were rounded by
+    /// [`Format::rounded`].
+    ///
+    /// ```
+    /// use bptt::{Format, Init, Isa, Lstm, Purpose};
+    /// # use rand::{SeedableRng, rngs::SmallRng};
+    ///
+    /// let lstm = Lstm::new(64, 64)?;
+    /// let parameters = lstm.init(Init::Glorot, &mut SmallRng::seed_from_u64(1))?;
+    /// let isa = Isa::best()?;
+    /// let whole = lstm.pack(&parameters, Purpose::Inference, isa)?;
+    /// let quarter = lstm.pack_inference(&parameters, Format::Int8, isa)?;
+    /// assert!(3 * quarter.bytes() < whole.bytes());
+    ///
+    /// let (x, mut exact, mut y) = ([0.5; 64], [0.0; 64], [0.0; 64]);
+    /// lstm.stream(1, isa)?.step(&whole, &x, &mut exact)?;
+    /// lstm.stream(1, isa)?.step(&quarter, &x, &mut y)?;
+    /// assert!(y.iter().zip(exact).all(|(y, exact)| (y - exact).abs() < 0.01));
+    /// # Ok::<(), bptt::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] where the parameters are of other sizes, [`Error::Value`] where
+    /// the format is int8 and a weight is ∞ or NaN, [`Error::OutOfMemory`].
+    pub fn pack_inference(
+        &self,
+        parameters: &LstmParameters,
+        format: Format,
+        isa: Isa,
+    ) -> Result<LstmWeights, Error> {
+        LstmWeights::new(*self, parameters, Purpose::Inference, format, isa)
     }
 
     /// A plan for training passes over `steps` (τ) steps of `batch` (B) sequences.

@@ -1,7 +1,7 @@
 //! An LSTM's parameters in the layouts that its passes read.
 
 use super::{Lstm, LstmParameters};
-use crate::{Error, Isa};
+use crate::{Error, Format, Isa};
 use bptt_kernels::lstm::GATES;
 use bptt_kernels::{AlignedBuffer, PackedMatrix};
 
@@ -36,6 +36,7 @@ impl LstmWeights {
         lstm: Lstm,
         parameters: &LstmParameters,
         purpose: Purpose,
+        format: Format,
         isa: Isa,
     ) -> Result<Self, Error> {
         let (i, h) = (lstm.input_size, lstm.hidden_size);
@@ -46,8 +47,8 @@ impl LstmWeights {
             lstm,
             isa,
             bias: AlignedBuffer::try_new(GATES * h)?,
-            input: PackedMatrix::zeros(isa, GATES, h, i)?,
-            recurrent: PackedMatrix::zeros(isa, GATES, h, h)?,
+            input: PackedMatrix::zeros_as(format, isa, GATES, h, i)?,
+            recurrent: PackedMatrix::zeros_as(format, isa, GATES, h, h)?,
             recurrent_back: back(purpose != Purpose::Inference, h)?,
             input_back: back(purpose == Purpose::TrainingWithInputGradient, i)?,
         };
@@ -58,7 +59,8 @@ impl LstmWeights {
     /// Packs changed parameters; allocates nothing.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] where the parameters are of other sizes.
+    /// [`Error::Mismatch`] where the parameters are of other sizes, [`Error::Value`] where
+    /// the format is int8 and a weight is ∞ or NaN; nothing is written then.
     pub fn update(&mut self, parameters: &LstmParameters) -> Result<(), Error> {
         let sizes = (parameters.input_size(), parameters.hidden_size());
         if sizes != (self.lstm.input_size, self.lstm.hidden_size) {
@@ -68,6 +70,8 @@ impl LstmWeights {
                 expected: self.lstm.describe(),
             });
         }
+        self.input.check_rows(parameters.input_weights())?;
+        self.recurrent.check_rows(parameters.recurrent_weights())?;
         self.bias.copy_from_slice(parameters.bias());
         self.input.pack_rows(parameters.input_weights())?;
         self.recurrent.pack_rows(parameters.recurrent_weights())?;
@@ -83,6 +87,18 @@ impl LstmWeights {
     /// The instruction set that they are packed for.
     pub fn isa(&self) -> Isa {
         self.isa
+    }
+
+    /// How they are stored.
+    pub fn format(&self) -> Format {
+        self.recurrent.format()
+    }
+
+    /// The bytes that they take.
+    pub fn bytes(&self) -> usize {
+        let back = [&self.recurrent_back, &self.input_back].into_iter().flatten();
+        let packed = [&self.input, &self.recurrent].into_iter().chain(back);
+        size_of_val::<[f32]>(&self.bias) + packed.map(PackedMatrix::bytes).sum::<usize>()
     }
 
     /// `Ok` where a pass planned for `lstm` on `isa` can use them.

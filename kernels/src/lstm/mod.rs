@@ -13,6 +13,8 @@ pub use forward::{Cells, Forward, Gates};
 
 use crate::fetch::{Fetch, Walk};
 use crate::left;
+use crate::narrow::{self, Bf16, Format, Int8};
+use crate::pack::Place;
 use crate::simd::Simd;
 use crate::tile::{self, DEPTH_BLOCK, Sums};
 use crate::vmath::{logistic, tanh};
@@ -137,12 +139,12 @@ unsafe fn sum<S: Simd>(
     rows: usize,
     a: *const f32,
     weights: &PackedMatrix,
-    (group, next_group): (usize, usize),
+    (group, next): (usize, usize),
     mut sums: Sums,
     fetches: &[Fetch],
 ) {
     let depth = weights.depth();
-    let columns = weights.columns(group, S::LANES);
+    let place = Place { group, vecs: weights.columns(group, S::LANES).vecs, next };
     let share = fetches.len().div_ceil(depth.div_ceil(DEPTH_BLOCK));
     for first_k in (0..depth).step_by(DEPTH_BLOCK) {
         let mine = (first_k / DEPTH_BLOCK * share).min(fetches.len());
@@ -150,8 +152,7 @@ unsafe fn sum<S: Simd>(
         // SAFETY: the caller's, and first_k < depth.
         unsafe {
             let a = a.add(rows * first_k);
-            let product = weights.product(a, group, columns.vecs, first_k, S::LANES, next_group);
-            tile::group(s, rows, product, columns.vecs, &sums, mine);
+            weights.multiply(s, (rows, a), place, first_k, &sums, mine);
         }
         sums = sums.resumed();
     }
@@ -168,16 +169,24 @@ unsafe fn sum_row<S: Simd, const V: usize>(
     s: S,
     a: *const f32,
     weights: &PackedMatrix,
-    (group, next_group): (usize, usize),
+    (group, next): (usize, usize),
     acc: &mut [[S::V; V]; 1],
 ) {
-    let depth = weights.depth();
+    // SAFETY: the caller's.
+    unsafe {
+        match weights.format() {
+            Format::F32 => {}
+            Format::Bf16 => return narrow::sum_row::<S, Bf16, V>(s, a, weights, group, acc),
+            Format::Int8 => return narrow::sum_row::<S, Int8, V>(s, a, weights, group, acc),
+        }
+    }
+    let (depth, place) = (weights.depth(), Place { group, vecs: V, next });
     let mut first_k = 0;
     while first_k < depth {
         // SAFETY: the caller's, and first_k < depth.
         unsafe {
             let a = a.add(first_k);
-            let product = weights.product(a, group, V, first_k, S::LANES, next_group);
+            let product = weights.product(a, place, first_k, S::LANES);
             let ahead = product.depth * V * S::LANES;
             tile::accumulate(s, product, 0, ahead, Walk::none(), acc);
         }
@@ -198,10 +207,9 @@ const WORTH_MEETING: usize = 1 << 17;
 /// each, where splitting rows has each read them all.
 #[inline]
 fn parts(threads: usize, batch: usize, recurrent: &PackedMatrix) -> usize {
-    if threads == 1 || batch * recurrent.packed_len() < WORTH_MEETING {
+    if threads == 1 || batch * recurrent.row_terms() < WORTH_MEETING {
         1
-    } else if batch >= threads * OWN_ROWS && size_of::<f32>() * recurrent.packed_len() <= OWN_CACHE
-    {
+    } else if batch >= threads * OWN_ROWS && recurrent.bytes() <= OWN_CACHE {
         threads
     } else {
         0

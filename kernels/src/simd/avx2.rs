@@ -61,6 +61,21 @@ unsafe impl Simd for Avx2 {
         unsafe { _mm256_maskstore_ps(p, first(n), v) }
     }
     #[inline(always)]
+    unsafe fn load_bf16_pairs(self, p: *const u16) -> [__m256; 2] {
+        // SAFETY: the caller vouches for 16 readable values; the token for the ISA.
+        unsafe {
+            let pairs = _mm256_loadu_si256(p.cast());
+            let odd = _mm256_and_si256(pairs, _mm256_set1_epi32(0xffff_0000_u32 as i32));
+            let even = _mm256_slli_epi32::<16>(pairs);
+            [_mm256_castsi256_ps(even), _mm256_castsi256_ps(odd)]
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_i8(self, p: *const i8) -> __m256 {
+        // SAFETY: the caller vouches for 8 readable values; the token for the ISA.
+        unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast()))) }
+    }
+    #[inline(always)]
     fn transpose4(self, [a, b, c, d]: [__m256; 4]) -> [__m256; 4] {
         // SAFETY: the token exists, so the CPU has AVX2.
         unsafe {

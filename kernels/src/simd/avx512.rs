@@ -62,6 +62,21 @@ unsafe impl Simd for Avx512 {
         unsafe { _mm512_mask_storeu_ps(p, first(n), v) }
     }
     #[inline(always)]
+    unsafe fn load_bf16_pairs(self, p: *const u16) -> [__m512; 2] {
+        // SAFETY: the caller vouches for 32 readable values; the token for the ISA.
+        unsafe {
+            let pairs = _mm512_loadu_si512(p.cast());
+            let odd = _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32 as i32));
+            let even = _mm512_slli_epi32::<16>(pairs);
+            [_mm512_castsi512_ps(even), _mm512_castsi512_ps(odd)]
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_i8(self, p: *const i8) -> __m512 {
+        // SAFETY: the caller vouches for 16 readable values; the token for the ISA.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()))) }
+    }
+    #[inline(always)]
     fn transpose4(self, [a, b, c, d]: [__m512; 4]) -> [__m512; 4] {
         // SAFETY: the token exists, so the CPU has AVX-512F and AVX-512DQ.
         unsafe {

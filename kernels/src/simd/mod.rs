@@ -73,6 +73,17 @@ pub(crate) unsafe trait Simd: Copy + 'static {
     /// # Safety
     /// `p` is writable for `n` floats, `n ≤ LANES`.
     unsafe fn store_first(self, p: *mut f32, v: Self::V, n: usize);
+    /// Reads `2 · LANES` bf16 and widens them: those at even places are the first
+    /// vector, those at odd ones the second.
+    ///
+    /// # Safety
+    /// `p` is readable for them.
+    unsafe fn load_bf16_pairs(self, p: *const u16) -> [Self::V; 2];
+    /// Reads `LANES` int8 as floats.
+    ///
+    /// # Safety
+    /// `p` is readable for them.
+    unsafe fn load_i8(self, p: *const i8) -> Self::V;
     /// Transposes 4 × 4 blocks: lane 4j + i of row r goes to lane 4j + r of row i.
     fn transpose4(self, rows: [Self::V; 4]) -> [Self::V; 4];
     /// Writes the first `count` fours of lanes of `v`, the j-th at `p + j · stride`.

@@ -57,6 +57,24 @@ unsafe impl Simd for Neon {
         }
     }
     #[inline(always)]
+    unsafe fn load_bf16_pairs(self, p: *const u16) -> [float32x4_t; 2] {
+        // SAFETY: the caller vouches for 8 readable values; the token for the ISA.
+        unsafe {
+            let pairs = vreinterpretq_u32_u16(vld1q_u16(p));
+            let odd = vandq_u32(pairs, vdupq_n_u32(0xffff_0000));
+            [vreinterpretq_f32_u32(vshlq_n_u32::<16>(pairs)), vreinterpretq_f32_u32(odd)]
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_i8(self, p: *const i8) -> float32x4_t {
+        // SAFETY: the caller vouches for 4 readable values; the token for the ISA.
+        unsafe {
+            let four = p.cast::<u32>().read_unaligned();
+            let eight = vreinterpret_s8_u32(vdup_n_u32(four));
+            vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(eight))))
+        }
+    }
+    #[inline(always)]
     fn transpose4(self, [a, b, c, d]: [float32x4_t; 4]) -> [float32x4_t; 4] {
         // SAFETY: the token exists, so the CPU has NEON.
         unsafe {

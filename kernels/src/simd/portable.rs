@@ -83,6 +83,23 @@ unsafe impl Simd for Portable {
         }
     }
     #[inline(always)]
+    unsafe fn load_bf16_pairs(self, p: *const u16) -> [Lanes; 2] {
+        // SAFETY: the caller vouches for 2 · LANES readable values.
+        let pairs = unsafe { p.cast::<[[u16; 2]; LANES]>().read_unaligned() };
+        let mut wide = [Lanes([0.0; LANES]); 2];
+        for (lane, pair) in pairs.into_iter().enumerate() {
+            for of in 0..2 {
+                wide[of].0[lane] = f32::from_bits(u32::from(pair[of]) << 16);
+            }
+        }
+        wide
+    }
+    #[inline(always)]
+    unsafe fn load_i8(self, p: *const i8) -> Lanes {
+        // SAFETY: the caller vouches for LANES readable values.
+        Lanes(unsafe { p.cast::<[i8; LANES]>().read_unaligned() }.map(f32::from))
+    }
+    #[inline(always)]
     fn transpose4(self, [a, b, c, d]: [Lanes; 4]) -> [Lanes; 4] {
         let column = |i: usize| Lanes([a.0[i], b.0[i], c.0[i], d.0[i]]);
         [column(0), column(1), column(2), column(3)]

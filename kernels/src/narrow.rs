@@ -1,0 +1,313 @@
+//! Weights in fewer bits, for inference: where a pass is bound by reading them, it is
+//! as much faster as they are smaller. Knows formats and how a register gets their
+//! values; must not know cells.
+//!
+//! The arithmetic stays that of f32: a value is widened on its way to a register (and
+//! an int8 multiplied by its scale), so a pass gives the bits of one whose f32 weights
+//! were rounded to the format. The order of a panel is that of f32,
+//! `[group][block of depth][panel][k]`; within a term the two vectors of bf16 are
+//! interleaved, so that a shift gives one and a mask the other, and those of int8 stand
+//! one after the other.
+
+use crate::pack::{PackedMatrix, Place};
+use crate::simd::{Kernel, MAX_LANES, Simd};
+use crate::tile::{self, DEPTH_BLOCK, GROUP, PANEL, Product, Sums};
+use crate::{KernelError, fetch::Fetch};
+use half::bf16;
+use std::mem::MaybeUninit;
+
+/// How packed weights are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// As they are.
+    #[default]
+    F32,
+    /// Rounded to 8 significant bits, ties to even: off by 2⁻⁸ of the value at most.
+    Bf16,
+    /// Rounded to multiples of a scale per output, a 127th of the largest of its
+    /// weights: off by half of that at most.
+    Int8,
+}
+
+impl Format {
+    /// Bytes of a weight.
+    pub const fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+            Self::Int8 => 1,
+        }
+    }
+
+    /// The f32 that a weight of an output, the largest of which has the magnitude
+    /// `largest`, is taken for.
+    ///
+    /// ```
+    /// use bptt_kernels::Format;
+    ///
+    /// assert_eq!(Format::Bf16.rounded(1.003, 2.0), 1.0);
+    /// assert_eq!(Format::Int8.rounded(0.6, 127.0), 1.0);
+    /// ```
+    pub fn rounded(self, weight: f32, largest: f32) -> f32 {
+        match self {
+            Self::F32 => weight,
+            Self::Bf16 => bf16::from_f32(weight).to_f32(),
+            Self::Int8 => f32::from(quantized(weight, scale(largest))) * scale(largest),
+        }
+    }
+
+    /// `Ok` where all of `weights` can be stored so: int8 has no infinity and no NaN.
+    pub(crate) fn check(self, weights: &[f32]) -> Result<(), KernelError> {
+        if self != Self::Int8 {
+            return Ok(());
+        }
+        match weights.iter().position(|weight| !weight.is_finite()) {
+            None => Ok(()),
+            Some(at) => Err(KernelError::NotFinite { what: "weights", at }),
+        }
+    }
+}
+
+/// The scale of an output. One that is not normal would be flushed in a pass.
+fn scale(largest: f32) -> f32 {
+    let scale = largest / 127.0;
+    if scale.is_normal() { scale } else { 0.0 }
+}
+
+fn quantized(weight: f32, scale: f32) -> i8 {
+    // The cast saturates, and takes the 0 / 0 of an output without weights for 0.
+    (weight / scale).round_ties_even().clamp(-127.0, 127.0) as i8
+}
+
+impl PackedMatrix {
+    /// Packs rows of weights, each an output, as [`PackedMatrix::pack_rows`] for a
+    /// format that is not f32.
+    pub(crate) fn pack_narrow(&mut self, weights: &[f32]) {
+        let (format, depth, lanes) = (self.format(), self.depth(), self.isa().lanes());
+        for group in 0..self.groups() {
+            let columns = self.columns(group, lanes);
+            for vec in 0..columns.vecs {
+                for lane in 0..columns.lanes[vec] {
+                    let row = &weights[(columns.offset[vec] + lane) * depth..][..depth];
+                    let largest = row.iter().fold(0.0f32, |m, w| m.max(w.abs()));
+                    let scale = scale(largest);
+                    if format == Format::Int8 {
+                        self.scales_mut()[(group * GROUP + vec) * lanes + lane] = scale;
+                    }
+                    for (k, &weight) in row.iter().enumerate() {
+                        let first_k = k - k % DEPTH_BLOCK;
+                        let terms = DEPTH_BLOCK.min(depth - first_k);
+                        let pair = self.block(group, columns.vecs, first_k, lanes)
+                            + (vec / PANEL * terms + k - first_k) * PANEL * lanes;
+                        let panels: &mut [f32] = self.panels_mut();
+                        match format {
+                            Format::F32 => unreachable!("f32 has a packing of its own"),
+                            Format::Bf16 => {
+                                let at = pair + lane * PANEL + vec % PANEL;
+                                bytemuck::cast_slice_mut::<_, u16>(panels)[at] =
+                                    bf16::from_f32(weight).to_bits();
+                            }
+                            Format::Int8 => {
+                                let at = pair + vec % PANEL * lanes + lane;
+                                bytemuck::cast_slice_mut::<_, i8>(panels)[at] =
+                                    quantized(weight, scale);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A format that is not f32, as a kernel reads it.
+pub(crate) trait Narrow {
+    const BYTES: usize;
+
+    /// The two vectors of a panel's term.
+    ///
+    /// # Safety
+    /// `p` is readable for 2 · LANES values.
+    unsafe fn pair<S: Simd>(s: S, p: *const u8, scales: [S::V; PANEL]) -> [S::V; PANEL];
+}
+
+pub(crate) struct Bf16;
+
+impl Narrow for Bf16 {
+    const BYTES: usize = Format::Bf16.bytes();
+    #[inline(always)]
+    unsafe fn pair<S: Simd>(s: S, p: *const u8, _: [S::V; PANEL]) -> [S::V; PANEL] {
+        // SAFETY: the caller's.
+        unsafe { s.load_bf16_pairs(p.cast()) }
+    }
+}
+
+pub(crate) struct Int8;
+
+impl Narrow for Int8 {
+    const BYTES: usize = Format::Int8.bytes();
+    #[inline(always)]
+    unsafe fn pair<S: Simd>(s: S, p: *const u8, scales: [S::V; PANEL]) -> [S::V; PANEL] {
+        let p = p.cast::<i8>();
+        // SAFETY: the caller's.
+        unsafe {
+            let (first, second) = (s.load_i8(p), s.load_i8(p.add(S::LANES)));
+            [s.mul(first, scales[0]), s.mul(second, scales[1])]
+        }
+    }
+}
+
+/// Lines ahead of the sum that a row's product asks for: the hardware follows each
+/// panel, and loses it at its end.
+const AHEAD: usize = 32;
+
+/// `acc[v] += Σₖ a[k] · b[k][FIRST + v]` for one row and a block of depth, whose panels
+/// start at `panels`.
+///
+/// # Safety
+/// `a` is readable for `depth` floats, the panels for as many terms of FIRST + V vectors,
+/// and `scales` for as many vectors.
+#[inline(always)]
+unsafe fn row<S: Simd, W: Narrow, const FIRST: usize, const V: usize>(
+    s: S,
+    a: *const f32,
+    panels: *const u8,
+    depth: usize,
+    scales: *const f32,
+    acc: &mut [S::V; V],
+) {
+    let mut scale = [s.zero(); V];
+    // SAFETY: the caller's; k < depth.
+    unsafe {
+        if !scales.is_null() {
+            for v in 0..V {
+                scale[v] = s.load(scales.add((FIRST + v) * S::LANES));
+            }
+        }
+        let term = PANEL * S::LANES * W::BYTES;
+        for k in 0..depth {
+            let row = s.splat(*a.add(k));
+            for v in (0..V).step_by(PANEL) {
+                let p = panels.add(((FIRST + v) / PANEL * depth + k) * term);
+                s.prefetch(p.wrapping_add(AHEAD * 64).cast());
+                let pair = W::pair(s, p, [scale[v], scale[v + 1]]);
+                acc[v] = s.mul_add(row, pair[0], acc[v]);
+                acc[v + 1] = s.mul_add(row, pair[1], acc[v + 1]);
+            }
+        }
+    }
+}
+
+/// [`row`] over the whole depth, of the `V` vectors of a group; in two halves where the
+/// registers do not hold their scales beside their sums.
+///
+/// # Safety
+/// `a` has the matrix's depth, the group is one of the matrix, of `V` vectors, and the
+/// format is `W`.
+#[inline(always)]
+pub(crate) unsafe fn sum_row<S: Simd, W: Narrow, const V: usize>(
+    s: S,
+    a: *const f32,
+    weights: &PackedMatrix,
+    group: usize,
+    acc: &mut [[S::V; V]; 1],
+) {
+    const HALF: usize = GROUP / 2;
+    let depth = weights.depth();
+    let scales = weights.scales(group, S::LANES);
+    let mut first_k = 0;
+    while first_k < depth {
+        let terms = DEPTH_BLOCK.min(depth - first_k);
+        // SAFETY: the caller's; first_k < depth.
+        unsafe {
+            let panels = weights.block_start(group, V, first_k, S::LANES);
+            let a = a.add(first_k);
+            if S::MAX_ROWS > 6 || V < GROUP {
+                row::<S, W, 0, V>(s, a, panels, terms, scales, &mut acc[0]);
+            } else {
+                let mut low = [acc[0][0], acc[0][1], acc[0][2], acc[0][3]];
+                let mut high = [acc[0][V - 4], acc[0][V - 3], acc[0][V - 2], acc[0][V - 1]];
+                row::<S, W, 0, HALF>(s, a, panels, terms, scales, &mut low);
+                row::<S, W, HALF, HALF>(s, a, panels, terms, scales, &mut high);
+                for v in 0..HALF {
+                    acc[0][v] = low[v];
+                    acc[0][V - HALF + v] = high[v];
+                }
+            }
+        }
+        first_k += DEPTH_BLOCK;
+    }
+}
+
+/// Several rows times a block of depth of a group: its panels are widened once, and
+/// then multiplied as f32.
+pub(crate) struct Widened<'a> {
+    pub weights: &'a PackedMatrix,
+    pub rows: usize,
+    pub a: *const f32,
+    pub place: Place,
+    pub first_k: usize,
+    pub sums: &'a Sums,
+    pub fetches: &'a [Fetch],
+}
+
+impl Kernel for Widened<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { weights, rows, a, place, first_k, sums, fetches } = self;
+        let depth = DEPTH_BLOCK.min(weights.depth() - first_k);
+        let mut stage = Stage(MaybeUninit::uninit());
+        let to = stage.0.as_mut_ptr().cast::<f32>();
+        // SAFETY: whoever makes one vouches for its rows, place and sums; the stage has
+        // room for a block of a group's panels.
+        unsafe {
+            match weights.format() {
+                Format::F32 => unreachable!("f32 needs no widening"),
+                Format::Bf16 => widen::<S, Bf16>(s, weights, place, first_k, depth, to),
+                Format::Int8 => widen::<S, Int8>(s, weights, place, first_k, depth, to),
+            }
+            let panel_stride = PANEL * S::LANES * depth;
+            let product = Product { a, panels: to, panel_stride, depth, ahead: to };
+            tile::group(s, rows, product, place.vecs, sums, fetches);
+        }
+    }
+}
+
+/// A block of depth of a group, as f32.
+#[repr(align(64))]
+struct Stage(MaybeUninit<[f32; DEPTH_BLOCK * GROUP * MAX_LANES]>);
+
+/// # Safety
+/// The block lies in the matrix, whose format is `W`; `to` has room for it in f32.
+#[inline(always)]
+unsafe fn widen<S: Simd, W: Narrow>(
+    s: S,
+    weights: &PackedMatrix,
+    place: Place,
+    first_k: usize,
+    depth: usize,
+    to: *mut f32,
+) {
+    let scales = weights.scales(place.group, S::LANES);
+    // SAFETY: the caller's; vec + 1 < vecs, since vectors come in pairs.
+    unsafe {
+        let mut from = weights.block_start(place.group, place.vecs, first_k, S::LANES);
+        let mut to = to;
+        for vec in (0..place.vecs).step_by(PANEL) {
+            let mut scale = [s.zero(); PANEL];
+            if !scales.is_null() {
+                let scales = scales.add(vec * S::LANES);
+                scale = [s.load(scales), s.load(scales.add(S::LANES))];
+            }
+            for _ in 0..depth {
+                s.prefetch(from.wrapping_add(AHEAD * 64).cast());
+                let pair = W::pair(s, from, scale);
+                s.store(to, pair[0]);
+                s.store(to.add(S::LANES), pair[1]);
+                from = from.add(PANEL * S::LANES * W::BYTES);
+                to = to.add(PANEL * S::LANES);
+            }
+        }
+    }
+}
