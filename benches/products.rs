@@ -29,7 +29,7 @@ fn products(c: &mut Criterion) {
         let u = random(4 * h * h, &mut rng);
         let mut z = random(rows * 4 * h, &mut rng);
         let mut packed = PackedMatrix::zeros(isa, 4, h, h).expect("memory for a bench");
-        packed.pack_rows(&u).expect("U is [4H, I]");
+        packed.pack_rows(&u, &mut Pass::serial()).expect("U is [4H, I]");
         let mut room = random(gemm::scratch_len(rows, h).expect("small"), &mut rng);
         let flops = (2 * rows * 4 * h * h) as u64;
 

@@ -252,7 +252,8 @@ impl Problem {
                 });
             }
             (_, format) => lstm.pack_inference(&parameters, format.into(), isa)?,
-        };
+        }
+        .with_threads(threads)?;
         let mut draw =
             |len: usize| -> Vec<f32> { (0..len).map(|_| rng.random_range(-1.0..1.0)).collect() };
         let outputs = timed_steps * batch * hidden;

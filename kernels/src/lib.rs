@@ -8,12 +8,12 @@
 //!
 //! ```
 //! use bptt_kernels::gemm::{Start, gemm, scratch_len};
-//! use bptt_kernels::{Isa, PackedMatrix};
+//! use bptt_kernels::{Isa, PackedMatrix, team::Pass};
 //!
 //! // y = x Wᵀ for one row x of 3 and W of 2 × 3.
 //! let isa = Isa::best()?;
 //! let mut w = PackedMatrix::zeros(isa, 1, 2, 3)?;
-//! w.pack_rows(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])?;
+//! w.pack_rows(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], &mut Pass::serial())?;
 //! let (mut y, mut scratch) = ([0.0; 2], vec![0.0; scratch_len(1, 3)?]);
 //! gemm(isa, 1, &[1.0, 0.0, 1.0], &w, Start::Zero, &mut y, &mut scratch)?;
 //! assert_eq!(y, [4.0, 10.0]);

@@ -10,7 +10,8 @@
 use crate::error::check_len;
 use crate::fetch::{Fetch, When};
 use crate::narrow::{Format, Widened};
-use crate::simd::{Kernel, QUAD, Simd};
+use crate::simd::{QUAD, Simd};
+use crate::team::{Pass, Phases};
 use crate::tile::{self, DEPTH_BLOCK, GROUP, Grid, PANEL, Product, Sums, load_lanes};
 use crate::{AlignedBuffer, Isa, KernelError, checked_len};
 
@@ -165,12 +166,15 @@ impl PackedMatrix {
     ///
     /// # Errors
     /// As [`check_rows`](Self::check_rows); nothing is written then.
-    pub fn pack_rows(&mut self, weights: &[f32]) -> Result<(), KernelError> {
+    pub fn pack_rows(&mut self, weights: &[f32], pass: &mut Pass<'_>) -> Result<(), KernelError> {
         self.check_rows(weights)?;
-        match self.format {
-            Format::F32 => self.isa.enter(Rows { weights, packed: self }),
-            _ => self.pack_narrow(weights),
+        if self.format != Format::F32 {
+            self.pack_narrow(weights);
+            return Ok(());
         }
+        let to = self.panels.as_mut_ptr();
+        // SAFETY: the weights and the matrix were borrowed for this call.
+        unsafe { pass.run(self.isa, &Rows { weights, packed: self, to }) };
         Ok(())
     }
 
@@ -180,13 +184,19 @@ impl PackedMatrix {
     /// # Errors
     /// [`KernelError::Length`] where `weights` is not `outputs × depth` long, `Packing`
     /// where the format is another.
-    pub fn pack_columns(&mut self, weights: &[f32]) -> Result<(), KernelError> {
+    pub fn pack_columns(
+        &mut self,
+        weights: &[f32],
+        pass: &mut Pass<'_>,
+    ) -> Result<(), KernelError> {
         check_len("weights", weights.len(), self.outputs() * self.depth)?;
         check_len("gates", self.gates, 1)?;
         if self.format != Format::F32 {
             return Err(self.mismatch(self.isa, 1, self.units, self.depth));
         }
-        self.isa.enter(ByColumns { weights, packed: self });
+        let to = self.panels.as_mut_ptr();
+        // SAFETY: the weights and the matrix were borrowed for this call.
+        unsafe { pass.run(self.isa, &ByColumns { weights, packed: self, to }) };
         Ok(())
     }
 
@@ -230,23 +240,18 @@ impl PackedMatrix {
         }
     }
 
-    /// Vector `vec` of a group at the first term of its block from `first_k`.
-    ///
-    /// # Safety
-    /// All three lie in the matrix, and its lanes are `S`'s.
+    /// Where vector `vec` of a group at the first term of its block from `first_k` lies.
     #[inline(always)]
-    unsafe fn vector<S: Simd>(
-        &mut self,
+    fn vector<S: Simd>(
+        &self,
         group: usize,
         columns: &Columns,
         first_k: usize,
         vec: usize,
-    ) -> *mut f32 {
+    ) -> usize {
         let terms = DEPTH_BLOCK.min(self.depth - first_k);
         let panel = (vec / PANEL * terms * PANEL + vec % PANEL) * S::LANES;
-        let start = self.block(group, columns.vecs, first_k, S::LANES);
-        // SAFETY: the caller's.
-        unsafe { self.panels.as_mut_ptr().add(start + panel) }
+        self.block(group, columns.vecs, first_k, S::LANES) + panel
     }
 
     /// Adds the product of `rows` rows of `a` with a group, for the block of depth from
@@ -362,35 +367,44 @@ impl PackedMatrix {
 const TERMS_AHEAD: usize = 64;
 const ROWS_AHEAD: usize = 8;
 
-/// Weights by rows and the matrix that they are packed into.
+/// Weights by rows and the matrix that they are packed into, a group per task.
 struct Rows<'a> {
     weights: &'a [f32],
-    packed: &'a mut PackedMatrix,
+    packed: &'a PackedMatrix,
+    /// The matrix's panels.
+    to: *mut f32,
 }
 
-impl Kernel for Rows<'_> {
-    type Output = ();
+// SAFETY: tasks write disjoint parts of the panels, which nobody else has meanwhile.
+unsafe impl Sync for Rows<'_> {}
+
+impl Phases for Rows<'_> {
+    fn phases(&self) -> usize {
+        1
+    }
+
+    fn tasks(&self, _phase: usize) -> usize {
+        self.packed.groups()
+    }
+
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    unsafe fn run<S: Simd>(&self, s: S, _thread: usize, _phase: usize, group: usize) {
         let (weights, depth) = (self.weights.as_ptr(), self.packed.depth);
-        for group in 0..self.packed.groups() {
-            let columns = self.packed.columns(group, S::LANES);
-            for first_k in (0..depth).step_by(DEPTH_BLOCK) {
-                let terms = DEPTH_BLOCK.min(depth - first_k);
-                // Panel by panel and in each term by term, as it lies in memory.
-                for panel in (0..columns.vecs).step_by(PANEL) {
-                    for k in (0..terms).step_by(S::LANES) {
-                        for vec in panel..panel + PANEL {
-                            // SAFETY: `pack_rows` has checked that the weights are
-                            // outputs × depth; the matrix was made with room for its
-                            // groups.
-                            unsafe {
-                                let from = columns.offset[vec] * depth + first_k + k;
-                                let to = self.packed.vector::<S>(group, &columns, first_k, vec);
-                                let to = to.add(k * PANEL * S::LANES);
-                                let size = (columns.lanes[vec], S::LANES.min(terms - k));
-                                transpose(s, weights.wrapping_add(from), depth, size, to);
-                            }
+        let columns = self.packed.columns(group, S::LANES);
+        for first_k in (0..depth).step_by(DEPTH_BLOCK) {
+            let terms = DEPTH_BLOCK.min(depth - first_k);
+            // Panel by panel and in each term by term, as it lies in memory.
+            for panel in (0..columns.vecs).step_by(PANEL) {
+                for k in (0..terms).step_by(S::LANES) {
+                    for vec in panel..panel + PANEL {
+                        // SAFETY: `pack_rows` has checked that the weights are outputs ×
+                        // depth; the matrix was made with room for its groups.
+                        unsafe {
+                            let from = columns.offset[vec] * depth + first_k + k;
+                            let to = self.packed.vector::<S>(group, &columns, first_k, vec);
+                            let to = self.to.add(to + k * PANEL * S::LANES);
+                            let size = (columns.lanes[vec], S::LANES.min(terms - k));
+                            transpose(s, weights.wrapping_add(from), depth, size, to);
                         }
                     }
                 }
@@ -436,34 +450,44 @@ unsafe fn transpose<S: Simd>(
     }
 }
 
-/// Weights by columns and the matrix that they are packed into.
+/// Weights by columns and the matrix that they are packed into, a group per task.
 struct ByColumns<'a> {
     weights: &'a [f32],
-    packed: &'a mut PackedMatrix,
+    packed: &'a PackedMatrix,
+    /// The matrix's panels.
+    to: *mut f32,
 }
 
-impl Kernel for ByColumns<'_> {
-    type Output = ();
+// SAFETY: tasks write disjoint parts of the panels, which nobody else has meanwhile.
+unsafe impl Sync for ByColumns<'_> {}
+
+impl Phases for ByColumns<'_> {
+    fn phases(&self) -> usize {
+        1
+    }
+
+    fn tasks(&self, _phase: usize) -> usize {
+        self.packed.groups()
+    }
+
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    unsafe fn run<S: Simd>(&self, s: S, _thread: usize, _phase: usize, group: usize) {
         let PackedMatrix { units, depth, .. } = *self.packed;
-        for group in 0..self.packed.groups() {
-            let columns = self.packed.columns(group, S::LANES);
-            for k in 0..depth {
-                let first_k = k - k % DEPTH_BLOCK;
-                for vec in 0..columns.vecs {
-                    let (unit, lanes) = (columns.offset[vec], columns.lanes[vec]);
-                    // SAFETY: `pack_columns` has checked that the weights are depth ×
-                    // units; the matrix was made with room for its groups. Of a vector
-                    // that is all padding no lane is read.
-                    unsafe {
-                        let from = self.weights.as_ptr().wrapping_add(k * units + unit);
-                        s.prefetch(from.wrapping_add(ROWS_AHEAD * units));
-                        let to = self.packed.vector::<S>(group, &columns, first_k, vec);
-                        let to = to.add((k - first_k) * PANEL * S::LANES);
-                        s.prefetch(to.wrapping_add(16 * PANEL * S::LANES));
-                        s.store(to, load_lanes(s, from, lanes));
-                    }
+        let columns = self.packed.columns(group, S::LANES);
+        for k in 0..depth {
+            let first_k = k - k % DEPTH_BLOCK;
+            for vec in 0..columns.vecs {
+                let (unit, lanes) = (columns.offset[vec], columns.lanes[vec]);
+                // SAFETY: `pack_columns` has checked that the weights are depth × units;
+                // the matrix was made with room for its groups. Of a vector that is all
+                // padding no lane is read.
+                unsafe {
+                    let from = self.weights.as_ptr().wrapping_add(k * units + unit);
+                    s.prefetch(from.wrapping_add(ROWS_AHEAD * units));
+                    let to = self.packed.vector::<S>(group, &columns, first_k, vec);
+                    let to = self.to.add(to + (k - first_k) * PANEL * S::LANES);
+                    s.prefetch(to.wrapping_add(16 * PANEL * S::LANES));
+                    s.store(to, load_lanes(s, from, lanes));
                 }
             }
         }

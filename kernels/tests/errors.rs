@@ -51,10 +51,19 @@ fn matrices() {
         assert_eq!(error, KernelError::TooLarge { what: "packed weights" });
 
         let mut packed = PackedMatrix::zeros(isa, 4, 3, 5).unwrap();
-        packed.pack_rows(&[1.0; 60]).unwrap();
-        assert_eq!(packed.pack_rows(&[2.0; 59]), Err(length("weights", 59, 60)));
-        assert_eq!(packed.pack_columns(&[2.0; 61]), Err(length("weights", 61, 60)));
-        assert_eq!(packed.pack_columns(&[2.0; 60]), Err(length("gates", 4, 1)));
+        packed.pack_rows(&[1.0; 60], &mut Pass::serial()).unwrap();
+        assert_eq!(
+            packed.pack_rows(&[2.0; 59], &mut Pass::serial()),
+            Err(length("weights", 59, 60))
+        );
+        assert_eq!(
+            packed.pack_columns(&[2.0; 61], &mut Pass::serial()),
+            Err(length("weights", 61, 60))
+        );
+        assert_eq!(
+            packed.pack_columns(&[2.0; 60], &mut Pass::serial()),
+            Err(length("gates", 4, 1))
+        );
         let mut c = [0.0; 12];
         let mut scratch = filled(gemm::scratch_len(1, 5).unwrap());
         gemm(isa, 1, &[1.0; 5], &packed, Start::Zero, &mut c, &mut scratch).unwrap();

@@ -177,8 +177,8 @@ fn packing_anew() {
         for &isa in isas() {
             let mut packed = by_rows(isa, gates, depth, &weights);
             gemm(isa, 1, &ones, &packed, Start::Zero, &mut expected, &mut scratch).unwrap();
-            packed.pack_rows(&nan).unwrap();
-            packed.pack_rows(&weights).unwrap();
+            packed.pack_rows(&nan, &mut Pass::serial()).unwrap();
+            packed.pack_rows(&weights, &mut Pass::serial()).unwrap();
             gemm(isa, 1, &ones, &packed, Start::Zero, &mut given, &mut scratch).unwrap();
             assert_bits("c", &given, &expected);
         }

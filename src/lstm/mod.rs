@@ -251,6 +251,12 @@ impl Lstm {
         LstmStream::new(*self, batch, isa)
     }
 
+    /// The multiply-adds of a forward pass over so many rows; saturates.
+    #[inline]
+    fn multiply_adds(&self, rows: usize) -> usize {
+        rows.saturating_mul(4 * self.hidden_size * (self.input_size + self.hidden_size))
+    }
+
     fn activations(&self) -> Activations {
         match self.candidate {
             Candidate::Tanh => Activations::Tanh,

@@ -112,7 +112,8 @@ impl LstmPlan {
     /// from the rayon pool that it calls in, as many as come. One, which is what a
     /// plan has from the start, never touches rayon. The results have the same bits
     /// for any number, and none is waited for that has not come: a busy pool makes
-    /// a pass slower and does not stop it. Helpers stay awake for the length of a
+    /// a pass slower and does not stop it. A pass of less than 2²¹ multiply-adds, 4TBH(I + H)
+    /// forward, stays with its caller: it is done before helpers could be there. Helpers stay awake for the length of a
     /// pass; calling each allocates a job of rayon's, where a pass on one thread
     /// allocates nothing.
     ///
@@ -183,6 +184,11 @@ impl LstmPlan {
         Ok(LstmArena { plan: self.clone(), memory, team, holds: Holds::Nothing })
     }
 
+    /// Of a forward pass.
+    fn multiply_adds(&self) -> usize {
+        self.lstm.multiply_adds(self.steps * self.batch)
+    }
+
     fn input_len(&self) -> usize {
         self.steps * self.batch * self.lstm.input_size
     }
@@ -245,7 +251,7 @@ impl LstmPlan {
                 s0.fill(0.0);
             }
         }
-        arena.team.pass(|pass| -> Result<(), Error> {
+        arena.team.pass(self.multiply_adds(), |pass| -> Result<(), Error> {
             let chunk = (CHUNK_ROWS / self.batch).max(1);
             let inputs = x.chunks(chunk * self.batch * self.lstm.input_size);
             for (x, gates) in inputs.zip(gates.chunks_mut(chunk * GATES * state)) {
@@ -343,7 +349,7 @@ impl LstmPlan {
         }
         let [du, dw, db] = gradients.parameters.split_mut();
         let accumulate = gradients.write == Write::Accumulate;
-        arena.team.pass(|pass| -> Result<(), Error> {
+        arena.team.pass(self.multiply_adds().saturating_mul(2), |pass| -> Result<(), Error> {
             Backward {
                 dims: Dims { steps: self.steps, batch: self.batch, hidden },
                 activations: self.lstm.activations(),

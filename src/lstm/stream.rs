@@ -128,7 +128,8 @@ impl LstmStream {
             cells: Cells::InPlace(s),
             scratch,
         };
-        self.team.pass(|pass| forward.run(self.isa, pass))?;
+        let work = self.lstm.multiply_adds(self.batch);
+        self.team.pass(work, |pass| forward.run(self.isa, pass))?;
         h.copy_from_slice(y);
         Ok(())
     }
@@ -153,7 +154,7 @@ impl LstmStream {
         check_len("y", y.len(), steps * batch * hidden)?;
         let [h, s, gates, scratch] =
             grant(&mut self.memory, [self.h, self.s, self.gates, self.scratch]);
-        self.team.pass(|pass| {
+        self.team.pass(self.lstm.multiply_adds(steps * batch), |pass| {
             let chunk = self.chunk_steps * batch;
             for (x, y) in x.chunks(chunk * i).zip(y.chunks_mut(chunk * hidden)) {
                 let rows = x.len() / i;

@@ -1,8 +1,10 @@
 //! An LSTM's parameters in the layouts that its passes read.
 
 use super::{Lstm, LstmParameters};
+use crate::error::check_threads;
 use crate::{Error, Format, Isa};
 use bptt_kernels::lstm::GATES;
+use bptt_kernels::team::Team;
 use bptt_kernels::{AlignedBuffer, PackedMatrix};
 
 /// What weights are packed for: each need has panels of its own, which cost
@@ -29,6 +31,7 @@ pub struct LstmWeights {
     /// W by columns, `dz W`, and U, `dz U`.
     pub(super) recurrent_back: Option<PackedMatrix>,
     pub(super) input_back: Option<PackedMatrix>,
+    team: Team,
 }
 
 impl LstmWeights {
@@ -51,12 +54,24 @@ impl LstmWeights {
             recurrent: PackedMatrix::zeros_as(format, isa, GATES, h, h)?,
             recurrent_back: back(purpose != Purpose::Inference, h)?,
             input_back: back(purpose == Purpose::TrainingWithInputGradient, i)?,
+            team: Team::serial(),
         };
         weights.update(parameters)?;
         Ok(weights)
     }
 
-    /// Packs changed parameters; allocates nothing.
+    /// The same weights, which [`update`](Self::update) packs on up to `threads` threads,
+    /// as [`LstmPlan::with_threads`](super::LstmPlan::with_threads) has it. What passes
+    /// run on is their plan's affair.
+    ///
+    /// # Errors
+    /// [`Error::Value`] where `threads` is 0 or above 256.
+    pub fn with_threads(self, threads: usize) -> Result<Self, Error> {
+        let team = Team::new(check_threads(threads)?)?;
+        Ok(Self { team, ..self })
+    }
+
+    /// Packs changed parameters; on one thread it allocates nothing.
     ///
     /// # Errors
     /// [`Error::Mismatch`] where the parameters are of other sizes, [`Error::Value`] where
@@ -73,15 +88,20 @@ impl LstmWeights {
         self.input.check_rows(parameters.input_weights())?;
         self.recurrent.check_rows(parameters.recurrent_weights())?;
         self.bias.copy_from_slice(parameters.bias());
-        self.input.pack_rows(parameters.input_weights())?;
-        self.recurrent.pack_rows(parameters.recurrent_weights())?;
-        if let Some(back) = &mut self.recurrent_back {
-            back.pack_columns(parameters.recurrent_weights())?;
-        }
-        if let Some(back) = &mut self.input_back {
-            back.pack_columns(parameters.input_weights())?;
-        }
-        Ok(())
+        let (u, w) = (parameters.input_weights(), parameters.recurrent_weights());
+        let Self { input, recurrent, recurrent_back, input_back, team, .. } = self;
+        // Moving a value takes as long as some 16 multiply-adds.
+        team.pass(16 * (u.len() + w.len()), |pass| {
+            input.pack_rows(u, pass)?;
+            recurrent.pack_rows(w, pass)?;
+            if let Some(back) = recurrent_back {
+                back.pack_columns(w, pass)?;
+            }
+            if let Some(back) = input_back {
+                back.pack_columns(u, pass)?;
+            }
+            Ok(())
+        })
     }
 
     /// The instruction set that they are packed for.

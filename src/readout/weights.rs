@@ -2,7 +2,7 @@
 
 use super::{Readout, ReadoutParameters};
 use crate::{Error, Isa, Purpose};
-use bptt_kernels::{AlignedBuffer, PackedMatrix};
+use bptt_kernels::{AlignedBuffer, PackedMatrix, team::Pass};
 
 /// A readout's parameters, packed for one instruction set.
 #[derive(Clone, Debug)]
@@ -44,9 +44,9 @@ impl ReadoutWeights {
     pub fn update(&mut self, parameters: &ReadoutParameters) -> Result<(), Error> {
         self.readout.check_same("parameters", parameters.readout())?;
         self.bias.copy_from_slice(parameters.bias());
-        self.forward.pack_rows(parameters.weights())?;
+        self.forward.pack_rows(parameters.weights(), &mut Pass::serial())?;
         if let Some(back) = &mut self.back {
-            back.pack_columns(parameters.weights())?;
+            back.pack_columns(parameters.weights(), &mut Pass::serial())?;
         }
         Ok(())
     }

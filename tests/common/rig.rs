@@ -29,7 +29,9 @@ impl Rig {
         let (lstm, purpose) = (data.shape.lstm(), Purpose::TrainingWithInputGradient);
         let plan = lstm.plan(data.shape.steps, data.shape.batch, isa).unwrap();
         let plan = plan.with_threads(threads).unwrap();
-        let weights = lstm.pack(&data.parameters(), purpose, isa).unwrap();
+        let mut weights =
+            lstm.pack(&data.parameters(), purpose, isa).unwrap().with_threads(threads).unwrap();
+        weights.update(&data.parameters()).unwrap();
         let arena = plan.allocate().unwrap();
         Self { plan, weights, arena }
     }

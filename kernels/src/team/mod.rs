@@ -23,6 +23,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 /// The most threads of a team.
 pub const MAX_THREADS: usize = 256;
 
+/// Multiply-adds below which a pass stays with its caller: a thread that sleeps takes
+/// some 20 µs to come.
+pub const WORTH_CALLING: usize = 1 << 21;
+
 /// A computation in phases, which follow one another; the tasks of one phase are
 /// independent.
 pub(crate) trait Phases: Sync {
@@ -83,9 +87,13 @@ impl Team {
         self.shared.as_ref().map_or(1, |shared| shared.shares.len())
     }
 
-    /// Calls the helpers for as long as `pass` runs.
+    /// Calls the helpers for as long as `pass` runs, or none where its `work`, in
+    /// multiply-adds, is done before they could be there.
     #[inline]
-    pub fn pass<R>(&mut self, pass: impl FnOnce(&mut Pass<'_>) -> R) -> R {
+    pub fn pass<R>(&mut self, work: usize, pass: impl FnOnce(&mut Pass<'_>) -> R) -> R {
+        if work < WORTH_CALLING {
+            return pass(&mut Pass::serial());
+        }
         if let Some(shared) = &self.shared {
             shared.on.store(true, Ordering::Release);
             for id in 1..shared.shares.len() {

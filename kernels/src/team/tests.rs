@@ -66,7 +66,7 @@ fn every_task_is_done_once_and_in_its_phase() {
             let tasks = (0..20).map(|phase| (round * 7 + phase * 5) % 11).collect();
             let [first, second] =
                 [tasks, vec![0, 0, round % 3, 0]].map(|tasks| Counted::new(tasks, |_, _| ()));
-            team.pass(|pass| {
+            team.pass(WORTH_CALLING, |pass| {
                 run(pass, &first);
                 run(pass, &second);
             });
@@ -74,7 +74,7 @@ fn every_task_is_done_once_and_in_its_phase() {
             second.assert_done_once();
             assert!(first.threads.lock().unwrap().iter().all(|&(thread, _)| thread < threads));
         }
-        team.pass(|pass| run(pass, &Counted::new(vec![], |_, _| ())));
+        team.pass(WORTH_CALLING, |pass| run(pass, &Counted::new(vec![], |_, _| ())));
     }
 }
 
@@ -89,7 +89,7 @@ fn helpers_come() {
             std::thread::yield_now();
         }
     });
-    pool.install(|| Team::new(2).unwrap().pass(|pass| run(pass, &work)));
+    pool.install(|| Team::new(2).unwrap().pass(WORTH_CALLING, |pass| run(pass, &work)));
     work.assert_done_once();
 }
 
@@ -101,10 +101,11 @@ fn a_panic_reaches_the_caller() {
     for _ in 0..20 {
         let work = Counted::new(vec![40; 3], |_, thread| assert!(thread > 0, "on purpose"));
         // Where helpers have taken all tasks, nothing panics.
-        let _ = catch_unwind(AssertUnwindSafe(|| team.pass(|pass| run(pass, &work))));
+        let _ =
+            catch_unwind(AssertUnwindSafe(|| team.pass(WORTH_CALLING, |pass| run(pass, &work))));
         drop(work);
         let work = Counted::new(vec![40; 3], |_, _| ());
-        team.pass(|pass| run(pass, &work));
+        team.pass(WORTH_CALLING, |pass| run(pass, &work));
         work.assert_done_once();
     }
 }

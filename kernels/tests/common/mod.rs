@@ -16,19 +16,19 @@ pub use cases::check;
 pub use cell::{Cell, Variant};
 pub use isas::{isas, say};
 
-use bptt_kernels::{Isa, PackedMatrix};
+use bptt_kernels::{Isa, PackedMatrix, team::Pass};
 
 /// Weights `[outputs, depth]` of so many gates, packed.
 pub fn by_rows(isa: Isa, gates: usize, depth: usize, weights: &[f32]) -> PackedMatrix {
     let units = weights.len() / depth / gates;
     let mut packed = PackedMatrix::zeros(isa, gates, units, depth).unwrap();
-    packed.pack_rows(weights).unwrap();
+    packed.pack_rows(weights, &mut Pass::serial()).unwrap();
     packed
 }
 
 /// Weights `[depth, outputs]`, packed.
 pub fn by_columns(isa: Isa, depth: usize, weights: &[f32]) -> PackedMatrix {
     let mut packed = PackedMatrix::zeros(isa, 1, weights.len() / depth, depth).unwrap();
-    packed.pack_columns(weights).unwrap();
+    packed.pack_columns(weights, &mut Pass::serial()).unwrap();
     packed
 }
