@@ -4,11 +4,11 @@
 use crate::error::{check_len, check_room};
 use crate::fetch::When;
 use crate::left;
-use crate::pack::{PackedMatrix, Place};
+use crate::pack::{Columns, PackedMatrix, Place};
 use crate::scratch;
-use crate::simd::Simd;
+use crate::simd::{Kernel, Simd};
 use crate::team::{Pass, Phases};
-use crate::tile::{DEPTH_BLOCK, Sums};
+use crate::tile::{DEPTH_BLOCK, GROUP, Sums, load_lanes, store_lanes};
 use crate::{Isa, KernelError, checked_len};
 
 /// What the sums of a product start from.
@@ -115,10 +115,16 @@ impl Work<'_> {
 
 impl Phases for Work<'_> {
     fn phases(&self) -> usize {
+        if self.rows == 1 {
+            return 1;
+        }
         2 * self.rows.div_ceil(ROW_BLOCK).div_ceil(self.threads)
     }
 
     fn tasks(&self, phase: usize) -> usize {
+        if self.rows == 1 {
+            return self.weights.groups();
+        }
         let blocks = self.rows.div_ceil(ROW_BLOCK);
         let in_round = self.threads.min(blocks - phase / 2 * self.threads);
         in_round * if phase.is_multiple_of(2) { PARTS } else { self.weights.groups() }
@@ -127,6 +133,16 @@ impl Phases for Work<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(&self, s: S, _thread: usize, phase: usize, task: usize) {
         let w = self.weights;
+        if self.rows == 1 {
+            let columns = w.columns(task, S::LANES);
+            match columns.vecs {
+                2 => s.call(Row::<2> { work: self, group: task, columns: &columns }),
+                4 => s.call(Row::<4> { work: self, group: task, columns: &columns }),
+                6 => s.call(Row::<6> { work: self, group: task, columns: &columns }),
+                _ => s.call(Row::<GROUP> { work: self, group: task, columns: &columns }),
+            }
+            return;
+        }
         let depth = w.depth();
         let tasks = if phase.is_multiple_of(2) { PARTS } else { w.groups() };
         let (place, task) = (task / tasks, task % tasks);
@@ -137,6 +153,7 @@ impl Phases for Work<'_> {
             let a = self.a.add(first_row * depth);
             let packed = self.scratch.add(left::len(place * ROW_BLOCK, depth));
             if !phase.is_multiple_of(2) {
+                // One row lies as it would be packed.
                 self.multiply(s, (first_row, rows), if rows == 1 { a } else { packed }, task);
             } else if rows > 1 {
                 left::pack(s, a, rows, depth, packed, task, PARTS);
@@ -184,6 +201,40 @@ impl Work<'_> {
                 let fetches = if last { &fetches[..] } else { &[] };
                 w.multiply(s, (rows, a), place, first_k, &sums, fetches);
                 sums = sums.resumed();
+            }
+        }
+    }
+}
+
+/// One group of columns of a product of one row, whose sums stay in the registers.
+struct Row<'a, 'b, const V: usize> {
+    work: &'a Work<'b>,
+    group: usize,
+    columns: &'a Columns,
+}
+
+impl<const V: usize> Kernel for Row<'_, '_, V> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { work: Work { a, weights, start, c, .. }, group, columns } = self;
+        let from = match start {
+            Start::Zero => None,
+            Start::Accumulate => Some(c.cast_const()),
+            Start::Bias(bias) => Some(bias.as_ptr()),
+        };
+        let next = if group + 1 == weights.groups() { 0 } else { group + 1 };
+        let mut sums = [[s.zero(); V]; 1];
+        // SAFETY: `Gemm::run` has checked A, C and the bias; V are the group's vectors.
+        unsafe {
+            if let Some(from) = from {
+                for v in 0..V {
+                    sums[0][v] = load_lanes(s, from.add(columns.offset[v]), columns.lanes[v]);
+                }
+            }
+            weights.multiply_row(s, *a, (group, next), &mut sums);
+            for v in 0..V {
+                store_lanes(s, c.add(columns.offset[v]), sums[0][v], columns.lanes[v]);
             }
         }
     }

@@ -205,7 +205,7 @@ unsafe fn row<S: Simd, W: Narrow, const FIRST: usize, const V: usize>(
 /// `a` has the matrix's depth, the group is one of the matrix, of `V` vectors, and the
 /// format is `W`.
 #[inline(always)]
-pub(crate) unsafe fn sum_row<S: Simd, W: Narrow, const V: usize>(
+pub(crate) unsafe fn multiply_row<S: Simd, W: Narrow, const V: usize>(
     s: S,
     a: *const f32,
     weights: &PackedMatrix,

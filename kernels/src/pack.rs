@@ -8,8 +8,8 @@
 //! never needs a mask.
 
 use crate::error::check_len;
-use crate::fetch::{Fetch, When};
-use crate::narrow::{Format, Widened};
+use crate::fetch::{Fetch, Walk, When};
+use crate::narrow::{self, Bf16, Format, Int8, Widened};
 use crate::simd::{QUAD, Simd};
 use crate::team::{Pass, Phases};
 use crate::tile::{self, DEPTH_BLOCK, GROUP, Grid, PANEL, Product, Sums, load_lanes};
@@ -282,6 +282,37 @@ impl PackedMatrix {
         }
     }
 
+    /// Adds the product of one row `a` with a group, which has `V` vectors, to `acc`: sums
+    /// that never leave the registers.
+    ///
+    /// # Safety
+    /// `a` has the matrix's depth, the places lie in the matrix, and its lanes are `S`'s.
+    #[inline(always)]
+    pub(crate) unsafe fn multiply_row<S: Simd, const V: usize>(
+        &self,
+        s: S,
+        a: *const f32,
+        (group, next): (usize, usize),
+        acc: &mut [[S::V; V]; 1],
+    ) {
+        // SAFETY: the caller's, and first_k < depth.
+        unsafe {
+            match self.format {
+                Format::F32 => {}
+                Format::Bf16 => return narrow::multiply_row::<S, Bf16, V>(s, a, self, group, acc),
+                Format::Int8 => return narrow::multiply_row::<S, Int8, V>(s, a, self, group, acc),
+            }
+            let mut first_k = 0;
+            while first_k < self.depth {
+                let place = Place { group, vecs: V, next };
+                let product = self.product(a.add(first_k), place, first_k, S::LANES);
+                let ahead = product.depth * V * S::LANES;
+                tile::accumulate(s, product, 0, ahead, Walk::none(), acc);
+                first_k += DEPTH_BLOCK;
+            }
+        }
+    }
+
     /// The product of `a` with a group of f32 for the block of depth from `first_k`; `a`
     /// starts at its first row and at that k.
     ///
@@ -498,6 +529,7 @@ impl Phases for ByColumns<'_> {
 #[inline(always)]
 pub(crate) fn columns(gates: usize, units: usize, index: usize, lanes: usize) -> Columns {
     let first = index * GROUP;
+    let (mut block, mut gate) = (first / gates, first % gates);
     let total = (units.div_ceil(lanes) * gates).next_multiple_of(PANEL);
     let mut columns = Columns {
         vecs: GROUP.min(total - first),
@@ -507,11 +539,14 @@ pub(crate) fn columns(gates: usize, units: usize, index: usize, lanes: usize) ->
         advance: GROUP / gates * lanes,
     };
     for v in 0..columns.vecs {
-        let (block, gate) = ((first + v) / gates, (first + v) % gates);
         let unit = (block * lanes).min(units);
         columns.offset[v] = gate * units + unit;
         columns.lanes[v] = lanes.min(units - unit);
         columns.whole &= columns.lanes[v] == lanes;
+        gate += 1;
+        if gate == gates {
+            (block, gate) = (block + 1, 0);
+        }
     }
     columns
 }

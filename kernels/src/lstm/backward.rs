@@ -5,7 +5,7 @@
 //! `di = ds ⊙ g`, `dg = ds ⊙ i`, each times its activation's slope gives `dz`,
 //! and `ds₋ = ds ⊙ f`.
 
-use super::{Activations, Dims, GATES, after, backward_scratch_len, parts, sum, sum_row};
+use super::{Activations, Dims, GATES, after, backward_scratch_len, parts, sum};
 use crate::error::{check_len, check_room};
 use crate::fetch::{Fetch, When};
 use crate::left;
@@ -329,7 +329,7 @@ impl<const V: usize> Kernel for Row<'_, V> {
         let mut dh = [[s.zero(); V]; 1];
         // SAFETY: the caller's of `Step::sweep`; a row lies as it would be packed.
         unsafe {
-            sum_row(s, dz, step.recurrent, (group, after), &mut dh);
+            step.recurrent.multiply_row(s, dz, (group, after), &mut dh);
             let mut sums = scratch::For::<S>::new();
             for v in 0..V {
                 s.store(sums.place(0, v), dh[0][v]);

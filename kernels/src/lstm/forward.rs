@@ -3,7 +3,7 @@
 //! `z` is the input's part, `b + U x`, plus `W h₋` (Goodfellow et al.,
 //! equations 10.40 to 10.44).
 
-use super::{Activations, Dims, GATES, after, forward_scratch_len, parts, sum, sum_row};
+use super::{Activations, Dims, GATES, after, forward_scratch_len, parts, sum};
 use crate::error::{check_len, check_room};
 use crate::fetch::When;
 use crate::left;
@@ -358,9 +358,9 @@ impl<const V: usize> Kernel for Row<'_, V> {
                 z[0][v] = load_lanes(s, at, lanes[v / GATES]);
             }
             if let Input::Fused { x, weights, .. } = step.input {
-                sum_row(s, x, weights, place, &mut z);
+                weights.multiply_row(s, x, place, &mut z);
             }
-            sum_row(s, step.h_prev, step.recurrent, place, &mut z);
+            step.recurrent.multiply_row(s, step.h_prev, place, &mut z);
             cell(s, step, 0, first, lanes[0], [z[0][0], z[0][1], z[0][2], z[0][3]]);
             if V > GATES {
                 let z = [z[0][V - 4], z[0][V - 3], z[0][V - 2], z[0][V - 1]];

@@ -11,12 +11,11 @@ mod forward;
 pub use backward::Backward;
 pub use forward::{Cells, Forward, Gates};
 
-use crate::fetch::{Fetch, Walk};
+use crate::fetch::Fetch;
 use crate::left;
-use crate::narrow::{self, Bf16, Format, Int8};
 use crate::pack::Place;
 use crate::simd::Simd;
-use crate::tile::{self, DEPTH_BLOCK, Sums};
+use crate::tile::{DEPTH_BLOCK, Sums};
 use crate::vmath::{logistic, tanh};
 use crate::{KernelError, PackedMatrix};
 
@@ -155,42 +154,6 @@ unsafe fn sum<S: Simd>(
             weights.multiply(s, (rows, a), place, first_k, &sums, mine);
         }
         sums = sums.resumed();
-    }
-}
-
-/// Adds the product of one row `a` with a group of columns, of `V` vectors, to `acc`:
-/// [`sum`] for one row, that never leaves the registers.
-///
-/// # Safety
-/// `a` has the matrix's depth, and the group and what comes after it are ones of the
-/// matrix.
-#[inline(always)]
-unsafe fn sum_row<S: Simd, const V: usize>(
-    s: S,
-    a: *const f32,
-    weights: &PackedMatrix,
-    (group, next): (usize, usize),
-    acc: &mut [[S::V; V]; 1],
-) {
-    // SAFETY: the caller's.
-    unsafe {
-        match weights.format() {
-            Format::F32 => {}
-            Format::Bf16 => return narrow::sum_row::<S, Bf16, V>(s, a, weights, group, acc),
-            Format::Int8 => return narrow::sum_row::<S, Int8, V>(s, a, weights, group, acc),
-        }
-    }
-    let (depth, place) = (weights.depth(), Place { group, vecs: V, next });
-    let mut first_k = 0;
-    while first_k < depth {
-        // SAFETY: the caller's, and first_k < depth.
-        unsafe {
-            let a = a.add(first_k);
-            let product = weights.product(a, place, first_k, S::LANES);
-            let ahead = product.depth * V * S::LANES;
-            tile::accumulate(s, product, 0, ahead, Walk::none(), acc);
-        }
-        first_k += DEPTH_BLOCK;
     }
 }
 
