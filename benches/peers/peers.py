@@ -1,0 +1,264 @@
+"""Times bptt's LSTM beside those of other libraries; README.md says how."""
+
+import argparse
+import json
+import os
+import platform
+import re
+import signal
+import statistics
+import sys
+import tempfile
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+import plots
+import reference
+import report
+from contenders import BUILT, COMMANDS, HERE, Failed, Workers, versions
+
+MODES = ["infer", "train"]
+# The largest error allowed, relative to the largest reference value.
+TOLERANCES = {"y": 1e-4, "du": 1e-3, "dw": 1e-3, "db": 1e-3, "dx": 1e-3}
+
+
+def main():
+    options = parse()
+    # Ended so, too, it ends its workers.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    options.out.mkdir(parents=True, exist_ok=True)
+    results = options.plot_only or measure(options)
+    if not results["cases"]:
+        sys.exit("nothing was measured")
+    report.add_ratios(results)
+    write_json(results, options.out)
+    text = report.markdown(results)
+    print(text)
+    (options.out / "results.md").write_text(text)
+    plots.ratio(results, options.out)
+    plots.roofline(results, options.out)
+
+
+def parse():
+    cores = len(os.sched_getaffinity(0))
+
+    def names(known):
+        def split(text):
+            given = text.split(",")
+            for name in given:
+                if name not in known:
+                    raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(known)}")
+            return [name for name in known if name in given]
+
+        return split
+
+    def threads(text):
+        try:
+            given = {cores if part == "all" else int(part) for part in text.split(",")}
+        except ValueError:
+            given = {0}
+        if not all(1 <= count <= cores for count in given):
+            raise argparse.ArgumentTypeError(f"expected counts from 1 to {cores}, or all")
+        return sorted(given)
+
+    def positive(kind):
+        def parse(text):
+            value = kind(text)
+            if not 0 < value < 1e6:
+                raise argparse.ArgumentTypeError("expected more than 0")
+            return value
+
+        return parse
+
+    def pattern(text):
+        try:
+            return re.compile(rf"(?:{text})(?![0-9])")
+        except re.error as error:
+            raise argparse.ArgumentTypeError(f"no regular expression: {error}") from error
+
+    def results(text):
+        try:
+            return json.loads(Path(text).read_text())
+        except (OSError, ValueError) as error:
+            raise argparse.ArgumentTypeError(f"cannot be read: {error}") from error
+
+    parser = argparse.ArgumentParser(prog="benches/peers/run", description=__doc__)
+    add = parser.add_argument
+    add(
+        "--shapes",
+        type=pattern,
+        metavar="PATTERN",
+        help="those whose name, as in H256_B1_T150, matches",
+    )
+    add("--quick", action="store_true", help="only a few shapes, in fewer rounds")
+    add("--modes", type=names(MODES), default=MODES, help="infer,train")
+    add("--threads", type=threads, default=threads("1,all"), help="as in 1,all")
+    add("--only", type=names(COMMANDS), default=list(COMMANDS), help=",".join(COMMANDS))
+    add("--rounds", type=positive(int), help="rounds in each case: 5, with --quick 2")
+    add("--seconds", type=positive(float), default=0.2, help="of a contender in each round")
+    add("--out", type=Path, default=BUILT, help="the folder for the results")
+    add("--plot-only", type=results, metavar="JSON", help="report on results of another run")
+    options = parser.parse_args()
+    options.rounds = options.rounds or (2 if options.quick else 5)
+    return options
+
+
+def chosen_shapes(options):
+    """(set, H, B, T) of each shape that is wanted."""
+    listed = json.loads((HERE / "shapes.json").read_text())
+    shapes = [(name, *shape) for name, shapes in listed["sets"].items() for shape in shapes]
+    if options.quick:
+        shapes = [shape for shape in shapes if list(shape[1:]) in listed["quick"]]
+    if options.shapes:
+        shapes = [
+            (name, h, b, t) for name, h, b, t in shapes if options.shapes.search(f"H{h}_B{b}_T{t}")
+        ]
+    if not shapes:
+        sys.exit("no shape of shapes.json matches")
+    return sorted(shapes, key=lambda shape: shape[1:])
+
+
+def measure(options):
+    results = {
+        "date": date.today().isoformat(),
+        "cpu": cpu_name(),
+        "cores": len(os.sched_getaffinity(0)),
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+        "versions": versions(),
+        "cases": [],
+    }
+    workers = Workers()
+    shapes = chosen_shapes(options)
+    turns = len(shapes) * len(options.modes) * len(options.threads) * len(options.only)
+    try:
+        with (
+            tempfile.TemporaryDirectory(dir=BUILT) as folder,
+            tqdm(
+                total=turns * (options.rounds + 1), unit="turn", smoothing=0.05, disable=None
+            ) as progress,
+        ):
+            for shape in shapes:
+                for case in measure_shape(options, workers, shape, Path(folder), progress):
+                    results["cases"].append(case)
+                    write_json(results, options.out)
+    except KeyboardInterrupt:
+        print("interrupted: this is what there is so far", file=sys.stderr)
+    finally:
+        workers.kill()
+    return results
+
+
+def write_json(results, folder):
+    (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+
+
+def cpu_name():
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.machine()
+
+
+def measure_shape(options, workers, shape, folder, progress):
+    """The shape's cases, one for each mode and number of threads."""
+    name, hidden, batch, steps = shape
+    data = reference.draw(hidden, batch, steps)
+    for part, values in data.items():
+        values.astype("<f4").tofile(folder / f"{part}.bin")
+    expected = reference.results(data, "train" in options.modes)
+    for mode in options.modes:
+        for threads in options.threads:
+            progress.set_description(f"H {hidden}, B {batch}, T {steps}, {mode}, {threads} thr.")
+            case = {
+                "set": name,
+                "hidden": hidden,
+                "batch": batch,
+                "steps": steps,
+                "mode": mode,
+                "threads": threads,
+            }
+            yield measure_case(options, workers, case, folder, expected, progress)
+
+
+def measure_case(options, workers, case, folder, expected, progress):
+    threads = case["threads"]
+    problem = {key: case[key] for key in ("hidden", "batch", "steps", "mode", "threads")}
+    problem |= {"dir": str(folder), "input": case["hidden"]}
+    contenders = {}
+    for name in options.only:
+        status = check(workers.get(name, threads), problem, folder, expected)
+        contenders[name] = {"status": status, "rounds": []}
+        progress.update()
+    ready = [name for name in options.only if contenders[name]["status"] == "ok"]
+
+    peaks = []
+    for turn in range(options.rounds):
+        first = turn % max(1, len(ready))
+        for name in ready[first:] + ready[:first]:
+            try:
+                timing = workers.get(name, threads).ask("round", seconds=options.seconds)
+                contenders[name]["rounds"].append(timing)
+            except Failed as error:
+                contenders[name] = {"status": f"FAILED: {error}", "rounds": []}
+                ready.remove(name)
+            machine = workers.get("bptt", threads)
+            peaks.append(machine.ask("peak", seconds=0.005, threads=threads)["gflops"])
+            progress.update()
+        progress.update(len(options.only) - len(ready))
+    weights = 4 * 4 * case["hidden"] ** 2
+    machine = workers.get("bptt", threads)
+    reads = [
+        machine.ask("bandwidth", bytes=weights, seconds=0.05, threads=threads)["gbytes"]
+        for _ in range(3)
+    ]
+    for name in ready:
+        workers.get(name, threads).ask("free")
+    return {
+        **case,
+        "peak_gflops": max(peaks, default=None),
+        "peak_gflops_median": statistics.median(peaks) if peaks else None,
+        "bandwidth_gbytes": max(reads),
+        "contenders": contenders,
+    }
+
+
+def check(worker, problem, folder, expected):
+    """`ok` where the contender computes what the reference does."""
+    names = list(TOLERANCES) if problem["mode"] == "train" else ["y"]
+    for name in names:
+        result_file(folder, name).unlink(missing_ok=True)
+    try:
+        answer = worker.ask("setup", **problem)
+        if "unsupported" in answer:
+            return f"unsupported: {answer['unsupported']}"
+        worker.ask("check", dir=str(folder / "results"))
+        for name in names:
+            values = np.fromfile(result_file(folder, name), dtype="<f4")
+            error = relative_error(values, expected[name])
+            # Not `>`, which is false for NaN.
+            if not error <= TOLERANCES[name]:
+                return f"WRONG: {name} is off by {error:.1e} of its largest value"
+    except (Failed, OSError) as error:
+        return f"FAILED: {error}"
+    return "ok"
+
+
+def result_file(folder, name):
+    results = folder / "results"
+    results.mkdir(exist_ok=True)
+    return results / f"{name}.bin"
+
+
+def relative_error(values, expected):
+    if values.size != expected.size:
+        return np.inf
+    largest = max(np.abs(expected).max(), np.finfo(np.float32).tiny)
+    return np.abs(values - expected.ravel()).max() / largest
+
+
+if __name__ == "__main__":
+    main()

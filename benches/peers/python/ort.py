@@ -1,0 +1,61 @@
+"""ONNX Runtime: a model of one LSTM node. It infers only."""
+
+import numpy as np
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+from protocol import Unsupported, serve
+
+
+def model(problem):
+    """The serialised model, x to y `[T, 1, B, H]`."""
+    hidden = problem.hidden
+
+    def gates(values):
+        """ONNX has the gates in the order i, o, f, c."""
+        i, f, g, o = np.split(values, 4)
+        return np.concatenate([i, o, f, g])[np.newaxis]
+
+    # ONNX has two vectors of biases.
+    bias = np.concatenate([gates(problem.b()), np.zeros((1, 4 * hidden), np.float32)], axis=1)
+    weights = {"u": gates(problem.u()), "w": gates(problem.w()), "b": bias}
+    x = [problem.steps, problem.batch, problem.input]
+    y = [problem.steps, 1, problem.batch, hidden]
+    graph = helper.make_graph(
+        [helper.make_node("LSTM", ["x", "u", "w", "b"], ["y"], hidden_size=hidden)],
+        "lstm",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, x)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, y)],
+        [numpy_helper.from_array(values, name) for name, values in weights.items()],
+    )
+    opset = helper.make_opsetid("", 14)
+    made = helper.make_model(graph, opset_imports=[opset], ir_version=8)
+    return made.SerializeToString()
+
+
+class OnnxRuntime:
+    def __init__(self, problem):
+        if problem.mode == "train":
+            raise Unsupported("infers only")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = problem.threads
+        options.inter_op_num_threads = 1
+        self.session = onnxruntime.InferenceSession(
+            model(problem), options, providers=["CPUExecutionProvider"]
+        )
+        # Bound buffers, so that no pass copies or allocates its input and output.
+        self.x = onnxruntime.OrtValue.ortvalue_from_numpy(problem.x())
+        self.y = onnxruntime.OrtValue.ortvalue_from_shape_and_type(
+            [problem.steps, 1, problem.batch, problem.hidden], np.float32
+        )
+        self.binding = self.session.io_binding()
+        self.binding.bind_ortvalue_input("x", self.x)
+        self.binding.bind_ortvalue_output("y", self.y)
+
+    def run(self):
+        self.session.run_with_iobinding(self.binding)
+
+    def results(self):
+        return {"y": self.y.numpy()}
+
+
+serve(OnnxRuntime)
