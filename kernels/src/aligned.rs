@@ -1,7 +1,7 @@
 //! Memory of f32 that starts on a cache line. Knows no layout.
 
 use crate::KernelError;
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
@@ -32,13 +32,39 @@ impl AlignedBuffer {
         let out_of_memory = KernelError::OutOfMemory { bytes: len.saturating_mul(4) };
         let Some(layout) = Self::layout(len) else { return Err(out_of_memory) };
         // SAFETY: the layout's size is not zero, since len > 0.
-        let start = unsafe { alloc_zeroed(layout) };
-        NonNull::new(start.cast()).map(|start| Self { start, len }).ok_or(out_of_memory)
+        let start =
+            unsafe { if layout.size() < HUGE { alloc_zeroed(layout) } else { alloc(layout) } };
+        let start = NonNull::new(start).ok_or(out_of_memory)?;
+        if layout.size() >= HUGE {
+            // SAFETY: the allocation is of that size.
+            unsafe {
+                ask_for_huge_pages(start, layout.size());
+                start.write_bytes(0, layout.size());
+            }
+        }
+        Ok(Self { start: start.cast(), len })
     }
 
     fn layout(len: usize) -> Option<Layout> {
-        Layout::array::<f32>(len).ok()?.align_to(ALIGNMENT).ok()
+        let layout = Layout::array::<f32>(len).ok()?;
+        layout.align_to(if layout.size() < HUGE { ALIGNMENT } else { HUGE }).ok()
     }
+}
+
+/// Bytes of a huge page, and of buffers from which on we ask for them.
+const HUGE: usize = 2 << 20;
+
+/// # Safety
+/// So many bytes from `start` are an allocation.
+unsafe fn ask_for_huge_pages(start: NonNull<u8>, bytes: usize) {
+    #[cfg(target_os = "linux")]
+    // SAFETY: the caller's; the advice changes no byte. A kernel that does not take it
+    // leaves the pages as they are.
+    unsafe {
+        libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (start, bytes);
 }
 
 /// Has the alignment of a buffer, for the address of an empty one.

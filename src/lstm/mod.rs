@@ -257,6 +257,14 @@ impl Lstm {
         rows.saturating_mul(4 * self.hidden_size * (self.input_size + self.hidden_size))
     }
 
+    /// What a team is told of a forward pass in stretches of so many rows: threads meet
+    /// twice in each, so where a stretch is short they are better not called.
+    fn work_in_stretches(&self, rows: usize, stretch: usize) -> usize {
+        const WORTH_MEETING: usize = 1 << 20;
+        let work = self.multiply_adds(rows);
+        if self.multiply_adds(stretch.min(rows)) < WORTH_MEETING { 0 } else { work }
+    }
+
     fn activations(&self) -> Activations {
         match self.candidate {
             Candidate::Tanh => Activations::Tanh,

@@ -113,7 +113,8 @@ impl LstmPlan {
     /// plan has from the start, never touches rayon. The results have the same bits
     /// for any number, and none is waited for that has not come: a busy pool makes
     /// a pass slower and does not stop it. A pass of less than 2²¹ multiply-adds, 4TBH(I + H)
-    /// forward, stays with its caller: it is done before helpers could be there. Helpers stay awake for the length of a
+    /// forward, stays with its caller, since it is done before helpers could be there; so
+    /// does a forward pass of less than 2²⁰ in each of its stretches of some 192 rows. Helpers stay awake for the length of a
     /// pass; calling each allocates a job of rayon's, where a pass on one thread
     /// allocates nothing.
     ///
@@ -184,11 +185,6 @@ impl LstmPlan {
         Ok(LstmArena { plan: self.clone(), memory, team, holds: Holds::Nothing })
     }
 
-    /// Of a forward pass.
-    fn multiply_adds(&self) -> usize {
-        self.lstm.multiply_adds(self.steps * self.batch)
-    }
-
     fn input_len(&self) -> usize {
         self.steps * self.batch * self.lstm.input_size
     }
@@ -251,8 +247,9 @@ impl LstmPlan {
                 s0.fill(0.0);
             }
         }
-        arena.team.pass(self.multiply_adds(), |pass| -> Result<(), Error> {
-            let chunk = (CHUNK_ROWS / self.batch).max(1);
+        let chunk = (CHUNK_ROWS / self.batch).max(1);
+        let work = self.lstm.work_in_stretches(self.steps * self.batch, chunk * self.batch);
+        arena.team.pass(work, |pass| -> Result<(), Error> {
             let inputs = x.chunks(chunk * self.batch * self.lstm.input_size);
             for (x, gates) in inputs.zip(gates.chunks_mut(chunk * GATES * state)) {
                 let rows = gates.len() / (GATES * self.lstm.hidden_size);
@@ -349,7 +346,8 @@ impl LstmPlan {
         }
         let [du, dw, db] = gradients.parameters.split_mut();
         let accumulate = gradients.write == Write::Accumulate;
-        arena.team.pass(self.multiply_adds().saturating_mul(2), |pass| -> Result<(), Error> {
+        let work = self.lstm.multiply_adds(self.steps * self.batch).saturating_mul(2);
+        arena.team.pass(work, |pass| -> Result<(), Error> {
             Backward {
                 dims: Dims { steps: self.steps, batch: self.batch, hidden },
                 activations: self.lstm.activations(),

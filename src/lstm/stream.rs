@@ -154,7 +154,8 @@ impl LstmStream {
         check_len("y", y.len(), steps * batch * hidden)?;
         let [h, s, gates, scratch] =
             grant(&mut self.memory, [self.h, self.s, self.gates, self.scratch]);
-        self.team.pass(self.lstm.multiply_adds(steps * batch), |pass| {
+        let work = self.lstm.work_in_stretches(steps * batch, self.chunk_steps * batch);
+        self.team.pass(work, |pass| {
             let chunk = self.chunk_steps * batch;
             for (x, y) in x.chunks(chunk * i).zip(y.chunks_mut(chunk * hidden)) {
                 let rows = x.len() / i;

@@ -76,7 +76,7 @@ impl Backward<'_> {
             ds: self.ds.as_mut_ptr(),
             dy: self.dy.map(<[f32]>::as_ptr),
         };
-        let parts = parts(pass.threads(), dims.batch, self.recurrent);
+        let parts = parts(pass.threads(), dims, self.recurrent);
         // SAFETY: all slices were borrowed for this call.
         unsafe { pass.run(isa, &Work { steps: dims.steps, parts, last, cell }) };
         Ok(())

@@ -127,7 +127,7 @@ impl Forward<'_> {
             s,
             scratch: self.scratch.as_mut_ptr(),
         };
-        let parts = parts(pass.threads(), dims.batch, self.recurrent);
+        let parts = parts(pass.threads(), dims, self.recurrent);
         // SAFETY: all slices were borrowed for this call.
         unsafe { pass.run(isa, &Work { steps: dims.steps, parts, s_step, first }) };
         Ok(())

@@ -161,7 +161,7 @@ unsafe fn sum<S: Simd>(
 const OWN_CACHE: usize = 1 << 20;
 /// Rows below which a thread's tiles are too flat to be fast.
 const OWN_ROWS: usize = 6;
-/// Multiply-adds of a step that take about as long as threads take to meet.
+/// Multiply-adds that take about as long as threads take to meet.
 const WORTH_MEETING: usize = 1 << 17;
 
 /// In how many parts the batch goes through all steps, each part on its own: rows do not
@@ -169,13 +169,16 @@ const WORTH_MEETING: usize = 1 << 17;
 /// the units of each step are split instead: all threads then read a part of the weights
 /// each, where splitting rows has each read them all.
 #[inline]
-fn parts(threads: usize, batch: usize, recurrent: &PackedMatrix) -> usize {
-    if threads == 1 || batch * recurrent.row_terms() < WORTH_MEETING {
-        1
-    } else if batch >= threads * OWN_ROWS && recurrent.bytes() <= OWN_CACHE {
-        threads
-    } else {
-        0
+fn parts(threads: usize, dims: Dims, recurrent: &PackedMatrix) -> usize {
+    if threads == 1 {
+        return 1;
+    }
+    let step = dims.batch * recurrent.row_terms();
+    let rows_alone = dims.batch >= threads * OWN_ROWS && recurrent.bytes() <= OWN_CACHE;
+    match rows_alone {
+        true if step.saturating_mul(dims.steps) >= WORTH_MEETING => threads,
+        false if step >= WORTH_MEETING => 0,
+        _ => 1,
     }
 }
 
