@@ -81,8 +81,17 @@ const UNROLL: usize = 4;
 
 /// Floats of a cache line.
 const LINE: usize = 16;
-/// Lines of `ahead` that are asked for per turn of the loop.
+/// Lines of `ahead` that a tile asks for in any turn of its loop, and the most, if it takes
+/// so many to have all of it in the end. Few rows are as fast as their panels come, and
+/// what they ask for beyond that only delays those.
 const FETCH: usize = 2;
+const fn most_fetches(rows: usize) -> usize {
+    match rows {
+        1..=3 => FETCH,
+        4..=6 => 4,
+        _ => 8,
+    }
+}
 
 /// `acc[r][v] += Σₖ a[r][k] · b[k][first + v]`; a pair of vectors that `walk` names
 /// is asked for in each turn, so that no turn waits for room to ask for more.
@@ -103,12 +112,24 @@ pub(crate) unsafe fn accumulate<S: Simd, const R: usize, const V: usize>(
     unsafe {
         let start = product.panels.add(first / PANEL * product.panel_stride);
         let whole = product.depth - product.depth % UNROLL;
-        let step = (ahead * UNROLL / whole.max(1)).min(FETCH * LINE);
+        let step = (ahead * UNROLL / whole.max(1)).min(const { most_fetches(R) } * LINE);
         let mut at = product.ahead;
         let mut k = 0;
         while k < whole {
             for line in 0..FETCH {
                 s.prefetch(at.wrapping_add(line * LINE));
+            }
+            // Tall tiles of many rows need no more, so there it is one branch.
+            if const { most_fetches(R) > FETCH } && step > FETCH * LINE {
+                s.prefetch(at.wrapping_add(2 * LINE));
+                if step > 3 * LINE {
+                    s.prefetch(at.wrapping_add(3 * LINE));
+                    if const { most_fetches(R) > 4 } && step > 4 * LINE {
+                        for line in 4..8 {
+                            s.prefetch(at.wrapping_add(line * LINE));
+                        }
+                    }
+                }
             }
             at = at.wrapping_add(step);
             walk.ask(s);
