@@ -50,6 +50,8 @@ export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER=qemu-aarch64
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static"
 unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS BPTT_ISA
 export PROPTEST_CASES=${PROPTEST_CASES:-8}
+# For a test that compares times.
+export EMULATED=1
 
 # Not doc tests: rustdoc would be another compiler's. Not what starts programs: the
 # machine's kernel starts none of aarch64's without qemu before it.
