@@ -10,7 +10,7 @@ mod lstm;
 mod optim;
 mod readout;
 
-pub use bptt_kernels::{AlignedBuffer, Format, Isa, IsaError, flush_denormals};
+pub use bptt_kernels::{AlignedBuffer, Format, Isa, IsaError};
 pub use clip::{clip_elements, clip_global_norm};
 pub use error::Error;
 pub use gradients::Write;

@@ -29,7 +29,7 @@ impl Flushed {
     #[inline(always)]
     pub(crate) fn new() -> Self {
         let before = mode();
-        // Setting it takes longer than looking; audio threads have it set.
+        // Audio threads have it set.
         if before & FLUSH != FLUSH {
             set_mode(before | FLUSH);
         }
@@ -44,24 +44,6 @@ impl Drop for Flushed {
             set_mode(self.before);
         }
     }
-}
-
-/// Runs `work` with this thread's denormals taken for zero, and gives its mode back. Each
-/// pass does so by itself, which takes some 10 ns twice; around a loop of single steps
-/// this does it once. What `work` computes beside them flushes too.
-///
-/// ```
-/// use bptt_kernels::flush_denormals;
-/// # use std::hint::black_box;
-///
-/// let smallest = black_box(f32::MIN_POSITIVE);
-/// # #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-/// assert_eq!(flush_denormals(|| black_box(smallest * black_box(0.5))), 0.0);
-/// assert_ne!(black_box(smallest * black_box(0.5)), 0.0);
-/// ```
-pub fn flush_denormals<R>(work: impl FnOnce() -> R) -> R {
-    let _flushed = Flushed::new();
-    work()
 }
 
 #[inline(always)]

@@ -44,7 +44,6 @@ mod tile;
 pub mod vmath;
 
 pub use aligned::{ALIGNMENT, AlignedBuffer};
-pub use denormals::flush_denormals;
 pub use error::{KernelError, checked_len};
 pub use isa::{ISA_VARIABLE, Isa, IsaError};
 pub use narrow::Format;

@@ -30,9 +30,7 @@ use bptt_kernels::team::Team;
 /// # Ok::<(), bptt::Error>(())
 /// ```
 ///
-/// With few units a step takes some 100 ns, of which a fifth is setting the thread to flush
-/// denormals and back; around a block of steps, [`flush_denormals`](crate::flush_denormals)
-/// does it once. `cargo bench --bench latency` gives the median step and the tail.
+/// `cargo bench --bench latency` gives the median step with few units and the tail.
 #[derive(Clone, Debug)]
 pub struct LstmStream {
     lstm: Lstm,
