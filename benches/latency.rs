@@ -37,14 +37,12 @@ fn row(isa: Isa, hidden: usize, format: Format) -> Result<(), Error> {
     let weights = lstm.pack_inference(&lstm.init(Init::Glorot, &mut rng)?, format, isa)?;
     let dense = Readout::new(hidden, 1)?;
     let out = dense.pack(&dense.init(Init::Glorot, &mut rng)?, Purpose::Inference, isa)?;
-    let plan = dense.plan(1, isa)?;
-    let (mut stream, mut arena) = (lstm.stream(1, isa)?, plan.allocate()?);
-    let (mut h, mut y) = (vec![0.0; hidden], [0.0]);
+    let mut stream = lstm.stream(1, isa)?;
+    let mut y = [0.0];
     let mut sample = 0.0f32;
     let mut step = || -> Result<(), Error> {
         sample = if sample > 1.0 { -1.0 } else { sample + 0.01 };
-        stream.step(&weights, black_box(&[sample]), &mut h)?;
-        plan.forward(&out, &h, &mut y, &mut arena)?;
+        stream.predict(&weights, &out, black_box(&[sample]), &mut y)?;
         black_box(y);
         Ok(())
     };

@@ -16,6 +16,7 @@ pub(crate) struct Region {
 
 impl Region {
     /// The region's floats.
+    #[inline]
     pub(crate) fn of(self, memory: &[f32]) -> &[f32] {
         &memory[self.start..self.start + self.len]
     }

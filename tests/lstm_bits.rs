@@ -4,8 +4,9 @@
 
 mod common;
 
-use bptt::{Isa, LstmState, LstmStream, Write};
+use bptt::{Isa, LstmState, LstmStream, Purpose, Readout, Write};
 use bptt_reference::lstm::{Gradients, Trace};
+use bptt_reference::sample::uniform;
 use common::{
     Data, Pass, Rig, Shape, assert_bits, assert_same, check, filled, isas, rows_of, shapes,
 };
@@ -231,9 +232,47 @@ fn a_stream_and_a_plan() {
         stream_is_as_the_plan(&data, &feeds);
     });
     each_large(|data| stream_is_as_the_plan(&data, &[Feed::Step, Feed::Forward(2)]));
+    // One sequence has a step of its own.
+    let one = (1..=20usize, prop_oneof![1..=70usize, 250..=300usize], 1..=12usize)
+        .prop_map(|(inputs, hidden, steps)| Shape::new(inputs, hidden, 1, steps));
+    check(64, (data(one), feeds()), |(data, feeds)| stream_is_as_the_plan(&data, &feeds));
     // More rows than a stream takes at a time, several times over.
     let long = Data::draw(Shape::new(3, 9, 2, 400), 1, 0.5);
     stream_is_as_the_plan(&long, &[Feed::Forward(400)]);
+}
+
+/// The outputs that go with the steps are those of a readout after them.
+#[test]
+fn a_stream_with_outputs() {
+    let batch = prop_oneof![Just(1), 2..=40usize];
+    let shape = (1..=20usize, 1..=70usize, batch, 1..=5usize)
+        .prop_map(|(inputs, hidden, batch, steps)| Shape::new(inputs, hidden, batch, steps));
+    check(64, (data(shape), 1..=40usize, 1..=3usize), |(data, outputs, threads)| {
+        let Shape { inputs, hidden, batch, .. } = data.shape;
+        let readout = Readout::new(hidden, outputs).unwrap();
+        let mut parameters = readout.parameters().unwrap();
+        let values = uniform(7, readout.parameter_count(), 0.5);
+        parameters.as_mut_slice().copy_from_slice(&values);
+        for &isa in isas() {
+            let rig = Rig::new(isa, &data);
+            let weights = readout.pack(&parameters, Purpose::Inference, isa).unwrap();
+            let plan = readout.plan(batch, isa).unwrap();
+            let mut arena = plan.allocate().unwrap();
+            let stream = data.shape.lstm().stream(batch, isa).unwrap();
+            let mut alone = stream.clone();
+            let mut stream = stream.with_threads(threads).unwrap();
+            let mut y = filled(data.shape.state());
+            let (mut o, mut expected) = (filled(batch * outputs), filled(batch * outputs));
+            for x in data.x.chunks(batch * inputs) {
+                stream.predict(&rig.weights, &weights, x, &mut o).unwrap();
+                alone.step(&rig.weights, x, &mut y).unwrap();
+                plan.forward(&weights, &y, &mut expected, &mut arena).unwrap();
+                assert_bits("o", &o, &expected);
+                assert_bits("h", stream.state().h, &y);
+                assert_bits("s", stream.state().s, alone.state().s);
+            }
+        }
+    });
 }
 
 /// A pass that leaves NaN wherever it may.

@@ -4,7 +4,7 @@
 mod common;
 
 use bptt::{
-    Error, Isa, Lstm, LstmArena, LstmGradients, LstmState, OutputGradients, Purpose, Write,
+    Error, Isa, Lstm, LstmArena, LstmGradients, LstmState, OutputGradients, Purpose, Readout, Write,
 };
 use common::{Data, Rig, Shape, Snapshot, assert_mismatch, filled, isas, length, value};
 
@@ -317,6 +317,31 @@ fn stream_arguments_of_other_lengths() {
             let given = stream.forward(&weights, &filled(x), &mut out);
             assert_eq!(given, Err(error));
             assert_eq!(Snapshot::of(&[&out]), Snapshot::of(&[&filled(y)]));
+        }
+        let readout = |inputs: usize, isa: Isa| {
+            let readout = Readout::new(inputs, 3).unwrap();
+            readout.pack(&readout.parameters().unwrap(), Purpose::Inference, isa).unwrap()
+        };
+        let (fits, batch) = (readout(data.shape.hidden, isa), data.shape.batch);
+        for (x, o, error) in [
+            (one - 1, 3 * batch, length("x", one - 1, one)),
+            (one + 1, 3 * batch, length("x", one + 1, one)),
+            (one, 3 * batch - 1, length("o", 3 * batch - 1, 3 * batch)),
+            (one, 3 * batch + 1, length("o", 3 * batch + 1, 3 * batch)),
+        ] {
+            let mut out = filled(o);
+            assert_eq!(stream.predict(&weights, &fits, &filled(x), &mut out), Err(error));
+            assert_eq!(Snapshot::of(&[&out]), Snapshot::of(&[&filled(o)]));
+        }
+        let mut refused = |readout, given: &str, expected: &str| {
+            let mut out = filled(3 * batch);
+            let error = stream.predict(&weights, &readout, &filled(one), &mut out).unwrap_err();
+            assert_mismatch(error, "readout weights", given, expected);
+            assert_eq!(Snapshot::of(&[&out]), Snapshot::of(&[&filled(3 * batch)]));
+        };
+        refused(readout(4, isa), "4 inputs, 3 outputs", "5 inputs, 3 outputs");
+        for &other in Isa::available().iter().filter(|&&other| other != isa) {
+            refused(readout(5, other), other.name(), isa.name());
         }
         let LstmState { h, s } = stream.state();
         assert_eq!((h, s), (&data.h0[..], &data.s0[..]));

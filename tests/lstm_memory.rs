@@ -4,7 +4,7 @@
 mod common;
 
 use allocation_counter::measure;
-use bptt::{Isa, Lstm, LstmGradients, OutputGradients, Purpose, Write};
+use bptt::{Isa, Lstm, LstmGradients, OutputGradients, Purpose, Readout, Write};
 use common::{Data, Rig, Shape, check, filled, isas, shapes};
 use proptest::prelude::*;
 
@@ -47,6 +47,12 @@ fn nothing_is_allocated(data: &Data) {
         assert_eq!(allocations(step), 0, "step");
         let forward = || stream.forward(&weights, &data.x, &mut y).unwrap();
         assert_eq!(allocations(forward), 0, "a stream's forward");
+        let readout = Readout::new(data.shape.hidden, 2).unwrap();
+        let readout =
+            readout.pack(&readout.parameters().unwrap(), Purpose::Inference, isa).unwrap();
+        let mut o = filled(2 * data.shape.batch);
+        let predict = || stream.predict(&weights, &readout, &data.x[..one], &mut o).unwrap();
+        assert_eq!(allocations(predict), 0, "predict");
         let state = || {
             stream.set_state(data.initial().unwrap()).unwrap();
             stream.reset();
@@ -86,7 +92,7 @@ fn documented_stream(shape: Shape, threads: usize) -> usize {
     let rows = batch.max(192 / batch * batch);
     let step = batch * (lines(inputs) + lines(hidden));
     let scratch = (rows.min(96 * threads) * lines(inputs)).max(step);
-    4 * (2 * lines(batch * hidden) + lines(rows * 4 * hidden) + lines(scratch))
+    4 * (3 * lines(batch * hidden) + lines(rows * 4 * hidden) + lines(scratch))
 }
 
 #[test]

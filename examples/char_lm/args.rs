@@ -64,7 +64,13 @@ pub struct Options {
     )]
     pub generate: Option<usize>,
     /// What the drawn text goes on from.
-    #[arg(long, value_name = "TEXT", default_value = "\n", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "\n",
+        hide_default_value = true,
+        value_parser = clap::builder::NonEmptyStringValueParser::new()
+    )]
     pub prompt: String,
     /// Below 1 the drawn text is more usual, above 1 less; 0 takes the likeliest byte.
     #[arg(long, default_value_t = 0.7, value_parser = temperature)]

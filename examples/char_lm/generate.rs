@@ -13,24 +13,20 @@ pub fn generate(
     rng: &mut StdRng,
 ) -> Result<Vec<u8>, Error> {
     let mut stream = model.lstm.stream(1, model.isa)?;
-    let plan = model.readout.plan(1, model.isa)?;
-    let mut arena = plan.allocate()?;
     let mut x = vec![0.0; model.embedding_size()];
-    let mut h = vec![0.0; model.hidden_size()];
     let mut scores = [0.0; BYTES];
-    let mut feed = |byte: u8, h: &mut [f32]| {
+    let mut feed = |byte: u8, scores: &mut [f32]| {
         model.embed(std::iter::once(byte), &mut x);
-        stream.step(&model.lstm_weights, &x, h)
+        stream.predict(&model.lstm_weights, &model.readout_weights, &x, scores)
     };
     for &byte in prompt {
-        feed(byte, &mut h)?;
+        feed(byte, &mut scores)?;
     }
     let mut text = Vec::new();
     for _ in 0..count {
-        plan.forward(&model.readout_weights, &h, &mut scores, &mut arena)?;
         let byte = draw(&scores, temperature, rng);
         text.push(byte);
-        feed(byte, &mut h)?;
+        feed(byte, &mut scores)?;
     }
     Ok(text)
 }

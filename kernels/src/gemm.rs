@@ -138,13 +138,13 @@ impl Phases for Work<'_> {
     unsafe fn run<S: Simd>(&self, s: S, _thread: usize, phase: usize, task: usize) {
         let w = self.weights;
         if self.rows == 1 {
-            let columns = w.columns(task, S::LANES);
-            match columns.vecs {
-                2 => s.call(Row::<2> { work: self, group: task, columns: &columns }),
-                4 => s.call(Row::<4> { work: self, group: task, columns: &columns }),
-                6 => s.call(Row::<6> { work: self, group: task, columns: &columns }),
-                _ => s.call(Row::<GROUP> { work: self, group: task, columns: &columns }),
-            }
+            let from = match self.start {
+                Start::Zero => None,
+                Start::Accumulate => Some(self.c.cast_const()),
+                Start::Bias(bias) => Some(bias.as_ptr()),
+            };
+            // SAFETY: `Gemm::run` has checked A, C and the bias.
+            unsafe { row(s, self.a, w, from, self.c, task) };
             return;
         }
         let depth = w.depth();
@@ -211,32 +211,56 @@ impl Work<'_> {
 }
 
 /// One group of columns of a product of one row, whose sums stay in the registers.
-struct Row<'a, 'b, const V: usize> {
-    work: &'a Work<'b>,
+///
+/// # Safety
+/// `a` is readable for the depth, `c` and `from`, which is zero or the start of the sums,
+/// for the outputs; the lanes of the weights are `S`'s.
+#[inline(always)]
+pub(crate) unsafe fn row<S: Simd>(
+    s: S,
+    a: *const f32,
+    weights: &PackedMatrix,
+    from: Option<*const f32>,
+    c: *mut f32,
+    group: usize,
+) {
+    let columns = weights.columns(group, S::LANES);
+    let row = Row { a, weights, from, c, group, columns: &columns };
+    match columns.vecs {
+        2 => s.call(RowOf::<2>(row)),
+        4 => s.call(RowOf::<4>(row)),
+        6 => s.call(RowOf::<6>(row)),
+        _ => s.call(RowOf::<GROUP>(row)),
+    }
+}
+
+struct Row<'a> {
+    a: *const f32,
+    weights: &'a PackedMatrix,
+    from: Option<*const f32>,
+    c: *mut f32,
     group: usize,
     columns: &'a Columns,
 }
 
-impl<const V: usize> Kernel for Row<'_, '_, V> {
+/// [`row`] of a group of `V` vectors.
+struct RowOf<'a, const V: usize>(Row<'a>);
+
+impl<const V: usize> Kernel for RowOf<'_, V> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { work: Work { a, weights, start, c, .. }, group, columns } = self;
-        let from = match start {
-            Start::Zero => None,
-            Start::Accumulate => Some(c.cast_const()),
-            Start::Bias(bias) => Some(bias.as_ptr()),
-        };
+        let Row { a, weights, from, c, group, columns } = self.0;
         let next = if group + 1 == weights.groups() { 0 } else { group + 1 };
         let mut sums = [[s.zero(); V]; 1];
-        // SAFETY: `Gemm::run` has checked A, C and the bias; V are the group's vectors.
+        // SAFETY: the caller's of `row`; V are the group's vectors.
         unsafe {
             if let Some(from) = from {
                 for v in 0..V {
                     sums[0][v] = load_lanes(s, from.add(columns.offset[v]), columns.lanes[v]);
                 }
             }
-            weights.multiply_row(s, *a, (group, next), &mut sums);
+            weights.multiply_row(s, a, (group, next), &mut sums);
             for v in 0..V {
                 store_lanes(s, c.add(columns.offset[v]), sums[0][v], columns.lanes[v]);
             }

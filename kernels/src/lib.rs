@@ -24,6 +24,8 @@ mod aligned;
 #[cfg(feature = "baseline")]
 pub mod baseline;
 mod denormals;
+mod dense;
+mod dots;
 mod each;
 mod error;
 mod fetch;
@@ -44,6 +46,7 @@ mod tile;
 pub mod vmath;
 
 pub use aligned::{ALIGNMENT, AlignedBuffer};
+pub use dense::Dense;
 pub use error::{KernelError, checked_len};
 pub use isa::{ISA_VARIABLE, Isa, IsaError};
 pub use narrow::Format;

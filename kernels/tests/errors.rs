@@ -5,13 +5,13 @@ mod common;
 
 use bptt_kernels::gemm::{self, Start, gemm};
 use bptt_kernels::lstm::{
-    Activations, Backward, Cells, Dims, Forward, GATES, Gates, backward_scratch_len,
+    Activations, Backward, Cells, Dims, Forward, GATES, Gates, Single, backward_scratch_len,
     forward_scratch_len,
 };
 use bptt_kernels::outer::{Outer, Right, scratch_len};
 use bptt_kernels::team::Pass;
 use bptt_kernels::vmath::{Function, map};
-use bptt_kernels::{AlignedBuffer, Isa, KernelError, PackedMatrix, checked_len};
+use bptt_kernels::{AlignedBuffer, Dense, Isa, KernelError, PackedMatrix, checked_len};
 use common::{Snapshot, filled, isas};
 
 fn length(what: &'static str, given: usize, expected: usize) -> KernelError {
@@ -255,6 +255,113 @@ fn discarded_gates_and_a_single_cell_state() {
             };
             assert_eq!(forward.run(isa, &mut Pass::serial()), Err(error));
             assert_eq!(Snapshot::of(&[&h, &s]), before);
+        }
+    }
+}
+
+#[test]
+fn dense_layers() {
+    for &isa in isas() {
+        for (outputs, depth, what) in [(0, 1, "outputs"), (1, 0, "depth")] {
+            let error = Dense::zeros(isa, outputs, depth).unwrap_err();
+            let expected = "1 or more".to_owned();
+            assert_eq!(error, KernelError::Dimension { what, given: 0, expected });
+        }
+        let error = Dense::zeros(isa, 1, usize::MAX).unwrap_err();
+        assert!(matches!(error, KernelError::TooLarge { .. }), "{error}");
+        // Rows as they lie, and panels.
+        for outputs in [1, 40] {
+            let mut dense = Dense::zeros(isa, outputs, 3).unwrap();
+            let pass = &mut Pass::serial();
+            let weights = 3 * outputs;
+            assert_eq!(
+                dense.pack(&filled(weights + 1), &filled(outputs), pass),
+                Err(length("weights", weights + 1, weights))
+            );
+            assert_eq!(
+                dense.pack(&filled(weights), &filled(outputs - 1), pass),
+                Err(length("bias", outputs - 1, outputs))
+            );
+            for (a, c, error) in [
+                (5, 2 * outputs, length("a", 5, 6)),
+                (7, 2 * outputs, length("a", 7, 6)),
+                (6, 2 * outputs - 1, length("c", 2 * outputs - 1, 2 * outputs)),
+                (6, 2 * outputs + 1, length("c", 2 * outputs + 1, 2 * outputs)),
+            ] {
+                let (mut out, mut scratch) = (filled(c), filled(gemm::scratch_len(2, 3).unwrap()));
+                let given = dense.run(isa, 2, &filled(a), &mut out, &mut scratch, pass);
+                assert_eq!(given, Err(error));
+                assert_eq!(Snapshot::of(&[&out]), Snapshot::of(&[&filled(c)]));
+            }
+            for other in others(isa) {
+                let dense = Dense::zeros(other, outputs, 3).unwrap();
+                let (mut out, mut scratch) = (filled(outputs), filled(48));
+                let result = dense.run(isa, 1, &filled(3), &mut out, &mut scratch, pass);
+                assert_packing(result, other.name(), isa.name());
+            }
+        }
+    }
+}
+
+/// As [`forward`], for one step: x, bias, h, s, next, o.
+fn single(
+    isa: Isa,
+    [input, recurrent]: &[PackedMatrix; 2],
+    dense: &Dense,
+    lens: [usize; 6],
+) -> Result<(), KernelError> {
+    let [x, bias, mut h, mut s, mut next, mut o] = lens.map(filled);
+    let before = Snapshot::of(&[&h, &s, &next, &o]);
+    let result = Single {
+        activations: Activations::Tanh,
+        input,
+        recurrent,
+        bias: &bias,
+        x: &x,
+        h: &mut h,
+        s: &mut s,
+        next: &mut next,
+        backwards: false,
+        output: Some(dense),
+        o: &mut o,
+    }
+    .run(isa);
+    if result.is_err() {
+        assert_eq!(Snapshot::of(&[&h, &s, &next, &o]), before);
+    }
+    result
+}
+
+#[test]
+fn single_steps() {
+    let whole = [INPUTS, 20, 5, 5, 5, 2];
+    let with = |at: usize, len: usize| {
+        let mut lens = whole;
+        lens[at] = len;
+        lens
+    };
+    for &isa in isas() {
+        let (weights, dense) = (forward_weights(isa), Dense::zeros(isa, 2, DIMS.hidden).unwrap());
+        let given = |lens| single(isa, &weights, &dense, lens);
+        assert_eq!(given(whole), Ok(()));
+        assert_packing(given(with(0, 3)), "outputs of 4 inputs", "outputs of 3 inputs");
+        assert_eq!(given(with(1, 19)), Err(length("bias", 19, 20)));
+        assert_packing(given(with(2, 4)), "5 outputs of 5 inputs", "4 outputs of 4 inputs");
+        assert_eq!(given(with(3, 6)), Err(length("s", 6, 5)));
+        assert_eq!(given(with(4, 4)), Err(length("next", 4, 5)));
+        assert_packing(given(with(5, 3)), "2 outputs of 5", "3 outputs of 5");
+        let narrow = Dense::zeros(isa, 2, 4).unwrap();
+        assert_packing(single(isa, &weights, &narrow, whole), "2 outputs of 4", "2 outputs of 5");
+        for other in others(isa) {
+            let [input, recurrent] = forward_weights(isa);
+            let [other_input, other_recurrent] = forward_weights(other);
+            for weights in [[other_input, recurrent], [input, other_recurrent]] {
+                let result = single(isa, &weights, &dense, whole);
+                assert_packing(result, other.name(), isa.name());
+            }
+            let dense = Dense::zeros(other, 2, DIMS.hidden).unwrap();
+            let result = single(isa, &weights, &dense, whole);
+            assert_packing(result, other.name(), isa.name());
         }
     }
 }

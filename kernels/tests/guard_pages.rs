@@ -13,7 +13,7 @@ fn guard_pages() {
 #[cfg(unix)]
 mod tests {
     use crate::common::guarded::{GuardLines, Guarded, Side};
-    use crate::common::{Cell, Variant, assert_bits, by_columns, by_rows, filled, isas};
+    use crate::common::{Cell, Variant, assert_bits, by_columns, by_rows, dense, filled, isas};
     use bptt_kernels::Isa;
     use bptt_kernels::gemm::{self, Start, gemm};
     use bptt_kernels::lstm::{Activations, Dims, GATES};
@@ -107,6 +107,55 @@ mod tests {
                     &format!("rows, gates, units, depth = {sizes:?}"),
                     |isa, make| products(isa, sizes, make),
                     |isa, make| products(isa, sizes, make),
+                );
+            }
+        }
+    }
+
+    fn layer<B: DerefMut<Target = [f32]>>(
+        isa: Isa,
+        (rows, outputs, depth): (usize, usize, usize),
+        make: impl Fn(&[f32]) -> B,
+    ) -> [Vec<f32>; 1] {
+        let (a, bias) = (make(&uniform(1, rows * depth, 1.0)), make(&uniform(2, outputs, 1.0)));
+        let layer = dense(isa, depth, &make(&uniform(3, outputs * depth, 1.0)), &bias);
+        let mut scratch = make(&filled(gemm::scratch_len(rows, depth).unwrap()));
+        let mut c = make(&filled(rows * outputs));
+        layer.run(isa, rows, &a, &mut c, &mut scratch, &mut Pass::serial()).unwrap();
+        [c.to_vec()]
+    }
+
+    #[test]
+    fn dense_layers_stay_in_their_slices() {
+        for depth in SIZES.into_iter().chain([63, 64, 65, 130]) {
+            for (rows, outputs) in [(1, 1), (3, 2), (65, 1), (2, 9)] {
+                let sizes = (rows, outputs, depth);
+                each(
+                    &format!("rows, outputs, depth = {sizes:?}"),
+                    |isa, make| layer(isa, sizes, make),
+                    |isa, make| layer(isa, sizes, make),
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn single_steps_stay_in_their_slices() {
+        for hidden in SIZES {
+            for (inputs, outputs) in [(1, 1), (3, 5), (17, 18)] {
+                let cell = Cell::draw(inputs, Dims { steps: 2, batch: 1, hidden }, 1, 0.5);
+                let (weights, bias) = (uniform(2, outputs * hidden, 1.0), filled(outputs));
+                let act = Activations::Tanh;
+                each(
+                    &format!("single steps, {inputs} inputs, {hidden} units, {outputs} outputs"),
+                    |isa, make| {
+                        let dense = dense(isa, hidden, &weights, &bias);
+                        cell.singly(isa, act, &dense, outputs, make)
+                    },
+                    |isa, make| {
+                        let dense = dense(isa, hidden, &weights, &bias);
+                        cell.singly(isa, act, &dense, outputs, make)
+                    },
                 );
             }
         }

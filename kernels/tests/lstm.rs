@@ -4,9 +4,11 @@
 mod common;
 
 use bptt_kernels::lstm::{Activations, Dims, GATES};
+use bptt_kernels::{gemm, team::Pass};
 use bptt_reference::lstm::Trace;
+use bptt_reference::sample::uniform;
 use bptt_reference::{Activation, Bounded, Lstm, bounds};
-use common::{Cell, Variant, assert_bits, check, isas};
+use common::{Cell, Variant, assert_bits, check, dense, filled, isas};
 use proptest::prelude::*;
 
 fn reference(cell: &Cell) -> Lstm {
@@ -89,6 +91,32 @@ fn the_three_variants_agree() {
                     assert_bits("h", &other_h, &h);
                     assert_bits("s", &last, &s[s.len() - last.len()..]);
                 }
+            }
+        }
+    });
+}
+
+/// One sequence step by step has the bits of a pass, and its outputs those of the layer's
+/// own product over all of it.
+#[test]
+fn single_steps() {
+    let sizes = (1..=40usize, prop_oneof![1..=70usize, 250..=300usize], 1..=12usize);
+    check(64, (sizes, 1..=4usize, any::<u64>()), |((inputs, hidden, outputs), steps, seed)| {
+        let cell = Cell::draw(inputs, Dims { steps, batch: 1, hidden }, seed, 0.3);
+        let weights = uniform(seed ^ 1, outputs * hidden, 0.3);
+        let bias = uniform(seed ^ 2, outputs, 0.3);
+        for activations in [Activations::Tanh, Activations::Logistic, Activations::Identity] {
+            for &isa in isas() {
+                let dense = dense(isa, hidden, &weights, &bias);
+                let make = |values: &[f32]| values.to_vec();
+                let [_, h, s] = cell.forward(isa, activations, Variant::Keep, make);
+                let mut o = filled(steps * outputs);
+                let mut scratch = filled(gemm::scratch_len(steps, hidden).unwrap());
+                dense.run(isa, steps, &h, &mut o, &mut scratch, &mut Pass::serial()).unwrap();
+                let [own_h, last, own_o] = cell.singly(isa, activations, &dense, outputs, make);
+                assert_bits("h", &own_h, &h);
+                assert_bits("s", &last, &s[s.len() - hidden..]);
+                assert_bits("o", &own_o, &o);
             }
         }
     });

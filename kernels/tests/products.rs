@@ -9,7 +9,7 @@ use bptt_kernels::team::Pass;
 use bptt_kernels::{Isa, PackedMatrix};
 use bptt_reference::sample::uniform;
 use bptt_reference::{Bounded, Number, bounds};
-use common::{assert_bits, by_columns, by_rows, check, filled, isas};
+use common::{assert_bits, by_columns, by_rows, check, dense, filled, isas};
 use proptest::prelude::*;
 
 /// What a sum starts from.
@@ -102,6 +102,38 @@ fn gemm_is_within_its_bounds() {
             let (a, c) = (&a[row * depth..][..depth], &c[row * outputs..][..outputs]);
             let alone = product(isa, (a, &rows_packed, &bias), onto, c);
             assert_bits("a row alone", &alone, &given[row * outputs..][..outputs]);
+        }
+    });
+}
+
+#[test]
+fn dense_layers_are_within_their_bounds() {
+    let sizes = (1..=150usize, 1..=20usize, depths(), any::<u64>());
+    check(160, sizes, |(rows, outputs, depth, seed)| {
+        let draw = |k: u64, len| uniform(seed.wrapping_add(k << 32), len, 1.0);
+        let (a, weights, bias) =
+            (draw(1, rows * depth), draw(2, outputs * depth), draw(3, outputs));
+        let expected: Vec<Bounded> = (0..rows * outputs)
+            .map(|at| {
+                let (row, column) = (at / outputs, at % outputs);
+                let right = &weights[column * depth..][..depth];
+                let left = &a[row * depth..][..depth];
+                sum(bias[column], left.iter().zip(right).map(|(&a, &b)| (a, b)))
+            })
+            .collect();
+        for &isa in isas() {
+            let layer = dense(isa, depth, &weights, &bias);
+            let run = |rows: usize, a: &[f32]| {
+                let mut c = filled(rows * outputs);
+                let mut scratch = filled(gemm::scratch_len(rows, depth).unwrap());
+                layer.run(isa, rows, a, &mut c, &mut scratch, &mut Pass::serial()).unwrap();
+                c
+            };
+            let c = run(rows, &a);
+            bounds::assert_within("c", &c, &expected);
+            let row = seed as usize % rows;
+            let alone = run(1, &a[row * depth..][..depth]);
+            assert_bits("a row alone", &alone, &c[row * outputs..][..outputs]);
         }
     });
 }

@@ -140,6 +140,7 @@ impl Readout {
     }
 
     /// `Ok` where `other` has the same sizes.
+    #[inline]
     fn check_same(&self, what: &'static str, other: &Self) -> Result<(), Error> {
         if self == other {
             return Ok(());

@@ -156,7 +156,7 @@ impl ReadoutPlan {
         self.check_arena(arena)?;
         check_len("o", o.len(), self.rows * self.readout.output_size)?;
         let [scratch] = grant(&mut arena.memory, [self.scratch]);
-        gemm(self.isa, self.rows, h, &weights.forward, Start::Bias(&weights.bias), o, scratch)?;
+        weights.forward.run(self.isa, self.rows, h, o, scratch, &mut Pass::serial())?;
         Ok(())
     }
 
@@ -245,8 +245,7 @@ impl ReadoutPlan {
             let first = chunk * CHUNK_ROWS;
             let rows = first..self.rows.min(first + CHUNK_ROWS);
             let h = &h[rows.start * input_size..rows.end * input_size];
-            let start = Start::Bias(&weights.bias);
-            gemm(self.isa, rows.len(), h, &weights.forward, start, o, scratch)?;
+            weights.forward.run(self.isa, rows.len(), h, o, scratch, &mut Pass::serial())?;
             let mask = targets.mask.map(|mask| &mask[rows.clone()]);
             sum += loss(CrossEntropy::new(output_size, &targets.classes[rows], mask)?, o)?;
         }
@@ -279,7 +278,7 @@ impl ReadoutPlan {
             (Some(dh), Some(back)) => Some((dh, back)),
             (Some(_), None) => {
                 return Err(Error::Mismatch {
-                    what: "weights",
+                    what: "readout weights",
                     given: "less".into(),
                     expected: "Purpose::TrainingWithInputGradient".into(),
                 });

@@ -2,16 +2,15 @@
 
 use super::{Readout, ReadoutParameters};
 use crate::{Error, Isa, Purpose};
-use bptt_kernels::{AlignedBuffer, PackedMatrix, team::Pass};
+use bptt_kernels::{Dense, PackedMatrix, team::Pass};
 
 /// A readout's parameters, packed for one instruction set.
 #[derive(Clone, Debug)]
 pub struct ReadoutWeights {
     readout: Readout,
     isa: Isa,
-    pub(super) bias: AlignedBuffer,
-    /// V by rows, `h Vᵀ`.
-    pub(super) forward: PackedMatrix,
+    /// c + V h.
+    pub(crate) forward: Dense,
     /// V by columns, `do V`.
     pub(super) back: Option<PackedMatrix>,
 }
@@ -29,8 +28,7 @@ impl ReadoutWeights {
         let mut weights = Self {
             readout,
             isa,
-            bias: AlignedBuffer::try_new(outputs)?,
-            forward: PackedMatrix::zeros(isa, 1, outputs, inputs)?,
+            forward: Dense::zeros(isa, outputs, inputs)?,
             back: back.transpose()?,
         };
         weights.update(parameters)?;
@@ -43,8 +41,7 @@ impl ReadoutWeights {
     /// [`Error::Mismatch`] where the parameters are of other sizes.
     pub fn update(&mut self, parameters: &ReadoutParameters) -> Result<(), Error> {
         self.readout.check_same("parameters", parameters.readout())?;
-        self.bias.copy_from_slice(parameters.bias());
-        self.forward.pack_rows(parameters.weights(), &mut Pass::serial())?;
+        self.forward.pack(parameters.weights(), parameters.bias(), &mut Pass::serial())?;
         if let Some(back) = &mut self.back {
             back.pack_columns(parameters.weights(), &mut Pass::serial())?;
         }
@@ -56,14 +53,31 @@ impl ReadoutWeights {
         self.isa
     }
 
+    /// The bytes that they take.
+    pub fn bytes(&self) -> usize {
+        self.forward.bytes() + self.back.as_ref().map_or(0, PackedMatrix::bytes)
+    }
+
+    #[inline]
+    pub(crate) fn output_size(&self) -> usize {
+        self.readout.output_size
+    }
+
+    /// `Ok` where they are for so many inputs, on `isa`.
+    #[inline]
+    pub(crate) fn check_inputs(&self, input_size: usize, isa: Isa) -> Result<(), Error> {
+        self.check(&Readout { input_size, ..self.readout }, isa)
+    }
+
     /// `Ok` where a pass planned for `readout` on `isa` can use them.
+    #[inline]
     pub(super) fn check(&self, readout: &Readout, isa: Isa) -> Result<(), Error> {
-        readout.check_same("weights", &self.readout)?;
+        readout.check_same("readout weights", &self.readout)?;
         if self.isa == isa {
             return Ok(());
         }
         Err(Error::Mismatch {
-            what: "weights",
+            what: "readout weights",
             given: format!("instruction set {}", self.isa),
             expected: format!("instruction set {isa}"),
         })

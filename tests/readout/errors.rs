@@ -67,7 +67,7 @@ fn what_does_not_fit_is_an_error_and_nothing_is_written() {
     let length = |what, given, expected| Err(Error::Length { what, given, expected });
     assert_eq!(plan.forward(weights, &h[1..], &mut o, arena), length("h", 11, 12));
     assert_eq!(plan.forward(weights, h, &mut o[1..], arena), length("o", 19, 20));
-    assert_mismatch(plan.forward(&other.weights, h, &mut o, arena), "weights");
+    assert_mismatch(plan.forward(&other.weights, h, &mut o, arena), "readout weights");
     assert_eq!(o, [7.0; 20]);
 
     for evaluate in [false, true] {
@@ -86,7 +86,7 @@ fn what_does_not_fit_is_an_error_and_nothing_is_written() {
         let error = Error::Target { row: 3, given: 6, outputs: 5 };
         let wrong = Targets { mask: Some(&[true, true, false, true]), ..wrong };
         assert_eq!(loss(weights, h, wrong, arena), Err(error));
-        assert_mismatch(loss(&other.weights, h, targets, arena), "weights");
+        assert_mismatch(loss(&other.weights, h, targets, arena), "readout weights");
         assert_mismatch(loss(weights, h, targets, &mut other.arena), "arena");
         assert_eq!(arena.output_gradients().unwrap(), d_o);
     }
@@ -102,8 +102,8 @@ fn what_does_not_fit_is_an_error_and_nothing_is_written() {
     };
     assert_eq!(backward(weights, &h[1..], arena, 0), length("h", 11, 12));
     assert_eq!(backward(weights, h, arena, 1), length("dh", 11, 12));
-    assert_mismatch(backward(&other.weights, h, arena, 0), "weights");
-    assert_mismatch(backward(&inference, h, arena, 0), "weights");
+    assert_mismatch(backward(&other.weights, h, arena, 0), "readout weights");
+    assert_mismatch(backward(&inference, h, arena, 0), "readout weights");
     assert_mismatch(backward(weights, h, &mut other.arena, 0), "arena");
     let order = backward(weights, h, &mut plan.allocate().unwrap(), 0);
     assert!(matches!(order, Err(Error::Order { call: "backward", .. })), "{order:?}");
@@ -121,7 +121,7 @@ fn what_does_not_fit_is_an_error_and_nothing_is_written() {
     for &another in Isa::available().iter().filter(|&&another| another != isa) {
         let weights = readout.pack(parameters, purpose, another).unwrap();
         assert_eq!(weights.isa(), another);
-        assert_mismatch(plan.forward(&weights, h, &mut o, arena), "weights");
+        assert_mismatch(plan.forward(&weights, h, &mut o, arena), "readout weights");
     }
     assert_eq!(o, before);
 }

@@ -9,7 +9,7 @@ mod backward;
 mod forward;
 
 pub use backward::Backward;
-pub use forward::{Cells, Forward, Gates};
+pub use forward::{Cells, Forward, Gates, Single};
 
 use crate::fetch::Fetch;
 use crate::left;

@@ -87,11 +87,17 @@ impl Team {
         self.shared.as_ref().map_or(1, |shared| shared.shares.len())
     }
 
+    /// Whether a pass of so many multiply-adds calls helpers.
+    #[inline]
+    pub fn helps(&self, work: usize) -> bool {
+        self.shared.is_some() && work >= WORTH_CALLING
+    }
+
     /// Calls the helpers for as long as `pass` runs, or none where its `work`, in
     /// multiply-adds, is done before they could be there.
     #[inline]
     pub fn pass<R>(&mut self, work: usize, pass: impl FnOnce(&mut Pass<'_>) -> R) -> R {
-        if work < WORTH_CALLING {
+        if !self.helps(work) {
             return pass(&mut Pass::serial());
         }
         if let Some(shared) = &self.shared {

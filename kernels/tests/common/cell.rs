@@ -1,13 +1,13 @@
 //! Drawn LSTM cells, and passes over them in buffers of the caller's making.
 
 use super::{by_columns, by_rows, filled};
-use bptt_kernels::Isa;
 use bptt_kernels::gemm::{self, Start, gemm};
 use bptt_kernels::lstm::{
-    Activations, Backward, Cells, Dims, Forward, GATES, Gates, backward_scratch_len,
+    Activations, Backward, Cells, Dims, Forward, GATES, Gates, Single, backward_scratch_len,
     forward_scratch_len,
 };
 use bptt_kernels::team::Pass;
+use bptt_kernels::{Dense, Isa};
 use bptt_reference::sample::uniform;
 use std::ops::DerefMut;
 
@@ -114,6 +114,46 @@ impl Cell {
             .unwrap();
         let s = if keep { states } else { state };
         [if keep { z.to_vec() } else { Vec::new() }, h.to_vec(), s.to_vec()]
+    }
+
+    /// `h`, the last state and the outputs of a dense layer after each step, of a batch of
+    /// one that goes step by step, on buffers that `make` makes.
+    pub fn singly<B: DerefMut<Target = [f32]>>(
+        &self,
+        isa: Isa,
+        activations: Activations,
+        dense: &Dense,
+        outputs: usize,
+        make: impl Fn(&[f32]) -> B,
+    ) -> [Vec<f32>; 3] {
+        let hidden = self.dims.hidden;
+        assert_eq!(self.dims.batch, 1);
+        let input = by_rows(isa, GATES, self.inputs, self.u());
+        let recurrent = by_rows(isa, GATES, hidden, self.w());
+        let (mut h, mut s) = (make(&self.h0), make(&self.s0));
+        let (mut next, bias) = (make(&filled(hidden)), make(self.b()));
+        let (mut states, mut all) = (Vec::new(), Vec::new());
+        for (t, x) in self.x.chunks(self.inputs).enumerate() {
+            let (x, mut o) = (make(x), make(&filled(outputs)));
+            Single {
+                activations,
+                input: &input,
+                recurrent: &recurrent,
+                bias: &bias,
+                x: &x,
+                h: &mut h,
+                s: &mut s,
+                next: &mut next,
+                backwards: t % 2 == 1,
+                output: Some(dense),
+                o: &mut o,
+            }
+            .run(isa)
+            .unwrap();
+            states.extend_from_slice(&h);
+            all.extend_from_slice(&o);
+        }
+        [states, s.to_vec(), all]
     }
 
     /// dz, ∂L/∂h₀ and ∂L/∂s₀ of a backward pass on buffers that `make` makes,

@@ -16,7 +16,7 @@ pub use cases::check;
 pub use cell::{Cell, Variant};
 pub use isas::{isas, say};
 
-use bptt_kernels::{Isa, PackedMatrix, team::Pass};
+use bptt_kernels::{Dense, Isa, PackedMatrix, team::Pass};
 
 /// Weights `[outputs, depth]` of so many gates, packed.
 pub fn by_rows(isa: Isa, gates: usize, depth: usize, weights: &[f32]) -> PackedMatrix {
@@ -31,4 +31,11 @@ pub fn by_columns(isa: Isa, depth: usize, weights: &[f32]) -> PackedMatrix {
     let mut packed = PackedMatrix::zeros(isa, 1, weights.len() / depth, depth).unwrap();
     packed.pack_columns(weights, &mut Pass::serial()).unwrap();
     packed
+}
+
+/// A dense layer of weights `[outputs, depth]`.
+pub fn dense(isa: Isa, depth: usize, weights: &[f32], bias: &[f32]) -> Dense {
+    let mut dense = Dense::zeros(isa, bias.len(), depth).unwrap();
+    dense.pack(weights, bias, &mut Pass::serial()).unwrap();
+    dense
 }

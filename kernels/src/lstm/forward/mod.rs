@@ -3,7 +3,10 @@
 //! `z` is the input's part, `b + U x`, plus `W h₋` (Goodfellow et al.,
 //! equations 10.40 to 10.44).
 
+mod single;
 mod step;
+
+pub use single::Single;
 
 use super::{Activations, Dims, GATES, forward_scratch_len, parts};
 use crate::error::{check_len, check_room};

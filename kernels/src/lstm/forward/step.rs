@@ -78,13 +78,7 @@ impl<'a> Step<'a> {
             s.call(Sweep { step: self, group, backwards });
             return;
         }
-        let after = after(group, self.recurrent.groups(), backwards);
-        // A group has the gates of one vector of units or of two.
-        if self.hidden - group * (GROUP / GATES * S::LANES) > S::LANES {
-            s.call(Row::<GROUP> { step: self, group, after });
-        } else {
-            s.call(Row::<GATES> { step: self, group, after });
-        }
+        s.call(Row { step: self, group, backwards });
     }
 }
 
@@ -112,44 +106,63 @@ impl Kernel for Pack<'_> {
     }
 }
 
-/// [`Step::sweep`] of one row: its sums stay in the registers until its units are done.
-struct Row<'a, const V: usize> {
-    step: &'a Step<'a>,
-    group: usize,
-    after: usize,
+/// [`Step::sweep`] of one row.
+pub(super) struct Row<'a> {
+    pub step: &'a Step<'a>,
+    pub group: usize,
+    pub backwards: bool,
 }
 
-impl<const V: usize> Kernel for Row<'_, V> {
+impl Kernel for Row<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { step, group, after } = self;
-        let hidden = step.hidden;
+        let Self { step, group, backwards } = self;
         let first = group * (GROUP / GATES * S::LANES);
-        // Whatever V is, a loop over two vectors of units is one that the compiler
-        // may leave rolled; the sums must be indexed by constants.
-        let (second, place) = (first + S::LANES, (group, after));
-        let lanes = [S::LANES.min(hidden - first), S::LANES.min(hidden.saturating_sub(second))];
-        let start = match step.input {
-            Input::Computed(z) => z,
-            Input::Fused { bias, .. } => bias,
-        };
-        let mut z = [[s.zero(); V]; 1];
-        // SAFETY: the caller's of `Step::sweep`; a row lies as it would be packed.
+        let place = (group, after(group, step.recurrent.groups(), backwards));
+        // A group has the gates of one vector of units or of two.
+        // SAFETY: the caller's of `Step::sweep`.
         unsafe {
-            for v in 0..V {
-                let at = start.add(v % GATES * hidden + first + v / GATES * S::LANES);
-                z[0][v] = load_lanes(s, at, lanes[v / GATES]);
+            if step.hidden - first > S::LANES {
+                row::<S, GROUP>(s, step, first, place);
+            } else {
+                row::<S, GATES>(s, step, first, place);
             }
-            if let Input::Fused { x, weights, .. } = step.input {
-                weights.multiply_row(s, x, place, &mut z);
-            }
-            step.recurrent.multiply_row(s, step.h_prev, place, &mut z);
-            cell(s, step, 0, first, lanes[0], [z[0][0], z[0][1], z[0][2], z[0][3]]);
-            if V > GATES {
-                let z = [z[0][V - 4], z[0][V - 3], z[0][V - 2], z[0][V - 1]];
-                cell(s, step, 0, second, lanes[1], z);
-            }
+        }
+    }
+}
+
+/// The units from `first` of one row, whose `V` sums stay in the registers until they are
+/// done.
+///
+/// # Safety
+/// The caller's of [`Step::sweep`]; the units are those of the place's group.
+#[inline(always)]
+unsafe fn row<S: Simd, const V: usize>(s: S, step: &Step<'_>, first: usize, place: (usize, usize)) {
+    let hidden = step.hidden;
+    // Whatever V is, a loop over two vectors of units is one that the compiler
+    // may leave rolled; the sums must be indexed by constants.
+    let second = first + S::LANES;
+    let lanes = [S::LANES.min(hidden - first), S::LANES.min(hidden.saturating_sub(second))];
+    let start = match step.input {
+        Input::Computed(z) => z,
+        Input::Fused { bias, .. } => bias,
+    };
+    let mut z = [[s.zero(); V]; 1];
+    // SAFETY: the caller's; a row lies as it would be packed.
+    unsafe {
+        for v in 0..V {
+            let at = start.add(v % GATES * hidden + first + v / GATES * S::LANES);
+            z[0][v] = load_lanes(s, at, lanes[v / GATES]);
+        }
+        if let Input::Fused { x, weights, .. } = step.input {
+            weights.multiply_row(s, x, place, &mut z);
+        }
+        step.recurrent.multiply_row(s, step.h_prev, place, &mut z);
+        cell(s, step, 0, first, lanes[0], [z[0][0], z[0][1], z[0][2], z[0][3]]);
+        if V > GATES {
+            let z = [z[0][V - 4], z[0][V - 3], z[0][V - 2], z[0][V - 1]];
+            cell(s, step, 0, second, lanes[1], z);
         }
     }
 }

@@ -1,0 +1,98 @@
+//! Products with few outputs: each is the dot product of two rows that lie as they lie.
+//! A panel would be mostly padding there, and its sums a chain as long as the depth.
+//! Knows rows; must not know what they are for.
+
+use crate::simd::{Kernel, Simd};
+use crate::team::Phases;
+use crate::tile::load_lanes;
+
+/// Sums side by side, so that one need not wait for the last.
+const SUMS: usize = 4;
+
+/// Rows of a task.
+const ROW_BLOCK: usize = 64;
+
+/// `C = bias + A · Wᵀ`, checked: A `[rows, depth]`, W `[outputs, depth]`, the bias
+/// `[outputs]`, C `[rows, outputs]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Dots {
+    pub rows: usize,
+    pub depth: usize,
+    pub outputs: usize,
+    pub a: *const f32,
+    pub weights: *const f32,
+    pub bias: *const f32,
+    pub c: *mut f32,
+}
+
+// SAFETY: tasks write disjoint rows of C, which nobody else has meanwhile.
+unsafe impl Sync for Dots {}
+
+impl Phases for Dots {
+    fn phases(&self) -> usize {
+        1
+    }
+
+    fn tasks(&self, _phase: usize) -> usize {
+        self.rows.div_ceil(ROW_BLOCK)
+    }
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(&self, s: S, _thread: usize, _phase: usize, task: usize) {
+        let first = task * ROW_BLOCK;
+        s.call(Dots {
+            rows: ROW_BLOCK.min(self.rows - first),
+            a: self.a.wrapping_add(first * self.depth),
+            c: self.c.wrapping_add(first * self.outputs),
+            ..*self
+        });
+    }
+}
+
+impl Kernel for Dots {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for row in 0..self.rows {
+            for output in 0..self.outputs {
+                // SAFETY: whoever makes one vouches for its operands.
+                unsafe {
+                    let a = self.a.add(row * self.depth);
+                    let weights = self.weights.add(output * self.depth);
+                    let sum = dot(s, a, weights, self.depth);
+                    *self.c.add(row * self.outputs + output) = *self.bias.add(output) + sum;
+                }
+            }
+        }
+    }
+}
+
+/// Σ a b: term k goes to lane k mod LANES of one of the sums, in the order of the
+/// depth, and the lanes are added last. The order knows the depth alone.
+///
+/// # Safety
+/// Both are readable for `depth` floats.
+#[inline(always)]
+unsafe fn dot<S: Simd>(s: S, a: *const f32, b: *const f32, depth: usize) -> f32 {
+    let mut acc = [s.zero(); SUMS];
+    let mut k = 0;
+    // SAFETY: the caller's; k + lanes ≤ depth.
+    unsafe {
+        while k + SUMS * S::LANES <= depth {
+            for i in 0..SUMS {
+                let at = k + i * S::LANES;
+                acc[i] = s.mul_add(s.load(a.add(at)), s.load(b.add(at)), acc[i]);
+            }
+            k += SUMS * S::LANES;
+        }
+        for i in 0..SUMS {
+            let at = k + i * S::LANES;
+            if at < depth {
+                let lanes = S::LANES.min(depth - at);
+                let (a, b) = (load_lanes(s, a.add(at), lanes), load_lanes(s, b.add(at), lanes));
+                acc[i] = s.mul_add(a, b, acc[i]);
+            }
+        }
+    }
+    s.sum(s.add(s.add(acc[0], acc[1]), s.add(acc[2], acc[3])))
+}
