@@ -92,7 +92,8 @@ fn documented_stream(shape: Shape, threads: usize) -> usize {
     let rows = batch.max(192 / batch * batch);
     let step = batch * (lines(inputs) + lines(hidden));
     let scratch = (rows.min(96 * threads) * lines(inputs)).max(step);
-    4 * (3 * lines(batch * hidden) + lines(rows * 4 * hidden) + lines(scratch))
+    let spread = if (4 * hidden) % 256 == 0 { 16 } else { 0 };
+    4 * (3 * lines(batch * hidden) + lines(rows * (4 * hidden + spread)) + lines(scratch))
 }
 
 #[test]

@@ -101,7 +101,10 @@ impl Dense {
     ) -> Result<(), KernelError> {
         let start = Start::Bias(&self.bias);
         match &self.weights {
-            Weights::Packed(weights) => Gemm { rows, a, weights, start, c, scratch }.run(isa, pass),
+            Weights::Packed(weights) => {
+                let stride = weights.outputs();
+                Gemm { rows, a, weights, start, c, stride, scratch }.run(isa, pass)
+            }
             Weights::Rows(weights) => {
                 self.check(isa, self.bias.len(), self.depth)?;
                 check_len("a", a.len(), checked_len("a", &[rows, self.depth])?)?;

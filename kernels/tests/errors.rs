@@ -3,7 +3,7 @@
 
 mod common;
 
-use bptt_kernels::gemm::{self, Start, gemm};
+use bptt_kernels::gemm::{self, Gemm, Start, gemm};
 use bptt_kernels::lstm::{
     Activations, Backward, Cells, Dims, Forward, GATES, Gates, Single, backward_scratch_len,
     forward_scratch_len,
@@ -105,6 +105,18 @@ fn products() {
         assert_eq!(refused(2, 4, 6, Start::Bias(&bias)), length("bias", 4, 3));
         let error = refused(usize::MAX, 4, 6, Start::Zero);
         assert_eq!(error, KernelError::TooLarge { what: "a" });
+        for (stride, c, error) in [
+            (2, 4, length("stride", 2, 3)),
+            (5, 9, length("c", 9, 10)),
+            (5, 11, length("c", 11, 10)),
+        ] {
+            let (a, mut out, mut scratch) = (filled(4), filled(c), filled(whole));
+            let (start, weights) = (Start::Zero, &packed);
+            let product =
+                Gemm { rows: 2, a: &a, weights, start, c: &mut out, stride, scratch: &mut scratch };
+            assert_eq!(product.run(isa, &mut Pass::serial()), Err(error));
+            assert_eq!(Snapshot::of(&[&out]), Snapshot::of(&[&filled(c)]));
+        }
         for other in others(isa) {
             let packed = PackedMatrix::zeros(other, 1, 3, 2).unwrap();
             let result =
@@ -236,9 +248,11 @@ fn forward_passes() {
 fn discarded_gates_and_a_single_cell_state() {
     for &isa in isas() {
         let [_, recurrent] = forward_weights(isa);
-        for (gates, s, error) in [
-            (GATES_LEN - 1, STATE, length("gates", GATES_LEN - 1, GATES_LEN)),
-            (GATES_LEN, STATE + 1, length("s", STATE + 1, STATE)),
+        for (gates, stride, s, error) in [
+            (GATES_LEN - 1, 20, STATE, length("gates", GATES_LEN - 1, GATES_LEN)),
+            (GATES_LEN, 21, STATE, length("gates", GATES_LEN, GATES_LEN + 6)),
+            (GATES_LEN - 6, 19, STATE, length("stride", 19, 20)),
+            (GATES_LEN, 20, STATE + 1, length("s", STATE + 1, STATE)),
         ] {
             let (gates, h0) = (filled(gates), filled(STATE));
             let (mut h, mut s) = (filled(30), filled(s));
@@ -247,7 +261,7 @@ fn discarded_gates_and_a_single_cell_state() {
                 dims: DIMS,
                 activations: Activations::Tanh,
                 recurrent: &recurrent,
-                gates: Gates::Discard(&gates),
+                gates: Gates::Discard { z: &gates, stride },
                 h0: &h0,
                 h: &mut h,
                 cells: Cells::InPlace(&mut s),

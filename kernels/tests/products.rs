@@ -3,7 +3,7 @@
 
 mod common;
 
-use bptt_kernels::gemm::{self, Start, gemm};
+use bptt_kernels::gemm::{self, Gemm, Start, gemm};
 use bptt_kernels::outer::{Outer, Right, scratch_len};
 use bptt_kernels::team::Pass;
 use bptt_kernels::{Isa, PackedMatrix};
@@ -98,6 +98,29 @@ fn gemm_is_within_its_bounds() {
             let columns_packed = by_columns(isa, depth, &transposed);
             let by_columns = product(isa, (&a, &columns_packed, &bias), onto, &c);
             assert_bits("c, packed by columns", &by_columns, &given);
+            // Rows that lie apart, and what is between them.
+            let stride = outputs + 1 + seed as usize % 20;
+            let mut apart = filled(rows * stride);
+            for (row, c) in apart.chunks_mut(stride).zip(c.chunks(outputs)) {
+                row[..outputs].copy_from_slice(c);
+            }
+            let untouched = apart.clone();
+            let start = match onto {
+                Onto::Zero => Start::Zero,
+                Onto::Accumulate => Start::Accumulate,
+                Onto::Bias => Start::Bias(&bias),
+            };
+            let mut scratch = filled(gemm::scratch_len(rows, depth).unwrap());
+            let (weights, c_out, scratch) = (&rows_packed, &mut apart, &mut scratch);
+            Gemm { rows, a: &a, weights, start, c: c_out, stride, scratch }
+                .run(isa, &mut Pass::serial())
+                .unwrap();
+            for (row, before) in apart.chunks_mut(stride).zip(untouched.chunks(stride)) {
+                assert_bits("between rows", &row[outputs..], &before[outputs..]);
+            }
+            let apart: Vec<f32> =
+                apart.chunks(stride).flat_map(|row| &row[..outputs]).copied().collect();
+            assert_bits("c, rows apart", &apart, &given);
             let row = seed as usize % rows;
             let (a, c) = (&a[row * depth..][..depth], &c[row * outputs..][..outputs]);
             let alone = product(isa, (a, &rows_packed, &bias), onto, c);

@@ -255,7 +255,8 @@ impl LstmPlan {
                 let rows = gates.len() / (GATES * self.lstm.hidden_size);
                 let start = Start::Bias(&weights.bias);
                 let input = &weights.input;
-                Gemm { rows, a: x, weights: input, start, c: gates, scratch }
+                let stride = input.outputs();
+                Gemm { rows, a: x, weights: input, start, c: gates, stride, scratch }
                     .run(self.isa, pass)?;
                 let (h_now, h_rest) = h.split_at_mut(rows * self.lstm.hidden_size);
                 let (s_now, s_rest) = s.split_at_mut(rows * self.lstm.hidden_size);
@@ -370,7 +371,8 @@ impl LstmPlan {
                 .run(self.isa, pass)?;
             if let (Some(dx), Some(input)) = (gradients.dx.as_deref_mut(), input) {
                 let start = Start::Zero;
-                Gemm { rows: depth, a: dz, weights: input, start, c: dx, scratch }
+                let stride = self.lstm.input_size;
+                Gemm { rows: depth, a: dz, weights: input, start, c: dx, stride, scratch }
                     .run(self.isa, pass)?;
             }
             Ok(())

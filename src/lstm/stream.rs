@@ -12,8 +12,8 @@ use bptt_kernels::{AlignedBuffer, Dense};
 
 /// B sequences that are fed as they come, any number of steps per call, in memory
 /// that does not grow, in f32 and each rounded up to 16: the state and the next one's h,
-/// `3BH`, the gates of R = max(B, ⌊192 / B⌋ · B) rows `4RH`, and the rows of a product's
-/// left operand, packed, `max(min(R, 96 N) · I, B (I + H))` for N threads, with I and H
+/// `3BH`, the gates of R = max(B, ⌊192 / B⌋ · B) rows, `4RH` and 16R more where 4H is a
+/// multiple of 256, and the rows of a product's left operand, packed, `max(min(R, 96 N) · I, B (I + H))` for N threads, with I and H
 /// rounded up to 16.
 ///
 /// ```
@@ -86,7 +86,7 @@ impl LstmStream {
         let h = layout.book(&state)?;
         let s = layout.book(&state)?;
         let next = layout.book(&state)?;
-        let gates = layout.book(&[chunk_steps, batch, GATES, lstm.hidden_size])?;
+        let gates = layout.book(&[chunk_steps, batch, gemm::spread(GATES * lstm.hidden_size)])?;
         let rows = chunk_steps * batch;
         let product = gemm::team_scratch_len(threads, rows, lstm.input_size)?;
         let step = lstm::forward_scratch_len(batch, lstm.hidden_size, lstm.input_size)?;
@@ -264,21 +264,22 @@ impl LstmStream {
         let memory = &mut self.memory;
         let regions = [memory.h, memory.s, memory.gates, memory.scratch];
         let [h, s, gates, scratch] = grant(&mut memory.floats, regions);
+        let stride = gemm::spread(GATES * hidden);
         let work = self.lstm.work_in_stretches(steps * batch, self.chunk_steps * batch);
         self.team.pass(work, |pass| {
             let chunk = self.chunk_steps * batch;
             for (x, y) in x.chunks(chunk * i).zip(y.chunks_mut(chunk * hidden)) {
                 let rows = x.len() / i;
-                let gates = &mut gates[..rows * GATES * hidden];
+                let gates = &mut gates[..rows * stride];
                 let start = Start::Bias(&weights.bias);
                 let input = &weights.input;
-                Gemm { rows, a: x, weights: input, start, c: gates, scratch }
+                Gemm { rows, a: x, weights: input, start, c: gates, stride, scratch }
                     .run(self.isa, pass)?;
                 Forward {
                     dims: Dims { steps: rows / batch, batch, hidden },
                     activations: self.lstm.activations(),
                     recurrent: &weights.recurrent,
-                    gates: Gates::Discard(gates),
+                    gates: Gates::Discard { z: gates, stride },
                     h0: h,
                     h: y,
                     cells: Cells::InPlace(s),

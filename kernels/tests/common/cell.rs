@@ -90,6 +90,12 @@ impl Cell {
     ) -> [Vec<f32>; 3] {
         let keep = variant == Variant::Keep;
         let mut z = make(&self.input_part(isa));
+        let stride = GATES * self.dims.hidden + 3;
+        let spread: Vec<f32> = z
+            .chunks(GATES * self.dims.hidden)
+            .flat_map(|row| row.iter().copied().chain([f32::NAN; 3]))
+            .collect();
+        let spread = make(&spread);
         let (x, bias, h0, s0) = (make(&self.x), make(self.b()), make(&self.h0), make(&self.s0));
         let (mut h, mut states) = (make(&filled(self.dy.len())), make(&filled(self.dy.len())));
         let mut state = make(&self.s0);
@@ -97,7 +103,7 @@ impl Cell {
         let recurrent = by_rows(isa, GATES, self.dims.hidden, self.w());
         let gates = match variant {
             Variant::Keep => Gates::Keep(&mut z),
-            Variant::Discard => Gates::Discard(&z),
+            Variant::Discard => Gates::Discard { z: &spread, stride },
             Variant::Fused => Gates::Fused { x: &x, input: &input, bias: &bias },
         };
         let cells = match keep {

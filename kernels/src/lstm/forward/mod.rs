@@ -23,8 +23,13 @@ use step::{Input, Step};
 pub enum Gates<'a> {
     /// `b + U x` goes in and the gates come out, `[τ, B, 4, H]`: training.
     Keep(&'a mut [f32]),
-    /// `b + U x`, `[τ, B, 4, H]`; the gates are not stored.
-    Discard(&'a [f32]),
+    /// The gates are not stored.
+    Discard {
+        /// `b + U x`, `[τ, B, stride]`, of which the first are `[4, H]`.
+        z: &'a [f32],
+        /// Floats from one row to the next, 4H or more.
+        stride: usize,
+    },
     /// The product with the input is part of the step; nothing is stored.
     Fused {
         /// `[τ, B, I]`.
@@ -91,7 +96,11 @@ impl Forward<'_> {
         check_len("h", self.h.len(), dims.states()?)?;
         match &self.gates {
             Gates::Keep(gates) => check_len("gates", gates.len(), dims.gates()?)?,
-            Gates::Discard(gates) => check_len("gates", gates.len(), dims.gates()?)?,
+            Gates::Discard { z, stride } => {
+                check_room("stride", *stride, GATES * dims.hidden)?;
+                let rows = [dims.steps, dims.batch, *stride];
+                check_len("gates", z.len(), crate::checked_len("the gates", &rows)?)?;
+            }
             Gates::Fused { x, input, bias } => {
                 input.check(isa, GATES, dims.hidden, input.depth())?;
                 let rows = [dims.steps, dims.batch, input.depth()];
@@ -117,8 +126,13 @@ impl Forward<'_> {
             Cells::InPlace(s) => (s.as_ptr(), s.as_mut_ptr(), 0),
         };
         let (input, stored) = match &mut self.gates {
-            Gates::Keep(z) => (Input::Computed(z.as_ptr()), Some(z.as_mut_ptr())),
-            Gates::Discard(z) => (Input::Computed(z.as_ptr()), None),
+            Gates::Keep(z) => {
+                let stride = GATES * dims.hidden;
+                (Input::Computed { z: z.as_ptr(), stride }, Some(z.as_mut_ptr()))
+            }
+            Gates::Discard { z, stride } => {
+                (Input::Computed { z: z.as_ptr(), stride: *stride }, None)
+            }
             Gates::Fused { x, input, bias } => {
                 (Input::Fused { x: x.as_ptr(), weights: input, bias: bias.as_ptr() }, None)
             }
@@ -172,7 +186,9 @@ impl<'a> Work<'a> {
         };
         Step {
             input: match first.input {
-                Input::Computed(z) => Input::Computed(z.wrapping_add(t * GATES * state)),
+                Input::Computed { z, stride } => {
+                    Input::Computed { z: z.wrapping_add(t * first.batch * stride), stride }
+                }
                 Input::Fused { x, weights, bias } => {
                     let x = x.wrapping_add(t * first.batch * weights.depth());
                     Input::Fused { x, weights, bias }

@@ -12,7 +12,7 @@ use crate::tile::{GROUP, Sums, load_lanes, store_lanes};
 /// Where the input's part of the gates comes from.
 #[derive(Clone, Copy)]
 pub(super) enum Input<'a> {
-    Computed(*const f32),
+    Computed { z: *const f32, stride: usize },
     Fused { x: *const f32, weights: &'a PackedMatrix, bias: *const f32 },
 }
 
@@ -39,7 +39,9 @@ impl<'a> Step<'a> {
     pub(super) fn rows(self, row: usize, rows: usize) -> Step<'a> {
         let (gates, state) = (row * GATES * self.hidden, row * self.hidden);
         let (input, depth) = match self.input {
-            Input::Computed(z) => (Input::Computed(z.wrapping_add(gates)), 0),
+            Input::Computed { z, stride } => {
+                (Input::Computed { z: z.wrapping_add(row * stride), stride }, 0)
+            }
             Input::Fused { x, weights, bias } => {
                 let x = x.wrapping_add(row * weights.depth());
                 (Input::Fused { x, weights, bias }, weights.depth())
@@ -145,7 +147,7 @@ unsafe fn row<S: Simd, const V: usize>(s: S, step: &Step<'_>, first: usize, plac
     let second = first + S::LANES;
     let lanes = [S::LANES.min(hidden - first), S::LANES.min(hidden.saturating_sub(second))];
     let start = match step.input {
-        Input::Computed(z) => z,
+        Input::Computed { z, .. } => z,
         Input::Fused { bias, .. } => bias,
     };
     let mut z = [[s.zero(); V]; 1];
@@ -190,7 +192,7 @@ impl Kernel for Sweep<'_> {
             // operand; the group is one of both matrices.
             unsafe {
                 let (start, stride) = match step.input {
-                    Input::Computed(z) => (z.add(row * GATES * hidden), GATES * hidden),
+                    Input::Computed { z, stride } => (z.add(row * stride), stride),
                     Input::Fused { bias, .. } => (bias, 0),
                 };
                 let to = z.grid();
@@ -209,7 +211,7 @@ impl Kernel for Sweep<'_> {
                 let fetches = &fetches[..if step.stored.is_some() { 4 } else { 2 }];
                 let state = (h_prev.add(left::len(row, hidden)), step.recurrent);
                 let inputs = match step.input {
-                    Input::Computed(_) => [None, Some(state)],
+                    Input::Computed { .. } => [None, Some(state)],
                     Input::Fused { weights, .. } => {
                         [Some((x.add(left::len(row, weights.depth())), weights)), Some(state)]
                     }
