@@ -7,7 +7,7 @@
 use crate::KernelError;
 use crate::scratch::{row_block, row_blocks};
 use crate::simd::{QUAD, Simd};
-use crate::tile::{self, DEPTH_BLOCK, RUN, load_lanes};
+use crate::tile::{self, DEPTH_BLOCK, RUN, load_lanes, store_lanes};
 
 /// Floats that `rows` packed rows of `depth` terms take: whole runs.
 #[inline(always)]
@@ -115,37 +115,72 @@ pub(crate) unsafe fn by_columns<S: Simd>(
     to: *mut f32,
     sums: *mut f32,
 ) {
-    for k in (0..depth).step_by(QUAD) {
-        let terms = QUAD.min(depth - k);
-        // SAFETY: the caller's; end − 1 − k is a row, and the quads lie in the tile.
-        // Past the last term a row is read twice, and lands where no term is.
-        unsafe {
-            let mut from = [a; QUAD];
-            for i in 0..QUAD {
-                from[i] = a.add((end - 1 - (k + i).min(depth - 1)) * stride);
+    for k in (0..depth).step_by(RUN) {
+        let terms = RUN.min(depth - k);
+        for (first, rows) in tile::heights::<S>(height) {
+            for r in (0..rows).step_by(S::LANES) {
+                let columns = height - first - r;
+                // SAFETY: the caller's; rows end − 1 − k and up are there, and the runs lie
+                // in the tile.
+                unsafe {
+                    let from = a.add((end - 1 - k) * stride + first + r);
+                    let to = to.add(len(first, depth) + k * rows + r * RUN);
+                    let (rows, sums) = (rows - r, sums.add(first + r));
+                    if columns >= S::LANES && terms == RUN {
+                        runs::<S, true>(s, (from, stride), (columns, terms), to, rows, sums);
+                    } else {
+                        runs::<S, false>(s, (from, stride), (columns, terms), to, rows, sums);
+                    }
+                }
             }
-            for (first, rows) in tile::heights::<S>(height) {
-                let to = to.add(len(first, depth) + k / RUN * RUN * rows + k % RUN);
-                for r in (0..rows).step_by(S::LANES) {
-                    let mut quads = [s.zero(); QUAD];
-                    for i in 0..QUAD {
-                        let from = from[i].add(first + r);
-                        s.prefetch(from.wrapping_sub(AHEAD * stride));
-                        quads[i] = load_lanes(s, from, S::LANES.min(height - first - r));
-                    }
-                    let lanes = S::LANES.min(rows - r);
-                    let mut sum = s.load_first(sums.add(first + r), lanes);
-                    for i in 0..QUAD {
-                        if i < terms {
-                            sum = s.add(sum, quads[i]);
-                        }
-                    }
-                    s.store_first(sums.add(first + r), sum, lanes);
-                    let quads = s.transpose4(quads);
-                    for i in 0..QUAD {
-                        let count = rows.saturating_sub(r + i).div_ceil(QUAD).min(S::LANES / QUAD);
-                        s.store_quads(to.add((r + i) * RUN), QUAD * RUN, quads[i], count);
-                    }
+        }
+    }
+}
+
+/// [`by_columns`] of a vector of columns, the first of `columns`, and a run of `terms`
+/// terms, of which `WHOLE` has all: what costs the time is to ask which there are.
+///
+/// # Safety
+/// Of each of the terms, upwards from `from`, so many columns are readable, up to a
+/// vector; `to` has room for the runs of as many `rows`, up to a vector, and there are as
+/// many sums as columns.
+#[inline(always)]
+unsafe fn runs<S: Simd, const WHOLE: bool>(
+    s: S,
+    (from, stride): (*const f32, usize),
+    (columns, terms): (usize, usize),
+    to: *mut f32,
+    rows: usize,
+    sums: *mut f32,
+) {
+    let columns = columns.min(S::LANES);
+    // SAFETY: the caller's. Past the last term a row is read again, and lands where no
+    // term is.
+    unsafe {
+        let mut sum = if WHOLE { s.load(sums) } else { s.load_first(sums, columns) };
+        let mut quads = [[s.zero(); QUAD]; RUN / QUAD];
+        for q in 0..RUN / QUAD {
+            for i in 0..QUAD {
+                let term = QUAD * q + i;
+                let at = if WHOLE { term } else { term.min(terms - 1) };
+                let from = from.wrapping_sub(at * stride);
+                s.prefetch(from.wrapping_sub(AHEAD * stride));
+                quads[q][i] = if WHOLE { s.load(from) } else { s.load_first(from, columns) };
+                if WHOLE || term < terms {
+                    sum = s.add(sum, quads[q][i]);
+                }
+            }
+            quads[q] = s.transpose4(quads[q]);
+        }
+        // A column beyond the rows is the next tile's to add.
+        store_lanes(s, sums, sum, rows.min(columns));
+        for i in 0..QUAD {
+            let runs = s.zip_quads([quads[0][i], quads[1][i], quads[2][i], quads[3][i]]);
+            let parts = RUN / S::LANES;
+            for p in 0..QUAD {
+                let row = QUAD * (p / parts) + i;
+                if row < rows {
+                    s.store(to.add(row * RUN + p % parts * S::LANES), runs[p]);
                 }
             }
         }

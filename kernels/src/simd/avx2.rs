@@ -90,6 +90,18 @@ unsafe impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    fn zip_quads(self, [a, b, c, d]: [__m256; 4]) -> [__m256; 4] {
+        // SAFETY: the token exists, so the CPU has AVX.
+        unsafe {
+            [
+                _mm256_permute2f128_ps::<0x20>(a, b),
+                _mm256_permute2f128_ps::<0x20>(c, d),
+                _mm256_permute2f128_ps::<0x31>(a, b),
+                _mm256_permute2f128_ps::<0x31>(c, d),
+            ]
+        }
+    }
+    #[inline(always)]
     unsafe fn store_quads(self, p: *mut f32, stride: usize, v: __m256, count: usize) {
         // SAFETY: the caller vouches for the places; the token for the ISA.
         unsafe {

@@ -91,6 +91,21 @@ unsafe impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    fn zip_quads(self, [a, b, c, d]: [__m512; 4]) -> [__m512; 4] {
+        // SAFETY: the token exists, so the CPU has AVX-512F.
+        unsafe {
+            // Quads 0 and 1 of two, and 2 and 3.
+            let (p, q) = (_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xee>(a, b));
+            let (r, t) = (_mm512_shuffle_f32x4::<0x44>(c, d), _mm512_shuffle_f32x4::<0xee>(c, d));
+            [
+                _mm512_shuffle_f32x4::<0x88>(p, r),
+                _mm512_shuffle_f32x4::<0xdd>(p, r),
+                _mm512_shuffle_f32x4::<0x88>(q, t),
+                _mm512_shuffle_f32x4::<0xdd>(q, t),
+            ]
+        }
+    }
+    #[inline(always)]
     unsafe fn store_quads(self, p: *mut f32, stride: usize, v: __m512, count: usize) {
         // SAFETY: the caller vouches for the places; the token for the ISA.
         unsafe {

@@ -86,6 +86,9 @@ pub(crate) unsafe trait Simd: Copy + 'static {
     unsafe fn load_i8(self, p: *const i8) -> Self::V;
     /// Transposes 4 × 4 blocks: lane 4j + i of row r goes to lane 4j + r of row i.
     fn transpose4(self, rows: [Self::V; 4]) -> [Self::V; 4];
+    /// The fours of lanes of four vectors in another order: the first of each, then the
+    /// second of each, and so on.
+    fn zip_quads(self, v: [Self::V; 4]) -> [Self::V; 4];
     /// Writes the first `count` fours of lanes of `v`, the j-th at `p + j · stride`.
     ///
     /// # Safety

@@ -84,6 +84,10 @@ unsafe impl Simd for Neon {
         }
     }
     #[inline(always)]
+    fn zip_quads(self, v: [float32x4_t; 4]) -> [float32x4_t; 4] {
+        v
+    }
+    #[inline(always)]
     unsafe fn store_quads(self, p: *mut f32, _stride: usize, v: float32x4_t, count: usize) {
         if count > 0 {
             // SAFETY: the caller vouches for the place; the token for the ISA.

@@ -105,6 +105,10 @@ unsafe impl Simd for Portable {
         [column(0), column(1), column(2), column(3)]
     }
     #[inline(always)]
+    fn zip_quads(self, v: [Lanes; 4]) -> [Lanes; 4] {
+        v
+    }
+    #[inline(always)]
     unsafe fn store_quads(self, p: *mut f32, _stride: usize, v: Lanes, count: usize) {
         if count > 0 {
             // SAFETY: the caller vouches for the place.
