@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -58,6 +59,10 @@ class Failed(Exception):
     """A worker answered with an error, or died."""
 
 
+class TooSlow(Exception):
+    """A worker took longer than there is patience for."""
+
+
 class Worker:
     """The process of a contender for one number of threads. It is stopped except
     while it answers, so that no idle pool of threads spins beside the others."""
@@ -78,12 +83,17 @@ class Worker:
             )
         self.process.send_signal(signal.SIGSTOP)
 
-    def ask(self, do, **request):
-        """Sends a request, returns the answer."""
+    def ask(self, do, patience=None, **request):
+        """Sends a request, returns the answer; one that takes more than `patience` seconds
+        ends the process."""
         self.process.send_signal(signal.SIGCONT)
         try:
             self.process.stdin.write(json.dumps({"do": do, **request}) + "\n")
             self.process.stdin.flush()
+            # An answer is a line, so that none is left in the buffer.
+            if not select.select([self.process.stdout], [], [], patience)[0]:
+                self.kill()
+                raise TooSlow(f"more than {patience:g} s for a pass")
             line = self.process.stdout.readline()
         except BrokenPipeError:
             line = ""

@@ -18,7 +18,7 @@ from tqdm import tqdm
 import plots
 import reference
 import report
-from contenders import BUILT, COMMANDS, HERE, Failed, Workers, versions
+from contenders import BUILT, COMMANDS, HERE, Failed, TooSlow, Workers, versions
 
 MODES = ["infer", "train"]
 # The largest error allowed, relative to the largest reference value.
@@ -99,6 +99,12 @@ def parse():
     add("--only", type=names(COMMANDS), default=list(COMMANDS), help=",".join(COMMANDS))
     add("--rounds", type=positive(int), help="rounds in each case: 5, with --quick 2")
     add("--seconds", type=positive(float), default=0.2, help="of a contender in each round")
+    add(
+        "--patience",
+        type=positive(float),
+        default=5.0,
+        help="seconds for a pass: a contender that takes longer is not timed in that case",
+    )
     add("--out", type=Path, default=BUILT, help="the folder for the results")
     add("--plot-only", type=results, metavar="JSON", help="report on results of another run")
     options = parser.parse_args()
@@ -190,7 +196,8 @@ def measure_case(options, workers, case, folder, expected, progress):
     problem |= {"dir": str(folder), "input": case["hidden"]}
     contenders = {}
     for name in options.only:
-        status = check(workers.get(name, threads), problem, folder, expected)
+        worker = workers.get(name, threads)
+        status = check(worker, problem, folder, expected, options.patience)
         contenders[name] = {"status": status, "rounds": []}
         progress.update()
     ready = [name for name in options.only if contenders[name]["status"] == "ok"]
@@ -226,7 +233,7 @@ def measure_case(options, workers, case, folder, expected, progress):
     }
 
 
-def check(worker, problem, folder, expected):
+def check(worker, problem, folder, expected, patience):
     """`ok` where the contender computes what the reference does."""
     names = list(TOLERANCES) if problem["mode"] == "train" else ["y"]
     for name in names:
@@ -235,13 +242,15 @@ def check(worker, problem, folder, expected):
         answer = worker.ask("setup", **problem)
         if "unsupported" in answer:
             return f"unsupported: {answer['unsupported']}"
-        worker.ask("check", dir=str(folder / "results"))
+        worker.ask("check", patience, dir=str(folder / "results"))
         for name in names:
             values = np.fromfile(result_file(folder, name), dtype="<f4")
             error = relative_error(values, expected[name])
             # Not `>`, which is false for NaN.
             if not error <= TOLERANCES[name]:
                 return f"WRONG: {name} is off by {error:.1e} of its largest value"
+    except TooSlow as error:
+        return f"slow: {error}"
     except (Failed, OSError) as error:
         return f"FAILED: {error}"
     return "ok"
