@@ -5,6 +5,7 @@ use super::*;
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 

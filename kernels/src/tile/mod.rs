@@ -14,10 +14,12 @@
 //! depth, whatever the tile: results do not depend on the number of rows, and a
 //! sum that is stored and taken up again goes on as if it had not been.
 
+mod sums;
+
 use crate::fetch::{Fetch, Walk};
 use crate::left;
 use crate::simd::{Kernel, Simd};
-use std::mem::MaybeUninit;
+pub(crate) use sums::{Grid, Sums, load_lanes, store_lanes};
 
 /// Vectors side by side in a panel.
 pub(crate) const PANEL: usize = 2;
@@ -45,34 +47,6 @@ pub(crate) struct Product {
     pub depth: usize,
     /// What the sweep reads next, to be fetched meanwhile; anywhere.
     pub ahead: *const f32,
-}
-
-/// Rows of sums in memory: vector v of row r is at `start + r · stride + offset[v]`.
-#[derive(Clone, Copy)]
-pub(crate) struct Grid {
-    pub start: *mut f32,
-    pub stride: usize,
-    pub offset: [usize; GROUP],
-}
-
-/// Where the chains of a group's product start, and where they are left.
-#[derive(Clone, Copy)]
-pub(crate) struct Sums {
-    /// `None` is zero. A bias is a grid whose stride is 0.
-    pub from: Option<Grid>,
-    pub to: Grid,
-    /// Real lanes of each vector.
-    pub lanes: [usize; GROUP],
-    /// Whether every lane of every vector is real, in both grids.
-    pub whole: bool,
-}
-
-impl Sums {
-    /// The same sums, taken up where they were left.
-    #[inline(always)]
-    pub(crate) fn resumed(self) -> Self {
-        Self { from: Some(self.to), ..self }
-    }
 }
 
 /// Terms per turn of the loop: so few instructions beside the multiply-adds that
@@ -215,117 +189,14 @@ impl<const R: usize, const V: usize> Kernel for Tile<'_, R, V> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { product, sums, fetches, ahead, row, first } = self;
-        let mut acc = [[s.zero(); V]; R];
+        let product =
+            Product { a: product.a.wrapping_add(left::len(row, product.depth)), ..product };
+        let walk = Walk::new(fetches, (row, R), (first, V));
         // SAFETY: whoever makes a tile vouches for its product and its sums.
         unsafe {
-            if let Some(from) = &sums.from {
-                let from = Corner::of(from, row, first);
-                if sums.whole {
-                    for r in 0..R {
-                        for v in 0..V {
-                            acc[r][v] = s.load(from.at(r, v));
-                        }
-                    }
-                } else {
-                    let edge = Edge::<S::V, R, V>::load(s, from, &sums.lanes[first..]);
-                    for r in 0..R {
-                        for v in 0..V {
-                            acc[r][v] = edge.get(r, v);
-                        }
-                    }
-                }
-            }
-            accumulate(
-                s,
-                Product { a: product.a.add(left::len(row, product.depth)), ..product },
-                first,
-                ahead,
-                Walk::new(fetches, (row, R), (first, V)),
-                &mut acc,
-            );
-            let to = Corner::of(&sums.to, row, first);
-            if sums.whole {
-                for r in 0..R {
-                    for v in 0..V {
-                        s.store(to.at(r, v), acc[r][v]);
-                    }
-                }
-            } else {
-                Edge::<S::V, R, V>::of(&acc).store(s, to, &sums.lanes[first..]);
-            }
-        }
-    }
-}
-
-/// A grid seen from a tile's first row and vector.
-#[derive(Clone, Copy)]
-struct Corner<'a> {
-    start: *mut f32,
-    stride: usize,
-    offset: &'a [usize],
-}
-
-impl<'a> Corner<'a> {
-    #[inline(always)]
-    fn of(grid: &'a Grid, row: usize, first: usize) -> Self {
-        let start = grid.start.wrapping_add(row * grid.stride);
-        Self { start, stride: grid.stride, offset: &grid.offset[first..] }
-    }
-
-    #[inline(always)]
-    fn at(self, r: usize, v: usize) -> *mut f32 {
-        self.start.wrapping_add(r * self.stride + self.offset[v])
-    }
-}
-
-/// A tile's sums in memory. At the edge of a matrix they pass through here, so
-/// that the accumulators are only ever indexed by constants: one loop over them
-/// that stays rolled would keep them all on the stack, in every tile.
-struct Edge<T, const R: usize, const V: usize>(MaybeUninit<[[T; V]; R]>);
-
-impl<T: Copy, const R: usize, const V: usize> Edge<T, R, V> {
-    /// # Safety
-    /// The real lanes of R rows and V vectors are readable.
-    #[inline(always)]
-    unsafe fn load<S: Simd<V = T>>(s: S, from: Corner<'_>, lanes: &[usize]) -> Self {
-        let mut edge = MaybeUninit::<[[T; V]; R]>::uninit();
-        for i in 0..R * V {
-            // SAFETY: the caller's, and i < R · V.
-            unsafe {
-                let v = load_lanes(s, from.at(i / V, i % V), lanes[i % V]);
-                *edge.as_mut_ptr().cast::<T>().add(i) = v;
-            }
-        }
-        Self(edge)
-    }
-
-    #[inline(always)]
-    fn of(acc: &[[T; V]; R]) -> Self {
-        let mut edge = MaybeUninit::<[[T; V]; R]>::uninit();
-        for r in 0..R {
-            for v in 0..V {
-                // SAFETY: r < R and v < V.
-                unsafe { *edge.as_mut_ptr().cast::<T>().add(r * V + v) = acc[r][v] };
-            }
-        }
-        Self(edge)
-    }
-
-    #[inline(always)]
-    fn get(&self, r: usize, v: usize) -> T {
-        debug_assert!(r < R && v < V);
-        // SAFETY: r < R and v < V; `load` and `of` fill every place.
-        unsafe { *self.0.as_ptr().cast::<T>().add(r * V + v) }
-    }
-
-    /// # Safety
-    /// The real lanes of R rows and V vectors are writable.
-    #[inline(always)]
-    unsafe fn store<S: Simd<V = T>>(&self, s: S, to: Corner<'_>, lanes: &[usize]) {
-        for i in 0..R * V {
-            let (r, v) = (i / V, i % V);
-            // SAFETY: the caller's.
-            unsafe { store_lanes(s, to.at(r, v), self.get(r, v), lanes[v]) };
+            let mut acc = sums.take::<S, R, V>(s, row, first);
+            accumulate(s, product, first, ahead, walk, &mut acc);
+            sums.leave(s, row, first, &acc);
         }
     }
 }
@@ -423,24 +294,4 @@ unsafe fn sized_tile<S: Simd>(
         7 by 2 above 6, 8 by 2 above 6, 9 by 2 above 6, 10 by 2 above 6, 11 by 2 above 6,
         12 by 2 above 6
     );
-}
-
-/// Reads `n` lanes: the whole vector where they are all there.
-///
-/// # Safety
-/// `p` is readable for `n ≤ LANES` floats.
-#[inline(always)]
-pub(crate) unsafe fn load_lanes<S: Simd>(s: S, p: *const f32, n: usize) -> S::V {
-    // SAFETY: the caller's.
-    unsafe { if n == S::LANES { s.load(p) } else { s.load_first(p, n) } }
-}
-
-/// Writes `n` lanes: the whole vector where they are all wanted.
-///
-/// # Safety
-/// `p` is writable for `n ≤ LANES` floats.
-#[inline(always)]
-pub(crate) unsafe fn store_lanes<S: Simd>(s: S, p: *mut f32, v: S::V, n: usize) {
-    // SAFETY: the caller's.
-    unsafe { if n == S::LANES { s.store(p, v) } else { s.store_first(p, v, n) } }
 }

@@ -1,0 +1,188 @@
+//! Where a tile's sums come from and where they go. Knows rows of vectors in memory and
+//! lanes that are not there; must not know products.
+
+use super::GROUP;
+use crate::simd::Simd;
+use std::mem::MaybeUninit;
+
+/// Rows of sums in memory: vector v of row r is at `start + r · stride + offset[v]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Grid {
+    pub start: *mut f32,
+    pub stride: usize,
+    pub offset: [usize; GROUP],
+}
+
+/// Where the chains of a group's product start, and where they are left.
+#[derive(Clone, Copy)]
+pub(crate) struct Sums {
+    /// `None` is zero. A bias is a grid whose stride is 0.
+    pub from: Option<Grid>,
+    pub to: Grid,
+    /// Real lanes of each vector.
+    pub lanes: [usize; GROUP],
+    /// Whether every lane of every vector is real, in both grids.
+    pub whole: bool,
+}
+
+impl Sums {
+    /// The same sums, taken up where they were left.
+    #[inline(always)]
+    pub(crate) fn resumed(self) -> Self {
+        Self { from: Some(self.to), ..self }
+    }
+
+    /// The sums of the tile whose first row and vector these are, to go on from.
+    ///
+    /// # Safety
+    /// The real lanes of `from` are readable.
+    #[inline(always)]
+    pub(super) unsafe fn take<S: Simd, const R: usize, const V: usize>(
+        &self,
+        s: S,
+        row: usize,
+        first: usize,
+    ) -> [[S::V; V]; R] {
+        let mut acc = [[s.zero(); V]; R];
+        let Some(from) = &self.from else { return acc };
+        let from = Corner::of(from, row, first);
+        // SAFETY: the caller's.
+        unsafe {
+            if self.whole {
+                for r in 0..R {
+                    for v in 0..V {
+                        acc[r][v] = s.load(from.at(r, v));
+                    }
+                }
+            } else {
+                let edge = Edge::<S::V, R, V>::load(s, from, &self.lanes[first..]);
+                for r in 0..R {
+                    for v in 0..V {
+                        acc[r][v] = edge.get(r, v);
+                    }
+                }
+            }
+        }
+        acc
+    }
+
+    /// Leaves the tile's sums where they belong.
+    ///
+    /// # Safety
+    /// The real lanes of `to` are writable.
+    #[inline(always)]
+    pub(super) unsafe fn leave<S: Simd, const R: usize, const V: usize>(
+        &self,
+        s: S,
+        row: usize,
+        first: usize,
+        acc: &[[S::V; V]; R],
+    ) {
+        let to = Corner::of(&self.to, row, first);
+        // SAFETY: the caller's.
+        unsafe {
+            if self.whole {
+                for r in 0..R {
+                    for v in 0..V {
+                        s.store(to.at(r, v), acc[r][v]);
+                    }
+                }
+            } else {
+                Edge::<S::V, R, V>::of(acc).store(s, to, &self.lanes[first..]);
+            }
+        }
+    }
+}
+
+/// A grid seen from a tile's first row and vector.
+#[derive(Clone, Copy)]
+struct Corner<'a> {
+    start: *mut f32,
+    stride: usize,
+    offset: &'a [usize],
+}
+
+impl<'a> Corner<'a> {
+    #[inline(always)]
+    fn of(grid: &'a Grid, row: usize, first: usize) -> Self {
+        let start = grid.start.wrapping_add(row * grid.stride);
+        Self { start, stride: grid.stride, offset: &grid.offset[first..] }
+    }
+
+    #[inline(always)]
+    fn at(self, r: usize, v: usize) -> *mut f32 {
+        self.start.wrapping_add(r * self.stride + self.offset[v])
+    }
+}
+
+/// A tile's sums in memory. At the edge of a matrix they pass through here, so
+/// that the accumulators are only ever indexed by constants: one loop over them
+/// that stays rolled would keep them all on the stack, in every tile.
+struct Edge<T, const R: usize, const V: usize>(MaybeUninit<[[T; V]; R]>);
+
+impl<T: Copy, const R: usize, const V: usize> Edge<T, R, V> {
+    /// # Safety
+    /// The real lanes of R rows and V vectors are readable.
+    #[inline(always)]
+    unsafe fn load<S: Simd<V = T>>(s: S, from: Corner<'_>, lanes: &[usize]) -> Self {
+        let mut edge = MaybeUninit::<[[T; V]; R]>::uninit();
+        for i in 0..R * V {
+            // SAFETY: the caller's, and i < R · V.
+            unsafe {
+                let v = load_lanes(s, from.at(i / V, i % V), lanes[i % V]);
+                *edge.as_mut_ptr().cast::<T>().add(i) = v;
+            }
+        }
+        Self(edge)
+    }
+
+    #[inline(always)]
+    fn of(acc: &[[T; V]; R]) -> Self {
+        let mut edge = MaybeUninit::<[[T; V]; R]>::uninit();
+        for r in 0..R {
+            for v in 0..V {
+                // SAFETY: r < R and v < V.
+                unsafe { *edge.as_mut_ptr().cast::<T>().add(r * V + v) = acc[r][v] };
+            }
+        }
+        Self(edge)
+    }
+
+    #[inline(always)]
+    fn get(&self, r: usize, v: usize) -> T {
+        debug_assert!(r < R && v < V);
+        // SAFETY: r < R and v < V; `load` and `of` fill every place.
+        unsafe { *self.0.as_ptr().cast::<T>().add(r * V + v) }
+    }
+
+    /// # Safety
+    /// The real lanes of R rows and V vectors are writable.
+    #[inline(always)]
+    unsafe fn store<S: Simd<V = T>>(&self, s: S, to: Corner<'_>, lanes: &[usize]) {
+        for i in 0..R * V {
+            let (r, v) = (i / V, i % V);
+            // SAFETY: the caller's.
+            unsafe { store_lanes(s, to.at(r, v), self.get(r, v), lanes[v]) };
+        }
+    }
+}
+
+/// Reads `n` lanes: the whole vector where they are all there.
+///
+/// # Safety
+/// `p` is readable for `n ≤ LANES` floats.
+#[inline(always)]
+pub(crate) unsafe fn load_lanes<S: Simd>(s: S, p: *const f32, n: usize) -> S::V {
+    // SAFETY: the caller's.
+    unsafe { if n == S::LANES { s.load(p) } else { s.load_first(p, n) } }
+}
+
+/// Writes `n` lanes: the whole vector where they are all wanted.
+///
+/// # Safety
+/// `p` is writable for `n ≤ LANES` floats.
+#[inline(always)]
+pub(crate) unsafe fn store_lanes<S: Simd>(s: S, p: *mut f32, v: S::V, n: usize) {
+    // SAFETY: the caller's.
+    unsafe { if n == S::LANES { s.store(p, v) } else { s.store_first(p, v, n) } }
+}
