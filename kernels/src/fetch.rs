@@ -3,6 +3,7 @@
 
 use crate::simd::Simd;
 use crate::tile::{GROUP, PANEL};
+use std::mem::MaybeUninit;
 
 /// Rows that are asked for while a product runs.
 #[derive(Clone, Copy)]
@@ -106,5 +107,33 @@ impl<'a> Walk<'a> {
                 return;
             }
         }
+    }
+}
+
+/// The most operands that a step fetches.
+const MOST: usize = 8;
+
+/// The operands of a step that are fetched.
+pub(crate) struct Fetches {
+    all: [MaybeUninit<Fetch>; MOST],
+    count: usize,
+}
+
+impl Fetches {
+    #[inline(always)]
+    pub(crate) fn none() -> Self {
+        Self { all: [const { MaybeUninit::uninit() }; MOST], count: 0 }
+    }
+
+    #[inline(always)]
+    pub(crate) fn push(&mut self, fetch: Fetch) {
+        self.all[self.count].write(fetch);
+        self.count += 1;
+    }
+
+    #[inline(always)]
+    pub(crate) fn as_slice(&self) -> &[Fetch] {
+        // SAFETY: `push` has filled the first `count`, and never more than there are.
+        unsafe { std::slice::from_raw_parts(self.all.as_ptr().cast(), self.count) }
     }
 }

@@ -38,6 +38,7 @@ pub mod optim;
 pub mod outer;
 mod pack;
 pub mod peak;
+mod recurrence;
 mod scratch;
 mod simd;
 pub mod softmax;

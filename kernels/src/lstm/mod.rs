@@ -7,17 +7,16 @@
 
 mod backward;
 mod forward;
+mod single;
 
 pub use backward::Backward;
-pub use forward::{Cells, Forward, Gates, Single};
+pub use forward::{Cells, Forward, Gates};
+pub use single::Single;
 
-use crate::fetch::Fetch;
+use crate::KernelError;
 use crate::left;
-use crate::pack::Place;
 use crate::simd::Simd;
-use crate::tile::{DEPTH_BLOCK, Sums};
 use crate::vmath::{logistic, tanh};
-use crate::{KernelError, PackedMatrix};
 
 /// Gates of the cell.
 pub const GATES: usize = 4;
@@ -124,67 +123,4 @@ impl Activations {
     fn cell_gradient<S: Simd>(self, s: S, dy: S::V, y: S::V) -> S::V {
         if self == Self::Identity { dy } else { s.mul(dy, s.neg_mul_add(y, y, s.splat(1.0))) }
     }
-}
-
-/// Adds the product of a block of `rows` packed rows `a` with a group of columns to `sums`. Of
-/// `fetches`, each block of depth sees to its share.
-///
-/// # Safety
-/// `a` has so many rows of the matrix's depth, and the group and what comes after it
-/// are ones of the matrix; the sums hold so many rows.
-#[inline(always)]
-unsafe fn sum<S: Simd>(
-    s: S,
-    rows: usize,
-    a: *const f32,
-    weights: &PackedMatrix,
-    (group, next): (usize, usize),
-    mut sums: Sums,
-    fetches: &[Fetch],
-) {
-    let depth = weights.depth();
-    let place = Place { group, vecs: weights.columns(group, S::LANES).vecs, next };
-    let share = fetches.len().div_ceil(depth.div_ceil(DEPTH_BLOCK));
-    for first_k in (0..depth).step_by(DEPTH_BLOCK) {
-        let mine = (first_k / DEPTH_BLOCK * share).min(fetches.len());
-        let mine = &fetches[mine..(mine + share).min(fetches.len())];
-        // SAFETY: the caller's, and first_k < depth.
-        unsafe {
-            let a = a.add(rows * first_k);
-            weights.multiply(s, (rows, a), place, first_k, &sums, mine);
-        }
-        sums = sums.resumed();
-    }
-}
-
-/// Bytes of weights up to which a core keeps them in its own cache over the steps.
-const OWN_CACHE: usize = 1 << 20;
-/// Rows below which a thread's tiles are too flat to be fast.
-const OWN_ROWS: usize = 6;
-/// Multiply-adds that take about as long as threads take to meet.
-const WORTH_MEETING: usize = 1 << 17;
-
-/// In how many parts the batch goes through all steps, each part on its own: rows do not
-/// know of each other, so threads that split them meet once, not in every step. 0 where
-/// the units of each step are split instead: all threads then read a part of the weights
-/// each, where splitting rows has each read them all.
-#[inline]
-fn parts(threads: usize, dims: Dims, recurrent: &PackedMatrix) -> usize {
-    if threads == 1 {
-        return 1;
-    }
-    let step = dims.batch * recurrent.row_terms();
-    let rows_alone = dims.batch >= threads * OWN_ROWS && recurrent.bytes() <= OWN_CACHE;
-    match rows_alone {
-        true if step.saturating_mul(dims.steps) >= WORTH_MEETING => threads,
-        false if step >= WORTH_MEETING => 0,
-        _ => 1,
-    }
-}
-
-/// The group that a sweep comes to after `group`. They are swept to and fro: what the
-/// last step left in the cache is read first.
-#[inline(always)]
-fn after(group: usize, groups: usize, backwards: bool) -> usize {
-    if backwards { group.saturating_sub(1) } else { (group + 1).min(groups - 1) }
 }

@@ -3,20 +3,16 @@
 //! `z` is the input's part, `b + U x`, plus `W h₋` (Goodfellow et al.,
 //! equations 10.40 to 10.44).
 
-mod single;
-mod step;
-
-pub use single::Single;
-
-use super::{Activations, Dims, GATES, forward_scratch_len, parts};
+use super::{Activations, Dims, GATES, forward_scratch_len};
 use crate::error::{check_len, check_room};
+use crate::fetch::{Fetches, When};
 use crate::left;
-use crate::pack::PackedMatrix;
+use crate::pack::{Columns, PackedMatrix};
+use crate::recurrence::{self, MOST_SUMS, Origin, Passage, Steps, Term, Terms, Units, parts};
 use crate::simd::Simd;
-use crate::team::{Pass, Phases};
-use crate::tile;
+use crate::team::Pass;
+use crate::tile::{load_lanes, store_lanes};
 use crate::{Isa, KernelError};
-use step::{Input, Step};
 
 /// Where the input's part of the gates comes from, and whether the gates stay.
 #[derive(Debug)]
@@ -150,20 +146,17 @@ impl Forward<'_> {
             s,
             scratch: self.scratch.as_mut_ptr(),
         };
-        let parts = parts(pass.threads(), dims, self.recurrent);
+        let parts = parts(pass.threads(), dims.steps, dims.batch, self.recurrent);
+        let steps = Pointers { steps: dims.steps, s_step, first };
         // SAFETY: all slices were borrowed for this call.
-        unsafe { pass.run(isa, &Work { steps: dims.steps, parts, s_step, first }) };
+        unsafe { pass.run(isa, &Passage { steps, parts }) };
         Ok(())
     }
 }
 
-/// A checked pass. Either parts of the batch go through all steps each on its own, or
-/// in each step the left operands are packed, in parts, and then the groups of units
-/// are swept.
-struct Work<'a> {
+/// The steps of a checked pass.
+struct Pointers<'a> {
     steps: usize,
-    /// Parts of the batch, or 0.
-    parts: usize,
     /// Floats from one step's cell state to the next's.
     s_step: usize,
     first: Step<'a>,
@@ -171,10 +164,15 @@ struct Work<'a> {
 
 // SAFETY: tasks write disjoint parts of what the pointers point to, which nobody else
 // has meanwhile: a group's units, a part of the batch, or a part of the scratch.
-unsafe impl Sync for Work<'_> {}
+unsafe impl Sync for Pointers<'_> {}
 
-impl<'a> Work<'a> {
-    /// Step `t`: its rows.
+impl<'a> Steps for Pointers<'a> {
+    type Step = Step<'a>;
+
+    fn count(&self) -> usize {
+        self.steps
+    }
+
     #[inline(always)]
     fn step(&self, t: usize) -> Step<'a> {
         let first = self.first;
@@ -204,48 +202,128 @@ impl<'a> Work<'a> {
     }
 }
 
-impl Phases for Work<'_> {
-    fn phases(&self) -> usize {
-        if self.parts > 0 { self.steps.min(1) } else { 2 * self.steps }
-    }
+/// Where the input's part of the gates comes from.
+#[derive(Clone, Copy)]
+pub(super) enum Input<'a> {
+    Computed { z: *const f32, stride: usize },
+    Fused { x: *const f32, weights: &'a PackedMatrix, bias: *const f32 },
+}
 
-    fn tasks(&self, phase: usize) -> usize {
-        match (self.parts, phase % 2) {
-            (0, 0) => left::batch_parts(self.first.batch),
-            (0, _) => self.first.recurrent.groups(),
-            (parts, _) => parts,
-        }
-    }
+/// One step: pointers to the first row of each operand.
+#[derive(Clone, Copy)]
+pub(super) struct Step<'a> {
+    pub batch: usize,
+    pub hidden: usize,
+    pub activations: Activations,
+    pub recurrent: &'a PackedMatrix,
+    pub input: Input<'a>,
+    pub stored: Option<*mut f32>,
+    pub h_prev: *const f32,
+    pub h: *mut f32,
+    pub s_prev: *const f32,
+    pub s: *mut f32,
+    /// Room for the rows of `h_prev` and `x`.
+    pub scratch: *mut f32,
+}
 
-    fn backwards(&self, phase: usize) -> bool {
-        phase % 4 == 3
+impl recurrence::Step for Step<'_> {
+    const SUMS: usize = GATES;
+
+    #[inline(always)]
+    fn batch(&self) -> usize {
+        self.batch
     }
 
     #[inline(always)]
-    unsafe fn run<S: Simd>(&self, s: S, _thread: usize, phase: usize, task: usize) {
-        // SAFETY: `Forward::run` has checked every slice against the dimensions, and
-        // each t is a step.
-        unsafe {
-            if self.parts == 0 {
-                let step = self.step(phase / 2);
-                match phase % 2 {
-                    0 => step.pack(s, task),
-                    _ => step.sweep(s, task, self.backwards(phase)),
-                }
-                return;
+    fn weights(&self) -> &PackedMatrix {
+        self.recurrent
+    }
+
+    #[inline(always)]
+    fn terms(&self) -> Terms<'_> {
+        let input = match self.input {
+            Input::Computed { .. } => None,
+            Input::Fused { x, weights, .. } => Some(Term { rows: x, weights }),
+        };
+        [input, Some(Term { rows: self.h_prev, weights: self.recurrent })]
+    }
+
+    #[inline(always)]
+    fn origin(&self) -> Option<Origin> {
+        Some(match self.input {
+            Input::Computed { z, stride } => Origin { start: z, stride },
+            Input::Fused { bias, .. } => Origin { start: bias, stride: 0 },
+        })
+    }
+
+    #[inline(always)]
+    fn scratch(&self) -> *mut f32 {
+        self.scratch
+    }
+
+    #[inline(always)]
+    fn fetches(&self, columns: &Columns, row: usize) -> Fetches {
+        let mut fetches = Fetches::none();
+        if let Input::Computed { z, stride } = self.input {
+            let z = z.wrapping_add(row * stride);
+            fetches.push(columns.fetch(z, stride, 1, When::Start));
+        }
+        // What is kept goes to memory that no step has touched before.
+        let states = [self.s_prev, self.s, self.h];
+        for state in &states[..if self.stored.is_some() { 3 } else { 1 }] {
+            let state = state.wrapping_add(row * self.hidden);
+            fetches.push(columns.fetch(state, self.hidden, GATES, When::After));
+        }
+        fetches
+    }
+
+    #[inline(always)]
+    fn rows(self, row: usize, rows: usize) -> Self {
+        let (gates, state) = (row * GATES * self.hidden, row * self.hidden);
+        let (input, depth) = match self.input {
+            Input::Computed { z, stride } => {
+                (Input::Computed { z: z.wrapping_add(row * stride), stride }, 0)
             }
-            let (row, rows) = tile::cut(self.first.batch, self.parts, task);
-            for t in 0..self.steps {
-                let step = self.step(t).rows(row, rows);
-                for part in 0..left::batch_parts(rows) {
-                    step.pack(s, part);
-                }
-                let groups = step.recurrent.groups();
-                for group in 0..groups {
-                    let backwards = t % 2 == 1;
-                    let group = if backwards { groups - 1 - group } else { group };
-                    step.sweep(s, group, backwards);
-                }
+            Input::Fused { x, weights, bias } => {
+                let x = x.wrapping_add(row * weights.depth());
+                (Input::Fused { x, weights, bias }, weights.depth())
+            }
+        };
+        let scratch = left::len(row, self.hidden) + left::len(row, depth);
+        Step {
+            batch: rows,
+            input,
+            stored: self.stored.map(|stored| stored.wrapping_add(gates)),
+            h_prev: self.h_prev.wrapping_add(state),
+            h: self.h.wrapping_add(state),
+            s_prev: self.s_prev.wrapping_add(state),
+            s: self.s.wrapping_add(state),
+            scratch: self.scratch.wrapping_add(scratch),
+            ..self
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn finish<S: Simd>(&self, s: S, at: Units, z: [S::V; MOST_SUMS]) {
+        let (act, lanes) = (self.activations, at.lanes);
+        let unit = at.row * self.hidden + at.first;
+        // SAFETY: the caller's.
+        unsafe {
+            let i = act.gate(s, z[0]);
+            let f = act.gate(s, z[1]);
+            let g = act.candidate(s, z[2]);
+            let o = act.gate(s, z[3]);
+            let s_prev = load_lanes(s, self.s_prev.add(unit), lanes);
+            let state = s.mul_add(f, s_prev, s.mul(i, g));
+            let h = s.mul(o, act.cell(s, state));
+            store_lanes(s, self.s.add(unit), state, lanes);
+            store_lanes(s, self.h.add(unit), h, lanes);
+            if let Some(gates) = self.stored {
+                let gates = gates.add(at.row * GATES * self.hidden + at.first);
+                store_lanes(s, gates, i, lanes);
+                store_lanes(s, gates.add(self.hidden), f, lanes);
+                store_lanes(s, gates.add(2 * self.hidden), g, lanes);
+                store_lanes(s, gates.add(3 * self.hidden), o, lanes);
             }
         }
     }

@@ -2,13 +2,14 @@
 //! what [`Forward`](super::Forward) spends on steps, batches and threads would be a third
 //! of it.
 
-use super::step::{Input, Row, Step};
+use super::forward::{Input, Step};
+use super::{Activations, GATES};
 use crate::denormals::Flushed;
 use crate::dense::Dense;
 use crate::each::each;
 use crate::error::check_len;
-use crate::lstm::{Activations, GATES};
 use crate::pack::PackedMatrix;
+use crate::recurrence::Row;
 use crate::simd::{Kernel, Simd};
 use crate::tile::{load_lanes, store_lanes};
 use crate::{Isa, KernelError};

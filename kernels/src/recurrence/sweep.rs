@@ -1,0 +1,227 @@
+//! The kernels of a step: packing its left operands, and the sums of one group of units,
+//! for several rows by way of the tile and for one row in registers.
+
+use super::{MOST_SUMS, Origin, Step, Units};
+use crate::fetch::Fetch;
+use crate::left;
+use crate::pack::{PackedMatrix, Place};
+use crate::scratch::{self, row_blocks};
+use crate::simd::{Kernel, Simd};
+use crate::tile::{DEPTH_BLOCK, GROUP, Sums, load_lanes};
+
+/// Packs a part of the left operands.
+pub(super) struct Pack<'a, T> {
+    pub step: &'a T,
+    pub part: usize,
+}
+
+impl<T: Step> Kernel for Pack<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let batch = self.step.batch();
+        let mut to = self.step.scratch();
+        for term in self.step.terms().into_iter().flatten() {
+            let depth = term.weights.depth();
+            // SAFETY: whoever makes a step vouches for its operands and its scratch.
+            unsafe {
+                left::pack_batch(s, term.rows, batch, depth, to, self.part);
+                to = to.add(left::len(batch, depth));
+            }
+        }
+    }
+}
+
+/// A group of units of several rows, whose left operands have been packed.
+pub(super) struct Sweep<'a, T> {
+    pub step: &'a T,
+    pub group: usize,
+    pub backwards: bool,
+}
+
+impl<T: Step> Kernel for Sweep<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { step, group, backwards } = self;
+        let (batch, weights) = (step.batch(), step.weights());
+        let place = (group, after(group, weights.groups(), backwards));
+        let columns = weights.columns(group, S::LANES).swept(backwards);
+        let mut between = scratch::For::<S>::new();
+        for (row, rows) in row_blocks(batch) {
+            let from = step.origin().map(|Origin { start, stride }| {
+                columns.grid(start.cast_mut().wrapping_add(row * stride), stride)
+            });
+            // The scratch holds whole vectors, whatever lanes are real.
+            let whole = columns.whole || from.is_none();
+            let mut sums = Sums { from, to: between.grid(), lanes: columns.lanes, whole };
+            let fetches = step.fetches(&columns, row);
+            let mut packed = step.scratch().cast_const();
+            let mut summed = false;
+            for term in step.terms().into_iter().flatten() {
+                let depth = term.weights.depth();
+                // SAFETY: whoever makes a step vouches for its operands; the rows lie in
+                // the batch, the group in the weights, and the operands have been packed.
+                unsafe {
+                    let a = packed.add(left::len(row, depth));
+                    sum(s, rows, a, term.weights, place, sums, fetches.as_slice());
+                    packed = packed.add(left::len(batch, depth));
+                }
+                sums = sums.resumed();
+                summed = true;
+            }
+            for vec in (0..columns.vecs).step_by(T::SUMS) {
+                let (first, lanes) = (columns.offset[vec], columns.lanes[vec]);
+                for r in 0..rows {
+                    let mut sums = [s.zero(); MOST_SUMS];
+                    // SAFETY: as above; the products have left all sums of these rows.
+                    unsafe {
+                        for i in 0..T::SUMS {
+                            if summed {
+                                sums[i] = between.get(r, vec + i);
+                            } else if let Some(from) = from {
+                                let at = from.start.add(r * from.stride + columns.offset[vec + i]);
+                                sums[i] = load_lanes(s, at, lanes);
+                            }
+                        }
+                        step.finish(s, Units { row: row + r, first, lanes }, sums);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A group of units of a batch of one.
+pub(crate) struct Row<'a, T> {
+    pub step: &'a T,
+    pub group: usize,
+    pub backwards: bool,
+}
+
+impl<T: Step> Kernel for Row<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { step, group, backwards } = self;
+        let weights = step.weights();
+        let place = (group, after(group, weights.groups(), backwards));
+        let first = group * (GROUP / T::SUMS * S::LANES);
+        let vecs = (weights.units() - first).div_ceil(S::LANES) * T::SUMS;
+        // SAFETY: whoever makes a step vouches for its operands, and the group is one of
+        // the weights', of so many vectors or, to fill a panel, one more.
+        unsafe {
+            match vecs {
+                1 | 2 if const { T::SUMS <= 2 } => row::<S, T, 2>(s, step, first, place),
+                ..=4 => row::<S, T, 4>(s, step, first, place),
+                5 | 6 if const { T::SUMS <= 2 } => row::<S, T, 6>(s, step, first, place),
+                _ => row::<S, T, GROUP>(s, step, first, place),
+            }
+        }
+    }
+}
+
+/// The units from `first` of one row, in a group of `V` vectors, whose sums never leave
+/// the registers.
+///
+/// # Safety
+/// As [`Step::finish`]; the units are those of the place's group.
+#[inline(always)]
+unsafe fn row<S: Simd, T: Step, const V: usize>(
+    s: S,
+    step: &T,
+    first: usize,
+    place: (usize, usize),
+) {
+    let units = step.weights().units();
+    let mut sums = [[s.zero(); V]; 1];
+    // SAFETY: the caller's; a row lies as it would be packed.
+    unsafe {
+        if let Some(Origin { start, .. }) = step.origin() {
+            for v in 0..V {
+                let unit = first + v / T::SUMS * S::LANES;
+                let lanes = S::LANES.min(units.saturating_sub(unit));
+                let at = start.wrapping_add(v % T::SUMS * units + unit);
+                sums[0][v] = load_lanes(s, at, lanes);
+            }
+        }
+        for term in step.terms().into_iter().flatten() {
+            term.weights.multiply_row(s, term.rows, place, &mut sums);
+        }
+        // A loop over the units may stay rolled, and sums that are not indexed by
+        // constants live in memory: for one or two vectors of units there is none, for
+        // more they go there, once.
+        if const { V / T::SUMS <= 2 } {
+            let mut z = [s.zero(); MOST_SUMS];
+            for i in 0..MOST_SUMS {
+                if i < T::SUMS {
+                    z[i] = sums[0][i];
+                }
+            }
+            let lanes = S::LANES.min(units - first);
+            step.finish(s, Units { row: 0, first, lanes }, z);
+            let first = first + S::LANES;
+            if const { V / T::SUMS == 2 } && first < units {
+                for i in 0..T::SUMS {
+                    z[i] = sums[0][V - T::SUMS + i];
+                }
+                let lanes = S::LANES.min(units - first);
+                step.finish(s, Units { row: 0, first, lanes }, z);
+            }
+            return;
+        }
+        let mut between = scratch::For::<S>::new();
+        for v in 0..V {
+            s.store(between.place(0, v), sums[0][v]);
+        }
+        for vec in (0..V).step_by(T::SUMS) {
+            let first = first + vec / T::SUMS * S::LANES;
+            if first < units {
+                let mut z = [s.zero(); MOST_SUMS];
+                for i in 0..T::SUMS {
+                    z[i] = between.get(0, vec + i);
+                }
+                let lanes = S::LANES.min(units - first);
+                step.finish(s, Units { row: 0, first, lanes }, z);
+            }
+        }
+    }
+}
+
+/// Adds the product of a block of `rows` packed rows `a` with a group of columns to `sums`.
+/// Of `fetches`, each block of depth sees to its share.
+///
+/// # Safety
+/// `a` has so many rows of the matrix's depth, and the group and what comes after it
+/// are ones of the matrix; the sums hold so many rows.
+#[inline(always)]
+unsafe fn sum<S: Simd>(
+    s: S,
+    rows: usize,
+    a: *const f32,
+    weights: &PackedMatrix,
+    (group, next): (usize, usize),
+    mut sums: Sums,
+    fetches: &[Fetch],
+) {
+    let depth = weights.depth();
+    let place = Place { group, vecs: weights.columns(group, S::LANES).vecs, next };
+    let share = fetches.len().div_ceil(depth.div_ceil(DEPTH_BLOCK));
+    for first_k in (0..depth).step_by(DEPTH_BLOCK) {
+        let mine = (first_k / DEPTH_BLOCK * share).min(fetches.len());
+        let mine = &fetches[mine..(mine + share).min(fetches.len())];
+        // SAFETY: the caller's, and first_k < depth.
+        unsafe {
+            let a = a.add(rows * first_k);
+            weights.multiply(s, (rows, a), place, first_k, &sums, mine);
+        }
+        sums = sums.resumed();
+    }
+}
+
+/// The group that a sweep comes to after `group`. They are swept to and fro: what the
+/// last step left in the cache is read first.
+#[inline(always)]
+fn after(group: usize, groups: usize, backwards: bool) -> usize {
+    if backwards { group.saturating_sub(1) } else { (group + 1).min(groups - 1) }
+}
