@@ -13,8 +13,8 @@ use bptt_kernels::{AlignedBuffer, Dense};
 /// B sequences that are fed as they come, any number of steps per call, in memory
 /// that does not grow, in f32 and each rounded up to 16: the state and the next one's h,
 /// `3BH`, the gates of R = max(B, ⌊192 / B⌋ · B) rows, `4RH` and 16R more where 4H is a
-/// multiple of 256, and the rows of a product's left operand, packed, `max(min(R, 96 N) · I, B (I + H))` for N threads, with I and H
-/// rounded up to 16.
+/// multiple of 256, and the rows of a product's left operand, packed,
+/// `max(min(R, 96 N) · I, B (I + H))` for N threads, with I and H rounded up to 16.
 ///
 /// ```
 /// use bptt::{Init, Isa, Lstm, Purpose};

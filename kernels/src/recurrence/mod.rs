@@ -56,7 +56,8 @@ pub(crate) trait Step: Copy {
     fn batch(&self) -> usize;
     /// The weights whose outputs are swept; they are [`SUMS`](Self::SUMS) for each unit.
     fn weights(&self) -> &PackedMatrix;
-    /// The products; without one the sums are what they start from.
+    /// The products, with weights of the same outputs; without one the sums are what they
+    /// start from.
     fn terms(&self) -> Terms<'_>;
     /// Where the sums start, or zero.
     fn origin(&self) -> Option<Origin>;

@@ -45,8 +45,10 @@ impl<T: Step> Kernel for Sweep<'_, T> {
     fn run<S: Simd>(self, s: S) {
         let Self { step, group, backwards } = self;
         let (batch, weights) = (step.batch(), step.weights());
-        let place = (group, after(group, weights.groups(), backwards));
         let columns = weights.columns(group, S::LANES).swept(backwards);
+        // The same in every term: their weights have the same outputs.
+        let next = after(group, weights.groups(), backwards);
+        let place = Place { group, vecs: columns.vecs, next };
         let mut between = scratch::For::<S>::new();
         for (row, rows) in row_blocks(batch) {
             let from = step.origin().map(|Origin { start, stride }| {
@@ -104,6 +106,7 @@ impl<T: Step> Kernel for Row<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { step, group, backwards } = self;
+        const { assert!(GROUP.is_multiple_of(T::SUMS) && T::SUMS <= MOST_SUMS) };
         let weights = step.weights();
         let place = (group, after(group, weights.groups(), backwards));
         let first = group * (GROUP / T::SUMS * S::LANES);
@@ -200,12 +203,11 @@ unsafe fn sum<S: Simd>(
     rows: usize,
     a: *const f32,
     weights: &PackedMatrix,
-    (group, next): (usize, usize),
+    place: Place,
     mut sums: Sums,
     fetches: &[Fetch],
 ) {
     let depth = weights.depth();
-    let place = Place { group, vecs: weights.columns(group, S::LANES).vecs, next };
     let share = fetches.len().div_ceil(depth.div_ceil(DEPTH_BLOCK));
     for first_k in (0..depth).step_by(DEPTH_BLOCK) {
         let mine = (first_k / DEPTH_BLOCK * share).min(fetches.len());
