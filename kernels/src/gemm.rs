@@ -31,8 +31,8 @@ const PARTS: usize = 8;
 /// all row-major. Each element of C is one sum in the order of the depth.
 ///
 /// Measured on one core (Zen 5, AVX-512, FMA peak 285 GFLOP/s), to 4H outputs from H
-/// inputs: 0.90 of the peak for H 512 with 25 and with 800 rows, 0.87 for H 1024 with
-/// 1600, 0.86 for H 64 with 3200, 0.53 for H 16 with 100. `cargo bench --bench products`.
+/// inputs: 0.92 of the peak for H 512 with 25 rows, 0.93 with 800, 0.89 for H 1024 with
+/// 1600, 0.88 for H 64 with 3200, 0.54 for H 16 with 100. `cargo bench --bench products`.
 #[derive(Debug)]
 pub struct Gemm<'a> {
     /// Rows of A and C.

@@ -54,9 +54,9 @@ pub enum Cells<'a> {
 /// A forward pass over a stretch of time.
 ///
 /// Measured on one core (Zen 5, AVX-512, FMA peak 285 GFLOP/s), with the input's product:
-/// 0.92 of the peak for H 512, B 32, 0.90 for H 1024, B 64, 0.73 for H 64, B 32; one
-/// sequence is bound by reading the weights, H 256 at 0.94 and H 1024 at 0.88 of what that
-/// allows. `cargo run --release --example rnnbench -- --hidden 512 --input 512 --batch 32`.
+/// 0.91 of the peak for H 512, B 32, 0.91 for H 1024, B 64, 0.73 for H 64, B 32; one
+/// sequence of 256 units or more is bound by reading the weights, at 0.91 or more of what
+/// that allows. `cargo run --release --example rnnbench -- --hidden 512 --input 512 --batch 32`.
 #[derive(Debug)]
 pub struct Forward<'a> {
     /// τ, B and H.

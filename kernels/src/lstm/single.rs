@@ -18,9 +18,9 @@ use crate::{Isa, KernelError};
 /// the length of `h`, I that of `x`.
 ///
 /// Measured on one core (Zen 5, AVX-512, 4.4 GHz), of one input, with an output of one:
-/// 65 ns for H 16, of which some 46 are the latency of instructions that wait for one
-/// another; 96 ns for H 32; 296 ns for H 64, whose weights no longer fit the first-level
-/// cache. `cargo bench --bench latency`.
+/// 65 to 75 ns for H 16, of which some 46 are the latency of instructions that wait for one
+/// another; 96 to 105 ns for H 32; 296 to 325 ns for H 64, whose weights no longer fit the
+/// first-level cache. `cargo bench --bench latency`.
 #[derive(Debug)]
 pub struct Single<'a> {
     /// The non-linearities.
