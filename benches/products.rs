@@ -57,9 +57,10 @@ fn products(c: &mut Criterion) {
                 let outer = Outer {
                     depth: rows,
                     a: &z,
+                    stride: 4 * h,
                     rows: 4 * h,
                     products: [Right { b: &x, c: &mut dw, columns: h }],
-                    sums: &mut db,
+                    sums: Some(&mut db),
                     accumulate: false,
                     scratch: &mut scratch,
                 };

@@ -4,15 +4,15 @@
 //! cargo run --release --example rnnbench -- --mode train --input 512 --hidden 512 --batch 32 --steps 25
 //! ```
 //!
-//! FLOPs are 2·T·B·G·H·(I + H) for a forward pass, three times that for training,
-//! a step's share for a stream. `peak_gflops` is what independent multiply-adds in
+//! FLOPs are 2·T·B for each weight (for each but the biases, G·H·(I + H) of them in a cell
+//! of G gates) for a forward pass, three times that for training, a step's share for a stream. `peak_gflops` is what independent multiply-adds in
 //! registers reach, sampled between the rounds: the clock falls under load, so a
 //! peak measured before the work would be one that the work never sees. Both are
 //! medians.
 
 use bptt::{
-    Error, Format, Init, Isa, Lstm, LstmArena, LstmGradients, LstmParameters, LstmPlan, LstmStream,
-    LstmWeights, OutputGradients, Purpose, Write,
+    Activation, Arena, Cell, Error, Format, Gradients, Gru, Init, Isa, Leak, Leaky, Lstm,
+    OutputGradients, Parameters, Plan, Purpose, Reset, Stream, Vanilla, Weights, Write,
 };
 use clap::{Parser, ValueEnum};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 struct Options {
     /// The cell.
     #[arg(long, value_enum, default_value = "lstm")]
-    cell: Cell,
+    cell: Layer,
     /// What is timed.
     #[arg(long, value_enum, default_value = "infer")]
     mode: Mode,
@@ -58,16 +58,21 @@ struct Options {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Cell {
+enum Layer {
     Lstm,
-}
-
-impl Cell {
-    fn gates(self) -> usize {
-        match self {
-            Self::Lstm => 4,
-        }
-    }
+    LstmPeepholes,
+    LstmCoupled,
+    /// Projected to half of its units.
+    LstmProjected,
+    /// Reset gate after the product.
+    Gru,
+    /// Reset gate before it.
+    GruBefore,
+    Vanilla,
+    VanillaRelu,
+    Leaky,
+    /// With a learned leak.
+    LeakyLearned,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -101,7 +106,7 @@ enum Mode {
 fn main() {
     let options = Options::parse();
     if options.list {
-        for cell in Cell::value_variants() {
+        for cell in Layer::value_variants() {
             println!("{}", cell.to_possible_value().expect("no cell is hidden").get_name());
         }
     } else if let Err(error) = run(&options) {
@@ -111,9 +116,32 @@ fn main() {
 }
 
 fn run(options: &Options) -> Result<(), Error> {
+    let Options { input, hidden, .. } = *options;
+    match options.cell {
+        Layer::Lstm => time(Lstm::new(input, hidden)?, options),
+        Layer::LstmPeepholes => time(Lstm::new(input, hidden)?.with_peepholes()?, options),
+        Layer::LstmCoupled => time(Lstm::new(input, hidden)?.with_coupled_gates(), options),
+        Layer::LstmProjected => {
+            time(Lstm::new(input, hidden)?.with_projection(hidden.div_ceil(2))?, options)
+        }
+        Layer::Gru => time(Gru::new(input, hidden, Reset::After)?, options),
+        Layer::GruBefore => time(Gru::new(input, hidden, Reset::Before)?, options),
+        Layer::Vanilla => time(Vanilla::new(input, hidden, Activation::Tanh)?, options),
+        Layer::VanillaRelu => time(Vanilla::new(input, hidden, Activation::Relu)?, options),
+        Layer::Leaky => {
+            time(Leaky::new(input, hidden, Activation::Tanh, Leak::Layer(0.5))?, options)
+        }
+        Layer::LeakyLearned => {
+            let leak = Leak::Learned { initial: 0.5 };
+            time(Leaky::new(input, hidden, Activation::Tanh, leak)?, options)
+        }
+    }
+}
+
+fn time<C: Cell>(layer: C, options: &Options) -> Result<(), Error> {
     let isa = Isa::best()?;
     let Options { cell, mode, input, hidden, batch, steps, .. } = *options;
-    let mut problem = Problem::new(options, isa)?;
+    let mut problem = Problem::new(layer, options, isa)?;
     problem.run()?;
 
     let mut samples = Vec::new();
@@ -134,7 +162,7 @@ fn run(options: &Options) -> Result<(), Error> {
 
     let passes = if mode == Mode::Train { 3 } else { 1 };
     let timed_steps = if mode == Mode::Stream { 1 } else { steps };
-    let flops = 2 * passes * timed_steps * batch * cell.gates() * hidden * (input + hidden);
+    let flops = 2 * passes * timed_steps * batch * problem.weights();
     let gflops = flops as f64 / median / 1e9;
     let name = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
         value().map(|v| v.get_name().to_owned())
@@ -171,7 +199,7 @@ fn run(options: &Options) -> Result<(), Error> {
 }
 
 /// So many calls that a sample is long beside the clock's grain.
-fn calls_per_sample(problem: &mut Problem) -> Result<u32, Error> {
+fn calls_per_sample<C: Cell>(problem: &mut Problem<C>) -> Result<u32, Error> {
     let start = Instant::now();
     let mut calls = 0u32;
     while start.elapsed() < Duration::from_millis(5) {
@@ -207,42 +235,39 @@ fn min_and_median(samples: &mut [f64]) -> (f64, f64) {
 }
 
 /// The memory of one problem, and its passes.
-struct Problem {
-    parameters: LstmParameters,
-    weights: LstmWeights,
+struct Problem<C: Cell> {
+    parameters: Parameters<C>,
+    weights: Weights<C>,
     x: Vec<f32>,
-    kind: Kind,
+    kind: Kind<C>,
 }
 
-enum Kind {
-    Infer { stream: LstmStream, y: Vec<f32> },
-    Stream { stream: LstmStream, y: Vec<f32> },
-    Train(Box<Training>),
+enum Kind<C: Cell> {
+    Infer { stream: Stream<C>, y: Vec<f32> },
+    Stream { stream: Stream<C>, y: Vec<f32> },
+    Train(Box<Training<C>>),
 }
 
-struct Training {
-    plan: LstmPlan,
-    arena: LstmArena,
+struct Training<C: Cell> {
+    plan: Plan<C>,
+    arena: Arena<C>,
     dy: Vec<f32>,
     dx: Vec<f32>,
-    gradients: LstmParameters,
+    gradients: Parameters<C>,
 }
 
-impl Problem {
-    fn new(options: &Options, isa: Isa) -> Result<Self, Error> {
-        let Options { mode, input, hidden, batch, steps, .. } = *options;
-        let lstm = match options.cell {
-            Cell::Lstm => Lstm::new(input, hidden)?,
-        };
+impl<C: Cell> Problem<C> {
+    fn new(layer: C, options: &Options, isa: Isa) -> Result<Self, Error> {
+        let Options { mode, input, batch, steps, .. } = *options;
         let timed_steps = if mode == Mode::Stream { 1 } else { steps };
         // The plan is made first: it refuses sizes that no memory could hold.
         let threads = options.threads.into();
-        let plan = lstm.plan(timed_steps, batch, isa)?.with_threads(threads)?;
+        let plan = layer.plan(timed_steps, batch, isa)?.with_threads(threads)?;
         let mut rng = StdRng::seed_from_u64(1);
-        let parameters = lstm.init(Init::Glorot, &mut rng)?;
+        let parameters = layer.init(Init::Glorot, &mut rng)?;
         let weights = match (mode, options.format) {
             (Mode::Train, Stored::F32) => {
-                lstm.pack(&parameters, Purpose::TrainingWithInputGradient, isa)?
+                layer.pack(&parameters, Purpose::TrainingWithInputGradient, isa)?
             }
             (Mode::Train, _) => {
                 return Err(Error::Value {
@@ -251,20 +276,20 @@ impl Problem {
                     expected: "f32 for training",
                 });
             }
-            (_, format) => lstm.pack_inference(&parameters, format.into(), isa)?,
+            (_, format) => layer.pack_inference(&parameters, format.into(), isa)?,
         }
         .with_threads(threads)?;
         let mut draw =
             |len: usize| -> Vec<f32> { (0..len).map(|_| rng.random_range(-1.0..1.0)).collect() };
-        let outputs = timed_steps * batch * hidden;
+        let outputs = timed_steps * batch * layer.output_size();
         let x = draw(timed_steps * batch * input);
-        let stream = || lstm.stream(batch, isa)?.with_threads(threads);
+        let stream = || layer.stream(batch, isa)?.with_threads(threads);
         let kind = match mode {
             Mode::Infer => Kind::Infer { stream: stream()?, y: vec![0.0; outputs] },
             Mode::Stream => Kind::Stream { stream: stream()?, y: vec![0.0; outputs] },
             Mode::Train => {
                 let (dy, dx) = (draw(outputs), vec![0.0; x.len()]);
-                let (arena, gradients) = (plan.allocate()?, lstm.parameters()?);
+                let (arena, gradients) = (plan.allocate()?, layer.parameters()?);
                 Kind::Train(Box::new(Training { plan, arena, dy, dx, gradients }))
             }
         };
@@ -281,13 +306,18 @@ impl Problem {
                 weights.update(parameters)?;
                 plan.forward(weights, x, None, arena)?;
                 let outputs = OutputGradients { dy: Some(dy), ..Default::default() };
-                let gradients = LstmGradients {
-                    dx: Some(dx),
-                    ..LstmGradients::of(gradients, Write::Overwrite)
-                };
+                let gradients =
+                    Gradients { dx: Some(dx), ..Gradients::of(gradients, Write::Overwrite) };
                 plan.backward(weights, x, outputs, arena, gradients)
             }
         }
+    }
+
+    /// The weights of products.
+    fn weights(&self) -> usize {
+        let Self { parameters, .. } = self;
+        let recurrent = parameters.recurrent_weights().len() + parameters.projection().len();
+        parameters.input_weights().len() + recurrent
     }
 
     /// The arena's bytes, or those that a stream holds.

@@ -127,7 +127,7 @@ def parse(symbol, at):
             start = match.end()
             at = start + int(match[1])
             names.append(symbol[start:at])
-        elif match := re.compile(r"Kj([0-9a-f]*)_").match(symbol, at):
+        elif match := re.compile(r"K[jb]([0-9a-f]*)_").match(symbol, at):
             at = match.end()
             constants.append(int(match[1] or "0", 16))
         elif match := re.compile(r"KB([0-9a-zA-Z]*)_").match(symbol, at):

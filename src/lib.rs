@@ -2,25 +2,35 @@
 #![forbid(unsafe_code)]
 
 mod arena;
+mod cell;
+mod cells;
 mod clip;
 mod error;
 mod gradients;
 mod init;
-mod lstm;
+mod layer;
 mod optim;
+mod parameters;
+mod plan;
 mod readout;
+mod state;
+mod stream;
+mod weights;
 
 pub use bptt_kernels::{AlignedBuffer, Format, Isa, IsaError};
+pub use cell::Cell;
+pub use cells::{Activation, Candidate, Gate, Gru, GruGate, Leak, Leaky, Lstm, Reset, Vanilla};
 pub use clip::{clip_elements, clip_global_norm};
 pub use error::Error;
 pub use gradients::Write;
 pub use init::Init;
-pub use lstm::{
-    Candidate, Gate, Lstm, LstmArena, LstmGradients, LstmParameters, LstmPlan, LstmState,
-    LstmStream, LstmWeights, OutputGradients, Purpose,
-};
 pub use optim::{Adam, AdamConfig, Sgd, SgdConfig};
+pub use parameters::Parameters;
+pub use plan::{Arena, Gradients, OutputGradients, Plan};
 pub use readout::{
     Readout, ReadoutArena, ReadoutGradients, ReadoutParameters, ReadoutPlan, ReadoutWeights,
     Reduction, Targets,
 };
+pub use state::{HiddenState, LstmState, State};
+pub use stream::Stream;
+pub use weights::{Purpose, Weights};

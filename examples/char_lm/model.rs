@@ -1,8 +1,8 @@
 //! The network: byte, embedding, LSTM layer, readout over the 256 bytes.
 
 use bptt::{
-    Error, Init, Isa, Lstm, LstmParameters, LstmWeights, Purpose, Readout, ReadoutParameters,
-    ReadoutWeights, Reduction, Targets,
+    Cell, Error, Init, Isa, Lstm, Parameters as LayerParameters, Purpose, Readout,
+    ReadoutParameters, ReadoutWeights, Reduction, Targets, Weights,
 };
 use rand::{RngExt, rngs::StdRng};
 
@@ -23,7 +23,7 @@ pub struct Model {
     /// The parameters; [`Model::pack`] has to follow their changes.
     pub parameters: Parameters,
     /// The parameters as the passes of the LSTM read them.
-    pub lstm_weights: LstmWeights,
+    pub lstm_weights: Weights<Lstm>,
     /// The parameters as the passes of the readout read them.
     pub readout_weights: ReadoutWeights,
 }
@@ -33,7 +33,7 @@ pub struct Parameters {
     /// One row for each byte, `[256, I]`.
     pub embedding: Vec<f32>,
     /// The recurrent layer's.
-    pub lstm: LstmParameters,
+    pub lstm: LayerParameters<Lstm>,
     /// The readout's.
     pub readout: ReadoutParameters,
 }

@@ -2,15 +2,15 @@
 
 use super::model::{BYTES, Model, Parameters};
 use bptt::{
-    Error, LstmArena, LstmGradients, LstmPlan, LstmState, OutputGradients, ReadoutArena,
+    Arena, Cell, Error, Gradients, Lstm, LstmState, OutputGradients, Plan, ReadoutArena,
     ReadoutGradients, ReadoutPlan, Reduction, Targets, Write,
 };
 
 /// One thread's streams, and the memory of their passes.
 pub struct Shard {
     starts: Vec<usize>,
-    plan: LstmPlan,
-    arena: LstmArena,
+    plan: Plan<Lstm>,
+    arena: Arena<Lstm>,
     readout_plan: ReadoutPlan,
     readout_arena: ReadoutArena,
     /// The state after the last chunk.
@@ -65,7 +65,7 @@ impl Shard {
             }
         }
         model.embed(self.bytes.iter().copied(), &mut self.x);
-        let state = LstmState { h: &self.h, s: &self.s };
+        let state = LstmState { h: &self.h[..], s: &self.s[..] };
         self.plan.forward(&model.lstm_weights, &self.x, Some(state), &mut self.arena)?;
         let last = self.arena.last()?;
         self.h.copy_from_slice(last.h);
@@ -82,9 +82,9 @@ impl Shard {
         };
         self.readout_plan.backward(weights, hidden, &mut self.readout_arena, gradients)?;
         let outputs = OutputGradients { dy: Some(&self.dh), ..Default::default() };
-        let gradients = LstmGradients {
+        let gradients = Gradients {
             dx: Some(&mut self.dx),
-            ..LstmGradients::of(&mut self.gradients.lstm, Write::Overwrite)
+            ..Gradients::of(&mut self.gradients.lstm, Write::Overwrite)
         };
         self.plan.backward(&model.lstm_weights, &self.x, outputs, &mut self.arena, gradients)?;
 

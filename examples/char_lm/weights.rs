@@ -6,7 +6,7 @@
 
 use super::Failure;
 use super::model::{BYTES, Model};
-use bptt::{Candidate, Lstm};
+use bptt::{Candidate, Cell, Lstm};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use std::collections::HashMap;
 use std::fs::OpenOptions;
@@ -133,7 +133,7 @@ fn read(bytes: &[u8]) -> Result<Model, Failure> {
     let mut model = Model::zeros(lstm)?;
     let shapes = shapes(&model);
     let parameters = &mut model.parameters;
-    let [u, w, b] = parameters.lstm.split_mut();
+    let [u, w, b, ..] = parameters.lstm.split_mut();
     let [v, c] = parameters.readout.split_mut();
     for ((name, shape), to) in shapes.iter().zip([&mut parameters.embedding, u, w, b, v, c]) {
         let tensor = tensors.tensor(name).map_err(|error| no(&error))?;

@@ -2,8 +2,9 @@
 //! gives a typed error and writes nothing; none panics.
 #![no_main]
 
-use bptt::{Error, Isa, Lstm, LstmGradients, LstmState, OutputGradients, Purpose, Write};
-use bptt_fuzz::{Bytes, Data, Rig, Shape, assert_same};
+use bptt::{Cell, Error, Gradients, Isa, Lstm, OutputGradients, Purpose, State, Write};
+use bptt_fuzz::common::{Data, Rig, Subject, state_of};
+use bptt_fuzz::{Bytes, assert_same, with_layer};
 use libfuzzer_sys::fuzz_target;
 
 /// What stands in buffers before a call.
@@ -12,13 +13,15 @@ const BEFORE: f32 = 12_345.678;
 fuzz_target!(|input: &[u8]| {
     let Some(mut bytes) = Bytes::new(input) else { return };
     sizes(&mut bytes);
-    let shape = Shape::draw(&mut bytes);
+    let (kind, shape) = (bytes.kind(), bytes.shape());
     let isa = Isa::available()[usize::from(bytes.byte()) % Isa::available().len()];
-    let data = Data::draw(shape, || 0.125);
-    let mut rig = Rig::new(isa, &data);
-    forward(&mut bytes, isa, &data, &mut rig);
-    backward(&mut bytes, isa, &data, &mut rig);
-    stream(&mut bytes, isa, &data, &rig);
+    with_layer!(kind, (shape.inputs, shape.hidden), |layer| {
+        let data = Data::made(layer, shape.batch, shape.steps, |_, len| vec![0.125; len]);
+        let mut rig = Rig::new(isa, &data);
+        forward(&mut bytes, isa, &data, &mut rig);
+        backward(&mut bytes, isa, &data, &mut rig);
+        stream(&mut bytes, isa, &data, &rig);
+    });
 });
 
 /// Sizes of any magnitude are refused or planned, never a panic; nothing large is
@@ -43,7 +46,7 @@ fn sizes(bytes: &mut Bytes) {
 /// Mostly the right length, else one near it or any other.
 fn length(bytes: &mut Bytes, right: usize) -> usize {
     match bytes.byte() % 16 {
-        0 => right - 1,
+        0 => right.saturating_sub(1),
         1 => right + 1,
         2 => 0,
         3 => bytes.below(2 * right),
@@ -61,41 +64,44 @@ fn assert_length(result: Result<(), Error>, right: bool) -> bool {
     right
 }
 
-fn forward(bytes: &mut Bytes, isa: Isa, data: &Data, rig: &mut Rig) {
-    let (state, inputs) = (data.shape.state(), data.x.len());
-    let [x, h0, s0] = [inputs, state, state].map(|right| length(bytes, right));
-    let [(x, x_right), (h0, h_right), (s0, s_right)] =
-        [(x, inputs), (h0, state), (s0, state)].map(|(n, right)| (vec![0.5; n], n == right));
-    rig.plan.forward(&rig.weights, &data.x, None, &mut rig.arena).unwrap();
+fn forward<C: Subject>(bytes: &mut Bytes, isa: Isa, data: &Data<C>, rig: &mut Rig<C>) {
+    let given = &data.inputs;
+    let rights = [given.x.len(), given.h0.len(), given.s0.len()];
+    let [x, h0, s0] = rights.map(|right| length(bytes, right));
+    // A cell without a cell state takes none.
+    let right = [x, h0] == rights[..2] && (s0 == rights[2] || rights[2] == 0);
+    let [x, h0, s0] = [x, h0, s0].map(|n| vec![0.5; n]);
+    rig.plan.forward(&rig.weights, &given.x, None, &mut rig.arena).unwrap();
     let before = rig.arena.hidden().unwrap().to_vec();
-    let initial = Some(LstmState { h: &h0, s: &s0 });
+    let initial = Some(state_of::<C>(&h0, &s0));
     let result = rig.plan.forward(&rig.weights, &x, initial, &mut rig.arena);
-    if !assert_length(result, x_right && h_right && s_right) {
+    if !assert_length(result, right) {
         assert_same("the arena", isa, rig.arena.hidden().unwrap(), &before);
     }
 }
 
-fn backward(bytes: &mut Bytes, isa: Isa, data: &Data, rig: &mut Rig) {
-    let (state, inputs) = (data.shape.state(), data.x.len());
-    let rights = [inputs, data.dy.len(), state, state, inputs, state, state];
+fn backward<C: Subject>(bytes: &mut Bytes, isa: Isa, data: &Data<C>, rig: &mut Rig<C>) {
+    let given = &data.inputs;
+    let (inputs, state, cell) = (given.x.len(), given.h0.len(), given.s0.len());
+    let rights = [inputs, given.dy.len(), state, cell, inputs, state, cell];
     let lengths = rights.map(|right| length(bytes, right));
-    let right = lengths == rights;
+    // A cell without a cell state takes none.
+    let right = (0..7).all(|at| lengths[at] == rights[at] || (cell == 0 && at % 3 == 0 && at > 0));
     let [x, dy, dh_last, ds_last, mut dx, mut dh0, mut ds0] = lengths.map(|n| vec![BEFORE; n]);
-    let mut parameters = data.shape.lstm().parameters().unwrap();
+    let mut parameters = data.layer.parameters().unwrap();
     parameters.as_mut_slice().fill(BEFORE);
-    rig.plan.forward(&rig.weights, &data.x, None, &mut rig.arena).unwrap();
+    rig.plan.forward(&rig.weights, &given.x, None, &mut rig.arena).unwrap();
     let gates = rig.arena.gates().unwrap().to_vec();
     let result = rig.plan.backward(
         &rig.weights,
         &x,
-        OutputGradients { dy: Some(&dy), dh_last: Some(&dh_last), ds_last: Some(&ds_last) },
+        OutputGradients { dy: Some(&dy), last: Some(state_of::<C>(&dh_last, &ds_last)) },
         &mut rig.arena,
-        LstmGradients {
+        Gradients {
             parameters: &mut parameters,
             write: Write::Accumulate,
             dx: Some(&mut dx),
-            dh0: Some(&mut dh0),
-            ds0: Some(&mut ds0),
+            initial: Some(State::from_parts(&mut dh0[..], &mut ds0[..])),
         },
     );
     if !assert_length(result, right) {
@@ -110,23 +116,25 @@ fn backward(bytes: &mut Bytes, isa: Isa, data: &Data, rig: &mut Rig) {
         }
     }
     // Weights without the panels that a gradient needs.
-    let lstm = data.shape.lstm();
-    let weights = lstm.pack(&lstm.parameters().unwrap(), Purpose::Inference, isa).unwrap();
-    rig.plan.forward(&weights, &data.x, None, &mut rig.arena).unwrap();
-    let gradients = LstmGradients::of(&mut parameters, Write::Overwrite);
+    let layer = &data.layer;
+    let weights = layer.pack(&layer.parameters().unwrap(), Purpose::Inference, isa).unwrap();
+    rig.plan.forward(&weights, &given.x, None, &mut rig.arena).unwrap();
+    let gradients = Gradients::of(&mut parameters, Write::Overwrite);
     let outputs = OutputGradients::default();
-    let result = rig.plan.backward(&weights, &data.x, outputs, &mut rig.arena, gradients);
+    let result = rig.plan.backward(&weights, &given.x, outputs, &mut rig.arena, gradients);
     assert!(matches!(result, Err(Error::Mismatch { .. })), "{result:?}");
 }
 
-fn stream(bytes: &mut Bytes, isa: Isa, data: &Data, rig: &Rig) {
-    let (state, inputs) = (data.shape.state(), data.shape.batch * data.shape.inputs);
-    let mut stream = data.shape.lstm().stream(data.shape.batch, isa).unwrap();
-    let rights = [state, state];
+fn stream<C: Subject>(bytes: &mut Bytes, isa: Isa, data: &Data<C>, rig: &Rig<C>) {
+    let (state, cell, inputs) = (data.state(), data.inputs.s0.len(), data.input());
+    let mut stream = data.layer.stream(data.batch, isa).unwrap();
+    let rights = [state, cell];
     let lengths = rights.map(|right| length(bytes, right));
+    let right = lengths[0] == state && (lengths[1] == cell || cell == 0);
     let [h, s] = lengths.map(|n| vec![0.5; n]);
-    if !assert_length(stream.set_state(LstmState { h: &h, s: &s }), lengths == rights) {
-        assert!(stream.state().h.iter().chain(stream.state().s).all(|&v| v == 0.0));
+    if !assert_length(stream.set_state(state_of::<C>(&h, &s)), right) {
+        let (h, s) = stream.state().into_parts();
+        assert!(h.iter().chain(s.unwrap_or_default()).all(|&v| v == 0.0));
     }
 
     let rights = [inputs, state];

@@ -10,8 +10,10 @@ use std::mem::MaybeUninit;
 pub(crate) struct Fetch {
     pub start: *const f32,
     pub stride: usize,
-    /// Of every `every`th vector, 1 or a multiple of [`PANEL`], as [`Grid::offset`](crate::tile::Grid::offset).
+    /// Of every `every`th vector, as [`Grid::offset`](crate::tile::Grid::offset).
     pub offset: [usize; GROUP],
+    /// Vectors of a whole group.
+    pub group: usize,
     /// From a group's offsets to those of the one that comes after it; wraps.
     pub advance: usize,
     pub every: usize,
@@ -94,15 +96,22 @@ impl<'a> Walk<'a> {
             let lead = if fetch.when == When::Start { self.width } else { 0 };
             let vec = self.first + lead + self.vec;
             self.vec += PANEL;
-            if vec.is_multiple_of(fetch.every.next_multiple_of(PANEL)) {
+            let wanted = vec.next_multiple_of(fetch.every);
+            if wanted < vec + PANEL {
                 // A vector beyond the group is one of the next.
+                let (vec, beyond) = match wanted.checked_sub(fetch.group) {
+                    Some(vec) => (vec, 1),
+                    None => (wanted, 0),
+                };
                 let offset = fetch.offset[vec % GROUP];
-                let onward = (vec / GROUP).wrapping_mul(fetch.advance);
+                let onward = fetch.advance * beyond;
                 self.at = fetch.start.wrapping_add(self.row * fetch.stride + offset);
                 self.at = self.at.wrapping_add(onward);
                 self.stride = fetch.stride;
-                let next = fetch.offset[(vec + 1) % GROUP];
-                self.pair = if fetch.every == 1 { next.wrapping_sub(offset) } else { 0 };
+                self.pair = match fetch.every {
+                    1 => fetch.offset[(vec + 1) % GROUP].wrapping_sub(offset),
+                    _ => 0,
+                };
                 self.rows = self.height;
                 return;
             }

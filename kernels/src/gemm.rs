@@ -170,7 +170,7 @@ impl Phases for Work<'_> {
                 // One row lies as it would be packed.
                 self.multiply(s, (first_row, rows), if rows == 1 { a } else { packed }, task);
             } else if rows > 1 {
-                left::pack(s, a, rows, depth, packed, task, PARTS);
+                left::pack(s, (a, depth), rows, depth, packed, task, PARTS);
             }
         }
     }

@@ -28,16 +28,16 @@ pub(crate) fn checked_len(rows: usize, depth: usize) -> Result<usize, KernelErro
 /// a row, and loses it at its end.
 const ROWS_AHEAD: usize = 4;
 
-/// Packs part `part` of `parts` of `a`, `rows` rows of `depth`, block of depth after
-/// block of depth: block `first_k` begins at rows · first_k. One row need not be
-/// packed, it lies as it would be.
+/// Packs part `part` of `parts` of `a`, `rows` rows of `depth`, `stride` floats apart,
+/// block of depth after block of depth: block `first_k` begins at rows · first_k. One row
+/// need not be packed, it lies as it would be.
 ///
 /// # Safety
-/// `a` is readable for rows · depth floats, and `to` has room for [`len`].
+/// `a` is readable for the rows, and `to` has room for [`len`].
 #[inline(always)]
 pub(crate) unsafe fn pack<S: Simd>(
     s: S,
-    a: *const f32,
+    (a, stride): (*const f32, usize),
     rows: usize,
     depth: usize,
     to: *mut f32,
@@ -51,13 +51,13 @@ pub(crate) unsafe fn pack<S: Simd>(
             // SAFETY: the caller's: the row lies in A, its runs in the packed blocks;
             // k < depth.
             unsafe {
-                let a = a.add((first + row) * depth);
+                let a = a.add((first + row) * stride);
                 for first_k in (0..depth).step_by(DEPTH_BLOCK) {
                     let terms = DEPTH_BLOCK.min(depth - first_k);
                     let to = to.add(rows * first_k + len(first, terms) + row * RUN);
                     for k in (0..terms).step_by(S::LANES) {
                         let from = a.add(first_k + k);
-                        s.prefetch(from.wrapping_add(ROWS_AHEAD * depth));
+                        s.prefetch(from.wrapping_add(ROWS_AHEAD * stride));
                         let v = load_lanes(s, from, S::LANES.min(terms - k));
                         s.store(to.add(k / RUN * RUN * height + k % RUN), v);
                     }
@@ -83,7 +83,7 @@ const BLOCK_PARTS: usize = 4;
 #[inline(always)]
 pub(crate) unsafe fn pack_batch<S: Simd>(
     s: S,
-    a: *const f32,
+    (a, stride): (*const f32, usize),
     batch: usize,
     depth: usize,
     to: *mut f32,
@@ -92,8 +92,8 @@ pub(crate) unsafe fn pack_batch<S: Simd>(
     let (row, rows) = row_block(batch, part / BLOCK_PARTS);
     // SAFETY: the caller's. No block is of one row: they are of about equal height.
     unsafe {
-        let (a, to) = (a.add(row * depth), to.add(len(row, depth)));
-        pack(s, a, rows, depth, to, part % BLOCK_PARTS, BLOCK_PARTS);
+        let (a, to) = (a.add(row * stride), to.add(len(row, depth)));
+        pack(s, (a, stride), rows, depth, to, part % BLOCK_PARTS, BLOCK_PARTS);
     }
 }
 

@@ -23,8 +23,10 @@
 mod aligned;
 #[cfg(feature = "baseline")]
 pub mod baseline;
+pub mod cells;
 mod denormals;
 mod dense;
+pub mod diagonal;
 mod dots;
 mod each;
 mod error;
@@ -32,13 +34,12 @@ mod fetch;
 pub mod gemm;
 mod isa;
 mod left;
-pub mod lstm;
 mod narrow;
 pub mod optim;
 pub mod outer;
 mod pack;
 pub mod peak;
-mod recurrence;
+pub mod recurrence;
 mod scratch;
 mod simd;
 pub mod softmax;

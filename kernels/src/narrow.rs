@@ -85,14 +85,14 @@ impl PackedMatrix {
     pub(crate) fn pack_narrow(&mut self, weights: &[f32]) {
         let (format, depth, lanes) = (self.format(), self.depth(), self.isa().lanes());
         for group in 0..self.groups() {
-            let columns = self.columns(group, lanes);
+            let (columns, first_vec) = (self.columns(group, lanes), self.first_vec(group));
             for vec in 0..columns.vecs {
                 for lane in 0..columns.lanes[vec] {
                     let row = &weights[(columns.offset[vec] + lane) * depth..][..depth];
                     let largest = row.iter().fold(0.0f32, |m, w| m.max(w.abs()));
                     let scale = scale(largest);
                     if format == Format::Int8 {
-                        self.scales_mut()[(group * GROUP + vec) * lanes + lane] = scale;
+                        self.scales_mut()[(first_vec + vec) * lanes + lane] = scale;
                     }
                     for (k, &weight) in row.iter().enumerate() {
                         let first_k = k - k % DEPTH_BLOCK;

@@ -42,15 +42,17 @@ pub fn scratch_len(isa: Isa, threads: usize, columns: &[usize]) -> Result<usize,
 pub struct Outer<'a, 'b, const N: usize> {
     /// Rows of A and of each B: the terms of each sum.
     pub depth: usize,
-    /// A, `[depth, rows]`.
+    /// A: `depth` rows, `stride` floats apart, of which the first `rows` are meant.
     pub a: &'a [f32],
+    /// Floats from one row of A to the next, `rows` or more.
+    pub stride: usize,
     /// Columns of A, rows of each C.
     pub rows: usize,
     /// The products.
     pub products: [Right<'b>; N],
     /// The sums of A's columns, `[rows]`: the product with a column of ones, so the
-    /// gradient of a bias.
-    pub sums: &'a mut [f32],
+    /// gradient of a bias; or none.
+    pub sums: Option<&'a mut [f32]>,
     /// Whether each C, and the sums, are added to.
     pub accumulate: bool,
     /// [`scratch_len`] floats or more, overwritten.
@@ -78,18 +80,24 @@ impl<const N: usize> Outer<'_, '_, N> {
     /// is written then.
     pub fn run(self, isa: Isa, pass: &mut Pass<'_>) -> Result<(), KernelError> {
         let threads = pass.threads();
-        check_len("a", self.a.len(), checked_len("a", &[self.depth, self.rows])?)?;
+        check_room("stride", self.stride, self.rows)?;
+        if self.depth > 0 {
+            let rows = checked_len("a", &[self.depth - 1, self.stride])? + self.rows;
+            check_room("a", self.a.len(), rows)?;
+        }
         let mut expected = scratch_len(isa, threads, &[])?;
         for right in &self.products {
             check_len("b", right.b.len(), checked_len("b", &[self.depth, right.columns])?)?;
             check_len("c", right.c.len(), checked_len("c", &[self.rows, right.columns])?)?;
             expected += scratch_len(isa, 0, &[right.columns])?;
         }
-        check_len("sums", self.sums.len(), self.rows)?;
+        if let Some(sums) = &self.sums {
+            check_len("sums", sums.len(), self.rows)?;
+        }
         check_room("scratch", self.scratch.len(), expected)?;
         if self.depth == 0 {
             if !self.accumulate {
-                self.sums.fill(0.0);
+                self.sums.into_iter().for_each(|sums| sums.fill(0.0));
                 self.products.into_iter().for_each(|right| right.c.fill(0.0));
             }
             return Ok(());
@@ -103,9 +111,10 @@ impl<const N: usize> Outer<'_, '_, N> {
         let work = Work {
             depth: self.depth,
             a: self.a.as_ptr(),
+            stride: self.stride,
             rows: self.rows,
             products,
-            sums: self.sums.as_mut_ptr(),
+            sums: self.sums.map(<[f32]>::as_mut_ptr),
             accumulate: self.accumulate,
             packed: packed.as_mut_ptr(),
             panels: panels.as_mut_ptr(),
@@ -130,9 +139,10 @@ struct Operands {
 struct Work<const N: usize> {
     depth: usize,
     a: *const f32,
+    stride: usize,
     rows: usize,
     products: [Operands; N],
-    sums: *mut f32,
+    sums: Option<*mut f32>,
     accumulate: bool,
     /// A block of A's columns for each thread.
     packed: *mut f32,
@@ -187,11 +197,15 @@ impl<const N: usize> Phases for Work<N> {
             let packed = self.packed.add(thread * ROW_BLOCK * DEPTH_BLOCK);
             let from = self.a.add(first_row);
             let resume = self.accumulate || phase > 1;
-            let sums = self.sums.add(first_row);
+            let mut unwanted = [0.0; ROW_BLOCK];
+            let sums = match self.sums {
+                Some(sums) => sums.add(first_row),
+                None => unwanted.as_mut_ptr(),
+            };
             if !resume {
                 std::slice::from_raw_parts_mut(sums, height).fill(0.0);
             }
-            left::by_columns(s, (from, self.rows), height, (end, depth), packed, sums);
+            left::by_columns(s, (from, self.stride), height, (end, depth), packed, sums);
             for product in &self.products {
                 let (a, columns) = (packed.cast_const(), product.columns);
                 let c = product.c.add(first_row * columns);

@@ -13,10 +13,13 @@ fn guard_pages() {
 #[cfg(unix)]
 mod tests {
     use crate::common::guarded::{GuardLines, Guarded, Side};
-    use crate::common::{Cell, Variant, assert_bits, by_columns, by_rows, dense, filled, isas};
+    use crate::common::{
+        Case, Kept, Variant, Which, assert_bits, by_columns, by_rows, dense, filled, isas,
+    };
     use bptt_kernels::Isa;
+    use bptt_kernels::cells::Activations;
+    use bptt_kernels::diagonal::Diagonal;
     use bptt_kernels::gemm::{self, Start, gemm};
-    use bptt_kernels::lstm::{Activations, Dims, GATES};
     use bptt_kernels::outer::{Outer, Right, scratch_len};
     use bptt_kernels::team::Pass;
     use bptt_kernels::vmath::{Function, map, map_in_place};
@@ -141,22 +144,25 @@ mod tests {
 
     #[test]
     fn single_steps_stay_in_their_slices() {
-        for hidden in SIZES {
-            for (inputs, outputs) in [(1, 1), (3, 5), (17, 18)] {
-                let cell = Cell::draw(inputs, Dims { steps: 2, batch: 1, hidden }, 1, 0.5);
-                let (weights, bias) = (uniform(2, outputs * hidden, 1.0), filled(outputs));
-                let act = Activations::Tanh;
-                each(
-                    &format!("single steps, {inputs} inputs, {hidden} units, {outputs} outputs"),
-                    |isa, make| {
-                        let dense = dense(isa, hidden, &weights, &bias);
-                        cell.singly(isa, act, &dense, outputs, make)
-                    },
-                    |isa, make| {
-                        let dense = dense(isa, hidden, &weights, &bias);
-                        cell.singly(isa, act, &dense, outputs, make)
-                    },
-                );
+        for which in Which::all() {
+            for hidden in SIZES {
+                for (inputs, outputs) in [(1, 1), (3, 5), (17, 18)] {
+                    let case = Case::draw(which, inputs, which.dims(2, 1, hidden), 1, 0.5);
+                    let features = case.dims.outputs;
+                    let (weights, bias) = (uniform(2, outputs * features, 1.0), filled(outputs));
+                    let act = Activations::Tanh;
+                    each(
+                        &format!("{which:?}, single steps, {inputs}, {hidden}, {outputs}"),
+                        |isa, make| {
+                            let dense = dense(isa, features, &weights, &bias);
+                            case.singly(isa, act, &dense, outputs, make)
+                        },
+                        |isa, make| {
+                            let dense = dense(isa, features, &weights, &bias);
+                            case.singly(isa, act, &dense, outputs, make)
+                        },
+                    );
+                }
             }
         }
     }
@@ -173,7 +179,16 @@ mod tests {
         let mut sums = make(&uniform(4, rows, 1.0));
         let (c, sums, scratch) = (&mut c, &mut sums, &mut scratch);
         let products = [Right { b: &b, c, columns }];
-        let outer = Outer { depth, a: &a, rows, products, sums, accumulate, scratch };
+        let outer = Outer {
+            depth,
+            a: &a,
+            stride: rows,
+            rows,
+            products,
+            sums: Some(sums),
+            accumulate,
+            scratch,
+        };
         outer.run(isa, &mut Pass::serial()).unwrap();
         [c.to_vec(), sums.to_vec()]
     }
@@ -196,28 +211,66 @@ mod tests {
         }
     }
 
+    fn diagonal<B: DerefMut<Target = [f32]>>(
+        isa: Isa,
+        (depth, columns, stride): (usize, usize, usize),
+        (with_b, accumulate): (bool, bool),
+        make: impl Fn(&[f32]) -> B,
+    ) -> [Vec<f32>; 1] {
+        let a = make(&uniform(1, (depth - 1) * stride + columns, 1.0));
+        let (b, mut c) = (make(&uniform(2, depth * columns, 1.0)), make(&uniform(3, columns, 1.0)));
+        let b = with_b.then_some(&*b);
+        let sums = Diagonal { depth, a: &a, stride, b, c: &mut c, accumulate };
+        sums.run(isa, &mut Pass::serial()).unwrap();
+        [c.to_vec()]
+    }
+
     #[test]
-    fn lstm_passes_stay_in_their_slices() {
-        for hidden in SIZES {
-            for (inputs, batch, steps) in [(1, 1, 3), (3, 5, 2), (17, 2, 1), (2, 67, 2)] {
-                let dims = Dims { steps, batch, hidden };
-                let cell = Cell::draw(inputs, dims, 1, 0.5);
-                let act = Activations::Tanh;
-                for variant in Variant::ALL {
+    fn diagonals_stay_in_their_slices() {
+        for columns in SIZES.into_iter().chain([64, 130]) {
+            for (depth, spread) in [(1, 0), (3, 5), (7, 0)] {
+                for options in [(false, false), (false, true), (true, false), (true, true)] {
+                    let sizes = (depth, columns, columns + spread);
                     each(
-                        &format!("forward, {variant:?}, {inputs} inputs, {dims:?}"),
-                        |isa, make| cell.forward(isa, act, variant, make),
-                        |isa, make| cell.forward(isa, act, variant, make),
+                        &format!("diagonal of {sizes:?}, {options:?}"),
+                        |isa, make| diagonal(isa, sizes, options, make),
+                        |isa, make| diagonal(isa, sizes, options, make),
                     );
                 }
-                let states = uniform(2, steps * batch * hidden, 1.0);
-                let gates = uniform(3, GATES * states.len(), 1.0);
-                let kept = (&gates[..], &states[..]);
-                each(
-                    &format!("backward, {dims:?}"),
-                    |isa, make| cell.backward(isa, act, kept, make),
-                    |isa, make| cell.backward(isa, act, kept, make),
-                );
+            }
+        }
+    }
+
+    #[test]
+    fn passes_stay_in_their_slices() {
+        for which in Which::all() {
+            for hidden in SIZES {
+                for (inputs, batch, steps) in [(1, 1, 3), (3, 5, 2), (17, 2, 1), (2, 67, 2)] {
+                    let dims = which.dims(steps, batch, hidden);
+                    let case = Case::draw(which, inputs, dims, 1, 0.5);
+                    let act = Activations::Tanh;
+                    let parts = |Kept { gates, extra, h, s }: Kept| [gates, extra, h, s];
+                    for &variant in Variant::of(which) {
+                        each(
+                            &format!("{which:?} forward, {variant:?}, {inputs} inputs, {dims:?}"),
+                            |isa, make| parts(case.forward(isa, act, variant, make)),
+                            |isa, make| parts(case.forward(isa, act, variant, make)),
+                        );
+                    }
+                    let (rows, cell) = (steps * batch, which.geometry());
+                    let cells = if cell.cells { rows * hidden } else { 0 };
+                    let kept = Kept {
+                        gates: uniform(2, rows * cell.gates * hidden, 1.0),
+                        extra: uniform(3, rows * cell.extra * hidden, 1.0),
+                        h: uniform(4, rows * dims.outputs, 1.0),
+                        s: uniform(5, cells, 1.0),
+                    };
+                    each(
+                        &format!("{which:?} backward, {dims:?}"),
+                        |isa, make| case.backward(isa, act, &kept, make),
+                        |isa, make| case.backward(isa, act, &kept, make),
+                    );
+                }
             }
         }
     }

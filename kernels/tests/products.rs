@@ -173,9 +173,18 @@ fn outer(
     let mut scratch = filled(scratch_len(isa, 1, &[columns]).unwrap());
     let depth = a.len() / rows;
     let products = [Right { b, c, columns }];
-    Outer { depth, a, rows, products, sums, accumulate: add, scratch: &mut scratch }
-        .run(isa, &mut Pass::serial())
-        .unwrap();
+    Outer {
+        depth,
+        a,
+        stride: rows,
+        rows,
+        products,
+        sums: Some(sums),
+        accumulate: add,
+        scratch: &mut scratch,
+    }
+    .run(isa, &mut Pass::serial())
+    .unwrap();
 }
 
 #[test]

@@ -291,9 +291,10 @@ impl ReadoutPlan {
         Outer {
             depth: rows,
             a: d_o,
+            stride: self.readout.output_size,
             rows: self.readout.output_size,
             products: [Right { b: h, c: dv, columns: inputs }],
-            sums: dc,
+            sums: Some(dc),
             accumulate,
             scratch: &mut *scratch,
         }

@@ -1,8 +1,9 @@
 //! Drawn parameters, inputs and gradients of a pass, and parts of them.
 
-use bptt::{Candidate, Lstm, LstmParameters, LstmState, OutputGradients};
+use super::Subject;
+use bptt::{Cell, OutputGradients, Parameters};
+use bptt_reference::cells::Inputs;
 use bptt_reference::sample::uniform;
-use proptest::prelude::*;
 use std::ops::Range;
 
 /// The sizes of a pass.
@@ -12,119 +13,121 @@ pub struct Shape {
     pub hidden: usize,
     pub batch: usize,
     pub steps: usize,
-    pub candidate: Candidate,
-}
-
-/// Shapes from 1 to these sizes, with both candidates.
-pub fn shapes(
-    inputs: usize,
-    hidden: usize,
-    batch: usize,
-    steps: usize,
-) -> impl Strategy<Value = Shape> {
-    let candidate = prop_oneof![Just(Candidate::Tanh), Just(Candidate::Logistic)];
-    (1..=inputs, 1..=hidden, 1..=batch, 1..=steps, candidate).prop_map(
-        |(inputs, hidden, batch, steps, candidate)| Shape {
-            inputs,
-            hidden,
-            batch,
-            steps,
-            candidate,
-        },
-    )
 }
 
 impl Shape {
-    /// With the tanh candidate.
     pub fn new(inputs: usize, hidden: usize, batch: usize, steps: usize) -> Self {
-        Self { inputs, hidden, batch, steps, candidate: Candidate::Tanh }
-    }
-
-    pub fn lstm(&self) -> Lstm {
-        Lstm::new(self.inputs, self.hidden).unwrap().with_candidate(self.candidate)
-    }
-
-    /// Floats of a state.
-    pub fn state(&self) -> usize {
-        self.batch * self.hidden
+        Self { inputs, hidden, batch, steps }
     }
 }
 
 /// All that a pass is given.
 #[derive(Clone, Debug)]
-pub struct Data {
-    pub shape: Shape,
-    pub params: Vec<f32>,
-    pub x: Vec<f32>,
-    pub h0: Vec<f32>,
-    pub s0: Vec<f32>,
-    pub dy: Vec<f32>,
-    pub dh_last: Vec<f32>,
-    pub ds_last: Vec<f32>,
+pub struct Data<C> {
+    pub layer: C,
+    pub batch: usize,
+    pub steps: usize,
+    pub inputs: Inputs<Vec<f32>>,
 }
 
-impl Data {
-    /// Drawn evenly: parameters up to ±`weights`, cell states up to ±2, the rest up
-    /// to ±1.
-    pub fn draw(shape: Shape, seed: u64, weights: f32) -> Self {
-        let draw = |k: u64, len, limit| uniform(seed.wrapping_add(k << 32), len, limit);
-        let (state, states) = (shape.state(), shape.steps * shape.state());
-        Self {
-            shape,
-            params: draw(1, shape.lstm().parameter_count(), weights),
-            x: draw(2, shape.steps * shape.batch * shape.inputs, 1.0),
-            h0: draw(3, state, 1.0),
-            s0: draw(4, state, 2.0),
-            dy: draw(5, states, 1.0),
-            dh_last: draw(6, state, 1.0),
-            ds_last: draw(7, state, 1.0),
-        }
+/// A state of parts, where the cell has them.
+pub fn state_of<'a, C: Cell>(h: &'a [f32], s: &'a [f32]) -> C::State<&'a [f32]> {
+    bptt::State::from_parts(h, s)
+}
+
+impl<C: Subject> Data<C> {
+    /// Made of what `draw` gives for each part, in the order of the fields, and its length.
+    pub fn made(
+        layer: C,
+        batch: usize,
+        steps: usize,
+        mut draw: impl FnMut(u64, usize) -> Vec<f32>,
+    ) -> Self {
+        let state = batch * layer.output_size();
+        let cell = if layer.equations().has_state() { batch * layer.hidden_size() } else { 0 };
+        let inputs = Inputs {
+            params: draw(1, layer.parameter_count()),
+            x: draw(2, steps * batch * layer.input_size()),
+            h0: draw(3, state),
+            s0: draw(4, cell),
+            dy: draw(5, steps * state),
+            dh_last: draw(6, state),
+            ds_last: draw(7, cell),
+        };
+        Self { layer, batch, steps, inputs }
     }
 
-    pub fn parameters(&self) -> LstmParameters {
-        let mut parameters = self.shape.lstm().parameters().unwrap();
-        parameters.as_mut_slice().copy_from_slice(&self.params);
+    /// Drawn evenly: parameters up to ±`weights`, cell states up to ±2, the rest up
+    /// to ±1.
+    pub fn draw(layer: C, batch: usize, steps: usize, seed: u64, weights: f32) -> Self {
+        Self::made(layer, batch, steps, |k, len| {
+            let limit = [weights, 1.0, 1.0, 2.0, 1.0, 1.0, 1.0][k as usize - 1];
+            uniform(seed.wrapping_add(k << 32), len, limit)
+        })
+    }
+
+    /// Another draw for the same layer and sizes.
+    pub fn again(&self, seed: u64, weights: f32) -> Self {
+        Self::draw(self.layer.clone(), self.batch, self.steps, seed, weights)
+    }
+
+    /// The same of a shape, whose sizes are the layer's.
+    pub fn of(layer: C, shape: Shape, seed: u64, weights: f32) -> Self {
+        Self::draw(layer, shape.batch, shape.steps, seed, weights)
+    }
+
+    /// Floats of a hidden state.
+    pub fn state(&self) -> usize {
+        self.batch * self.layer.output_size()
+    }
+
+    /// Floats of a step's input.
+    pub fn input(&self) -> usize {
+        self.batch * self.layer.input_size()
+    }
+
+    pub fn parameters(&self) -> Parameters<C> {
+        let mut parameters = self.layer.parameters().unwrap();
+        parameters.as_mut_slice().copy_from_slice(&self.inputs.params);
         parameters
     }
 
-    pub fn initial(&self) -> Option<LstmState<'_>> {
-        Some(LstmState { h: &self.h0, s: &self.s0 })
+    pub fn initial(&self) -> Option<C::State<&[f32]>> {
+        Some(state_of::<C>(&self.inputs.h0, &self.inputs.s0))
     }
 
-    pub fn outputs(&self) -> OutputGradients<'_> {
-        OutputGradients {
-            dy: Some(&self.dy),
-            dh_last: Some(&self.dh_last),
-            ds_last: Some(&self.ds_last),
-        }
+    pub fn outputs(&self) -> OutputGradients<'_, C::State<&[f32]>> {
+        let Inputs { dy, dh_last, ds_last, .. } = &self.inputs;
+        OutputGradients { dy: Some(dy), last: Some(state_of::<C>(dh_last, ds_last)) }
     }
 
     /// One sequence of the batch.
     pub fn sequence(&self, n: usize) -> Self {
-        let Shape { inputs, hidden, batch, .. } = self.shape;
+        let (layer, batch) = (self.layer.clone(), self.batch);
         let of = |values: &[f32], width| rows_of(values, width, batch, n);
-        Self {
-            shape: Shape { batch: 1, ..self.shape },
-            params: self.params.clone(),
-            x: of(&self.x, inputs),
-            h0: of(&self.h0, hidden),
-            s0: of(&self.s0, hidden),
-            dy: of(&self.dy, hidden),
-            dh_last: of(&self.dh_last, hidden),
-            ds_last: of(&self.ds_last, hidden),
-        }
+        let (inputs, hidden) = (layer.input_size(), layer.hidden_size());
+        let (outputs, given) = (layer.output_size(), &self.inputs);
+        let inputs = Inputs {
+            params: given.params.clone(),
+            x: of(&given.x, inputs),
+            h0: of(&given.h0, outputs),
+            s0: of(&given.s0, hidden),
+            dy: of(&given.dy, outputs),
+            dh_last: of(&given.dh_last, outputs),
+            ds_last: of(&given.ds_last, hidden),
+        };
+        Self { layer, batch: 1, steps: self.steps, inputs }
     }
 
     /// A stretch of time. The states at its ends are those of the whole.
     pub fn stretch(&self, steps: Range<usize>) -> Self {
-        let Shape { inputs, batch, .. } = self.shape;
         let of = |values: &[f32], width| values[steps.start * width..steps.end * width].to_vec();
-        Self {
-            shape: Shape { steps: steps.len(), ..self.shape },
-            x: of(&self.x, batch * inputs),
-            dy: of(&self.dy, self.shape.state()),
-            ..self.clone()
-        }
+        let inputs = Inputs {
+            x: of(&self.inputs.x, self.input()),
+            dy: of(&self.inputs.dy, self.state()),
+            ..self.inputs.clone()
+        };
+        Self { layer: self.layer.clone(), batch: self.batch, steps: steps.len(), inputs }
     }
 }
 

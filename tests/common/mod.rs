@@ -7,11 +7,15 @@ mod cases;
 mod data;
 mod errors;
 mod isas;
+mod kinds;
 mod rig;
+mod strategies;
 
 pub use bits::{SENTINEL, Snapshot, assert_bits, filled};
 pub use cases::check;
-pub use data::{Data, Shape, rows_of, shapes};
+pub use data::{Data, Shape, rows_of, state_of};
 pub use errors::{assert_mismatch, length, value};
 pub use isas::{isas, say};
+pub use kinds::{Alpha, Kind, Options, Subject, gru, leaky, lstm, vanilla};
 pub use rig::{Pass, Rig, assert_same};
+pub use strategies::{any_of, shapes};

@@ -2,8 +2,9 @@
 //!
 //! The columns of a packed matrix are the outputs of a product. The gates of a
 //! block of units (one vector of them) stand side by side,
-//! `[block][gate][lane]`; two vectors make a panel, four panels a group, and the
-//! depth is cut into blocks: `[group][block of depth][panel][k][2][lane]`, which
+//! `[block][gate][lane]`; two vectors make a panel, four panels a group (three, where
+//! a unit has three gates, so that a group has whole units), and the depth is cut into
+//! blocks: `[group][block of depth][panel][k][2][lane]`, which
 //! is the order in which a sweep reads. Edges are padded with zeros, so a tile
 //! never needs a mask.
 
@@ -26,7 +27,8 @@ pub struct PackedMatrix {
     gates: usize,
     units: usize,
     depth: usize,
-    /// Groups of columns: a step asks too often to reckon them anew.
+    /// Vectors of a whole group, and groups: a step asks too often to reckon them anew.
+    whole: usize,
     groups: usize,
     format: Format,
     /// Values of the format, whatever the buffer's type.
@@ -54,6 +56,8 @@ pub(crate) struct Columns {
     pub lanes: [usize; GROUP],
     /// Whether every lane of every vector is real.
     pub whole: bool,
+    /// Vectors of a whole group.
+    group: usize,
     /// From a group's offsets to those of the one that comes after it; wraps.
     advance: usize,
 }
@@ -80,8 +84,15 @@ impl Columns {
         every: usize,
         when: When,
     ) -> Fetch {
-        Fetch { start, stride, offset: self.offset, advance: self.advance, every, when }
+        let Self { offset, group, advance, .. } = *self;
+        Fetch { start, stride, offset, group, advance, every, when }
     }
+}
+
+/// Vectors of a whole group: as many as there may be that have whole units.
+#[inline(always)]
+pub(crate) const fn whole(gates: usize) -> usize {
+    if matches!(gates, 3 | 6) { 6 } else { GROUP }
 }
 
 /// Vectors of columns, padding to whole panels included.
@@ -120,8 +131,9 @@ impl PackedMatrix {
         let panels = AlignedBuffer::try_new((values / size_of::<f32>()) * format.bytes())?;
         let scales = if format == Format::Int8 { values / depth } else { 0 };
         let scales = AlignedBuffer::try_new(scales)?;
-        let groups = vecs(isa, gates, units).div_ceil(GROUP);
-        Ok(Self { isa, gates, units, depth, groups, format, panels, scales })
+        let whole = whole(gates);
+        let groups = vecs(isa, gates, units).div_ceil(whole);
+        Ok(Self { isa, gates, units, depth, whole, groups, format, panels, scales })
     }
 
     /// The values that such a matrix has when packed.
@@ -206,7 +218,7 @@ impl PackedMatrix {
     /// Where a group's block of depth from `first_k` begins.
     #[inline(always)]
     pub(crate) fn block(&self, group: usize, vecs: usize, first_k: usize, lanes: usize) -> usize {
-        lanes * (group * GROUP * self.depth + vecs * first_k)
+        lanes * (group * self.whole * self.depth + vecs * first_k)
     }
 
     /// The same as an address, in a matrix of any format.
@@ -226,6 +238,12 @@ impl PackedMatrix {
         unsafe { self.panels.as_ptr().cast::<u8>().add(values * self.format.bytes()) }
     }
 
+    /// The first vector of a group.
+    #[inline(always)]
+    pub(crate) fn first_vec(&self, group: usize) -> usize {
+        group * self.whole
+    }
+
     pub(crate) fn panels_mut(&mut self) -> &mut [f32] {
         &mut self.panels
     }
@@ -238,7 +256,7 @@ impl PackedMatrix {
     #[inline(always)]
     pub(crate) fn scales(&self, group: usize, lanes: usize) -> *const f32 {
         match self.format {
-            Format::Int8 => self.scales.as_ptr().wrapping_add(group * GROUP * lanes),
+            Format::Int8 => self.scales.as_ptr().wrapping_add(self.first_vec(group) * lanes),
             _ => std::ptr::null(),
         }
     }
@@ -336,7 +354,7 @@ impl PackedMatrix {
         let ahead = if first_k + depth < self.depth {
             panels.wrapping_add(lanes * vecs * depth)
         } else {
-            self.panels.as_ptr().wrapping_add(lanes * next * GROUP * self.depth)
+            self.panels.as_ptr().wrapping_add(lanes * next * self.whole * self.depth)
         };
         Product { a, panels, panel_stride: PANEL * lanes * depth, depth, ahead }
     }
@@ -400,15 +418,17 @@ impl PackedMatrix {
 /// The columns of group `index` of `gates × units` columns.
 #[inline(always)]
 pub(crate) fn columns(gates: usize, units: usize, index: usize, lanes: usize) -> Columns {
-    let first = index * GROUP;
+    let group = whole(gates);
+    let first = index * group;
     let (mut block, mut gate) = (first / gates, first % gates);
     let total = (units.div_ceil(lanes) * gates).next_multiple_of(PANEL);
     let mut columns = Columns {
-        vecs: GROUP.min(total - first),
+        vecs: group.min(total - first),
         offset: [0; GROUP],
         lanes: [0; GROUP],
         whole: true,
-        advance: GROUP / gates * lanes,
+        group,
+        advance: group / gates * lanes,
     };
     for v in 0..columns.vecs {
         let unit = (block * lanes).min(units);

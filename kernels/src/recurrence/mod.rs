@@ -1,34 +1,114 @@
 //! Passes over time: in each step products with packed weights, whose sums a cell turns
 //! into states while they are at hand. Knows steps, rows, groups of units and threads;
-//! must not know a cell's equations: a cell says what its [`Step`] is and which are the
-//! [`Steps`] of its passes.
+//! must not know a cell's equations, which are those of [`cells`](crate::cells).
 
+mod backward;
+mod forward;
+mod single;
 mod sweep;
 
+pub use backward::{Backward, backward_scratch_len};
+pub use forward::{CellStates, Forward, Gates, forward_scratch_len};
+pub use single::{Single, single_room};
+
+use crate::cells::MOST_SUMS;
+use crate::error::check_len;
 use crate::fetch::Fetches;
 use crate::left;
 use crate::pack::{Columns, PackedMatrix};
 use crate::simd::Simd;
 use crate::team::Phases;
 use crate::tile;
-pub(crate) use sweep::Row;
-use sweep::{Pack, Sweep};
+use crate::{Isa, KernelError, checked_len};
+use sweep::{Pack, Row, Sweep};
 
-/// The most sums that a unit has.
-pub(crate) const MOST_SUMS: usize = 4;
-/// The most products of a step.
-const MOST_TERMS: usize = 2;
+/// The sizes of a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dims {
+    /// Time steps, τ.
+    pub steps: usize,
+    /// Sequences side by side, B.
+    pub batch: usize,
+    /// Units, H.
+    pub hidden: usize,
+    /// Floats of a hidden state, R: H where it is not projected.
+    pub outputs: usize,
+}
+
+impl Dims {
+    /// Floats of `width` for each sequence.
+    #[inline]
+    fn rows(self, what: &'static str, width: usize) -> Result<usize, KernelError> {
+        checked_len(what, &[self.batch, width])
+    }
+
+    /// Floats of so many blocks of `width` for each step and sequence.
+    #[inline]
+    fn all(self, what: &'static str, blocks: usize, width: usize) -> Result<usize, KernelError> {
+        checked_len(what, &[self.steps, self.batch, blocks, width])
+    }
+}
+
+/// The recurrent weights of a pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Recurrent<'a> {
+    /// The weights of each product: forward one for each delay, backward as many for each
+    /// as [`Geometry::back`](crate::cells::Geometry) says.
+    pub weights: &'a [PackedMatrix],
+    /// For each product how many steps lie between the states that it connects, the
+    /// longest delay first, which is also how many states a pass begins from, D.
+    pub delays: &'a [usize],
+    /// The weights of a second product in a step.
+    pub second: Option<&'a PackedMatrix>,
+}
+
+impl<'a> Recurrent<'a> {
+    /// One product with the state of the step before.
+    pub fn of(weights: &'a PackedMatrix) -> Self {
+        Self { weights: std::slice::from_ref(weights), delays: &[1], second: None }
+    }
+
+    /// D.
+    fn history(&self) -> usize {
+        self.delays[0]
+    }
+
+    /// `Ok` where there are products, with a delay each, in their order.
+    fn check(&self) -> Result<(), KernelError> {
+        check_len("delays", self.delays.len(), self.weights.len())?;
+        let sorted = self.delays.is_sorted_by(|a, b| a >= b);
+        match self.delays.last() {
+            Some(1..) if sorted => Ok(()),
+            _ => Err(KernelError::Dimension {
+                what: "delays",
+                given: self.delays.last().copied().unwrap_or(0),
+                expected: "1 or more, the longest first".into(),
+            }),
+        }
+    }
+
+    /// `Ok` where the second product's weights are there if there is one, and fit.
+    fn check_second(&self, isa: Isa, sizes: Option<(usize, usize)>) -> Result<(), KernelError> {
+        match (self.second, sizes) {
+            (Some(second), Some((units, depth))) => second.check(isa, 1, units, depth),
+            (None, None) => Ok(()),
+            (given, _) => Err(KernelError::Packing {
+                given: format!("{} second products", usize::from(given.is_some())),
+                expected: format!("{} of them", usize::from(sizes.is_some())),
+            }),
+        }
+    }
+}
 
 /// A product of a step.
 #[derive(Clone, Copy)]
 pub(crate) struct Term<'a> {
     /// The left operand: for each row of the batch one of the weights' depth.
     pub rows: *const f32,
+    /// Floats from one row to the next.
+    pub stride: usize,
     pub weights: &'a PackedMatrix,
 }
-
-/// The products of a step, in the order in which they are summed.
-pub(crate) type Terms<'a> = [Option<Term<'a>>; MOST_TERMS];
 
 /// Where a step's sums start: for each row of the batch one laid out as the weights'
 /// outputs.
@@ -50,23 +130,24 @@ pub(crate) struct Units {
 
 /// One step over some rows, as pointers that have been checked.
 pub(crate) trait Step: Copy {
-    /// Sums of a unit; a divisor of [`tile::GROUP`].
+    /// Sums of a unit; a group has whole units.
     const SUMS: usize;
 
     fn batch(&self) -> usize;
     /// The weights whose outputs are swept; they are [`SUMS`](Self::SUMS) for each unit.
     fn weights(&self) -> &PackedMatrix;
-    /// The products, with weights of the same outputs; without one the sums are what they
-    /// start from.
-    fn terms(&self) -> Terms<'_>;
+    /// The most products of a step.
+    fn terms(&self) -> usize;
+    /// The products, with weights of the same outputs, in the order in which they are
+    /// summed; without one the sums are what they start from.
+    fn term(&self, index: usize) -> Option<Term<'_>>;
     /// Where the sums start, or zero.
     fn origin(&self) -> Option<Origin>;
     /// Room for the left operands, packed: one after the other, each [`left::len`] long.
     fn scratch(&self) -> *mut f32;
     /// What to fetch of the rows from `row` in these columns.
     fn fetches(&self, columns: &Columns, row: usize) -> Fetches;
-    /// The step of some of the rows. Its scratch begins where that of the rows before
-    /// ends.
+    /// The step of some of the rows, with room that no others use.
     fn rows(self, row: usize, rows: usize) -> Self;
 
     /// Makes of the sums of some units what the cell makes of them.
@@ -76,16 +157,21 @@ pub(crate) trait Step: Copy {
     unsafe fn finish<S: Simd>(&self, s: S, at: Units, sums: [S::V; MOST_SUMS]);
 }
 
-/// The steps of a pass, in the order in which they are taken.
+/// The steps of a pass, in the order in which they are taken. A step has one stage or
+/// two: sweeps of their own, of which the second needs all units of the first.
 pub(crate) trait Steps: Sync {
-    type Step: Step;
+    type First: Step;
+    type Second: Step;
+    /// Whether there are second stages.
+    const TWO: bool;
 
     fn count(&self) -> usize;
-    fn step(&self, index: usize) -> Self::Step;
+    fn first(&self, index: usize) -> Self::First;
+    fn second(&self, index: usize) -> Option<Self::Second>;
 }
 
 /// A checked pass. Either parts of the batch go through all steps each on its own, or in
-/// each step the left operands are packed, in parts, and then the groups of units are
+/// each stage the left operands are packed, in parts, and then the groups of units are
 /// swept.
 pub(crate) struct Passage<T> {
     pub steps: T,
@@ -93,55 +179,90 @@ pub(crate) struct Passage<T> {
     pub parts: usize,
 }
 
+impl<T: Steps> Passage<T> {
+    /// Of each stage one packs, one sweeps.
+    const PHASES: usize = if T::TWO { 4 } else { 2 };
+}
+
 impl<T: Steps> Phases for Passage<T> {
     fn phases(&self) -> usize {
         let steps = self.steps.count();
-        if self.parts > 0 { steps.min(1) } else { 2 * steps }
+        if self.parts > 0 { steps.min(1) } else { Self::PHASES * steps }
     }
 
+    #[inline(always)]
     fn tasks(&self, phase: usize) -> usize {
         if self.parts > 0 {
             return self.parts;
         }
-        let step = self.steps.step(phase / 2);
-        if phase.is_multiple_of(2) { packing(&step) } else { step.weights().groups() }
+        let index = phase / Self::PHASES;
+        match phase % Self::PHASES {
+            0 => packing(&self.steps.first(index)),
+            1 => self.steps.first(index).weights().groups(),
+            half => self.steps.second(index).map_or(0, |step| match half {
+                2 => packing(&step),
+                _ => step.weights().groups(),
+            }),
+        }
     }
 
     fn backwards(&self, phase: usize) -> bool {
-        phase % 4 == 3
+        phase % 2 == 1 && phase / Self::PHASES % 2 == 1
     }
 
     #[inline(always)]
     unsafe fn run<S: Simd>(&self, s: S, _thread: usize, phase: usize, task: usize) {
         if self.parts == 0 {
-            let step = &self.steps.step(phase / 2);
-            if phase.is_multiple_of(2) {
-                s.call(Pack { step, part: task });
-            } else {
-                sweep(s, step, task, self.backwards(phase));
+            let (index, half) = (phase / Self::PHASES, phase % Self::PHASES);
+            let at = (half % 2, task, self.backwards(phase));
+            if half < 2 {
+                part(s, &self.steps.first(index), at);
+            } else if const { T::TWO }
+                && let Some(step) = self.steps.second(index)
+            {
+                part(s, &step, at);
             }
             return;
         }
         for index in 0..self.steps.count() {
-            let step = self.steps.step(index);
+            let step = self.steps.first(index);
             let (row, rows) = tile::cut(step.batch(), self.parts, task);
-            let step = &step.rows(row, rows);
-            for part in 0..packing(step) {
-                s.call(Pack { step, part });
-            }
-            let (groups, backwards) = (step.weights().groups(), index % 2 == 1);
-            for group in 0..groups {
-                let group = if backwards { groups - 1 - group } else { group };
-                sweep(s, step, group, backwards);
+            whole(s, &step.rows(row, rows), index % 2 == 1);
+            if const { T::TWO }
+                && let Some(step) = self.steps.second(index)
+            {
+                whole(s, &step.rows(row, rows), index % 2 == 1);
             }
         }
+    }
+}
+
+/// A task of a stage: a part of packing it, or a group.
+#[inline(always)]
+fn part<S: Simd>(s: S, step: &impl Step, (half, task, backwards): (usize, usize, bool)) {
+    match half {
+        0 => s.call(Pack { step, part: task }),
+        _ => sweep(s, step, task, backwards),
+    }
+}
+
+/// All of a stage.
+#[inline(always)]
+fn whole<S: Simd>(s: S, step: &impl Step, backwards: bool) {
+    for part in 0..packing(step) {
+        s.call(Pack { step, part });
+    }
+    let groups = step.weights().groups();
+    for group in 0..groups {
+        let group = if backwards { groups - 1 - group } else { group };
+        sweep(s, step, group, backwards);
     }
 }
 
 /// Tasks of packing a step's left operands. A single row lies as it would be packed.
 #[inline(always)]
 fn packing(step: &impl Step) -> usize {
-    let any = step.terms().iter().any(Option::is_some);
+    let any = (0..step.terms()).any(|index| step.term(index).is_some());
     if any { left::batch_parts(step.batch()) } else { 0 }
 }
 
@@ -167,14 +288,16 @@ const WORTH_MEETING: usize = 1 << 17;
 /// the units of each step are split instead: all threads then read a part of the weights
 /// each, where splitting rows has each read them all.
 #[inline]
-pub(crate) fn parts(threads: usize, steps: usize, batch: usize, weights: &PackedMatrix) -> usize {
+fn parts(threads: usize, dims: Dims, recurrent: &Recurrent<'_>) -> usize {
     if threads == 1 {
         return 1;
     }
-    let step = batch * weights.row_terms();
-    let rows_alone = batch >= threads * OWN_ROWS && weights.bytes() <= OWN_CACHE;
+    let all = || recurrent.weights.iter().chain(recurrent.second);
+    let step = dims.batch * all().map(PackedMatrix::row_terms).sum::<usize>();
+    let bytes: usize = all().map(PackedMatrix::bytes).sum();
+    let rows_alone = dims.batch >= threads * OWN_ROWS && bytes <= OWN_CACHE;
     match rows_alone {
-        true if step.saturating_mul(steps) >= WORTH_MEETING => threads,
+        true if step.saturating_mul(dims.steps) >= WORTH_MEETING => threads,
         false if step >= WORTH_MEETING => 0,
         _ => 1,
     }

@@ -1,13 +1,14 @@
 //! The kernels of a step: packing its left operands, and the sums of one group of units,
 //! for several rows by way of the tile and for one row in registers.
 
-use super::{MOST_SUMS, Origin, Step, Units};
+use super::{Origin, Step, Units};
+use crate::cells::MOST_SUMS;
 use crate::fetch::Fetch;
 use crate::left;
-use crate::pack::{PackedMatrix, Place};
+use crate::pack::{self, PackedMatrix, Place};
 use crate::scratch::{self, row_blocks};
 use crate::simd::{Kernel, Simd};
-use crate::tile::{DEPTH_BLOCK, GROUP, Sums, load_lanes};
+use crate::tile::{DEPTH_BLOCK, Sums, load_lanes};
 
 /// Packs a part of the left operands.
 pub(super) struct Pack<'a, T> {
@@ -21,11 +22,12 @@ impl<T: Step> Kernel for Pack<'_, T> {
     fn run<S: Simd>(self, s: S) {
         let batch = self.step.batch();
         let mut to = self.step.scratch();
-        for term in self.step.terms().into_iter().flatten() {
-            let depth = term.weights.depth();
+        for index in 0..self.step.terms() {
+            let Some(term) = self.step.term(index) else { continue };
+            let (depth, stride) = (term.weights.depth(), term.stride);
             // SAFETY: whoever makes a step vouches for its operands and its scratch.
             unsafe {
-                left::pack_batch(s, term.rows, batch, depth, to, self.part);
+                left::pack_batch(s, (term.rows, stride), batch, depth, to, self.part);
                 to = to.add(left::len(batch, depth));
             }
         }
@@ -60,7 +62,8 @@ impl<T: Step> Kernel for Sweep<'_, T> {
             let fetches = step.fetches(&columns, row);
             let mut packed = step.scratch().cast_const();
             let mut summed = false;
-            for term in step.terms().into_iter().flatten() {
+            for index in 0..step.terms() {
+                let Some(term) = step.term(index) else { continue };
                 let depth = term.weights.depth();
                 // SAFETY: whoever makes a step vouches for its operands; the rows lie in
                 // the batch, the group in the weights, and the operands have been packed.
@@ -72,7 +75,8 @@ impl<T: Step> Kernel for Sweep<'_, T> {
                 sums = sums.resumed();
                 summed = true;
             }
-            for vec in (0..columns.vecs).step_by(T::SUMS) {
+            // Of three sums a last vector may be padding to a panel.
+            for vec in (0..columns.vecs + 1 - T::SUMS).step_by(T::SUMS) {
                 let (first, lanes) = (columns.offset[vec], columns.lanes[vec]);
                 for r in 0..rows {
                     let mut sums = [s.zero(); MOST_SUMS];
@@ -106,19 +110,20 @@ impl<T: Step> Kernel for Row<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { step, group, backwards } = self;
-        const { assert!(GROUP.is_multiple_of(T::SUMS) && T::SUMS <= MOST_SUMS) };
+        let whole = const { pack::whole(T::SUMS) };
+        const { assert!(pack::whole(T::SUMS).is_multiple_of(T::SUMS) && T::SUMS <= MOST_SUMS) };
         let weights = step.weights();
         let place = (group, after(group, weights.groups(), backwards));
-        let first = group * (GROUP / T::SUMS * S::LANES);
-        let vecs = (weights.units() - first).div_ceil(S::LANES) * T::SUMS;
+        let first = group * (whole / T::SUMS * S::LANES);
+        let vecs = whole.min((weights.units() - first).div_ceil(S::LANES) * T::SUMS);
         // SAFETY: whoever makes a step vouches for its operands, and the group is one of
         // the weights', of so many vectors or, to fill a panel, one more.
         unsafe {
             match vecs {
                 1 | 2 if const { T::SUMS <= 2 } => row::<S, T, 2>(s, step, first, place),
                 ..=4 => row::<S, T, 4>(s, step, first, place),
-                5 | 6 if const { T::SUMS <= 2 } => row::<S, T, 6>(s, step, first, place),
-                _ => row::<S, T, GROUP>(s, step, first, place),
+                5 | 6 if const { T::SUMS <= 3 } => row::<S, T, 6>(s, step, first, place),
+                _ => row::<S, T, 8>(s, step, first, place),
             }
         }
     }
@@ -148,7 +153,8 @@ unsafe fn row<S: Simd, T: Step, const V: usize>(
                 sums[0][v] = load_lanes(s, at, lanes);
             }
         }
-        for term in step.terms().into_iter().flatten() {
+        for index in 0..step.terms() {
+            let Some(term) = step.term(index) else { continue };
             term.weights.multiply_row(s, term.rows, place, &mut sums);
         }
         // A loop over the units may stay rolled, and sums that are not indexed by

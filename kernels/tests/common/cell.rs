@@ -1,29 +1,114 @@
-//! Drawn LSTM cells, and passes over them in buffers of the caller's making.
+//! Drawn cells, and passes over them in buffers of the caller's making.
 
 use super::{by_columns, by_rows, filled};
+use bptt_kernels::cells::{
+    Activations, Cell, Geometry, GruAfter, GruBefore, Leaky, Lstm, Projected, Source, Vanilla,
+};
 use bptt_kernels::gemm::{self, Start, gemm};
-use bptt_kernels::lstm::{
-    Activations, Backward, Cells, Dims, Forward, GATES, Gates, Single, backward_scratch_len,
-    forward_scratch_len,
+use bptt_kernels::recurrence::{
+    Backward, CellStates, Dims, Forward, Gates, Recurrent, Single, backward_scratch_len,
+    forward_scratch_len, single_room,
 };
 use bptt_kernels::team::Pass;
-use bptt_kernels::{Dense, Isa};
+use bptt_kernels::{Dense, Isa, PackedMatrix};
 use bptt_reference::sample::uniform;
 use std::ops::DerefMut;
 
+/// A cell, without its vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    Vanilla,
+    Leaky { learned: bool },
+    GruAfter,
+    GruBefore,
+    Lstm { peepholes: bool, coupled: bool, projected: bool },
+}
+
+impl Which {
+    /// An LSTM without options.
+    pub const LSTM: Self = Self::Lstm { peepholes: false, coupled: false, projected: false };
+
+    /// All of them.
+    pub fn all() -> Vec<Self> {
+        let mut all = vec![Self::Vanilla, Self::GruAfter, Self::GruBefore];
+        all.extend([false, true].map(|learned| Self::Leaky { learned }));
+        all.extend((0..8).map(|options| {
+            let [peepholes, coupled, projected] = [1, 2, 4].map(|bit| options & bit != 0);
+            Self::Lstm { peepholes, coupled, projected }
+        }));
+        all
+    }
+
+    /// The kernel's cell with these vectors.
+    pub fn cell(self, activations: Activations, vectors: &[f32]) -> Cell<'_> {
+        match self {
+            Self::Vanilla => Cell::Vanilla(Vanilla { activations }),
+            Self::Leaky { learned: false } => Cell::Leaky(Leaky { activations, alpha: vectors }),
+            Self::Leaky { learned: true } => {
+                Cell::LeakyLearned(Leaky { activations, alpha: vectors })
+            }
+            Self::GruAfter => Cell::GruAfter(GruAfter { activations, bias: vectors }),
+            Self::GruBefore => Cell::GruBefore(GruBefore { activations }),
+            Self::Lstm { peepholes, coupled, projected } => {
+                let peepholes = peepholes.then_some(vectors);
+                let (all, three) =
+                    (Lstm { activations, peepholes }, Lstm { activations, peepholes });
+                match (coupled, projected) {
+                    (false, false) => Cell::Lstm(all),
+                    (true, false) => Cell::LstmCoupled(three),
+                    (false, true) => Cell::LstmProjected(Projected(all)),
+                    (true, true) => Cell::LstmCoupledProjected(Projected(three)),
+                }
+            }
+        }
+    }
+
+    pub fn geometry(self) -> Geometry {
+        self.cell(Activations::Tanh, &[]).geometry()
+    }
+
+    /// Blocks of H that the cell reads.
+    pub fn vectors(self) -> usize {
+        match self {
+            Self::Leaky { .. } | Self::GruAfter => 1,
+            Self::Lstm { peepholes: true, coupled, .. } => 3 - usize::from(coupled),
+            _ => 0,
+        }
+    }
+
+    /// The sizes of a pass; a projection is to two features more than half of the units.
+    pub fn dims(self, steps: usize, batch: usize, hidden: usize) -> Dims {
+        let outputs = if self.geometry().projects { hidden / 2 + 2 } else { hidden };
+        Dims { steps, batch, hidden, outputs }
+    }
+}
+
 /// All that the passes over a cell are given.
 #[derive(Clone, Debug)]
-pub struct Cell {
+pub struct Case {
+    pub which: Which,
     pub dims: Dims,
     pub inputs: usize,
-    /// U, W and b, flat.
-    pub params: Vec<f32>,
+    pub u: Vec<f32>,
+    pub w: Vec<f32>,
+    pub b: Vec<f32>,
+    pub p: Vec<f32>,
+    pub vectors: Vec<f32>,
     pub x: Vec<f32>,
     pub h0: Vec<f32>,
     pub s0: Vec<f32>,
     pub dy: Vec<f32>,
     pub dh: Vec<f32>,
     pub ds: Vec<f32>,
+}
+
+/// What a forward pass has left.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    pub gates: Vec<f32>,
+    pub extra: Vec<f32>,
+    pub h: Vec<f32>,
+    pub s: Vec<f32>,
 }
 
 /// How a forward pass is given the input's part, and what it leaves.
@@ -35,95 +120,129 @@ pub enum Variant {
 }
 
 impl Variant {
-    pub const ALL: [Self; 3] = [Self::Keep, Self::Discard, Self::Fused];
+    /// Those that a cell has.
+    pub fn of(which: Which) -> &'static [Self] {
+        let all = &[Self::Keep, Self::Discard, Self::Fused];
+        if which.geometry().fuses { all } else { &all[..2] }
+    }
 }
 
-impl Cell {
+impl Case {
     /// Drawn evenly, parameters up to ±`weights`, the rest up to ±1.
-    pub fn draw(inputs: usize, dims: Dims, seed: u64, weights: f32) -> Self {
+    pub fn draw(which: Which, inputs: usize, dims: Dims, seed: u64, weights: f32) -> Self {
         let draw = |k: u64, len, limit| uniform(seed.wrapping_add(k << 32), len, limit);
-        let state = dims.batch * dims.hidden;
+        let (geometry, Dims { steps, batch, hidden, outputs }) = (which.geometry(), dims);
+        let (rows, state) = (geometry.gates * hidden, batch * outputs);
+        let cells = if geometry.cells { batch * hidden } else { 0 };
         Self {
+            which,
             dims,
             inputs,
-            params: draw(1, GATES * dims.hidden * (inputs + dims.hidden + 1), weights),
-            x: draw(2, dims.steps * dims.batch * inputs, 1.0),
-            h0: draw(3, state, 1.0),
-            s0: draw(4, state, 1.0),
-            dy: draw(5, dims.steps * state, 1.0),
-            dh: draw(6, state, 1.0),
-            ds: draw(7, state, 1.0),
+            u: draw(1, rows * inputs, weights),
+            w: draw(2, rows * outputs, weights),
+            b: draw(3, rows, weights),
+            p: draw(4, if geometry.projects { hidden * outputs } else { 0 }, weights),
+            vectors: draw(5, which.vectors() * hidden, weights),
+            x: draw(6, steps * batch * inputs, 1.0),
+            h0: draw(7, state, 1.0),
+            s0: draw(8, cells, 1.0),
+            dy: draw(9, steps * state, 1.0),
+            dh: draw(10, state, 1.0),
+            ds: draw(11, cells, 1.0),
         }
     }
 
-    pub fn u(&self) -> &[f32] {
-        &self.params[..GATES * self.dims.hidden * self.inputs]
-    }
-
-    pub fn w(&self) -> &[f32] {
-        &self.params[self.u().len()..][..GATES * self.dims.hidden * self.dims.hidden]
-    }
-
-    pub fn b(&self) -> &[f32] {
-        &self.params[self.u().len() + self.w().len()..]
-    }
-
-    /// `b + U x`, `[τ, B, 4, H]`.
+    /// `b + U x`, `[τ, B, G, H]`.
     pub fn input_part(&self, isa: Isa) -> Vec<f32> {
         let rows = self.dims.steps * self.dims.batch;
-        let mut z = filled(rows * GATES * self.dims.hidden);
-        let input = by_rows(isa, GATES, self.inputs, self.u());
+        let gates = self.which.geometry().gates;
+        let mut z = filled(rows * self.b.len());
+        let input = by_rows(isa, gates, self.inputs, &self.u);
         let mut scratch = filled(gemm::scratch_len(rows, self.inputs).unwrap());
-        let start = Start::Bias(self.b());
-        gemm(isa, rows, &self.x, &input, start, &mut z, &mut scratch).unwrap();
+        gemm(isa, rows, &self.x, &input, Start::Bias(&self.b), &mut z, &mut scratch).unwrap();
         z
     }
 
-    /// The gates (none where they are not kept), `h`, and all states or the last, of
-    /// a forward pass on buffers that `make` makes.
+    /// The recurrent weights of forward passes, and the second.
+    fn forward_weights(&self, isa: Isa) -> (PackedMatrix, Option<PackedMatrix>) {
+        let (geometry, Dims { hidden, outputs, .. }) = (self.which.geometry(), self.dims);
+        let (first, rest) = self.w.split_at(geometry.sums * hidden * outputs);
+        let rest = if geometry.projects { &self.p[..] } else { rest };
+        let second = geometry.is_double().then(|| by_rows(isa, 1, hidden, rest));
+        (by_rows(isa, geometry.sums, outputs, first), second)
+    }
+
+    /// Those of backward passes.
+    fn back_weights(&self, isa: Isa) -> (Vec<PackedMatrix>, Option<PackedMatrix>) {
+        let (geometry, Dims { hidden, outputs, .. }) = (self.which.geometry(), self.dims);
+        let mut rest = &self.w[..];
+        let mut weights = Vec::new();
+        for source in geometry.back.iter().copied().map(Source::blocks) {
+            let (rows, tail) = rest.split_at(source * hidden * outputs);
+            weights.push(by_columns(isa, source * hidden, rows));
+            rest = tail;
+        }
+        let (rest, depth) = if geometry.projects { (&self.p[..], outputs) } else { (rest, hidden) };
+        (weights, geometry.is_double().then(|| by_columns(isa, depth, rest)))
+    }
+
+    /// What a forward pass has left on buffers that `make` makes: without `Keep` no gates,
+    /// and the last of the cell states.
     pub fn forward<B: DerefMut<Target = [f32]>>(
         &self,
         isa: Isa,
         activations: Activations,
         variant: Variant,
         make: impl Fn(&[f32]) -> B,
-    ) -> [Vec<f32>; 3] {
-        let keep = variant == Variant::Keep;
+    ) -> Kept {
+        let (keep, dims, geometry) = (variant == Variant::Keep, self.dims, self.which.geometry());
         let mut z = make(&self.input_part(isa));
-        let stride = GATES * self.dims.hidden + 3;
-        let spread: Vec<f32> = z
-            .chunks(GATES * self.dims.hidden)
-            .flat_map(|row| row.iter().copied().chain([f32::NAN; 3]))
-            .collect();
+        let (row, stride) = (self.b.len(), self.b.len() + 3);
+        let spread: Vec<f32> =
+            z.chunks(row).flat_map(|row| row.iter().copied().chain([f32::NAN; 3])).collect();
         let spread = make(&spread);
-        let (x, bias, h0, s0) = (make(&self.x), make(self.b()), make(&self.h0), make(&self.s0));
-        let (mut h, mut states) = (make(&filled(self.dy.len())), make(&filled(self.dy.len())));
+        let (x, bias, h0, s0) = (make(&self.x), make(&self.b), make(&self.h0), make(&self.s0));
+        let vectors = make(&self.vectors);
+        let rows = dims.steps * dims.batch;
+        let mut h = make(&filled(self.dy.len()));
+        let mut states = make(&filled(self.s0.len() * dims.steps));
         let mut state = make(&self.s0);
-        let input = by_rows(isa, GATES, self.inputs, self.u());
-        let recurrent = by_rows(isa, GATES, self.dims.hidden, self.w());
+        let extra = match (keep, geometry.is_double()) {
+            (true, _) => rows,
+            (false, true) => dims.batch,
+            (false, false) => 0,
+        };
+        let mut extra = make(&filled(extra * geometry.extra * dims.hidden));
+        let input = by_rows(isa, geometry.gates, self.inputs, &self.u);
+        let (recurrent, second) = self.forward_weights(isa);
+        let recurrent = Recurrent { second: second.as_ref(), ..Recurrent::of(&recurrent) };
         let gates = match variant {
             Variant::Keep => Gates::Keep(&mut z),
             Variant::Discard => Gates::Discard { z: &spread, stride },
             Variant::Fused => Gates::Fused { x: &x, input: &input, bias: &bias },
         };
-        let cells = match keep {
-            true => Cells::Keep { s0: &s0, s: &mut states },
-            false => Cells::InPlace(&mut state),
+        let cells = match (geometry.cells, keep) {
+            (false, _) => CellStates::None,
+            (true, true) => CellStates::Keep { s0: &s0, s: &mut states },
+            (true, false) => CellStates::InPlace(&mut state),
         };
-        let (dims, recurrent) = (self.dims, &recurrent);
         let inputs = if variant == Variant::Fused { self.inputs } else { 0 };
-        let mut scratch =
-            make(&filled(forward_scratch_len(dims.batch, dims.hidden, inputs).unwrap()));
-        let (h0, h_out, scratch) = (&h0, &mut h, &mut scratch);
-        Forward { dims, activations, recurrent, gates, h0, h: h_out, cells, scratch }
+        let mut scratch = make(&filled(forward_scratch_len(&geometry, dims, 1, inputs).unwrap()));
+        let cell = self.which.cell(activations, &vectors);
+        let (h0, h_out, extra_out, scratch) = (&h0, &mut h, &mut extra, &mut scratch);
+        Forward { dims, cell, recurrent, gates, extra: extra_out, h0, h: h_out, cells, scratch }
             .run(isa, &mut Pass::serial())
             .unwrap();
-        let s = if keep { states } else { state };
-        [if keep { z.to_vec() } else { Vec::new() }, h.to_vec(), s.to_vec()]
+        Kept {
+            gates: if keep { z.to_vec() } else { Vec::new() },
+            extra: if keep { extra.to_vec() } else { Vec::new() },
+            h: h.to_vec(),
+            s: if keep { states.to_vec() } else { state.to_vec() },
+        }
     }
 
-    /// `h`, the last state and the outputs of a dense layer after each step, of a batch of
-    /// one that goes step by step, on buffers that `make` makes.
+    /// `h`, the last cell state and the outputs of a dense layer after each step, of a batch
+    /// of one that goes step by step, on buffers that `make` makes.
     pub fn singly<B: DerefMut<Target = [f32]>>(
         &self,
         isa: Isa,
@@ -132,24 +251,30 @@ impl Cell {
         outputs: usize,
         make: impl Fn(&[f32]) -> B,
     ) -> [Vec<f32>; 3] {
-        let hidden = self.dims.hidden;
+        let (geometry, hidden) = (self.which.geometry(), self.dims.hidden);
         assert_eq!(self.dims.batch, 1);
-        let input = by_rows(isa, GATES, self.inputs, self.u());
-        let recurrent = by_rows(isa, GATES, hidden, self.w());
+        let input = by_rows(isa, geometry.gates, self.inputs, &self.u);
+        let (recurrent, second) = self.forward_weights(isa);
+        let recurrent = Recurrent { second: second.as_ref(), ..Recurrent::of(&recurrent) };
         let (mut h, mut s) = (make(&self.h0), make(&self.s0));
-        let (mut next, bias) = (make(&filled(hidden)), make(self.b()));
+        let (mut next, bias) = (make(&filled(self.dims.outputs)), make(&self.b));
+        let [mut z, mut extra] = single_room(&geometry, hidden).map(|len| make(&filled(len)));
+        let vectors = make(&self.vectors);
         let (mut states, mut all) = (Vec::new(), Vec::new());
         for (t, x) in self.x.chunks(self.inputs).enumerate() {
             let (x, mut o) = (make(x), make(&filled(outputs)));
             Single {
-                activations,
+                hidden,
+                cell: self.which.cell(activations, &vectors),
                 input: &input,
-                recurrent: &recurrent,
+                recurrent,
                 bias: &bias,
                 x: &x,
                 h: &mut h,
                 s: &mut s,
                 next: &mut next,
+                z: &mut z,
+                extra: &mut extra,
                 backwards: t % 2 == 1,
                 output: Some(dense),
                 o: &mut o,
@@ -162,33 +287,42 @@ impl Cell {
         [states, s.to_vec(), all]
     }
 
-    /// dz, ∂L/∂h₀ and ∂L/∂s₀ of a backward pass on buffers that `make` makes,
-    /// over the gates and states that a forward pass kept.
+    /// dz, the extra block, ∂L/∂h₀, ∂L/∂s₀ and all of ∂L/∂h of a backward pass on buffers that
+    /// `make` makes, over what a forward pass kept.
     pub fn backward<B: DerefMut<Target = [f32]>>(
         &self,
         isa: Isa,
         activations: Activations,
-        (gates, s): (&[f32], &[f32]),
+        kept: &Kept,
         make: impl Fn(&[f32]) -> B,
-    ) -> [Vec<f32>; 3] {
-        let recurrent = by_columns(isa, GATES * self.dims.hidden, self.w());
-        let (mut gates, s) = (make(gates), make(&[&self.s0, s].concat()));
+    ) -> [Vec<f32>; 5] {
+        let (geometry, dims) = (self.which.geometry(), self.dims);
+        let (weights, second) = self.back_weights(isa);
+        let delays = vec![1; weights.len()];
+        let recurrent = Recurrent { weights: &weights, delays: &delays, second: second.as_ref() };
+        let (mut gates, mut extra) = (make(&kept.gates), make(&kept.extra));
+        let (h, s) = (make(&[&self.h0[..], &kept.h].concat()), [&self.s0[..], &kept.s].concat());
+        let (s, vectors) = (make(&s), make(&self.vectors));
         let (dy, mut dh, mut ds) = (make(&self.dy), make(&self.dh), make(&self.ds));
-        let Dims { batch, hidden, .. } = self.dims;
-        let mut scratch = make(&filled(backward_scratch_len(batch, hidden).unwrap()));
+        let all = if geometry.projects { self.dy.len() } else { 0 };
+        let mut dh_all = make(&filled(all));
+        let mut scratch = make(&filled(backward_scratch_len(&geometry, dims, 1).unwrap()));
         Backward {
-            dims: self.dims,
-            activations,
-            recurrent: &recurrent,
+            dims,
+            cell: self.which.cell(activations, &vectors),
+            recurrent,
             gates: &mut gates,
+            extra: &mut extra,
+            h: &h,
             s: &s,
             dy: Some(&dy),
             dh: &mut dh,
             ds: &mut ds,
+            dh_all: &mut dh_all,
             scratch: &mut scratch,
         }
         .run(isa, &mut Pass::serial())
         .unwrap();
-        [gates, dh, ds].map(|buffer| buffer.to_vec())
+        [gates, extra, dh, ds, dh_all].map(|buffer| buffer.to_vec())
     }
 }

@@ -13,7 +13,7 @@ mod isas;
 
 pub use bits::{SENTINEL, Snapshot, assert_bits, filled};
 pub use cases::check;
-pub use cell::{Cell, Variant};
+pub use cell::{Case, Kept, Variant, Which};
 pub use isas::{isas, say};
 
 use bptt_kernels::{Dense, Isa, PackedMatrix, team::Pass};

@@ -31,6 +31,7 @@
 
 pub mod activation;
 pub mod bounds;
+pub mod cells;
 pub mod compare;
 pub mod finite;
 pub mod lstm;
@@ -38,6 +39,7 @@ pub mod number;
 pub mod optim;
 pub mod readout;
 pub mod sample;
+pub mod tape;
 
 pub use activation::Activation;
 pub use bounds::Bounded;

@@ -2,8 +2,8 @@
 
 use crate::problem::{Contender, Fallible, Problem};
 use bptt::{
-    Isa, Lstm, LstmArena, LstmGradients, LstmParameters, LstmPlan, LstmStream, LstmWeights,
-    OutputGradients, Purpose, Write,
+    Arena, Cell, Gradients, Isa, Lstm, OutputGradients, Parameters, Plan, Purpose, Stream, Weights,
+    Write,
 };
 
 pub fn prepare(problem: Problem) -> Fallible<Box<dyn Contender>> {
@@ -39,8 +39,8 @@ pub fn prepare(problem: Problem) -> Fallible<Box<dyn Contender>> {
 }
 
 struct Inference {
-    weights: LstmWeights,
-    stream: LstmStream,
+    weights: Weights<Lstm>,
+    stream: Stream<Lstm>,
     x: Vec<f32>,
     y: Vec<f32>,
 }
@@ -57,14 +57,14 @@ impl Contender for Inference {
 }
 
 struct Training {
-    parameters: LstmParameters,
-    weights: LstmWeights,
-    plan: LstmPlan,
-    arena: LstmArena,
+    parameters: Parameters<Lstm>,
+    weights: Weights<Lstm>,
+    plan: Plan<Lstm>,
+    arena: Arena<Lstm>,
     x: Vec<f32>,
     dy: Vec<f32>,
     dx: Vec<f32>,
-    gradients: LstmParameters,
+    gradients: Parameters<Lstm>,
 }
 
 impl Contender for Training {
@@ -74,7 +74,7 @@ impl Contender for Training {
         plan.forward(weights, x, None, arena)?;
         let outputs = OutputGradients { dy: Some(dy), ..Default::default() };
         let gradients =
-            LstmGradients { dx: Some(dx), ..LstmGradients::of(gradients, Write::Overwrite) };
+            Gradients { dx: Some(dx), ..Gradients::of(gradients, Write::Overwrite) };
         Ok(plan.backward(weights, x, outputs, arena, gradients)?)
     }
 

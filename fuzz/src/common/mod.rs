@@ -1,0 +1,15 @@
+//! What the crate's suites share, by the names that it has there.
+
+#[path = "../../../tests/common/bits.rs"]
+mod bits;
+#[path = "../../../tests/common/data.rs"]
+mod data;
+#[path = "../../../tests/common/kinds.rs"]
+mod kinds;
+#[path = "../../../tests/common/rig.rs"]
+mod rig;
+
+pub use bits::{assert_bits, filled};
+pub use data::{Data, Shape, rows_of, state_of};
+pub use kinds::{Alpha, Kind, Options, Subject, gru, leaky, lstm, vanilla};
+pub use rig::{Pass, Rig};

@@ -1,0 +1,65 @@
+//! The non-linearities of cells, and their slopes.
+
+use crate::simd::Simd;
+use crate::vmath::{logistic, tanh};
+
+/// The non-linearities of a cell, named for φ, the one of its candidate (or of the
+/// whole of a vanilla one); gates are logistic, and what shows of an LSTM's state is its
+/// tanh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Activations {
+    /// φ = tanh, as is usual.
+    #[default]
+    Tanh,
+    /// φ = σ, as in equations 10.41 and 10.45.
+    Logistic,
+    /// φ(a) = max(0, a).
+    Relu,
+    /// None at all, gates included. For tests: what differs then is a fault of a product,
+    /// not the error of an approximation.
+    Identity,
+}
+
+impl Activations {
+    #[inline(always)]
+    pub(crate) fn gate<S: Simd>(self, s: S, z: S::V) -> S::V {
+        if self == Self::Identity { z } else { logistic(s, z) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn candidate<S: Simd>(self, s: S, z: S::V) -> S::V {
+        match self {
+            Self::Tanh => tanh(s, z),
+            Self::Logistic => logistic(s, z),
+            Self::Relu => s.max(s.zero(), z),
+            Self::Identity => z,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn cell<S: Simd>(self, s: S, z: S::V) -> S::V {
+        if self == Self::Identity { z } else { tanh(s, z) }
+    }
+
+    /// `dy · σ'`, from the gate's value `y`: `σ' = y(1 − y)`.
+    #[inline(always)]
+    pub(crate) fn gate_gradient<S: Simd>(self, s: S, dy: S::V, y: S::V) -> S::V {
+        if self == Self::Identity { dy } else { s.mul(dy, s.neg_mul_add(y, y, y)) }
+    }
+
+    /// `dy · φ'`, from the candidate's value `y`; of max(0, a) it is 0 at 0.
+    #[inline(always)]
+    pub(crate) fn candidate_gradient<S: Simd>(self, s: S, dy: S::V, y: S::V) -> S::V {
+        match self {
+            Self::Tanh => s.mul(dy, s.neg_mul_add(y, y, s.splat(1.0))),
+            Self::Relu => s.select(s.lt(s.zero(), y), dy, s.zero()),
+            Self::Logistic | Self::Identity => self.gate_gradient(s, dy, y),
+        }
+    }
+
+    /// `dy · tanh'`, from the value `y` of `tanh s`.
+    #[inline(always)]
+    pub(crate) fn cell_gradient<S: Simd>(self, s: S, dy: S::V, y: S::V) -> S::V {
+        if self == Self::Identity { dy } else { s.mul(dy, s.neg_mul_add(y, y, s.splat(1.0))) }
+    }
+}

@@ -1,0 +1,56 @@
+//! The leaky unit (Goodfellow et al., section 10.9.2; Jaeger et al. 2007):
+//! `h = α ⊙ h₋ + (1 − α) ⊙ y`, `y = φ(z)`, with α of each unit. Backward
+//! `dz = (1 − α) ⊙ dh ⊙ φ'(z)`, `dh₋ = α ⊙ dh` beside what comes through W, and
+//! `dα = dh ⊙ (h₋ − y)`.
+
+use super::{Activations, Back, Epilogue, Forth, MOST_SUMS};
+use crate::KernelError;
+use crate::error::check_len;
+use crate::simd::Simd;
+
+/// A leaky unit; with `LEARNED` it leaves each step's ∂L/∂ρ, α = σ(ρ), beside the gate's.
+#[derive(Clone, Copy, Debug)]
+pub struct Leaky<'a, const LEARNED: bool> {
+    /// φ.
+    pub activations: Activations,
+    /// α, `[H]`.
+    pub alpha: &'a [f32],
+}
+
+impl<const LEARNED: bool> Epilogue for Leaky<'_, LEARNED> {
+    const GATES: usize = 1;
+    const EXTRA: usize = LEARNED as usize;
+    const CARRIES: bool = true;
+
+    fn check(&self, hidden: usize) -> Result<(), KernelError> {
+        check_len("alpha", self.alpha.len(), hidden)
+    }
+
+    #[inline(always)]
+    unsafe fn forward<S: Simd>(&self, s: S, at: &Forth, [z, ..]: [S::V; MOST_SUMS]) {
+        // SAFETY: the caller's; `check` has seen that there is an α for each unit.
+        unsafe {
+            let (alpha, h_prev) = (at.vector(s, self.alpha, 0), at.load(s, at.h_prev));
+            let y = self.activations.candidate(s, z);
+            at.store(s, at.h, s.mul_add(alpha, s.sub(h_prev, y), y));
+            at.keep(s, &[y; MOST_SUMS], 1);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn backward<S: Simd>(&self, s: S, at: &Back, dh: S::V) {
+        // SAFETY: the caller's; `check` has seen that there is an α for each unit.
+        unsafe {
+            let (alpha, y) = (at.vector(s, self.alpha, 0), at.gate(s, 0));
+            let dy = s.neg_mul_add(alpha, dh, dh);
+            at.store(s, at.dh, s.mul(alpha, dh));
+            if const { LEARNED } {
+                let d_alpha = s.mul(dh, s.sub(at.load(s, at.h_prev), y));
+                let d_rho = Activations::Logistic.gate_gradient(s, d_alpha, alpha);
+                at.store(s, at.extra, d_rho);
+            }
+            let dz = self.activations.candidate_gradient(s, dy, y);
+            at.leave(s, &[dz; MOST_SUMS], 1);
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Sums of element-wise products over time, `c += Σ a ⊙ b`: the gradients of weights that
+//! belong to a unit each (peepholes, leaks, a bias). Knows strides; must not know cells.
+
+use crate::error::{check_len, check_room};
+use crate::simd::Simd;
+use crate::team::{Pass, Phases};
+use crate::tile::{load_lanes, store_lanes};
+use crate::{Isa, KernelError, checked_len};
+
+/// Vectors of columns whose sums are taken at a time: as many chains as hide an addition's
+/// latency.
+const WIDTH: usize = 4;
+
+/// `c = Σ a ⊙ b`, or `c += Σ a ⊙ b`, over rows of A and B: each element one chain from
+/// the last row to the first, so rows may be handed in several calls, the last ones
+/// first, and the result has the bits of one call.
+#[derive(Debug)]
+pub struct Diagonal<'a> {
+    /// Rows of A and B: the terms of each sum.
+    pub depth: usize,
+    /// A, whose rows are `stride` floats apart.
+    pub a: &'a [f32],
+    /// Floats from one row of A to the next, as many as there are sums or more.
+    pub stride: usize,
+    /// B, `[depth, sums]`; none is ones.
+    pub b: Option<&'a [f32]>,
+    /// The sums.
+    pub c: &'a mut [f32],
+    /// Whether they are added to.
+    pub accumulate: bool,
+}
+
+impl Diagonal<'_> {
+    /// Computes them.
+    ///
+    /// # Errors
+    /// [`KernelError::Length`] where a slice does not fit the others; nothing is written
+    /// then.
+    pub fn run(self, isa: Isa, pass: &mut Pass<'_>) -> Result<(), KernelError> {
+        let columns = self.c.len();
+        check_room("stride", self.stride, columns)?;
+        if self.depth > 0 {
+            let rows = checked_len("a", &[self.depth - 1, self.stride])? + columns;
+            check_room("a", self.a.len(), rows)?;
+        }
+        if let Some(b) = self.b {
+            check_len("b", b.len(), checked_len("b", &[self.depth, columns])?)?;
+        }
+        let work = Work {
+            depth: self.depth,
+            a: self.a.as_ptr(),
+            stride: self.stride,
+            b: self.b.map(<[f32]>::as_ptr),
+            columns,
+            c: self.c.as_mut_ptr(),
+            accumulate: self.accumulate,
+            block: WIDTH * isa.lanes(),
+        };
+        // SAFETY: A, B and C were borrowed for this call.
+        unsafe { pass.run(isa, &work) };
+        Ok(())
+    }
+}
+
+/// Checked sums, a block of columns per task.
+struct Work {
+    depth: usize,
+    a: *const f32,
+    stride: usize,
+    b: Option<*const f32>,
+    columns: usize,
+    c: *mut f32,
+    accumulate: bool,
+    /// Columns of a task.
+    block: usize,
+}
+
+// SAFETY: tasks write disjoint parts of what the pointers point to, which nobody else
+// has meanwhile.
+unsafe impl Sync for Work {}
+
+impl Phases for Work {
+    fn phases(&self) -> usize {
+        1
+    }
+
+    fn tasks(&self, _phase: usize) -> usize {
+        self.columns.div_ceil(self.block)
+    }
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(&self, s: S, _thread: usize, _phase: usize, task: usize) {
+        let first = task * self.block;
+        let columns = self.block.min(self.columns - first);
+        let mut lanes = [0; WIDTH];
+        let mut offset = [0; WIDTH];
+        for v in 0..WIDTH {
+            offset[v] = first + (v * S::LANES).min(columns);
+            lanes[v] = S::LANES.min(first + columns - offset[v]);
+        }
+        let mut sums = [s.zero(); WIDTH];
+        // SAFETY: `Diagonal::run` has checked that A, B and C have these columns, in rows
+        // as far apart as said.
+        unsafe {
+            if self.accumulate {
+                for v in 0..WIDTH {
+                    sums[v] = load_lanes(s, self.c.add(offset[v]), lanes[v]);
+                }
+            }
+            for row in (0..self.depth).rev() {
+                for v in 0..WIDTH {
+                    let a = load_lanes(s, self.a.add(row * self.stride + offset[v]), lanes[v]);
+                    sums[v] = match self.b {
+                        Some(b) => {
+                            let b = b.add(row * self.columns + offset[v]);
+                            s.mul_add(a, load_lanes(s, b, lanes[v]), sums[v])
+                        }
+                        None => s.add(sums[v], a),
+                    };
+                }
+            }
+            for v in 0..WIDTH {
+                store_lanes(s, self.c.add(offset[v]), sums[v], lanes[v]);
+            }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The fused steps: with identities for activations, so that what differs from the
+//! reference is a fault of a product or of the cell, not of an approximation; and the
+//! variants of a forward pass against each other.
+
+mod common;
+
+use bptt_kernels::cells::Activations;
+use bptt_kernels::{gemm, team::Pass};
+use bptt_reference::cells::{Cell, Inputs, Layer, Outcome};
+use bptt_reference::sample::uniform;
+use bptt_reference::{Activation, Bounded, bounds};
+use common::{Case, Kept, Variant, Which, assert_bits, check, dense, filled, isas};
+use proptest::prelude::*;
+
+/// The reference's layer, with identities for gates as well.
+fn reference(case: &Case) -> Layer {
+    let phi = Activation::Identity;
+    let cell = match case.which {
+        Which::Vanilla => Cell::Vanilla(phi),
+        // α is the kernel's to be given: where it is learned, too.
+        Which::Leaky { .. } => Cell::Leaky(phi, case.vectors.clone()),
+        Which::GruAfter => Cell::GruAfter(phi),
+        Which::GruBefore => Cell::GruBefore(phi),
+        Which::Lstm { peepholes, coupled, projected } => {
+            Cell::Lstm { candidate: phi, peepholes, coupled, projected }
+        }
+    };
+    let (inputs, dims) = (case.inputs, case.dims);
+    Layer { inputs, hidden: dims.hidden, outputs: dims.outputs, cell, linear: true }
+}
+
+/// Every step as it follows from the pass's own results for the one before, or,
+/// `from_end_to_end`, from the inputs alone.
+fn compare(case: &Case, from_end_to_end: bool) {
+    let layer = reference(case);
+    let own = if case.which == (Which::Leaky { learned: true }) { &[][..] } else { &case.vectors };
+    let own = if case.which == (Which::Leaky { learned: false }) { &[][..] } else { own };
+    let params = [&case.u[..], &case.w, &case.b, own, &case.p].concat();
+    let inputs = Inputs {
+        params: &params,
+        x: &case.x,
+        h0: &case.h0,
+        s0: &case.s0,
+        dy: &case.dy,
+        dh_last: &case.dh,
+        ds_last: &case.ds,
+    };
+    let inputs: Inputs<Vec<Bounded>> = inputs.map(|values| bounds::exact(values));
+    for &isa in isas() {
+        let make = |values: &[f32]| values.to_vec();
+        let kept = case.forward(isa, Activations::Identity, Variant::Keep, make);
+        let [dz, _, dh0, ds0, _] = case.backward(isa, Activations::Identity, &kept, make);
+        let Kept { gates, h, s, .. } = kept;
+        let gates = if layer.cell.shown() > 0 { gates } else { Vec::new() };
+        let none = Vec::new;
+        let given = Outcome { gates, h, s, dz, params: none(), dx: none(), dh0, ds0 };
+        let own: Outcome<Vec<Bounded>> = given.map(|values| bounds::exact(values));
+        let expected = layer.run(&inputs, (!from_end_to_end).then_some(&own));
+        for ((name, actual), (_, expected)) in given.parts().into_iter().zip(expected.parts()) {
+            if !["params", "dx"].contains(&name) {
+                bounds::assert_within(name, actual, expected);
+            }
+        }
+    }
+}
+
+fn cases(inputs: usize, hidden: usize, batch: usize, steps: usize) -> impl Strategy<Value = Case> {
+    let which = proptest::sample::select(Which::all());
+    (which, 1..=inputs, 1..=hidden, 1..=batch, 1..=steps, any::<u64>()).prop_map(
+        |(which, inputs, hidden, batch, steps, seed)| {
+            Case::draw(which, inputs, which.dims(steps, batch, hidden), seed, 0.3)
+        },
+    )
+}
+
+#[test]
+fn identities_from_end_to_end() {
+    check(320, cases(12, 24, 8, 2), |case| compare(&case, true));
+}
+
+#[test]
+fn identities_step_by_step() {
+    check(320, cases(40, 40, 20, 4), |case| compare(&case, false));
+    for which in Which::all() {
+        for (inputs, hidden, batch, steps) in [(3, 300, 3, 2), (300, 17, 70, 2), (2, 64, 64, 2)] {
+            let dims = which.dims(steps, batch, hidden);
+            compare(&Case::draw(which, inputs, dims, 1, 1.0 / hidden as f32), false);
+        }
+    }
+}
+
+/// What is not stored has the bits of what is, whatever the activations.
+#[test]
+fn the_variants_agree() {
+    check(320, cases(40, 40, 80, 4), |case| {
+        for activations in [Activations::Tanh, Activations::Logistic, Activations::Relu] {
+            for &isa in isas() {
+                let run = |variant| case.forward(isa, activations, variant, |v| v.to_vec());
+                let kept = run(Variant::Keep);
+                for &variant in &Variant::of(case.which)[1..] {
+                    let other = run(variant);
+                    assert_bits("h", &other.h, &kept.h);
+                    assert_bits("s", &other.s, &kept.s[kept.s.len() - other.s.len()..]);
+                }
+            }
+        }
+    });
+}
+
+/// One sequence step by step has the bits of a pass, and its outputs those of the layer's
+/// own product over all of it.
+#[test]
+fn single_steps() {
+    let which = proptest::sample::select(Which::all());
+    let sizes = (1..=40usize, prop_oneof![1..=70usize, 250..=300usize], 1..=12usize);
+    let case = (which, sizes, 1..=4usize, any::<u64>());
+    check(320, case, |(which, (inputs, hidden, outputs), steps, seed)| {
+        let case = Case::draw(which, inputs, which.dims(steps, 1, hidden), seed, 0.3);
+        let features = case.dims.outputs;
+        let weights = uniform(seed ^ 1, outputs * features, 0.3);
+        let bias = uniform(seed ^ 2, outputs, 0.3);
+        for activations in [Activations::Tanh, Activations::Logistic, Activations::Relu] {
+            for &isa in isas() {
+                let dense = dense(isa, features, &weights, &bias);
+                let make = |values: &[f32]| values.to_vec();
+                let Kept { h, s, .. } = case.forward(isa, activations, Variant::Keep, make);
+                let mut o = filled(steps * outputs);
+                let mut scratch = filled(gemm::scratch_len(steps, features).unwrap());
+                dense.run(isa, steps, &h, &mut o, &mut scratch, &mut Pass::serial()).unwrap();
+                let [own_h, last, own_o] = case.singly(isa, activations, &dense, outputs, make);
+                assert_bits("h", &own_h, &h);
+                assert_bits("s", &last, &s[s.len() - last.len()..]);
+                assert_bits("o", &own_o, &o);
+            }
+        }
+    });
+}

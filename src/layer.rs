@@ -1,0 +1,164 @@
+//! What plans, streams and weights know of a cell. Public and not to be named outside, so
+//! that the cells are those of this crate.
+
+use crate::Error;
+use crate::state::State;
+use bptt_kernels::cells::{Cell, Geometry};
+use bptt_kernels::checked_len;
+use std::fmt::Debug;
+
+/// The sizes of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// I.
+    pub input: usize,
+    /// H.
+    pub hidden: usize,
+    /// R: H, but where the hidden state is projected.
+    pub output: usize,
+}
+
+/// The gradient of a block of a layer's own parameters: `Σ a ⊙ b` over the pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Diagonal {
+    /// ∂L/∂z of a gate times the cell state before the step.
+    GateBefore(usize),
+    /// The same with the cell state after it.
+    GateAfter(usize),
+    /// The extra block.
+    Extra,
+}
+
+/// A configuration: sizes, options, and the kernel's cell that they make.
+pub trait Layer: Clone + PartialEq + Debug {
+    /// The state between two steps.
+    type State<S>: State<S>;
+
+    /// I, H and R.
+    fn sizes(&self) -> Sizes;
+
+    /// The kernel's cell, whose own vectors are `vectors`.
+    fn cell<'a>(&self, vectors: &'a [f32]) -> Cell<'a>;
+
+    /// How many steps before the hidden states lie that a step sees, the longest delay
+    /// first.
+    fn delays(&self) -> &[usize] {
+        &[1]
+    }
+
+    /// Blocks of H that are parameters of the layer's own.
+    fn own(&self) -> usize {
+        0
+    }
+
+    /// Blocks of H that the kernel's cell reads.
+    fn vectors(&self) -> usize {
+        self.own()
+    }
+
+    /// Makes these of the layer's own parameters.
+    fn prepare(&self, own: &[f32], vectors: &mut [f32]) {
+        vectors.copy_from_slice(own);
+    }
+
+    /// The gradients of its own parameters, a block each. Where there are none, and own
+    /// parameters yet, they are the bias of the extra block.
+    fn diagonals(&self) -> &'static [Diagonal] {
+        &[]
+    }
+
+    /// Initial biases and own parameters, where they are not zero.
+    fn initialise(&self, _bias: &mut [f32], _own: &mut [f32]) {}
+
+    /// Whether both make the same of the same parameters.
+    fn computes_as(&self, other: &Self) -> bool {
+        self == other
+    }
+
+    /// The layer, for messages.
+    fn describe(&self) -> String;
+
+    /// What there is of it to make room for.
+    #[inline]
+    fn geometry(&self) -> Geometry {
+        self.cell(&[]).geometry()
+    }
+
+    /// `Ok` where `other` makes the same of the same parameters.
+    #[inline]
+    fn check_same(&self, what: &'static str, other: &Self) -> Result<(), Error> {
+        if self.computes_as(other) {
+            return Ok(());
+        }
+        Err(Error::Mismatch { what, given: other.describe(), expected: self.describe() })
+    }
+
+    /// The multiply-adds of a forward pass over so many rows; saturates.
+    #[inline]
+    fn multiply_adds(&self, rows: usize) -> usize {
+        let (Sizes { input, hidden, output }, geometry) = (self.sizes(), self.geometry());
+        let gate = input + self.delays().len() * output;
+        let projection = if geometry.projects { output } else { 0 };
+        rows.saturating_mul(hidden * (geometry.gates * gate + projection))
+    }
+
+    /// What a team is told of a forward pass in stretches of so many rows: threads meet
+    /// twice in each, so where a stretch is short they are better not called.
+    fn work_in_stretches(&self, rows: usize, stretch: usize) -> usize {
+        const WORTH_MEETING: usize = 1 << 20;
+        let work = self.multiply_adds(rows);
+        if self.multiply_adds(stretch.min(rows)) < WORTH_MEETING { 0 } else { work }
+    }
+
+    /// Where the parameters lie, all of them in one buffer.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] where they do not fit the address space.
+    fn sections(&self) -> Result<Sections, Error> {
+        let (Sizes { input, hidden, output }, geometry) = (self.sizes(), self.geometry());
+        let what = "the parameters";
+        let rows = checked_len(what, &[geometry.gates, hidden])?;
+        let inputs = checked_len(what, &[rows, input])?;
+        let recurrent = checked_len(what, &[self.delays().len(), rows, output])?;
+        let own = checked_len(what, &[self.own(), hidden])?;
+        let projection = if geometry.projects { checked_len(what, &[output, hidden])? } else { 0 };
+        let mut ends = [inputs, recurrent, rows, own, projection];
+        let mut end = 0;
+        for len in &mut ends {
+            end += *len;
+            *len = end;
+        }
+        checked_len(what, &[end])?;
+        Ok(Sections { ends })
+    }
+}
+
+/// Where U, W, b, the layer's own and P end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sections {
+    ends: [usize; 5],
+}
+
+impl Sections {
+    /// All of them.
+    pub fn len(&self) -> usize {
+        self.ends[4]
+    }
+
+    /// One of them.
+    pub fn of<'a>(&self, section: usize, all: &'a [f32]) -> &'a [f32] {
+        let start = if section == 0 { 0 } else { self.ends[section - 1] };
+        &all[start..self.ends[section]]
+    }
+
+    /// All, to be changed.
+    pub fn split_mut<'a>(&self, all: &'a mut [f32]) -> [&'a mut [f32]; 5] {
+        let mut rest = all;
+        let mut start = 0;
+        self.ends.map(|end| {
+            let (section, tail) = std::mem::take(&mut rest).split_at_mut(end - start);
+            (rest, start) = (tail, end);
+            section
+        })
+    }
+}

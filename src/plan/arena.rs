@@ -1,0 +1,124 @@
+//! What a plan's passes leave in memory, and views of it. Knows the regions; must not
+//! know how they are computed.
+
+use super::Plan;
+use crate::arena::Region;
+use crate::layer::Layer;
+use crate::state::State;
+use crate::{Error, Gate, Lstm};
+use bptt_kernels::AlignedBuffer;
+use bptt_kernels::team::Team;
+
+/// The memory of a plan's passes, and views of what they left there.
+#[derive(Debug)]
+pub struct Arena<C> {
+    pub(super) plan: Plan<C>,
+    pub(super) memory: AlignedBuffer,
+    pub(super) team: Team,
+    pub(super) holds: Holds,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holds {
+    Nothing,
+    Forward,
+    Backward,
+}
+
+impl Holds {
+    fn describe(self) -> &'static str {
+        match self {
+            Self::Nothing => "no pass",
+            Self::Forward => "a forward pass",
+            Self::Backward => "a backward pass",
+        }
+    }
+}
+
+impl<C: Layer> Arena<C> {
+    pub(super) fn expect(&self, call: &'static str, expected: Holds) -> Result<(), Error> {
+        if self.holds == expected {
+            return Ok(());
+        }
+        let (given, expected) = (self.holds.describe(), expected.describe());
+        Err(Error::Order { call, given, expected })
+    }
+
+    /// A region of states, without those from before the first step.
+    fn states(&self, call: &'static str, region: Region, before: usize) -> Result<&[f32], Error> {
+        if self.holds == Holds::Nothing {
+            self.expect(call, Holds::Forward)?;
+        }
+        Ok(&region.of(&self.memory)[before..])
+    }
+
+    /// The hidden states h⁽¹⁾ to h⁽τ⁾, `[τ, B, R]`: the layer's output. There after
+    /// a forward and after a backward pass.
+    ///
+    /// # Errors
+    /// [`Error::Order`] where no pass was run.
+    pub fn hidden(&self) -> Result<&[f32], Error> {
+        self.states("hidden", self.plan.regions.h, self.plan.before_len())
+    }
+
+    /// The cell states s⁽¹⁾ to s⁽τ⁾, `[τ, B, H]`; empty where the cell has none.
+    ///
+    /// # Errors
+    /// [`Error::Order`] where no pass was run.
+    pub fn cell_states(&self) -> Result<&[f32], Error> {
+        self.states("cell_states", self.plan.regions.s, self.plan.cell_len())
+    }
+
+    /// The state after the last step, to start the next pass from.
+    ///
+    /// # Errors
+    /// [`Error::Order`] where no pass was run.
+    pub fn last(&self) -> Result<C::State<&[f32]>, Error> {
+        let (before, cell) = (self.plan.before_len(), self.plan.cell_len());
+        let h = self.states("last", self.plan.regions.h, 0)?;
+        let s = self.states("last", self.plan.regions.s, 0)?;
+        Ok(State::from_parts(&h[h.len() - before..], &s[s.len() - cell..]))
+    }
+
+    /// All gates, `[τ, B, G, H]` in the cell's order. Of a cell without gates: what its
+    /// backward pass needs there, which may change.
+    ///
+    /// # Errors
+    /// [`Error::Order`] where the last pass was not a forward one.
+    pub fn gates(&self) -> Result<&[f32], Error> {
+        self.expect("gates", Holds::Forward)?;
+        Ok(self.plan.regions.gates.of(&self.memory))
+    }
+
+    /// The gradients of the gates' pre-activations, `[τ, B, G, H]`.
+    ///
+    /// # Errors
+    /// [`Error::Order`] where the last pass was not a backward one.
+    pub fn preactivation_gradients(&self) -> Result<&[f32], Error> {
+        self.expect("preactivation_gradients", Holds::Backward)?;
+        Ok(self.plan.regions.gates.of(&self.memory))
+    }
+}
+
+impl Arena<Lstm> {
+    /// One gate of one sequence at one step (from 0), `[H]`.
+    ///
+    /// # Errors
+    /// [`Error::Order`] where the last pass was not a forward one, [`Error::Value`]
+    /// where `step` or `sequence` is not in the plan, or gates are coupled and it is the
+    /// input gate.
+    pub fn gate(&self, gate: Gate, step: usize, sequence: usize) -> Result<&[f32], Error> {
+        let gates = self.gates()?;
+        let within = |what, given: usize, limit: usize| {
+            let expected = "below the plan's number of them";
+            let error = Error::Value { what, given: given.to_string(), expected };
+            if given < limit { Ok(()) } else { Err(error) }
+        };
+        within("step", step, self.plan.steps)?;
+        within("sequence", sequence, self.plan.batch)?;
+        let (layer, hidden) = (&self.plan.layer, self.plan.layer.sizes().hidden);
+        let row = (step * self.plan.batch + sequence) * layer.gates().len();
+        let start = (row + layer.place(gate)?) * hidden;
+        Ok(&gates[start..start + hidden])
+    }
+}

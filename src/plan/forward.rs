@@ -1,0 +1,91 @@
+//! The forward pass: the input's product of a stretch of time, and the steps over it.
+
+use super::arena::Holds;
+use super::{Arena, CHUNK_ROWS, Plan};
+use crate::arena::grant;
+use crate::error::check_optional;
+use crate::layer::{Layer, Sizes};
+use crate::state::State;
+use crate::{Error, Weights};
+use bptt_kernels::gemm::{Gemm, Start};
+use bptt_kernels::recurrence::{CellStates, Forward, Gates};
+
+impl<C: Layer> Plan<C> {
+    /// Runs all steps over `x` `[τ, B, I]` from `initial` (zero where `None`) and
+    /// leaves every gate and state in the arena.
+    ///
+    /// A sequence gets the same bits alone and in a batch, in one pass, in several
+    /// that hand the state on, and step by step in a [stream](crate::Stream).
+    ///
+    /// # Errors
+    /// [`Error::Length`] or [`Error::Mismatch`] where an argument is not for this
+    /// plan; nothing is written then.
+    pub fn forward(
+        &self,
+        weights: &Weights<C>,
+        x: &[f32],
+        initial: Option<C::State<&[f32]>>,
+        arena: &mut Arena<C>,
+    ) -> Result<(), Error> {
+        self.check(weights, x, arena)?;
+        let (before, cell) = (self.before_len(), self.cell_len());
+        let (h_first, s_first) = match initial.map(State::into_parts) {
+            Some((h, s)) => (Some(h), s),
+            None => (None, None),
+        };
+        check_optional("h0", h_first, before)?;
+        check_optional("s0", s_first, cell)?;
+
+        arena.holds = Holds::Nothing;
+        let Sizes { input, hidden, output } = self.layer.sizes();
+        let geometry = self.layer.geometry();
+        let regions = self.regions;
+        let [gates, extra, mut h, mut s, scratch] = grant(
+            &mut arena.memory,
+            [regions.gates, regions.extra, regions.h, regions.s, regions.scratch],
+        );
+        for (to, from, len) in [(&mut *h, h_first, before), (&mut *s, s_first, cell)] {
+            match from {
+                Some(from) => to[..len].copy_from_slice(from),
+                None => to[..len].fill(0.0),
+            }
+        }
+        let chunk = (CHUNK_ROWS / self.batch).max(1) * self.batch;
+        let work = self.layer.work_in_stretches(self.steps * self.batch, chunk);
+        arena.team.pass(work, |pass| -> Result<(), Error> {
+            let (gate_row, mut extra) = (geometry.gates * hidden, extra);
+            for (x, gates) in x.chunks(chunk * input).zip(gates.chunks_mut(chunk * gate_row)) {
+                let rows = gates.len() / gate_row;
+                let start = Start::Bias(&weights.bias);
+                let stride = gate_row;
+                Gemm { rows, a: x, weights: &weights.input, start, c: gates, stride, scratch }
+                    .run(self.isa, pass)?;
+                let (extra_now, extra_rest) = extra.split_at_mut(rows * geometry.extra * hidden);
+                let (h0, h_now) = h.split_at_mut(before);
+                let (s0, s_now) = s.split_at_mut(cell);
+                let cells = match geometry.cells {
+                    true => CellStates::Keep { s0, s: &mut s_now[..rows * hidden] },
+                    false => CellStates::None,
+                };
+                Forward {
+                    dims: self.dims(rows / self.batch),
+                    cell: self.layer.cell(&weights.vectors),
+                    recurrent: weights.forward(),
+                    gates: Gates::Keep(gates),
+                    extra: extra_now,
+                    h0,
+                    h: &mut h_now[..rows * output],
+                    cells,
+                    scratch,
+                }
+                .run(self.isa, pass)?;
+                extra = extra_rest;
+                h = &mut h[rows * output..];
+                s = &mut s[if cell > 0 { rows * hidden } else { 0 }..];
+            }
+            Ok(())
+        })?;
+        arena.holds = Holds::Forward;
+        Ok(())
+    }
+}

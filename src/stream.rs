@@ -1,0 +1,343 @@
+//! Inference: the state carried from call to call, nothing else kept.
+
+use crate::arena::{Layout, Region, grant};
+use crate::error::{check_len, check_size, check_threads};
+use crate::layer::{Layer, Sizes};
+use crate::plan::CHUNK_ROWS;
+use crate::state::State;
+use crate::{Error, Isa, ReadoutWeights, Weights};
+use bptt_kernels::gemm::{self, Gemm, Start};
+use bptt_kernels::recurrence::{
+    CellStates, Dims, Forward, Gates, Single, forward_scratch_len, single_room,
+};
+use bptt_kernels::team::{Pass, Team};
+use bptt_kernels::{AlignedBuffer, Dense, KernelError};
+
+/// B sequences that are fed as they come, any number of steps per call, in memory
+/// that does not grow, in f32 and each rounded up to 16 (G, H, R and D as at
+/// [`Plan`](crate::Plan)):
+///
+/// - the hidden states, `DBR`, and the next one, `BR`; the cell state, `BH`, where there is
+///   one; and `BH` for what a step's second product is of, where there is one;
+/// - the gates of T = max(B, ⌊192 / B⌋ · B) rows, `GTH` and 16T more where GH is a multiple
+///   of 256;
+/// - the rows of a product's left operand, packed, the larger of `min(T, 96 N) · I` for N
+///   threads and B rows of what a step's products are of, I included where its product is
+///   part of the step, each rounded up to 16.
+///
+/// ```
+/// use bptt::{Cell, Init, Isa, Lstm, Purpose};
+/// # use rand::{SeedableRng, rngs::SmallRng};
+///
+/// let lstm = Lstm::new(1, 16)?;
+/// let parameters = lstm.init(Init::Orthogonal, &mut SmallRng::seed_from_u64(1))?;
+/// let weights = lstm.pack(&parameters, Purpose::Inference, Isa::best()?)?;
+/// let mut stream = lstm.stream(1, Isa::best()?)?;
+/// let mut y = [0.0; 16];
+/// for sample in [0.5, 0.25, -0.5] {
+///     stream.step(&weights, &[sample], &mut y)?;
+/// }
+/// # Ok::<(), bptt::Error>(())
+/// ```
+///
+/// `cargo bench --bench latency` gives the median step with few units and the tail.
+#[derive(Clone, Debug)]
+pub struct Stream<C> {
+    layer: C,
+    batch: usize,
+    isa: Isa,
+    chunk_steps: usize,
+    memory: Memory,
+    /// Which way the last single step swept.
+    backwards: bool,
+    team: Team,
+}
+
+#[derive(Clone, Debug)]
+struct Memory {
+    floats: AlignedBuffer,
+    h: Region,
+    s: Region,
+    /// Room for the next h.
+    next: Region,
+    extra: Region,
+    gates: Region,
+    scratch: Region,
+}
+
+impl Memory {
+    fn state_mut(&mut self) -> [&mut [f32]; 2] {
+        grant(&mut self.floats, [self.h, self.s])
+    }
+}
+
+impl<C: Layer> Stream<C> {
+    pub(crate) fn new(layer: C, batch: usize, isa: Isa) -> Result<Self, Error> {
+        Self::laid_out(layer, batch, isa, 1)
+    }
+
+    /// The same stream, from the zero state, on up to `threads` threads: the one that
+    /// calls and helpers from the rayon pool that it calls in, as
+    /// [`Plan::with_threads`](crate::Plan::with_threads) has it. One, which is
+    /// what a stream has from the start, never touches rayon: for real-time threads.
+    ///
+    /// # Errors
+    /// [`Error::Value`] where `threads` is 0 or above 256, [`Error::TooLarge`] or
+    /// [`Error::OutOfMemory`] where there is no room for their scratch.
+    pub fn with_threads(self, threads: usize) -> Result<Self, Error> {
+        Self::laid_out(self.layer, self.batch, self.isa, check_threads(threads)?)
+    }
+
+    fn laid_out(layer: C, batch: usize, isa: Isa, threads: usize) -> Result<Self, Error> {
+        check_size("batch", batch)?;
+        let (Sizes { input, hidden, output }, geometry) = (layer.sizes(), layer.geometry());
+        let chunk_steps = (CHUNK_ROWS / batch).max(1);
+        let cells = usize::from(geometry.cells);
+        let extra = if geometry.is_double() { geometry.extra } else { 0 };
+        let dims = Dims { steps: 1, batch, hidden, outputs: output };
+        let product = gemm::team_scratch_len(threads, chunk_steps * batch, input)?;
+        let fused = if geometry.fuses { input } else { 0 };
+        let step = forward_scratch_len(&geometry, dims, layer.delays().len(), fused)?;
+        let mut layout = Layout::default();
+        let h = layout.book(&[layer.delays()[0], batch, output])?;
+        let s = layout.book(&[cells, batch, hidden])?;
+        let next = layout.book(&[batch, output])?;
+        let extra = layout.book(&[extra, batch, hidden])?;
+        let gates = layout.book(&[chunk_steps, batch, gemm::spread(geometry.gates * hidden)])?;
+        let scratch = layout.book(&[product.max(step)])?;
+        let floats = layout.allocate()?;
+        let memory = Memory { floats, h, s, next, extra, gates, scratch };
+        let team = Team::new(threads)?;
+        Ok(Self { layer, batch, isa, chunk_steps, memory, backwards: true, team })
+    }
+
+    /// The bytes that the stream holds.
+    pub fn bytes(&self) -> usize {
+        size_of_val::<[f32]>(&self.memory.floats)
+    }
+
+    /// The state after the last step: zero in a new stream.
+    pub fn state(&self) -> C::State<&[f32]> {
+        let Memory { floats, h, s, .. } = &self.memory;
+        State::from_parts(h.of(floats), s.of(floats))
+    }
+
+    /// Goes on from another state.
+    ///
+    /// # Errors
+    /// [`Error::Length`] where a part is not `[B, R]` or `[B, H]`, as the state says; nothing
+    /// is written then.
+    pub fn set_state(&mut self, state: C::State<&[f32]>) -> Result<(), Error> {
+        let (h_given, s_given) = state.into_parts();
+        let [h, s] = self.memory.state_mut();
+        check_len("h", h_given.len(), h.len())?;
+        if let Some(given) = s_given {
+            check_len("s", given.len(), s.len())?;
+            s.copy_from_slice(given);
+        }
+        h.copy_from_slice(h_given);
+        Ok(())
+    }
+
+    /// Starts anew from the zero state.
+    pub fn reset(&mut self) {
+        let [h, s] = self.memory.state_mut();
+        h.fill(0.0);
+        s.fill(0.0);
+    }
+
+    /// One step: `x` `[B, I]` in, `y = h` `[B, R]` out. The bits are those of a pass
+    /// over the whole sequence.
+    ///
+    /// # Errors
+    /// [`Error::Length`] or [`Error::Mismatch`] where an argument is not for this
+    /// stream; nothing is written then.
+    #[inline]
+    pub fn step(&mut self, weights: &Weights<C>, x: &[f32], y: &mut [f32]) -> Result<(), Error> {
+        check_len("y", y.len(), self.batch * self.layer.sizes().output)?;
+        self.advance(weights, x, None, &mut [])?;
+        let h = self.memory.h.of(&self.memory.floats);
+        y.copy_from_slice(&h[h.len() - y.len()..]);
+        Ok(())
+    }
+
+    /// One step and its outputs: `x` `[B, I]` in, `o = c + V h` `[B, O]` out. The bits are
+    /// those of [`step`](Self::step) and of [`ReadoutPlan::forward`](crate::ReadoutPlan) after
+    /// it; with few units it is much faster than these two.
+    ///
+    /// ```
+    /// use bptt::{Cell, Init, Isa, Lstm, Purpose, Readout};
+    /// # use rand::{SeedableRng, rngs::SmallRng};
+    ///
+    /// // An effect: a sample in, a sample out.
+    /// let (lstm, dense, isa) = (Lstm::new(1, 16)?, Readout::new(16, 1)?, Isa::best()?);
+    /// # let mut rng = SmallRng::seed_from_u64(1);
+    /// let weights = lstm.pack(&lstm.init(Init::Glorot, &mut rng)?, Purpose::Inference, isa)?;
+    /// let readout = dense.pack(&dense.init(Init::Glorot, &mut rng)?, Purpose::Inference, isa)?;
+    /// let mut stream = lstm.stream(1, isa)?;
+    /// for sample in [0.5, 0.25, -0.5] {
+    ///     let mut out = [0.0];
+    ///     stream.predict(&weights, &readout, &[sample], &mut out)?;
+    /// }
+    /// # Ok::<(), bptt::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Length`] or [`Error::Mismatch`] where an argument is not for this
+    /// stream, or the readout not for R inputs; nothing is written then.
+    #[inline]
+    pub fn predict(
+        &mut self,
+        weights: &Weights<C>,
+        readout: &ReadoutWeights,
+        x: &[f32],
+        o: &mut [f32],
+    ) -> Result<(), Error> {
+        readout.check_inputs(self.layer.sizes().output, self.isa)?;
+        check_len("o", o.len(), self.batch * readout.output_size())?;
+        self.advance(weights, x, Some(&readout.forward), o)
+    }
+
+    /// A step, and the outputs of a layer after it, whose sizes have been checked.
+    #[inline]
+    fn advance(
+        &mut self,
+        weights: &Weights<C>,
+        x: &[f32],
+        output: Option<&Dense>,
+        o: &mut [f32],
+    ) -> Result<(), Error> {
+        weights.check(&self.layer, self.isa)?;
+        let sizes = self.layer.sizes();
+        check_len("x", x.len(), self.batch * sizes.input)?;
+        let alone = self.batch == 1 && self.layer.delays() == [1];
+        if !alone || self.team.helps(self.layer.multiply_adds(1)) {
+            return self.advance_all(weights, x, output, o);
+        }
+        self.backwards ^= true;
+        let m = &mut self.memory;
+        let [h, s, next, extra, z] = grant(&mut m.floats, [m.h, m.s, m.next, m.extra, m.gates]);
+        let cell = self.layer.cell(&weights.vectors);
+        let [room, _] = single_room(&cell.geometry(), sizes.hidden);
+        let single = Single {
+            hidden: sizes.hidden,
+            cell,
+            input: &weights.input,
+            recurrent: weights.forward(),
+            bias: &weights.bias,
+            x,
+            h,
+            s,
+            next,
+            z: &mut z[..room],
+            extra,
+            backwards: self.backwards,
+            output,
+            o,
+        };
+        Ok(single.run(self.isa)?)
+    }
+
+    /// [`advance`](Self::advance) of any batch, on any threads. Not inlined: it would be in
+    /// the way of the short one.
+    #[inline(never)]
+    fn advance_all(
+        &mut self,
+        weights: &Weights<C>,
+        x: &[f32],
+        output: Option<&Dense>,
+        o: &mut [f32],
+    ) -> Result<(), Error> {
+        let (isa, batch, layer) = (self.isa, self.batch, &self.layer);
+        let (sizes, fuses) = (layer.sizes(), layer.geometry().fuses);
+        let work = layer.multiply_adds(batch);
+        let m = &mut self.memory;
+        let [h, s, next, extra, gates, scratch] =
+            grant(&mut m.floats, [m.h, m.s, m.next, m.extra, m.gates, m.scratch]);
+        self.team.pass(work, |pass: &mut Pass<'_>| -> Result<(), KernelError> {
+            let (input, bias) = (&weights.input, &weights.bias);
+            let gates = if fuses {
+                Gates::Fused { x, input, bias }
+            } else {
+                let (start, stride) = (Start::Bias(bias), gemm::spread(input.outputs()));
+                let z = &mut gates[..batch * stride];
+                Gemm { rows: batch, a: x, weights: input, start, c: z, stride, scratch }
+                    .run(isa, pass)?;
+                Gates::Discard { z, stride }
+            };
+            Forward {
+                dims: Dims { steps: 1, batch, hidden: sizes.hidden, outputs: sizes.output },
+                cell: layer.cell(&weights.vectors),
+                recurrent: weights.forward(),
+                gates,
+                extra,
+                h0: h,
+                h: &mut *next,
+                cells: if s.is_empty() { CellStates::None } else { CellStates::InPlace(s) },
+                scratch: &mut *scratch,
+            }
+            .run(isa, pass)?;
+            remember(h, next);
+            match output {
+                Some(dense) => dense.run(isa, batch, next, o, scratch, pass),
+                None => Ok(()),
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Any number of steps: `x` `[steps, B, I]` in, `y` `[steps, B, R]` out. The
+    /// input's products are taken for a stretch of time at once, so this is much
+    /// faster than single steps where the input is at hand.
+    ///
+    /// # Errors
+    /// [`Error::Length`] or [`Error::Mismatch`] where an argument is not for this
+    /// stream; nothing is written then.
+    pub fn forward(&mut self, weights: &Weights<C>, x: &[f32], y: &mut [f32]) -> Result<(), Error> {
+        weights.check(&self.layer, self.isa)?;
+        let (isa, batch, layer) = (self.isa, self.batch, &self.layer);
+        let Sizes { input: i, hidden, output } = layer.sizes();
+        let steps = x.len() / (batch * i);
+        check_len("x", x.len(), steps * batch * i)?;
+        check_len("y", y.len(), steps * batch * output)?;
+        let m = &mut self.memory;
+        let [h, s, extra, gates, scratch] =
+            grant(&mut m.floats, [m.h, m.s, m.extra, m.gates, m.scratch]);
+        let stride = gemm::spread(weights.input.outputs());
+        let chunk = self.chunk_steps * batch;
+        let work = layer.work_in_stretches(steps * batch, chunk);
+        self.team.pass(work, |pass: &mut Pass<'_>| {
+            for (x, y) in x.chunks(chunk * i).zip(y.chunks_mut(chunk * output)) {
+                let rows = x.len() / i;
+                let z = &mut gates[..rows * stride];
+                let (start, input) = (Start::Bias(&weights.bias), &weights.input);
+                Gemm { rows, a: x, weights: input, start, c: z, stride, scratch }.run(isa, pass)?;
+                Forward {
+                    dims: Dims { steps: rows / batch, batch, hidden, outputs: output },
+                    cell: layer.cell(&weights.vectors),
+                    recurrent: weights.forward(),
+                    gates: Gates::Discard { z, stride },
+                    extra: &mut *extra,
+                    h0: h,
+                    h: y,
+                    cells: match s.is_empty() {
+                        true => CellStates::None,
+                        false => CellStates::InPlace(&mut *s),
+                    },
+                    scratch: &mut *scratch,
+                }
+                .run(isa, pass)?;
+                remember(h, y);
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The last of the states that were and those that came.
+fn remember(states: &mut [f32], came: &[f32]) {
+    let new = states.len().min(came.len());
+    states.copy_within(new.., 0);
+    let kept = states.len() - new;
+    states[kept..].copy_from_slice(&came[came.len() - new..]);
+}

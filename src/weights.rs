@@ -1,0 +1,245 @@
+//! A layer's parameters in the layouts that its passes read.
+
+use crate::error::check_threads;
+use crate::layer::{Layer, Sizes};
+use crate::{Error, Format, Isa, Parameters};
+use bptt_kernels::cells::{Geometry, Source};
+use bptt_kernels::recurrence::Recurrent;
+use bptt_kernels::team::{Pass, Team};
+use bptt_kernels::{AlignedBuffer, KernelError, PackedMatrix};
+
+/// What weights are packed for: each need has panels of its own, which cost
+/// memory and the time to pack them after each update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Forward passes and streams only.
+    Inference,
+    /// Forward and backward, without the gradient of the input: a first layer.
+    Training,
+    /// Forward and backward, with the gradient of the input.
+    TrainingWithInputGradient,
+}
+
+/// A layer's parameters, packed for one instruction set.
+#[derive(Clone, Debug)]
+pub struct Weights<C> {
+    pub(crate) layer: C,
+    isa: Isa,
+    pub(crate) bias: AlignedBuffer,
+    /// The cell's own.
+    pub(crate) vectors: AlignedBuffer,
+    /// U by rows, `x Uᵀ`.
+    pub(crate) input: PackedMatrix,
+    /// W by rows, `h Wᵀ`.
+    forward: Products,
+    /// W by columns, `dz W`, and U, `dz U`.
+    back: Option<Products>,
+    pub(crate) input_back: Option<PackedMatrix>,
+    team: Team,
+}
+
+/// The recurrent weights of passes in one direction.
+#[derive(Clone, Debug)]
+struct Products {
+    weights: Vec<PackedMatrix>,
+    delays: Vec<usize>,
+    second: Option<PackedMatrix>,
+}
+
+impl Products {
+    #[inline]
+    fn as_recurrent(&self) -> Recurrent<'_> {
+        let Self { weights, delays, second } = self;
+        Recurrent { weights, delays, second: second.as_ref() }
+    }
+
+    fn bytes(&self) -> usize {
+        self.weights.iter().chain(&self.second).map(PackedMatrix::bytes).sum()
+    }
+
+    /// For each block of W that products are of, and each delay, room for the blocks.
+    fn zeros(
+        delays: &[usize],
+        blocks: &[usize],
+        second: Option<PackedMatrix>,
+        zeros: impl Fn(usize) -> Result<PackedMatrix, KernelError>,
+    ) -> Result<Self, KernelError> {
+        let mut products = Self { weights: Vec::new(), delays: Vec::new(), second };
+        for &delay in delays {
+            for &blocks in blocks {
+                products.weights.push(zeros(blocks)?);
+                products.delays.push(delay);
+            }
+        }
+        Ok(products)
+    }
+
+    /// Packs W, `[delays, GH, R]`, by `pack`, and the rest of it, or P, as the second.
+    fn pack(
+        &mut self,
+        (w, projection): (&[f32], &[f32]),
+        (delays, blocks, block): (usize, &[usize], usize),
+        mut pack: impl FnMut(&mut PackedMatrix, &[f32]) -> Result<(), KernelError>,
+    ) -> Result<(), KernelError> {
+        let mut packed = self.weights.iter_mut();
+        let mut rest = w;
+        for w in w.chunks_exact(w.len() / delays) {
+            rest = w;
+            for &blocks in blocks {
+                let (rows, tail) = rest.split_at(blocks * block);
+                packed.next().map_or(Ok(()), |packed| pack(packed, rows))?;
+                rest = tail;
+            }
+        }
+        match &mut self.second {
+            Some(second) if projection.is_empty() => pack(second, rest),
+            Some(second) => pack(second, projection),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The blocks of W that backward's products are of.
+fn back_blocks(geometry: &Geometry) -> Vec<usize> {
+    geometry.back.iter().copied().map(Source::blocks).collect()
+}
+
+impl<C: Layer> Weights<C> {
+    pub(crate) fn new(
+        layer: C,
+        parameters: &Parameters<C>,
+        purpose: Purpose,
+        format: Format,
+        isa: Isa,
+    ) -> Result<Self, Error> {
+        let (Sizes { input, hidden, output }, geometry) = (layer.sizes(), layer.geometry());
+        let (gates, delays) = (geometry.gates, layer.delays());
+        let by_rows =
+            |gates, units, depth| PackedMatrix::zeros_as(format, isa, gates, units, depth);
+        let by_columns = |units, depth| PackedMatrix::zeros(isa, 1, units, depth);
+        // The second product, its units and its depth.
+        let double = geometry.is_double().then_some(match geometry.projects {
+            true => (output, hidden),
+            false => (hidden, hidden),
+        });
+        let second = double.map(|(units, depth)| by_rows(1, units, depth)).transpose()?;
+        let forward = Products::zeros(delays, &[geometry.sums], second, |sums| {
+            by_rows(sums, hidden, output)
+        })?;
+        let back = match purpose {
+            Purpose::Inference => None,
+            _ => {
+                let second = double.map(|(units, depth)| by_columns(depth, units)).transpose()?;
+                Some(Products::zeros(delays, &back_blocks(&geometry), second, |blocks| {
+                    by_columns(output, blocks * hidden)
+                })?)
+            }
+        };
+        let input_back = match purpose {
+            Purpose::TrainingWithInputGradient => Some(by_columns(input, gates * hidden)?),
+            _ => None,
+        };
+        let mut weights = Self {
+            isa,
+            bias: AlignedBuffer::try_new(gates * hidden)?,
+            vectors: AlignedBuffer::try_new(layer.vectors() * hidden)?,
+            input: by_rows(gates, hidden, input)?,
+            forward,
+            back,
+            input_back,
+            team: Team::serial(),
+            layer,
+        };
+        weights.update(parameters)?;
+        Ok(weights)
+    }
+
+    /// The same weights, which [`update`](Self::update) packs on up to `threads` threads,
+    /// as [`Plan::with_threads`](crate::Plan::with_threads) has it. What passes
+    /// run on is their plan's affair.
+    ///
+    /// # Errors
+    /// [`Error::Value`] where `threads` is 0 or above 256.
+    pub fn with_threads(self, threads: usize) -> Result<Self, Error> {
+        let team = Team::new(check_threads(threads)?)?;
+        Ok(Self { team, ..self })
+    }
+
+    /// Packs changed parameters; on one thread it allocates nothing.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] where the parameters are of another layer, [`Error::Value`] where
+    /// the format is int8 and a weight is ∞ or NaN; nothing is written then.
+    pub fn update(&mut self, parameters: &Parameters<C>) -> Result<(), Error> {
+        self.layer.check_same("parameters", parameters.layer())?;
+        let (Sizes { hidden, output, .. }, geometry) = (self.layer.sizes(), self.layer.geometry());
+        let (u, w) = (parameters.input_weights(), parameters.recurrent_weights());
+        let (p, block) = (parameters.projection(), hidden * output);
+        let (delays, sums) = (self.layer.delays().len(), [geometry.sums]);
+        self.input.check_rows(u)?;
+        self.forward.pack((w, p), (delays, &sums, block), |to, rows| to.check_rows(rows))?;
+
+        self.bias.copy_from_slice(parameters.bias());
+        self.layer.prepare(parameters.own(), &mut self.vectors);
+        let Self { input, forward, back, input_back, team, .. } = self;
+        // Moving a value takes as long as some 16 multiply-adds.
+        team.pass(16 * (u.len() + w.len()), |pass: &mut Pass<'_>| {
+            input.pack_rows(u, pass)?;
+            forward.pack((w, p), (delays, &sums, block), |to, rows| to.pack_rows(rows, pass))?;
+            if let Some(back) = back {
+                let blocks = &mut [0; 2][..geometry.back.len()];
+                for (blocks, source) in blocks.iter_mut().zip(geometry.back) {
+                    *blocks = source.blocks();
+                }
+                back.pack((w, p), (delays, blocks, block), |to, rows| to.pack_columns(rows, pass))?;
+            }
+            if let Some(back) = input_back {
+                back.pack_columns(u, pass)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The instruction set that they are packed for.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// How they are stored.
+    pub fn format(&self) -> Format {
+        self.input.format()
+    }
+
+    /// The bytes that they take.
+    pub fn bytes(&self) -> usize {
+        let vectors = size_of_val::<[f32]>(&self.bias) + size_of_val::<[f32]>(&self.vectors);
+        let back = self.back.as_ref().map_or(0, Products::bytes);
+        let input_back = self.input_back.as_ref().map_or(0, PackedMatrix::bytes);
+        vectors + self.input.bytes() + self.forward.bytes() + back + input_back
+    }
+
+    /// The recurrent weights of forward passes.
+    #[inline]
+    pub(crate) fn forward(&self) -> Recurrent<'_> {
+        self.forward.as_recurrent()
+    }
+
+    /// Those of backward passes, if they were packed.
+    pub(crate) fn back(&self) -> Option<Recurrent<'_>> {
+        self.back.as_ref().map(Products::as_recurrent)
+    }
+
+    /// `Ok` where a pass planned for `layer` on `isa` can use them.
+    #[inline]
+    pub(crate) fn check(&self, layer: &C, isa: Isa) -> Result<(), Error> {
+        layer.check_same("weights", &self.layer)?;
+        if self.isa == isa {
+            return Ok(());
+        }
+        Err(Error::Mismatch {
+            what: "weights",
+            given: format!("instruction set {}", self.isa),
+            expected: format!("instruction set {isa}"),
+        })
+    }
+}

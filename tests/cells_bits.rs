@@ -1,0 +1,337 @@
+//! What every cell promises to the bit: a sequence alone and in a batch, in one pass
+//! and in several, in a plan and in a stream; and that nothing is left over from
+//! pass to pass.
+
+mod common;
+
+use bptt::{Cell, Isa, Purpose, Readout, State, Stream, Write};
+use bptt_reference::sample::uniform;
+use common::{
+    Data, Kind, Pass, Rig, Shape, Subject, any_of, assert_bits, assert_same, check, filled, isas,
+    rows_of, shapes,
+};
+use proptest::prelude::*;
+use proptest::sample::Index;
+use std::ops::Range;
+
+fn kinds() -> impl Strategy<Value = Kind> {
+    any_of(Kind::kernels())
+}
+
+/// Cases of each kernel, and of each in a hundred.
+const CASES: u32 = 200;
+
+/// Sizes beyond what is handled at a time: rows of a batch, depth of a sum.
+const LARGE: [(usize, usize, usize, usize); 4] =
+    [(300, 20, 70, 2), (3, 270, 13, 2), (2, 17, 193, 2), (5, 64, 64, 3)];
+
+/// The test on a large case of each kind.
+macro_rules! each_large {
+    (|$data:ident| $body:expr) => {
+        for kind in Kind::kernels() {
+            for (inputs, hidden, batch, steps) in LARGE {
+                with_layer!(kind, (inputs, hidden), |layer| {
+                    let $data = Data::draw(layer, batch, steps, 2, 0.2);
+                    $body
+                });
+            }
+        }
+    };
+}
+
+/// Sequence `n` of a pass over a batch, but for the parameters' gradients, which
+/// are sums over the batch.
+fn sequence<C: Subject>(pass: &Pass, data: &Data<C>, n: usize) -> Pass {
+    let of = |values: &[f32], width| rows_of(values, width, data.batch, n);
+    let (inputs, hidden, outputs) =
+        (data.layer.input_size(), data.layer.hidden_size(), data.layer.output_size());
+    let gates = data.layer.equations().gates() * hidden;
+    Pass {
+        gates: of(&pass.gates, gates),
+        h: of(&pass.h, outputs),
+        s: of(&pass.s, hidden),
+        dz: of(&pass.dz, gates),
+        params: Vec::new(),
+        dx: of(&pass.dx, inputs),
+        dh0: of(&pass.dh0, outputs),
+        ds0: of(&pass.ds0, hidden),
+    }
+}
+
+fn alone_is_as_in_the_batch<C: Subject>(data: &Data<C>, n: usize) {
+    for &isa in isas() {
+        let batch = Rig::new(isa, data).run(data);
+        let alone = data.sequence(n);
+        let alone = Pass { params: Vec::new(), ..Rig::new(isa, &alone).run(&alone) };
+        assert_same(&alone, &sequence(&batch, data, n));
+    }
+}
+
+#[test]
+fn a_sequence_alone_and_in_a_batch() {
+    let case = (kinds(), shapes(20, 24, 150, 4), any::<u64>(), any::<Index>());
+    check(CASES, case, |(kind, shape, seed, n)| {
+        with_layer!(kind, (shape.inputs, shape.hidden), |layer| {
+            alone_is_as_in_the_batch(&Data::of(layer, shape, seed, 0.5), n.index(shape.batch))
+        });
+    });
+    each_large!(|data| for n in [0, data.batch / 2, data.batch - 1] {
+        alone_is_as_in_the_batch(&data, n);
+    });
+}
+
+/// Up to three places to cut `steps` steps at.
+fn cuts() -> impl Strategy<Value = Vec<Index>> {
+    proptest::collection::vec(any::<Index>(), 1..4)
+}
+
+/// The stretches that the cuts leave.
+fn stretches(steps: usize, cuts: &[Index]) -> Vec<Range<usize>> {
+    let mut ends: Vec<usize> = cuts.iter().map(|cut| cut.index(steps)).collect();
+    ends.extend([0, steps]);
+    ends.sort_unstable();
+    ends.dedup();
+    ends.windows(2).map(|ends| ends[0]..ends[1]).collect()
+}
+
+/// Forward stretch by stretch with the state handed on, then backward from the
+/// last stretch with its gradients handed on.
+fn in_stretches<C: Subject>(isa: Isa, data: &Data<C>, stretches: &[Range<usize>]) -> Pass {
+    let mut state = (data.inputs.h0.clone(), data.inputs.s0.clone());
+    let mut done: Vec<(Data<C>, Rig<C>, Pass)> = Vec::new();
+    for steps in stretches {
+        let mut part = data.stretch(steps.clone());
+        (part.inputs.h0, part.inputs.s0) = state;
+        let mut rig = Rig::new(isa, &part);
+        let forward = rig.forward(&part);
+        let (h, s) = rig.arena.last().unwrap().into_parts();
+        state = (h.to_vec(), s.unwrap_or_default().to_vec());
+        done.push((part, rig, forward));
+    }
+
+    let mut parameters = data.layer.parameters().unwrap();
+    parameters.as_mut_slice().copy_from_slice(&filled(data.inputs.params.len()));
+    let (mut write, mut handed_on) = (Write::Overwrite, None);
+    let mut passes: Vec<Pass> = Vec::new();
+    for (part, rig, forward) in done.iter_mut().rev() {
+        if let Some((dh, ds)) = handed_on {
+            (part.inputs.dh_last, part.inputs.ds_last) = (dh, ds);
+        }
+        let pass = rig.backward(part, &mut parameters, write, forward.clone());
+        (write, handed_on) = (Write::Accumulate, Some((pass.dh0.clone(), pass.ds0.clone())));
+        passes.insert(0, pass);
+    }
+
+    let over_time = |part: fn(&Pass) -> &Vec<f32>| passes.iter().flat_map(part).copied().collect();
+    Pass {
+        gates: over_time(|pass| &pass.gates),
+        h: over_time(|pass| &pass.h),
+        s: over_time(|pass| &pass.s),
+        dz: over_time(|pass| &pass.dz),
+        dx: over_time(|pass| &pass.dx),
+        params: parameters.as_slice().to_vec(),
+        dh0: passes[0].dh0.clone(),
+        ds0: passes[0].ds0.clone(),
+    }
+}
+
+fn parts_are_as_the_whole<C: Subject>(data: &Data<C>, stretches: &[Range<usize>]) {
+    for &isa in isas() {
+        assert_same(&in_stretches(isa, data, stretches), &Rig::new(isa, data).run(data));
+    }
+}
+
+#[test]
+fn a_sequence_in_one_pass_and_in_several() {
+    let case = (kinds(), shapes(20, 24, 40, 12), any::<u64>(), cuts());
+    check(CASES, case, |(kind, shape, seed, cuts)| {
+        with_layer!(kind, (shape.inputs, shape.hidden), |layer| {
+            let stretches = stretches(shape.steps, &cuts);
+            parts_are_as_the_whole(&Data::of(layer, shape, seed, 0.5), &stretches)
+        });
+    });
+    each_large!(|data| parts_are_as_the_whole(&data, &[0..1, 1..data.steps]));
+}
+
+/// Sums over time that pass the depth that is handled at once, at different places
+/// in the whole and in its parts.
+#[test]
+fn a_long_sequence_in_one_pass_and_in_several() {
+    let shape = (1..=3usize, 1..=18usize, 1..=4usize, 250..=600usize)
+        .prop_map(|(inputs, hidden, batch, steps)| Shape::new(inputs, hidden, batch, steps));
+    check(40, (kinds(), shape, any::<u64>(), cuts()), |(kind, shape, seed, cuts)| {
+        with_layer!(kind, (shape.inputs, shape.hidden), |layer| {
+            let stretches = stretches(shape.steps, &cuts);
+            parts_are_as_the_whole(&Data::of(layer, shape, seed, 0.5), &stretches)
+        });
+    });
+}
+
+/// How a stream is fed its next steps.
+#[derive(Clone, Copy, Debug)]
+enum Feed {
+    Step,
+    Forward(usize),
+}
+
+fn feeds() -> impl Strategy<Value = Vec<Feed>> {
+    let feed = prop_oneof![Just(Feed::Step), (1..=9usize).prop_map(Feed::Forward)];
+    proptest::collection::vec(feed, 1..8)
+}
+
+/// The outputs of a stream that is fed as `feeds` say, over and over.
+fn streamed<C: Subject>(
+    stream: &mut Stream<C>,
+    rig: &Rig<C>,
+    data: &Data<C>,
+    feeds: &[Feed],
+) -> Vec<f32> {
+    let (input, state, steps) = (data.input(), data.state(), data.steps);
+    let mut y = filled(steps * state);
+    let mut done = 0;
+    for feed in feeds.iter().cycle() {
+        let x = &data.inputs.x[done * input..];
+        let y = &mut y[done * state..];
+        let taken = match *feed {
+            _ if done == steps => break,
+            Feed::Step => {
+                stream.step(&rig.weights, &x[..input], &mut y[..state]).unwrap();
+                1
+            }
+            Feed::Forward(wanted) => {
+                let taken = wanted.min(steps - done);
+                let (x, y) = (&x[..taken * input], &mut y[..taken * state]);
+                stream.forward(&rig.weights, x, y).unwrap();
+                taken
+            }
+        };
+        done += taken;
+    }
+    y
+}
+
+#[track_caller]
+fn assert_states<'a, C: Cell>(given: C::State<&'a [f32]>, expected: C::State<&'a [f32]>) {
+    let ((h, s), (own_h, own_s)) = (given.into_parts(), expected.into_parts());
+    assert_bits("h", h, own_h);
+    assert_bits("s", s.unwrap_or_default(), own_s.unwrap_or_default());
+}
+
+fn stream_is_as_the_plan<C: Subject>(data: &Data<C>, feeds: &[Feed]) {
+    for &isa in isas() {
+        let mut rig = Rig::new(isa, data);
+        let pass = rig.forward(data);
+        let mut stream = data.layer.stream(data.batch, isa).unwrap();
+        stream.set_state(data.initial().unwrap()).unwrap();
+        let y = streamed(&mut stream, &rig, data, feeds);
+        assert_bits("y", &y, &pass.h);
+        assert_states::<C>(stream.state(), rig.arena.last().unwrap());
+
+        // A new stream and one that is reset start from zero.
+        stream.reset();
+        let again = streamed(&mut stream, &rig, data, feeds);
+        rig.plan.forward(&rig.weights, &data.inputs.x, None, &mut rig.arena).unwrap();
+        assert_bits("y after a reset", &again, rig.arena.hidden().unwrap());
+        let mut new = data.layer.stream(data.batch, isa).unwrap();
+        let y = streamed(&mut new, &rig, data, &[Feed::Forward(data.steps)]);
+        assert_bits("y of a new stream", &y, rig.arena.hidden().unwrap());
+    }
+}
+
+#[test]
+fn a_stream_and_a_plan() {
+    let run = |kind, shape: Shape, seed, feeds: &[Feed]| {
+        with_layer!(kind, (shape.inputs, shape.hidden), |layer| {
+            stream_is_as_the_plan(&Data::of(layer, shape, seed, 0.5), feeds)
+        })
+    };
+    check(CASES, (kinds(), shapes(20, 24, 40, 12), any::<u64>(), feeds()), |case| {
+        run(case.0, case.1, case.2, &case.3);
+    });
+    each_large!(|data| stream_is_as_the_plan(&data, &[Feed::Step, Feed::Forward(2)]));
+    // One sequence has a step of its own.
+    let one = (1..=20usize, prop_oneof![1..=70usize, 250..=300usize], 1..=12usize)
+        .prop_map(|(inputs, hidden, steps)| Shape::new(inputs, hidden, 1, steps));
+    check(CASES, (kinds(), one, any::<u64>(), feeds()), |case| {
+        run(case.0, case.1, case.2, &case.3);
+    });
+    // More rows than a stream takes at a time, several times over.
+    for kind in Kind::kernels() {
+        run(kind, Shape::new(3, 9, 2, 400), 1, &[Feed::Forward(400)]);
+    }
+}
+
+/// The outputs that go with the steps are those of a readout after them.
+fn outputs_are_a_readouts<C: Subject>(data: &Data<C>, outputs: usize, threads: usize) {
+    let batch = data.batch;
+    let readout = Readout::new(data.layer.output_size(), outputs).unwrap();
+    let mut parameters = readout.parameters().unwrap();
+    let values = uniform(7, readout.parameter_count(), 0.5);
+    parameters.as_mut_slice().copy_from_slice(&values);
+    for &isa in isas() {
+        let rig = Rig::new(isa, data);
+        let weights = readout.pack(&parameters, Purpose::Inference, isa).unwrap();
+        let plan = readout.plan(batch, isa).unwrap();
+        let mut arena = plan.allocate().unwrap();
+        let stream = data.layer.stream(batch, isa).unwrap();
+        let mut alone = stream.clone();
+        let mut stream = stream.with_threads(threads).unwrap();
+        let mut y = filled(data.state());
+        let (mut o, mut expected) = (filled(batch * outputs), filled(batch * outputs));
+        for x in data.inputs.x.chunks(data.input()) {
+            stream.predict(&rig.weights, &weights, x, &mut o).unwrap();
+            alone.step(&rig.weights, x, &mut y).unwrap();
+            plan.forward(&weights, &y, &mut expected, &mut arena).unwrap();
+            assert_bits("o", &o, &expected);
+            assert_states::<C>(stream.state(), alone.state());
+        }
+    }
+}
+
+#[test]
+fn a_stream_with_outputs() {
+    let batch = prop_oneof![Just(1), 2..=40usize];
+    let shape = (1..=20usize, 1..=70usize, batch, 1..=5usize)
+        .prop_map(|(inputs, hidden, batch, steps)| Shape::new(inputs, hidden, batch, steps));
+    let case = (kinds(), shape, any::<u64>(), 1..=40usize, 1..=3usize);
+    check(CASES, case, |(kind, shape, seed, outputs, threads)| {
+        with_layer!(kind, (shape.inputs, shape.hidden), |layer| {
+            outputs_are_a_readouts(&Data::of(layer, shape, seed, 0.5), outputs, threads)
+        });
+    });
+}
+
+/// A pass that leaves NaN wherever it may.
+fn poison<C: Subject>(rig: &mut Rig<C>, data: &Data<C>) {
+    let mut bad = data.clone();
+    bad.inputs = data.inputs.map(|values| vec![f32::NAN; values.len()]);
+    let pass = rig.run(&bad);
+    // max(0, a) of no number has a slope of zero, which none of the kinds here are.
+    assert!(pass.params.iter().all(|x| x.is_nan()));
+}
+
+fn nothing_is_left<C: Subject>(data: &Data<C>, other: &Data<C>) {
+    for &isa in isas() {
+        let expected = Rig::new(isa, data).run(data);
+        let mut rig = Rig::new(isa, other);
+        rig.run(other);
+        poison(&mut rig, data);
+        let mut bad = data.parameters();
+        bad.as_mut_slice().fill(f32::NAN);
+        rig.weights.update(&bad).unwrap();
+        rig.weights.update(&data.parameters()).unwrap();
+        assert_same(&rig.run(data), &expected);
+        assert_same(&rig.run(data), &expected);
+    }
+}
+
+#[test]
+fn nothing_is_left_over() {
+    let case = (kinds(), shapes(20, 24, 40, 5), any::<u64>(), any::<u64>());
+    check(CASES, case, |(kind, shape, seed, another)| {
+        with_layer!(kind, (shape.inputs, shape.hidden), |layer| {
+            let data = Data::of(layer, shape, seed, 0.5);
+            nothing_is_left(&data, &data.again(another, 2.0))
+        });
+    });
+}

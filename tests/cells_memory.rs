@@ -1,0 +1,245 @@
+//! What the LSTM allocates: nothing once set up, and before that as many bytes as
+//! documented.
+
+mod common;
+
+use allocation_counter::measure;
+use bptt::{Cell, Gradients, Isa, OutputGradients, Purpose, Readout, State, Write};
+use common::{Data, Kind, Options, Rig, Shape, Subject, any_of, check, filled, isas, lstm, shapes};
+use proptest::prelude::*;
+
+/// Allocations of this thread while `run` runs.
+fn allocations(run: impl FnOnce()) -> u64 {
+    measure(run).count_total
+}
+
+/// The suite would pass with a counter that does not count.
+#[test]
+fn the_counter_counts() {
+    assert_eq!(allocations(|| drop(std::hint::black_box(vec![0u8; 10]))), 1);
+}
+
+fn nothing_is_allocated<C: Subject>(data: &Data<C>) {
+    let given = &data.inputs;
+    for &isa in isas() {
+        let Rig { plan, mut weights, mut arena } = Rig::new(isa, data);
+        let (parameters, mut gradients) = (data.parameters(), data.parameters());
+        let state = data.state();
+        let mut dx = filled(given.x.len());
+        let (mut dh0, mut ds0) = (filled(given.h0.len()), filled(given.s0.len()));
+        let mut stream = data.layer.stream(data.batch, isa).unwrap();
+        let mut y = filled(given.dy.len());
+        let one = data.input();
+
+        let forward = || plan.forward(&weights, &given.x, data.initial(), &mut arena).unwrap();
+        assert_eq!(allocations(forward), 0, "forward");
+        let backward = || {
+            let gradients = Gradients {
+                parameters: &mut gradients,
+                write: Write::Accumulate,
+                dx: Some(&mut dx),
+                initial: Some(State::from_parts(&mut dh0[..], &mut ds0[..])),
+            };
+            plan.backward(&weights, &given.x, data.outputs(), &mut arena, gradients).unwrap();
+        };
+        assert_eq!(allocations(backward), 0, "backward");
+        assert_eq!(allocations(|| weights.update(&parameters).unwrap()), 0, "update");
+        let step = || stream.step(&weights, &given.x[..one], &mut y[..state]).unwrap();
+        assert_eq!(allocations(step), 0, "step");
+        let forward = || stream.forward(&weights, &given.x, &mut y).unwrap();
+        assert_eq!(allocations(forward), 0, "a stream's forward");
+        let readout = Readout::new(data.layer.output_size(), 2).unwrap();
+        let readout =
+            readout.pack(&readout.parameters().unwrap(), Purpose::Inference, isa).unwrap();
+        let mut o = filled(2 * data.batch);
+        let predict = || stream.predict(&weights, &readout, &given.x[..one], &mut o).unwrap();
+        assert_eq!(allocations(predict), 0, "predict");
+        let state = || {
+            stream.set_state(data.initial().unwrap()).unwrap();
+            stream.reset();
+        };
+        assert_eq!(allocations(state), 0, "set_state and reset");
+    }
+}
+
+#[test]
+fn nothing_is_allocated_once_set_up() {
+    for kind in Kind::kernels() {
+        check(6, (shapes(40, 40, 100, 6), any::<u64>()), |(shape, seed)| {
+            with_layer!(kind, (shape.inputs, shape.hidden), |layer| {
+                nothing_is_allocated(&Data::of(layer, shape, seed, 0.5))
+            });
+        });
+        with_layer!(kind, (300, 270), |layer| {
+            nothing_is_allocated(&Data::draw(layer, 70, 3, 1, 0.1))
+        });
+    }
+}
+
+/// Floats, rounded up to whole lines.
+fn lines(floats: usize) -> usize {
+    floats.next_multiple_of(16)
+}
+
+/// What the documentation's formulas are of.
+struct Sizes {
+    inputs: usize,
+    hidden: usize,
+    outputs: usize,
+    gates: usize,
+    extra: usize,
+    cells: usize,
+    projected: bool,
+    /// Blocks of H that the products of a stage are of, backward: each a row of its own.
+    back: Vec<usize>,
+    /// Whether there is a second stage, and whether the input is part of a step.
+    double: bool,
+    fuses: bool,
+}
+
+/// Told from the layer's type and options, not by the crate.
+fn sizes<C: Subject>(layer: &C, kind: Kind) -> Sizes {
+    let (inputs, hidden, outputs) = (layer.input_size(), layer.hidden_size(), layer.output_size());
+    let gates = layer.equations().gates();
+    let projected = matches!(kind, Kind::Lstm(Options { projected: true, .. }));
+    let (extra, double, fuses, back) = match kind {
+        Kind::Gru(bptt::Reset::After, _) => (1, false, false, vec![2, 1]),
+        Kind::Gru(bptt::Reset::Before, _) => (1, true, false, vec![2]),
+        Kind::Leaky(_, common::Alpha::Learned) => (1, false, true, vec![1]),
+        _ => (usize::from(projected), projected, true, vec![gates]),
+    };
+    let cells = usize::from(layer.equations().has_state());
+    Sizes { inputs, hidden, outputs, gates, extra, cells, projected, back, double, fuses }
+}
+
+/// The formula of `Plan`'s documentation, in bytes.
+fn documented_arena(of: &Sizes, shape: Shape, isa: Isa, threads: usize) -> usize {
+    let Shape { batch, steps, .. } = shape;
+    let &Sizes { inputs, hidden, outputs, gates, extra, cells, projected, .. } = of;
+    let padded = |columns: usize| columns.div_ceil(2 * isa.lanes()) * 2 * isa.lanes();
+    // A weight gradient's right operands are x, h and, with a second product, the extra block.
+    let recurrent = if of.double { hidden.max(outputs) } else { outputs };
+    let columns = padded(inputs) + padded(recurrent);
+    let rows = steps * batch;
+    let state = batch * outputs;
+    let regions = lines(gates * rows * hidden)
+        + lines(extra * rows * hidden)
+        + lines((steps + 1) * state)
+        + cells * (lines((steps + 1) * batch * hidden) + lines(batch * hidden))
+        + lines(state)
+        + if projected { lines(rows * outputs) } else { 0 };
+    let products = rows.min(96 * threads) * lines(inputs.max(gates * hidden));
+    let first = lines(outputs).max(of.back.iter().map(|blocks| lines(blocks * hidden)).sum());
+    let second = match (of.double, projected) {
+        (false, _) => 0,
+        (true, false) => lines(hidden),
+        (true, true) => lines(hidden).max(lines(outputs)),
+    };
+    let scratch = products.max(batch * first.max(second));
+    4 * (regions + lines(scratch.max(256 * columns + 24_576 * threads)))
+}
+
+/// The formula of `Stream`'s documentation, in bytes.
+fn documented_stream(of: &Sizes, shape: Shape, threads: usize) -> usize {
+    let batch = shape.batch;
+    let &Sizes { inputs, hidden, outputs, gates, extra, cells, .. } = of;
+    let rows = batch.max(192 / batch * batch);
+    let input = if of.fuses { lines(inputs) } else { 0 };
+    let step = (lines(outputs) + input).max(if of.double { lines(hidden) } else { 0 });
+    let scratch = (rows.min(96 * threads) * lines(inputs)).max(batch * step);
+    let spread = if (gates * hidden) % 256 == 0 { 16 } else { 0 };
+    let second = if of.double { lines(extra * batch * hidden) } else { 0 };
+    4 * (2 * lines(batch * outputs)
+        + cells * lines(batch * hidden)
+        + second
+        + lines(rows * (gates * hidden + spread))
+        + lines(scratch))
+}
+
+fn memory_is_documented<C: Subject>(layer: &C, kind: Kind, shape: Shape) {
+    let of = sizes(layer, kind);
+    for &isa in isas() {
+        let plan = layer.plan(shape.steps, shape.batch, isa).unwrap();
+        assert_eq!(plan.arena_bytes(), documented_arena(&of, shape, isa, 1), "{shape:?} on {isa}");
+        let mut arena = None;
+        let made = measure(|| arena = Some(plan.allocate().unwrap()));
+        assert_eq!((made.count_total, made.bytes_total), (1, plan.arena_bytes() as u64));
+
+        let mut stream = None;
+        let made = measure(|| stream = Some(layer.stream(shape.batch, isa).unwrap()));
+        let stream = stream.unwrap();
+        let bytes = stream.bytes();
+        assert_eq!(bytes, documented_stream(&of, shape, 1), "{shape:?} on {isa}");
+        assert_eq!((made.count_total, made.bytes_total), (1, bytes as u64));
+
+        for threads in [2, 5] {
+            let plan = plan.clone().with_threads(threads).unwrap();
+            assert_eq!(plan.arena_bytes(), documented_arena(&of, shape, isa, threads));
+            let stream = stream.clone().with_threads(threads).unwrap();
+            assert_eq!(stream.bytes(), documented_stream(&of, shape, threads));
+        }
+    }
+}
+
+#[test]
+fn memory_is_as_documented() {
+    let case = (any_of(Kind::kernels()), shapes(300, 300, 300, 40));
+    check(300, case, |(kind, shape)| {
+        with_layer!(kind, (shape.inputs, shape.hidden), |layer| {
+            memory_is_documented(&layer, kind, shape)
+        });
+    });
+}
+
+/// The table of floats per step and sequence.
+#[test]
+fn an_arena_grows_by_so_much_a_step() {
+    for kind in Kind::all() {
+        with_layer!(kind, (3, 32), |layer| for &isa in isas() {
+            let bytes = |steps, batch| layer.plan(steps, batch, isa).unwrap().arena_bytes();
+            let floats = layer.floats_per_step();
+            assert_eq!(bytes(101, 8) - bytes(100, 8), 4 * 8 * floats, "{kind:?}");
+        });
+    }
+    let lstm = lstm(Options::NONE, 3, 32);
+    assert_eq!(lstm.floats_per_step(), 6 * 32);
+}
+
+/// Gradients that are not wanted need no panels.
+#[test]
+fn weights_take_what_their_purpose_needs() {
+    for kind in Kind::kernels() {
+        with_layer!(kind, (40, 40), |layer| for &isa in isas() {
+            let parameters = layer.parameters().unwrap();
+            let bytes = |purpose| {
+                let weights = layer.pack(&parameters, purpose, isa).unwrap();
+                weights.bytes()
+            };
+            let inference = bytes(Purpose::Inference);
+            let training = bytes(Purpose::Training);
+            assert!(inference < training, "{kind:?} on {isa}");
+            assert!(training < bytes(Purpose::TrainingWithInputGradient), "{kind:?} on {isa}");
+        });
+    }
+}
+
+/// A pass with nothing but parameter gradients, as [`OutputGradients`] of nothing.
+#[test]
+fn optional_arguments_allocate_nothing_either() {
+    for kind in Kind::kernels() {
+        with_layer!(kind, (9, 20), |layer| {
+            let data = Data::draw(layer, 5, 3, 1, 0.5);
+            for &isa in isas() {
+                let Rig { plan, weights, mut arena } = Rig::new(isa, &data);
+                let (x, mut gradients) = (&data.inputs.x, data.parameters());
+                let pass = || {
+                    plan.forward(&weights, x, None, &mut arena).unwrap();
+                    let gradients = Gradients::of(&mut gradients, Write::Overwrite);
+                    let outputs = OutputGradients::default();
+                    plan.backward(&weights, x, outputs, &mut arena, gradients).unwrap();
+                };
+                assert_eq!(allocations(pass), 0, "{kind:?} on {isa}");
+            }
+        });
+    }
+}

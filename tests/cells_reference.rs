@@ -1,0 +1,279 @@
+//! Every cell's outputs, states and gradients against the `f64` reference, within
+//! bounds that are derived from each case and not tuned.
+
+mod common;
+
+use bptt::{Gradients, Isa, OutputGradients, Write};
+use bptt_reference::cells::{Inputs, Outcome};
+use bptt_reference::finite::gradient_with_error;
+use bptt_reference::sample::uniform;
+use bptt_reference::{Bounded, Number, bounds};
+use common::{Data, Kind, Pass, Rig, Shape, Subject, assert_bits, check, isas, shapes, state_of};
+use proptest::prelude::*;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+
+fn lift<N: Number>(values: &[f32]) -> Vec<N> {
+    values.iter().map(|&value| N::exact(value.into())).collect()
+}
+
+fn exact<N: Number, C: Subject>(data: &Data<C>) -> Inputs<Vec<N>> {
+    data.inputs.map(|values| lift(values))
+}
+
+/// The worst share of its bound that each result came to, for the log.
+#[derive(Default)]
+struct Worst(RefCell<BTreeMap<&'static str, f64>>);
+
+impl Worst {
+    fn assert_within(&self, name: &'static str, actual: &[f32], expected: &[Bounded]) {
+        bounds::assert_within(name, actual, expected);
+        let ratio = bounds::worst_ratio(actual, expected);
+        let mut all = self.0.borrow_mut();
+        let worst = all.entry(name).or_default();
+        *worst = worst.max(ratio);
+    }
+
+    fn compare(&self, pass: &Pass, expected: &Outcome<Vec<Bounded>>) {
+        for ((name, actual), (_, expected)) in pass.parts().into_iter().zip(expected.parts()) {
+            self.assert_within(name, actual, expected);
+        }
+    }
+
+    fn print(&self, what: &str) {
+        println!("{what}, worst shares of the bounds: {:.3?}", self.0.borrow());
+    }
+}
+
+/// `test` on drawn cases of each kind.
+fn each_kind(
+    cases: u32,
+    shapes: impl Fn() -> BoxedStrategy<Shape>,
+    test: impl Fn(Kind, Shape, u64),
+) {
+    for kind in Kind::all() {
+        println!("{kind:?}");
+        check(cases, (shapes(), any::<u64>()), |(shape, seed)| test(kind, shape, seed));
+    }
+}
+
+/// Short passes, whose bounds from end to end are small still.
+#[test]
+fn short_sequences_from_end_to_end() {
+    fn run<C: Subject>(data: &Data<C>, worst: &Worst, loosest: &Cell<f64>) {
+        let expected = data.layer.reference().run(&exact(data), None);
+        for &isa in isas() {
+            worst.compare(&Rig::new(isa, data).run(data), &expected);
+        }
+        let bounds = expected.parts().into_iter().flat_map(|(_, part)| part).map(|b| b.bound);
+        // A slope of max(0, a) that is not certain has a bound of one.
+        loosest.set(bounds.filter(|&b| b < 0.1).fold(loosest.get(), f64::max));
+    }
+    let (worst, loosest) = (Worst::default(), Cell::new(0.0f64));
+    each_kind(
+        12,
+        || shapes(24, 16, 6, 4).boxed(),
+        |kind, shape, seed| {
+            let weights = if seed % 2 == 0 { 0.1 } else { 0.3 };
+            with_layer!(kind, (shape.inputs, shape.hidden), |layer| {
+                run(&Data::of(layer, shape, seed, weights), &worst, &loosest)
+            });
+        },
+    );
+    worst.print("end to end");
+    println!("loosest bound: {:.1e}", loosest.get());
+    assert!(loosest.get() < 2e-2, "a bound of {} finds no fault", loosest.get());
+}
+
+/// Each step, and each gradient, as it follows from the pass's own results before
+/// it: a bound of few operations, however long the sequence.
+fn step_by_step<C: Subject>(worst: &Worst, data: &Data<C>) {
+    let (inputs, layer) = (exact::<Bounded, C>(data), data.layer.reference());
+    for &isa in isas() {
+        let pass = Rig::new(isa, data).run(data);
+        worst.compare(&pass, &layer.run(&inputs, Some(&pass.map(|part| lift(part)))));
+    }
+}
+
+#[test]
+fn drawn_shapes_step_by_step() {
+    let worst = Worst::default();
+    each_kind(
+        12,
+        || shapes(48, 40, 20, 8).boxed(),
+        |kind, shape, seed| {
+            let weights: f32 = [0.1, 0.5, 3.0][(seed % 3) as usize];
+            with_layer!(kind, (shape.inputs, shape.hidden), |layer| {
+                // A state that grows threefold a step would overflow.
+                let weights =
+                    if matches!(kind, Kind::Lstm(_)) { weights } else { weights.min(0.5) };
+                step_by_step(&worst, &Data::of(layer, shape, seed, weights))
+            });
+        },
+    );
+    worst.print("step by step");
+}
+
+/// Batches beyond the rows that are handled at a time, sums beyond the depth that
+/// is, inputs beyond the rows of a chunk, and long sequences.
+#[test]
+fn large_shapes_step_by_step() {
+    let worst = Worst::default();
+    for kind in Kind::kernels() {
+        for (inputs, hidden, batch, steps) in [
+            (300, 70, 40, 2),
+            (5, 300, 3, 2),
+            (16, 64, 64, 2),
+            (1, 17, 150, 3),
+            (257, 1, 97, 3),
+            (3, 5, 193, 2),
+            (2, 9, 50, 9),
+            (4, 33, 1, 300),
+        ] {
+            with_layer!(kind, (inputs, hidden), |layer| {
+                step_by_step(&worst, &Data::draw(layer, batch, steps, 1, 0.1))
+            });
+        }
+    }
+    worst.print("large shapes");
+}
+
+/// The chain rule alone could be wrong in the kernels and in the reference alike.
+#[test]
+fn gradients_are_difference_quotients_of_the_loss() {
+    const STEP: f64 = 1e-6;
+    /// The unit roundoff of `f64` over that of `f32`, and so of their bounds.
+    const F64_OVER_F32: f64 = 1.0 / (1u64 << 29) as f64;
+    fn run<C: Subject>(data: &Data<C>) {
+        let (bounded, layer) = (exact::<Bounded, C>(data), data.layer.reference());
+        let loss_error = F64_OVER_F32 * layer.loss(&bounded).bound;
+        let expected = layer.run(&bounded, None);
+        let passes: Vec<Pass> = isas().iter().map(|&isa| Rig::new(isa, data).run(data)).collect();
+        type Of<T> = fn(&Outcome<T>) -> &T;
+        type Input = fn(&mut Inputs<Vec<f64>>) -> &mut Vec<f64>;
+        struct Part {
+            name: &'static str,
+            input: Input,
+            actual: Of<Vec<f32>>,
+            bound: Of<Vec<Bounded>>,
+        }
+        let parts = [
+            Part {
+                name: "params",
+                input: |i| &mut i.params,
+                actual: |p| &p.params,
+                bound: |p| &p.params,
+            },
+            Part { name: "dx", input: |i| &mut i.x, actual: |p| &p.dx, bound: |p| &p.dx },
+            Part { name: "dh0", input: |i| &mut i.h0, actual: |p| &p.dh0, bound: |p| &p.dh0 },
+            Part { name: "ds0", input: |i| &mut i.s0, actual: |p| &p.ds0, bound: |p| &p.ds0 },
+        ];
+        for Part { name, input, actual, bound } in parts {
+            let mut moved = exact::<f64, C>(data);
+            let at = input(&mut moved).clone();
+            let loss = |at: &[f64]| {
+                input(&mut moved).copy_from_slice(at);
+                layer.loss(&moved)
+            };
+            let quotients: Vec<Bounded> = gradient_with_error(loss, &at, STEP, loss_error)
+                .into_iter()
+                .zip(bound(&expected))
+                .map(|(d, b)| Bounded { value: d.value, bound: d.error + b.bound })
+                .collect();
+            assert!(quotients.iter().all(|q| q.bound < 1e-3), "{name}: {quotients:?}");
+            for pass in &passes {
+                bounds::assert_within(name, actual(pass), &quotients);
+            }
+        }
+    }
+    for kind in Kind::all() {
+        // The derivative of max(0, a) jumps, where no quotient is a gradient.
+        if format!("{kind:?}").contains("Relu") {
+            continue;
+        }
+        println!("{kind:?}");
+        check(4, (shapes(3, 4, 2, 3), any::<u64>()), |(shape, seed)| {
+            with_layer!(kind, (shape.inputs, shape.hidden), |layer| {
+                run(&Data::of(layer, shape, seed, 0.5))
+            });
+        });
+    }
+}
+
+/// What is not given is zero, and what is not wanted changes nothing.
+#[test]
+fn optional_arguments() {
+    fn run<C: Subject>(isa: Isa, data: &Data<C>) {
+        let zeros = |values: &[f32]| vec![0.0; values.len()];
+        let given = data.inputs.clone();
+        let inputs =
+            Inputs { h0: zeros(&given.h0), s0: zeros(&given.s0), dy: zeros(&given.dy), ..given };
+        let zero = Data { inputs, ..data.clone() };
+        let (x, mut rig) = (&zero.inputs.x, Rig::new(isa, &zero));
+        let expected = rig.run(&zero);
+        let mut parameters = zero.layer.parameters().unwrap();
+        let Rig { plan, weights, arena } = &mut rig;
+        plan.forward(weights, x, None, arena).unwrap();
+        assert_bits("h", arena.hidden().unwrap(), &expected.h);
+        assert_bits("s", arena.cell_states().unwrap(), &expected.s);
+        let last = state_of::<C>(&zero.inputs.dh_last, &zero.inputs.ds_last);
+        let outputs = OutputGradients { dy: None, last: Some(last) };
+        let gradients = Gradients::of(&mut parameters, Write::Overwrite);
+        plan.backward(weights, x, outputs, arena, gradients).unwrap();
+        assert_bits("params", parameters.as_slice(), &expected.params);
+        assert_bits("dz", arena.preactivation_gradients().unwrap(), &expected.dz);
+
+        // No gradient from outside: all gradients are zero.
+        plan.forward(weights, x, None, arena).unwrap();
+        let gradients = Gradients::of(&mut parameters, Write::Overwrite);
+        plan.backward(weights, x, OutputGradients::default(), arena, gradients).unwrap();
+        assert!(parameters.as_slice().iter().all(|&x| x == 0.0));
+    }
+    for kind in Kind::kernels() {
+        check(12, (shapes(9, 20, 9, 4), any::<u64>()), |(shape, seed)| {
+            with_layer!(kind, (shape.inputs, shape.hidden), |layer| {
+                let data = Data::of(layer, shape, seed, 0.5);
+                isas().iter().for_each(|&isa| run(isa, &data));
+            });
+        });
+    }
+}
+
+/// Gradients that are added to what was there: those of the pass and that, with one more
+/// rounding for each term of a sum.
+#[test]
+fn accumulating_adds_to_what_is_there() {
+    fn run<C: Subject>(isa: Isa, data: &Data<C>, worst: &Worst) {
+        let prior = uniform(8, data.inputs.params.len(), 3.0);
+        let mut rig = Rig::new(isa, data);
+        let alone = rig.run(data);
+        let mut expected = data
+            .layer
+            .reference()
+            .run::<Bounded>(&exact(data), Some(&alone.map(|part| lift(part))));
+        // Every partial sum is larger by the prior, at most.
+        let terms = (data.steps * data.batch + 1) as f64;
+        for (gradient, &prior) in expected.params.iter_mut().zip(&prior) {
+            let prior = f64::from(prior);
+            gradient.bound += bptt_reference::compare::UNIT_ROUNDOFF
+                * terms
+                * (prior.abs() + gradient.value.abs() + gradient.bound);
+            gradient.value += prior;
+        }
+        let mut parameters = data.layer.parameters().unwrap();
+        parameters.as_mut_slice().copy_from_slice(&prior);
+        let forward = rig.forward(data);
+        let pass = rig.backward(data, &mut parameters, Write::Accumulate, forward);
+        worst.assert_within("params", &pass.params, &expected.params);
+    }
+    let worst = Worst::default();
+    for kind in Kind::kernels() {
+        check(12, (shapes(20, 20, 9, 4), any::<u64>()), |(shape, seed)| {
+            with_layer!(kind, (shape.inputs, shape.hidden), |layer| {
+                let data = Data::of(layer, shape, seed, 0.5);
+                isas().iter().for_each(|&isa| run(isa, &data, &worst));
+            });
+        });
+    }
+    worst.print("accumulated");
+}

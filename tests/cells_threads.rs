@@ -1,0 +1,138 @@
+//! Passes on several threads: the bits of one thread whatever the number and
+//! whoever comes, and an end whatever the pool does.
+
+mod common;
+
+use bptt::{Cell, Error, Stream};
+use common::{
+    Data, Kind, Rig, Shape, Subject, any_of, assert_bits, assert_same, check, filled, isas, lstm,
+    shapes, value,
+};
+use proptest::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::sync::mpsc;
+
+const THREADS: [usize; 3] = [2, 3, 8];
+
+fn pool(threads: usize) -> ThreadPool {
+    ThreadPoolBuilder::new().num_threads(threads).build().unwrap()
+}
+
+/// The outputs of a stream, one step by itself and then the rest.
+fn streamed<C: Subject>(
+    stream: Stream<C>,
+    threads: usize,
+    rig: &Rig<C>,
+    data: &Data<C>,
+) -> Vec<f32> {
+    let mut stream = stream.with_threads(threads).unwrap();
+    stream.set_state(data.initial().unwrap()).unwrap();
+    let (input, state) = (data.input(), data.state());
+    let mut y = filled(data.steps * state);
+    let x = &data.inputs.x;
+    stream.step(&rig.weights, &x[..input], &mut y[..state]).unwrap();
+    stream.forward(&rig.weights, &x[input..], &mut y[state..]).unwrap();
+    y
+}
+
+/// Passes and streams on each number of threads against those on one.
+fn as_on_one_thread<C: Subject>(data: &Data<C>) {
+    for &isa in isas() {
+        let mut rig = Rig::new(isa, data);
+        let expected = rig.run(data);
+        let stream = || data.layer.stream(data.batch, isa).unwrap();
+        let y = streamed(stream(), 1, &rig, data);
+        for threads in THREADS {
+            let mut rig = Rig::with_threads(isa, data, threads);
+            // Twice: the second pass finds the helpers of the first.
+            for _ in 0..2 {
+                assert_same(&rig.run(data), &expected);
+            }
+            assert_bits("y", &streamed(stream(), threads, &rig, data), &y);
+        }
+    }
+}
+
+fn of_kind(kind: Kind, shape: Shape, seed: u64, weights: f32) {
+    with_layer!(kind, (shape.inputs, shape.hidden), |layer| {
+        as_on_one_thread(&Data::of(layer, shape, seed, weights))
+    });
+}
+
+#[test]
+fn any_number_of_threads() {
+    let case = (any_of(Kind::kernels()), shapes(40, 70, 110, 12), any::<u64>());
+    check(160, case, |(kind, shape, seed)| of_kind(kind, shape, seed, 0.5));
+    for kind in Kind::kernels() {
+        for (inputs, hidden, batch, steps) in [(300, 270, 70, 3), (2, 17, 193, 20)] {
+            of_kind(kind, Shape::new(inputs, hidden, batch, steps), 2, 0.1);
+        }
+    }
+    for (inputs, hidden, batch, steps) in [(3, 270, 13, 9), (64, 200, 1, 300)] {
+        of_kind(Kind::LSTM, Shape::new(inputs, hidden, batch, steps), 2, 0.1);
+    }
+}
+
+fn some_data() -> Data<bptt::Lstm> {
+    Data::draw(lstm(common::Options::NONE, 20, 150), 5, 12, 3, 0.3)
+}
+
+/// A pool of one thread, which is the caller, has nobody to send; one of more
+/// threads than cores has some that come late.
+#[test]
+fn within_pools_of_one_thread_and_of_many() {
+    for threads in [1, 2, 16] {
+        pool(threads).install(|| as_on_one_thread(&some_data()));
+    }
+}
+
+/// Passes side by side in the tasks of one pool, each of which calls for helpers
+/// where all threads have a pass of their own.
+#[test]
+fn nested_in_the_tasks_of_a_pool() {
+    pool(3).scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|_| as_on_one_thread(&some_data()));
+        }
+    });
+}
+
+/// The other threads of the caller's pool wait for what happens only after the pass.
+#[test]
+fn a_pool_that_never_comes() {
+    let pool = pool(3);
+    let (started, blocked) = mpsc::channel();
+    let (release, wait): (Vec<_>, Vec<_>) = (0..2).map(|_| mpsc::channel::<()>()).unzip();
+    for wait in wait {
+        let started = started.clone();
+        pool.spawn(move || {
+            started.send(()).unwrap();
+            // Ends when its sender is dropped.
+            wait.recv().unwrap_err();
+        });
+    }
+    for _ in 0..2 {
+        blocked.recv().unwrap();
+    }
+    pool.install(|| as_on_one_thread(&some_data()));
+    drop(release);
+}
+
+#[test]
+fn numbers_of_threads_that_are_refused() {
+    let data = some_data();
+    for &isa in isas() {
+        let rig = Rig::new(isa, &data);
+        let stream = data.layer.stream(1, isa).unwrap();
+        for given in [0, 257, usize::MAX] {
+            let expected = value("threads", &given.to_string(), "1 to 256");
+            assert_eq!(rig.plan.clone().with_threads(given).unwrap_err(), expected);
+            assert_eq!(stream.clone().with_threads(given).unwrap_err(), expected);
+        }
+        let plan = rig.plan.clone().with_threads(2).unwrap();
+        assert_eq!((plan.threads(), rig.plan.threads()), (2, 1));
+        let mut arena = rig.plan.allocate().unwrap();
+        let error = plan.forward(&rig.weights, &data.inputs.x, None, &mut arena).unwrap_err();
+        assert!(matches!(error, Error::Mismatch { what: "arena", .. }), "{error}");
+    }
+}

@@ -1,0 +1,219 @@
+//! Every cell with every option, and the reference's equations of each.
+
+use bptt::{Activation, Candidate, Cell, Gru, Leak, Leaky, Lstm, Reset, Vanilla};
+use bptt_reference::cells::{Cell as Equations, Layer};
+use bptt_reference::sample::uniform;
+
+/// A cell that the suites run on.
+pub trait Subject: Cell {
+    /// The same layer in the reference.
+    fn reference(&self) -> Layer {
+        Layer {
+            inputs: self.input_size(),
+            hidden: self.hidden_size(),
+            outputs: self.output_size(),
+            cell: self.equations(),
+            linear: false,
+        }
+    }
+
+    fn equations(&self) -> Equations;
+
+    /// Floats that a pass keeps for each step and sequence.
+    fn floats_per_step(&self) -> usize;
+}
+
+fn phi(activation: Activation) -> bptt_reference::Activation {
+    match activation {
+        Activation::Tanh => bptt_reference::Activation::Tanh,
+        Activation::Relu => bptt_reference::Activation::Relu,
+        Activation::Logistic => bptt_reference::Activation::Logistic,
+        Activation::Identity => bptt_reference::Activation::Identity,
+    }
+}
+
+fn candidate(candidate: Candidate) -> bptt_reference::Activation {
+    match candidate {
+        Candidate::Tanh => bptt_reference::Activation::Tanh,
+        Candidate::Logistic => bptt_reference::Activation::Logistic,
+    }
+}
+
+impl Subject for Vanilla {
+    fn equations(&self) -> Equations {
+        Equations::Vanilla(phi(self.activation()))
+    }
+
+    fn floats_per_step(&self) -> usize {
+        2 * self.hidden_size()
+    }
+}
+
+impl Subject for Leaky {
+    fn equations(&self) -> Equations {
+        let phi = phi(self.activation());
+        match self.leak() {
+            Leak::Layer(alpha) => Equations::Leaky(phi, vec![*alpha; self.hidden_size()]),
+            Leak::Units(alphas) => Equations::Leaky(phi, alphas.to_vec()),
+            Leak::Learned { .. } => Equations::LeakyLearned(phi),
+        }
+    }
+
+    fn floats_per_step(&self) -> usize {
+        let learned = matches!(self.leak(), Leak::Learned { .. });
+        (2 + usize::from(learned)) * self.hidden_size()
+    }
+}
+
+impl Subject for Gru {
+    fn equations(&self) -> Equations {
+        match self.reset() {
+            Reset::After => Equations::GruAfter(candidate(self.candidate())),
+            Reset::Before => Equations::GruBefore(candidate(self.candidate())),
+        }
+    }
+
+    fn floats_per_step(&self) -> usize {
+        5 * self.hidden_size()
+    }
+}
+
+impl Subject for Lstm {
+    fn equations(&self) -> Equations {
+        Equations::Lstm {
+            candidate: candidate(self.candidate()),
+            peepholes: self.has_peepholes(),
+            coupled: self.has_coupled_gates(),
+            projected: self.is_projected(),
+        }
+    }
+
+    fn floats_per_step(&self) -> usize {
+        let (hidden, output) = (self.hidden_size(), self.output_size());
+        let projected = if self.is_projected() { hidden + output } else { 0 };
+        (self.gates().len() + 1) * hidden + output + projected
+    }
+}
+
+/// The options of a layer, without its sizes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    Vanilla(Activation),
+    /// With an α for all units, one for each, or learned ones.
+    Leaky(Activation, Alpha),
+    Gru(Reset, Candidate),
+    Lstm(Options),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Alpha {
+    Layer,
+    Units,
+    Learned,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Options {
+    pub candidate: Candidate,
+    pub peepholes: bool,
+    pub coupled: bool,
+    pub projected: bool,
+}
+
+impl Options {
+    /// None of them, and the usual candidate.
+    pub const NONE: Self =
+        Self { candidate: Candidate::Tanh, peepholes: false, coupled: false, projected: false };
+}
+
+impl Kind {
+    /// The usual LSTM.
+    pub const LSTM: Self = Self::Lstm(Options::NONE);
+
+    /// All of them.
+    pub fn all() -> Vec<Self> {
+        use Activation::{Identity, Logistic, Relu, Tanh};
+        let mut all = vec![];
+        all.extend([Tanh, Relu, Logistic, Identity].map(Self::Vanilla));
+        for alpha in [Alpha::Layer, Alpha::Units, Alpha::Learned] {
+            all.extend([Tanh, Relu, Logistic].map(|phi| Self::Leaky(phi, alpha)));
+        }
+        for candidate in [Candidate::Tanh, Candidate::Logistic] {
+            all.extend([Reset::After, Reset::Before].map(|reset| Self::Gru(reset, candidate)));
+            for options in 0..8 {
+                let [peepholes, coupled, projected] = [1, 2, 4].map(|bit| options & bit != 0);
+                all.push(Self::Lstm(Options { candidate, peepholes, coupled, projected }));
+            }
+        }
+        all
+    }
+
+    /// One of each kernel: what does not depend on a non-linearity.
+    pub fn kernels() -> Vec<Self> {
+        let usual = |kind: &Self| match kind {
+            Self::Vanilla(phi) => *phi == Activation::Tanh,
+            Self::Leaky(phi, alpha) => *phi == Activation::Tanh && *alpha != Alpha::Layer,
+            Self::Gru(_, candidate) => *candidate == Candidate::Tanh,
+            Self::Lstm(options) => options.candidate == Candidate::Tanh,
+        };
+        Self::all().into_iter().filter(usual).collect()
+    }
+}
+
+pub fn vanilla(phi: Activation, inputs: usize, hidden: usize) -> Vanilla {
+    Vanilla::new(inputs, hidden, phi).unwrap()
+}
+
+pub fn leaky(phi: Activation, alpha: Alpha, inputs: usize, hidden: usize) -> Leaky {
+    let leak = match alpha {
+        Alpha::Layer => Leak::Layer(0.3),
+        Alpha::Units => Leak::Units(uniform(9, hidden, 0.45).iter().map(|a| a + 0.45).collect()),
+        Alpha::Learned => Leak::Learned { initial: 0.3 },
+    };
+    Leaky::new(inputs, hidden, phi, leak).unwrap()
+}
+
+pub fn gru(reset: Reset, candidate: Candidate, inputs: usize, hidden: usize) -> Gru {
+    Gru::new(inputs, hidden, reset).unwrap().with_candidate(candidate)
+}
+
+/// A projection has half as many features as units, or one more where there is one unit.
+pub fn lstm(options: Options, inputs: usize, hidden: usize) -> Lstm {
+    let mut lstm = Lstm::new(inputs, hidden).unwrap().with_candidate(options.candidate);
+    if options.peepholes {
+        lstm = lstm.with_peepholes().unwrap();
+    }
+    if options.coupled {
+        lstm = lstm.with_coupled_gates();
+    }
+    if options.projected {
+        lstm = lstm.with_projection(if hidden == 1 { 2 } else { hidden / 2 }).unwrap();
+    }
+    lstm
+}
+
+/// Runs an expression on the layer of a kind with so many inputs and units.
+#[macro_export]
+macro_rules! with_layer {
+    ($kind:expr, ($inputs:expr, $hidden:expr), |$layer:ident| $body:expr) => {{
+        let (inputs, hidden) = ($inputs, $hidden);
+        match $kind {
+            $crate::common::Kind::Vanilla(phi) => {
+                let $layer = $crate::common::vanilla(phi, inputs, hidden);
+                $body
+            }
+            $crate::common::Kind::Leaky(phi, alpha) => {
+                let $layer = $crate::common::leaky(phi, alpha, inputs, hidden);
+                $body
+            }
+            $crate::common::Kind::Gru(reset, candidate) => {
+                let $layer = $crate::common::gru(reset, candidate, inputs, hidden);
+                $body
+            }
+            $crate::common::Kind::Lstm(options) => {
+                let $layer = $crate::common::lstm(options, inputs, hidden);
+                $body
+            }
+        }
+    }};
+}

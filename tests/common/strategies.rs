@@ -1,0 +1,20 @@
+//! Shapes and kinds to draw from.
+
+use super::{Kind, Shape};
+use proptest::prelude::*;
+
+/// Shapes from 1 to these sizes.
+pub fn shapes(
+    inputs: usize,
+    hidden: usize,
+    batch: usize,
+    steps: usize,
+) -> impl Strategy<Value = Shape> {
+    (1..=inputs, 1..=hidden, 1..=batch, 1..=steps)
+        .prop_map(|(inputs, hidden, batch, steps)| Shape { inputs, hidden, batch, steps })
+}
+
+/// Any of some kinds.
+pub fn any_of(kinds: Vec<Kind>) -> impl Strategy<Value = Kind> {
+    proptest::sample::select(kinds)
+}

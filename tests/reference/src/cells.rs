@@ -1,0 +1,474 @@
+//! The cells, as their equations are written, on a [`Tape`]: one function each, forward only.
+
+use crate::tape::{Id, Rows, Tape};
+use crate::{Activation, Number};
+
+/// A recurrent layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layer {
+    /// Features of an input, I.
+    pub inputs: usize,
+    /// Units, H.
+    pub hidden: usize,
+    /// Features of an output, R: H where it is not projected.
+    pub outputs: usize,
+    /// Its equations.
+    pub cell: Cell,
+    /// Whether gates, and what shows of a cell state, are identities too: for tests, to tell a fault of a product
+    /// from an error of an activation.
+    pub linear: bool,
+}
+
+/// The equations of a layer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cell {
+    /// h = φ(b + U x + W h₋).
+    Vanilla(Activation),
+    /// h = α ⊙ h₋ + (1 − α) ⊙ φ(b + U x + W h₋), of a given α for each unit.
+    Leaky(Activation, Vec<f32>),
+    /// The same with α = σ(ρ), where ρ is the layer's own parameter.
+    LeakyLearned(Activation),
+    /// The gated recurrent unit with the reset gate after the recurrent product.
+    GruAfter(Activation),
+    /// The same with the gate before it.
+    GruBefore(Activation),
+    /// Long short-term memory.
+    Lstm {
+        /// φ of the candidate.
+        candidate: Activation,
+        /// Whether gates see the cell state.
+        peepholes: bool,
+        /// Whether i = 1 − f.
+        coupled: bool,
+        /// Whether h = P (o ⊙ tanh(s)).
+        projected: bool,
+    },
+}
+
+impl Cell {
+    /// Blocks of H in b.
+    pub fn gates(&self) -> usize {
+        match self {
+            Cell::Vanilla(_) | Cell::Leaky(..) | Cell::LeakyLearned(_) => 1,
+            Cell::GruAfter(_) | Cell::GruBefore(_) => 3,
+            Cell::Lstm { coupled, .. } => 4 - usize::from(*coupled),
+        }
+    }
+
+    /// Of those, the ones whose value a pass shows.
+    pub fn shown(&self) -> usize {
+        match self {
+            Cell::Vanilla(_) | Cell::Leaky(..) | Cell::LeakyLearned(_) => 0,
+            _ => self.gates(),
+        }
+    }
+
+    /// Blocks of H that are the cell's own parameters.
+    pub fn own(&self) -> usize {
+        match self {
+            Cell::LeakyLearned(_) | Cell::GruAfter(_) => 1,
+            Cell::Lstm { peepholes: true, .. } => self.gates() - 1,
+            _ => 0,
+        }
+    }
+
+    /// Whether there is a cell state.
+    pub fn has_state(&self) -> bool {
+        matches!(self, Cell::Lstm { .. })
+    }
+}
+
+/// What a pass is given; `T` is a flat slice of numbers, or what stands for one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Inputs<T> {
+    /// U, W, b, the cell's own, P.
+    pub params: T,
+    /// `[τ, B, I]`.
+    pub x: T,
+    /// `[B, R]`.
+    pub h0: T,
+    /// `[B, H]`, or nothing.
+    pub s0: T,
+    /// ∂L/∂h of each step from outside, `[τ, B, R]`.
+    pub dy: T,
+    /// ∂L/∂ of the last state, beside `dy`.
+    pub dh_last: T,
+    /// The same of the cell state, or nothing.
+    pub ds_last: T,
+}
+
+impl<T> Inputs<T> {
+    /// The same of something else.
+    pub fn map<U>(&self, to: impl Fn(&T) -> U) -> Inputs<U> {
+        Inputs {
+            params: to(&self.params),
+            x: to(&self.x),
+            h0: to(&self.h0),
+            s0: to(&self.s0),
+            dy: to(&self.dy),
+            dh_last: to(&self.dh_last),
+            ds_last: to(&self.ds_last),
+        }
+    }
+}
+
+/// What a pass leaves.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome<T> {
+    /// The gates that it shows, `[τ, B, G, H]`.
+    pub gates: T,
+    /// `[τ, B, R]`.
+    pub h: T,
+    /// `[τ, B, H]`, or nothing.
+    pub s: T,
+    /// ∂L/∂z, `[τ, B, G, H]`.
+    pub dz: T,
+    /// As the parameters.
+    pub params: T,
+    /// As x.
+    pub dx: T,
+    /// As h₀.
+    pub dh0: T,
+    /// As s₀.
+    pub ds0: T,
+}
+
+impl<T> Outcome<T> {
+    /// Every part with its name.
+    pub fn parts(&self) -> [(&'static str, &T); 8] {
+        let Self { gates, h, s, dz, params, dx, dh0, ds0 } = self;
+        [
+            ("gates", gates),
+            ("h", h),
+            ("s", s),
+            ("dz", dz),
+            ("params", params),
+            ("dx", dx),
+            ("dh0", dh0),
+            ("ds0", ds0),
+        ]
+    }
+
+    /// The same of something else.
+    pub fn map<U>(&self, to: impl Fn(&T) -> U) -> Outcome<U> {
+        Outcome {
+            gates: to(&self.gates),
+            h: to(&self.h),
+            s: to(&self.s),
+            dz: to(&self.dz),
+            params: to(&self.params),
+            dx: to(&self.dx),
+            dh0: to(&self.dh0),
+            ds0: to(&self.ds0),
+        }
+    }
+}
+
+/// The parameters on a tape.
+struct Params {
+    /// Nodes of U, W, b, the cell's own, P.
+    nodes: [Id; 5],
+}
+
+/// What a pass has for each gate's value and ∂L/∂z in a step of a sequence.
+struct Given<N> {
+    gates: Vec<Vec<N>>,
+    dz: Vec<Vec<N>>,
+}
+
+/// A step of one sequence on a tape: what it has, and what it shows.
+struct Step<'a, N> {
+    layer: &'a Layer,
+    params: &'a Params,
+    tape: &'a mut Tape<N>,
+    x: Id,
+    h: Id,
+    s: Option<Id>,
+    /// What the pass under test has.
+    given: Option<Given<N>>,
+    /// The nodes of gates and of pre-activations.
+    gates: Vec<Option<Id>>,
+    zs: Vec<Option<Id>>,
+}
+
+impl<N: Number> Step<'_, N> {
+    /// Some gates' rows of U or W.
+    fn rows(&self, section: usize, first: usize, count: usize) -> Rows {
+        let Layer { inputs, hidden, outputs, .. } = *self.layer;
+        let columns = [inputs, outputs][section];
+        let start = first * hidden * columns;
+        Rows { matrix: self.params.nodes[section], start, rows: count * hidden, columns }
+    }
+
+    /// b + U x + W h₋ of a gate.
+    fn z(&mut self, gate: usize) -> Id {
+        let terms = [(self.rows(0, gate, 1), self.x), (self.rows(1, gate, 1), self.h)];
+        let bias = (self.params.nodes[2], gate * self.layer.hidden);
+        self.tape.affine(&terms, Some(bias))
+    }
+
+    /// b + U x of a gate.
+    fn input(&mut self, gate: usize) -> Id {
+        let bias = (self.params.nodes[2], gate * self.layer.hidden);
+        self.tape.affine(&[(self.rows(0, gate, 1), self.x)], Some(bias))
+    }
+
+    /// A block of the cell's own parameters.
+    fn own(&mut self, block: usize) -> Id {
+        let hidden = self.layer.hidden;
+        self.tape.part(self.params.nodes[3], block * hidden, hidden)
+    }
+
+    fn constant(&mut self, values: impl Fn(usize) -> f64) -> Id {
+        let values: Vec<N> = (0..self.layer.hidden).map(|j| N::exact(values(j))).collect();
+        self.tape.leaf(&values)
+    }
+
+    /// a + p ⊙ b.
+    fn plus_product(&mut self, a: Id, p: Id, b: Id) -> Id {
+        let product = self.tape.mul(p, b);
+        self.tape.add(a, product)
+    }
+
+    /// The logistic function of gates, unless all is linear.
+    fn logistic(&self) -> Activation {
+        if self.layer.linear { Activation::Identity } else { Activation::Logistic }
+    }
+
+    /// φ of a gate's pre-activation, which a pass shows by its gradient.
+    fn activate(&mut self, gate: usize, activation: Activation, z: Id) -> Id {
+        let adjoint = self.given.as_ref().map(|given| given.dz[gate].clone());
+        let z = self.tape.pin(z, None, adjoint);
+        self.zs[gate] = Some(z);
+        self.tape.map(activation, z)
+    }
+
+    /// The same where the pass shows its value too.
+    fn gate(&mut self, gate: usize, activation: Activation, z: Id) -> Id {
+        let y = self.activate(gate, activation, z);
+        let value = self.given.as_ref().map(|given| given.gates[gate].clone());
+        let y = self.tape.pin(y, value, None);
+        self.gates[gate] = Some(y);
+        y
+    }
+
+    /// h and s.
+    fn run(&mut self) -> (Id, Option<Id>) {
+        match &self.layer.cell {
+            Cell::Vanilla(phi) => {
+                let z = self.z(0);
+                (self.activate(0, *phi, z), None)
+            }
+            Cell::Leaky(phi, alpha) => {
+                let alpha = self.constant(|j| alpha[j].into());
+                (self.leaky(*phi, alpha), None)
+            }
+            Cell::LeakyLearned(phi) => {
+                let rho = self.own(0);
+                let alpha = self.tape.map(Activation::Logistic, rho);
+                (self.leaky(*phi, alpha), None)
+            }
+            Cell::GruAfter(phi) => (self.gru_after(*phi), None),
+            Cell::GruBefore(phi) => (self.gru_before(*phi), None),
+            &Cell::Lstm { candidate, peepholes, coupled, .. } => {
+                let (h, s) = self.lstm(candidate, peepholes, coupled);
+                (h, Some(s))
+            }
+        }
+    }
+
+    /// α ⊙ h₋ + (1 − α) ⊙ y, written as y + α ⊙ (h₋ − y).
+    fn between(&mut self, alpha: Id, y: Id) -> Id {
+        let further = self.tape.sub(self.h, y);
+        self.plus_product(y, alpha, further)
+    }
+
+    fn leaky(&mut self, phi: Activation, alpha: Id) -> Id {
+        let z = self.z(0);
+        let y = self.activate(0, phi, z);
+        self.between(alpha, y)
+    }
+
+    /// r, u = σ(…), n = φ(b_n + U_n x + r ⊙ (b_hn + W_n h₋)), h = u ⊙ h₋ + (1 − u) ⊙ n.
+    fn gru_after(&mut self, phi: Activation) -> Id {
+        let logistic = self.logistic();
+        let mut gate = |gate: usize| {
+            let input = self.input(gate);
+            let recurrent = self.tape.affine(&[(self.rows(1, gate, 1), self.h)], None);
+            let z = self.tape.add(input, recurrent);
+            self.gate(gate, logistic, z)
+        };
+        let (r, u) = (gate(0), gate(1));
+        let bias = Some((self.params.nodes[3], 0));
+        let q = self.tape.affine(&[(self.rows(1, 2, 1), self.h)], bias);
+        let input = self.input(2);
+        let z = self.plus_product(input, r, q);
+        let n = self.gate(2, phi, z);
+        self.between(u, n)
+    }
+
+    /// r, u = σ(…), n = φ(b_n + U_n x + W_n (r ⊙ h₋)), h = u ⊙ h₋ + (1 − u) ⊙ n.
+    fn gru_before(&mut self, phi: Activation) -> Id {
+        let (z_r, z_u) = (self.z(0), self.z(1));
+        let r = self.gate(0, self.logistic(), z_r);
+        let u = self.gate(1, self.logistic(), z_u);
+        let rh = self.tape.mul(r, self.h);
+        let terms = [(self.rows(0, 2, 1), self.x), (self.rows(1, 2, 1), rh)];
+        let bias = (self.params.nodes[2], 2 * self.layer.hidden);
+        let z = self.tape.affine(&terms, Some(bias));
+        let n = self.gate(2, phi, z);
+        self.between(u, n)
+    }
+
+    /// Equations 10.40 to 10.44, with peepholes, i = 1 − f and h = P (o ⊙ tanh(s)) where they are wanted.
+    fn lstm(&mut self, candidate: Activation, peepholes: bool, coupled: bool) -> (Id, Id) {
+        let logistic = self.logistic();
+        let s_prev = self.s.expect("an LSTM has a cell state");
+        let forget = usize::from(!coupled);
+        let sees = |step: &mut Self, z: Id, block: usize, s: Id| {
+            if !peepholes {
+                return z;
+            }
+            let p = step.own(block);
+            step.plus_product(z, p, s)
+        };
+        let z_f = self.z(forget);
+        let z_f = sees(self, z_f, forget, s_prev);
+        let f = self.gate(forget, logistic, z_f);
+        let i = if coupled {
+            let one = self.constant(|_| 1.0);
+            self.tape.sub(one, f)
+        } else {
+            let z_i = self.z(0);
+            let z_i = sees(self, z_i, 0, s_prev);
+            self.gate(0, logistic, z_i)
+        };
+        let z_g = self.z(forget + 1);
+        let g = self.gate(forget + 1, candidate, z_g);
+        let kept = self.tape.mul(f, s_prev);
+        let s = self.plus_product(kept, i, g);
+        let z_o = self.z(forget + 2);
+        let z_o = sees(self, z_o, forget + 1, s);
+        let o = self.gate(forget + 2, logistic, z_o);
+        let shows = if self.layer.linear { Activation::Identity } else { Activation::Tanh };
+        let shows = self.tape.map(shows, s);
+        let m = self.tape.mul(o, shows);
+        if !self.layer.projects() {
+            return (m, s);
+        }
+        let (rows, columns) = (self.layer.outputs, self.layer.hidden);
+        let p = Rows { matrix: self.params.nodes[4], start: 0, rows, columns };
+        (self.tape.affine(&[(p, m)], None), s)
+    }
+}
+
+impl Layer {
+    /// Whether the hidden state is projected.
+    fn projects(&self) -> bool {
+        matches!(self.cell, Cell::Lstm { projected: true, .. })
+    }
+
+    /// The lengths of U, W, b, the cell's own, and P.
+    pub fn sections(&self) -> [usize; 5] {
+        let Layer { inputs, hidden, outputs, cell, .. } = self;
+        let rows = cell.gates() * hidden;
+        let projection = if self.projects() { outputs * hidden } else { 0 };
+        [rows * inputs, rows * outputs, rows, cell.own() * hidden, projection]
+    }
+
+    /// A forward and a backward pass; where `given`, each of its steps on its own, from what a pass under test has
+    /// shown of those before.
+    pub fn run<N: Number>(
+        &self,
+        inputs: &Inputs<Vec<N>>,
+        given: Option<&Outcome<Vec<N>>>,
+    ) -> Outcome<Vec<N>> {
+        let Layer { inputs: features, hidden, outputs, ref cell, .. } = *self;
+        let batch = inputs.h0.len() / outputs;
+        let steps = inputs.x.len() / (batch * features);
+        let mut tape = Tape::default();
+        let mut rest = &inputs.params[..];
+        let nodes = self.sections().map(|len| {
+            let (section, tail) = rest.split_at(len);
+            rest = tail;
+            tape.leaf(section)
+        });
+        assert!(rest.is_empty(), "params: U, W, b, the cell's own, P");
+        let params = Params { nodes };
+        let row = |all: &[N], at: usize, width: usize| all[at * width..][..width].to_vec();
+        let blocks = |all: &[N], at: usize, count: usize| -> Vec<Vec<N>> {
+            (0..count).map(|block| row(all, at * count + block, hidden)).collect()
+        };
+
+        let mut first = Vec::new();
+        let mut state: Vec<(Id, Option<Id>)> = Vec::new();
+        for n in 0..batch {
+            let h = tape.leaf(&row(&inputs.h0, n, outputs));
+            let s = cell.has_state().then(|| tape.leaf(&row(&inputs.s0, n, hidden)));
+            first.push((h, s));
+        }
+        state.extend(&first);
+        let (mut xs, mut hs, mut ss) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut gates, mut zs) = (Vec::new(), Vec::new());
+        let mut seeds = Vec::new();
+        for at in 0..steps * batch {
+            let n = at % batch;
+            let x = tape.leaf(&row(&inputs.x, at, features));
+            let (h, s) = state[n];
+            let mut step = Step {
+                layer: self,
+                params: &params,
+                tape: &mut tape,
+                x,
+                h,
+                s,
+                given: given.map(|given| Given {
+                    gates: blocks(&given.gates, at, cell.shown()),
+                    dz: blocks(&given.dz, at, cell.gates()),
+                }),
+                gates: vec![None; cell.shown()],
+                zs: vec![None; cell.gates()],
+            };
+            let (h, s) = step.run();
+            gates.extend(step.gates);
+            zs.extend(step.zs);
+            let h = tape.pin(h, given.map(|given| row(&given.h, at, outputs)), None);
+            let s = s.map(|s| tape.pin(s, given.map(|given| row(&given.s, at, hidden)), None));
+            xs.push(x);
+            hs.push(h);
+            ss.extend(s);
+            seeds.push((h, row(&inputs.dy, at, outputs)));
+            state[n] = (h, s);
+        }
+        for (n, (h, s)) in state.iter().enumerate() {
+            seeds.push((*h, row(&inputs.dh_last, n, outputs)));
+            seeds.extend(s.map(|s| (s, row(&inputs.ds_last, n, hidden))));
+        }
+
+        let adjoints = tape.backward(&seeds);
+        let computed = |ids: &mut dyn Iterator<Item = Id>| {
+            ids.flat_map(|id| tape.computed(id).to_vec()).collect()
+        };
+        let adjoint = |ids: &mut dyn Iterator<Item = Id>| {
+            ids.flat_map(|id| adjoints.of(id).to_vec()).collect()
+        };
+        Outcome {
+            gates: computed(&mut gates.into_iter().flatten()),
+            h: computed(&mut hs.into_iter()),
+            s: computed(&mut ss.into_iter()),
+            dz: adjoint(&mut zs.into_iter().flatten()),
+            params: adjoint(&mut nodes.into_iter()),
+            dx: adjoint(&mut xs.into_iter()),
+            dh0: adjoint(&mut first.iter().map(|first| first.0)),
+            ds0: adjoint(&mut first.iter().filter_map(|first| first.1)),
+        }
+    }
+
+    /// Σ dy⊙h + Σ dh_last⊙h⁽τ⁾ + Σ ds_last⊙s⁽τ⁾, whose gradients are those of a pass.
+    pub fn loss<N: Number>(&self, inputs: &Inputs<Vec<N>>) -> N {
+        let Outcome { h, s, .. } = self.run(inputs, None);
+        let last = (h.len() - inputs.dh_last.len(), s.len() - inputs.ds_last.len());
+        let weights = [&inputs.dy[..], &inputs.dh_last, &inputs.ds_last].concat();
+        N::dot(weights.into_iter().zip([&h[..], &h[last.0..], &s[last.1..]].concat()))
+    }
+}
