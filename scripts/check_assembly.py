@@ -260,8 +260,11 @@ def targets(function, call):
     through = re.fullmatch(r"(?:call|blr) (r\w+|x\d+)", call)
     if not through:
         return [call]
-    load = re.compile(rf"\w+ {through[1]}, .*_R\w+")
-    return [line for line in function.lines if load.match(line)] or [call]
+    load = re.compile(rf"\w+ {through[1]}, .*(_R\w+|{MEMORY.pattern})")
+    # A register has had tables too, which are named in capitals.
+    table = re.compile(r"\d[A-Z]+\b")
+    lines = [line for line in function.lines if load.match(line) and not table.search(line)]
+    return lines or [call]
 
 
 def graph(name, lines, labels, tables, arch):
@@ -395,8 +398,8 @@ def main():
             for line in function.body(blocks):
                 if not re.fullmatch(arch.call, line.split(" ", 1)[0]) or LEAVES.search(line):
                     continue
-                ours = [(other := entry.search(to)) and other[1] == match[1] for to in targets(function, line)]
-                allowed = MEMORY.search(line) or TASKS.search(line) or all(ours)
+                ours = [(other := entry.search(to)) and other[1] == match[1] or MEMORY.search(to) for to in targets(function, line)]
+                allowed = TASKS.search(line) or all(ours)
                 if blocks is hot or not allowed:
                     faults.append(f"{name}: call in {what}: {line}")
         best = max(products, default=0)
