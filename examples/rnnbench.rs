@@ -12,7 +12,7 @@
 
 use bptt::{
     Activation, Arena, Cell, Error, Format, Gradients, Gru, Init, Isa, Leak, Leaky, Lstm,
-    OutputGradients, Parameters, Plan, Purpose, Reset, Stream, Vanilla, Weights, Write,
+    OutputGradients, Parameters, Plan, Purpose, Reset, Skip, Stream, Vanilla, Weights, Write,
 };
 use clap::{Parser, ValueEnum};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -73,6 +73,8 @@ enum Layer {
     Leaky,
     /// With a learned leak.
     LeakyLearned,
+    /// With delays of one step and four.
+    Skip,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -131,6 +133,7 @@ fn run(options: &Options) -> Result<(), Error> {
         Layer::Leaky => {
             time(Leaky::new(input, hidden, Activation::Tanh, Leak::Layer(0.5))?, options)
         }
+        Layer::Skip => time(Skip::new(input, hidden, Activation::Tanh, &[1, 4])?, options),
         Layer::LeakyLearned => {
             let leak = Leak::Learned { initial: 0.5 };
             time(Leaky::new(input, hidden, Activation::Tanh, leak)?, options)

@@ -19,7 +19,9 @@ mod weights;
 
 pub use bptt_kernels::{AlignedBuffer, Format, Isa, IsaError};
 pub use cell::Cell;
-pub use cells::{Activation, Candidate, Gate, Gru, GruGate, Leak, Leaky, Lstm, Reset, Vanilla};
+pub use cells::{
+    Activation, Candidate, Gate, Gru, GruGate, Leak, Leaky, Lstm, Reset, Skip, Vanilla,
+};
 pub use clip::{clip_elements, clip_global_norm};
 pub use error::Error;
 pub use gradients::Write;
@@ -31,6 +33,6 @@ pub use readout::{
     Readout, ReadoutArena, ReadoutGradients, ReadoutParameters, ReadoutPlan, ReadoutWeights,
     Reduction, Targets,
 };
-pub use state::{HiddenState, LstmState, State};
+pub use state::{DelayLine, HiddenState, LstmState, State};
 pub use stream::Stream;
 pub use weights::{Purpose, Weights};

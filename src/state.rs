@@ -20,6 +20,15 @@ pub struct LstmState<S> {
     pub s: S,
 }
 
+/// The state of a cell that looks back further than a step.
+///
+/// `S` is `&[f32]` for states that are given or shown and `&mut [f32]` for room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DelayLine<S> {
+    /// The last D hidden states, the oldest first, `[D, B, H]`, D being the longest delay.
+    pub h: S,
+}
+
 /// A state as its parts: h, and the cell state where the cell has one.
 pub trait State<S> {
     /// The parts.
@@ -29,6 +38,18 @@ pub trait State<S> {
 }
 
 impl<S> State<S> for HiddenState<S> {
+    #[inline]
+    fn into_parts(self) -> (S, Option<S>) {
+        (self.h, None)
+    }
+
+    #[inline]
+    fn from_parts(h: S, _s: S) -> Self {
+        Self { h }
+    }
+}
+
+impl<S> State<S> for DelayLine<S> {
     #[inline]
     fn into_parts(self) -> (S, Option<S>) {
         (self.h, None)

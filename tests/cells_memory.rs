@@ -90,6 +90,8 @@ struct Sizes {
     extra: usize,
     cells: usize,
     projected: bool,
+    /// How many delays there are, and the longest.
+    delays: (usize, usize),
     /// Blocks of H that the products of a stage are of, backward: each a row of its own.
     back: Vec<usize>,
     /// Whether there is a second stage, and whether the input is part of a step.
@@ -109,7 +111,11 @@ fn sizes<C: Subject>(layer: &C, kind: Kind) -> Sizes {
         _ => (usize::from(projected), projected, true, vec![gates]),
     };
     let cells = usize::from(layer.equations().has_state());
-    Sizes { inputs, hidden, outputs, gates, extra, cells, projected, back, double, fuses }
+    let delays = match kind {
+        Kind::Skip(_, delays) => (delays.len(), *delays.iter().max().unwrap()),
+        _ => (1, 1),
+    };
+    Sizes { inputs, hidden, outputs, gates, extra, cells, projected, delays, back, double, fuses }
 }
 
 /// The formula of `Plan`'s documentation, in bytes.
@@ -124,12 +130,13 @@ fn documented_arena(of: &Sizes, shape: Shape, isa: Isa, threads: usize) -> usize
     let state = batch * outputs;
     let regions = lines(gates * rows * hidden)
         + lines(extra * rows * hidden)
-        + lines((steps + 1) * state)
+        + lines((steps + of.delays.1) * state)
         + cells * (lines((steps + 1) * batch * hidden) + lines(batch * hidden))
-        + lines(state)
+        + lines(of.delays.1 * state)
         + if projected { lines(rows * outputs) } else { 0 };
     let products = rows.min(96 * threads) * lines(inputs.max(gates * hidden));
-    let first = lines(outputs).max(of.back.iter().map(|blocks| lines(blocks * hidden)).sum());
+    let back: usize = of.back.iter().map(|blocks| lines(blocks * hidden)).sum();
+    let first = of.delays.0 * lines(outputs).max(back);
     let second = match (of.double, projected) {
         (false, _) => 0,
         (true, false) => lines(hidden),
@@ -145,11 +152,13 @@ fn documented_stream(of: &Sizes, shape: Shape, threads: usize) -> usize {
     let &Sizes { inputs, hidden, outputs, gates, extra, cells, .. } = of;
     let rows = batch.max(192 / batch * batch);
     let input = if of.fuses { lines(inputs) } else { 0 };
-    let step = (lines(outputs) + input).max(if of.double { lines(hidden) } else { 0 });
+    let step =
+        (of.delays.0 * lines(outputs) + input).max(if of.double { lines(hidden) } else { 0 });
     let scratch = (rows.min(96 * threads) * lines(inputs)).max(batch * step);
     let spread = if (gates * hidden) % 256 == 0 { 16 } else { 0 };
     let second = if of.double { lines(extra * batch * hidden) } else { 0 };
-    4 * (2 * lines(batch * outputs)
+    4 * (lines(of.delays.1 * batch * outputs)
+        + lines(batch * outputs)
         + cells * lines(batch * hidden)
         + second
         + lines(rows * (gates * hidden + spread))

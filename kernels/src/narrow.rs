@@ -14,6 +14,7 @@ use crate::simd::{Kernel, MAX_LANES, Simd};
 use crate::tile::{self, DEPTH_BLOCK, GROUP, PANEL, Product, Sums};
 use crate::{KernelError, fetch::Fetch};
 use half::bf16;
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
 /// How packed weights are stored.
@@ -198,14 +199,62 @@ unsafe fn row<S: Simd, W: Narrow, const FIRST: usize, const V: usize>(
     }
 }
 
-/// [`row`] over the whole depth, of the `V` vectors of a group; in two halves where the
-/// registers do not hold their scales beside their sums.
+/// Adds the product of one row `a` with a group of `V` vectors to `acc`.
 ///
 /// # Safety
 /// `a` has the matrix's depth, the group is one of the matrix, of `V` vectors, and the
 /// format is `W`.
 #[inline(always)]
 pub(crate) unsafe fn multiply_row<S: Simd, W: Narrow, const V: usize>(
+    s: S,
+    a: *const f32,
+    weights: &PackedMatrix,
+    group: usize,
+    acc: &mut [[S::V; V]; 1],
+) {
+    // Sums whose address is taken live in memory: a copy, so that only these do.
+    let mut sums = *acc;
+    let to = sums.as_mut_ptr().cast();
+    s.call(Row::<W, V> { a, weights, group, to, format: PhantomData });
+    *acc = sums;
+}
+
+/// A function of its own, which all cells share.
+struct Row<'a, W, const V: usize> {
+    a: *const f32,
+    weights: &'a PackedMatrix,
+    group: usize,
+    /// The `V` sums.
+    to: *mut f32,
+    format: PhantomData<W>,
+}
+
+impl<W: Narrow, const V: usize> Kernel for Row<'_, W, V> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { a, weights, group, to, .. } = self;
+        let mut sums = [[s.zero(); V]; 1];
+        // SAFETY: whoever makes one vouches for its operands; the sums are V vectors.
+        unsafe {
+            for v in 0..V {
+                sums[0][v] = s.load(to.add(v * S::LANES));
+            }
+            whole_row::<S, W, V>(s, a, weights, group, &mut sums);
+            for v in 0..V {
+                s.store(to.add(v * S::LANES), sums[0][v]);
+            }
+        }
+    }
+}
+
+/// [`row`] over the whole depth, of the `V` vectors of a group; in two halves where the
+/// registers do not hold their scales beside their sums.
+///
+/// # Safety
+/// As [`multiply_row`].
+#[inline(always)]
+unsafe fn whole_row<S: Simd, W: Narrow, const V: usize>(
     s: S,
     a: *const f32,
     weights: &PackedMatrix,

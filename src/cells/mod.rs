@@ -3,11 +3,13 @@
 mod gru;
 mod leaky;
 mod lstm;
+mod skip;
 mod vanilla;
 
 pub use gru::{Gru, GruGate, Reset};
 pub use leaky::{Leak, Leaky};
 pub use lstm::{Gate, Lstm};
+pub use skip::Skip;
 pub use vanilla::Vanilla;
 
 use crate::error::check_size;

@@ -45,6 +45,7 @@ pub(crate) const CHUNK_ROWS: usize = 192;
 /// | --- | --- | --- | --- |
 /// | [`Vanilla`](crate::Vanilla) | 1 | 0 | 2H |
 /// | [`Leaky`](crate::Leaky) | 1 | 0 | 2H, 3H with a learned α (E = 1) |
+/// | [`Skip`](crate::Skip) | 1 | 0 | 2H |
 /// | [`Gru`](crate::Gru) | 3 | 1 | 5H |
 /// | [`Lstm`](crate::Lstm) | 4 | 0 | 6H, 5H with coupled gates (G = 3) |
 /// | … projected | | 1 | 6H + 2R, 5H + 2R |
@@ -144,19 +145,19 @@ impl<C: Layer> Plan<C> {
         let history = layer.delays()[0];
         let states =
             |before: usize| steps.checked_add(before).ok_or(Error::TooLarge { what: "the arena" });
+        let (hidden_states, cell_states) = (states(history)?, states(1)?);
         let (cells, projected) = (usize::from(geometry.cells), usize::from(geometry.projects));
         product("the inputs", &[steps, batch, input])?;
-        let scratch = scratch_len(&layer, (steps, batch), isa, threads)?;
         let mut layout = Layout::default();
         let regions = Regions {
             gates: layout.book(&[steps, batch, geometry.gates, hidden])?,
             extra: layout.book(&[steps, batch, geometry.extra, hidden])?,
-            h: layout.book(&[states(history)?, batch, output])?,
-            s: layout.book(&[cells, states(1)?, batch, hidden])?,
+            h: layout.book(&[hidden_states, batch, output])?,
+            s: layout.book(&[cells, cell_states, batch, hidden])?,
             dh: layout.book(&[history, batch, output])?,
             ds: layout.book(&[cells, batch, hidden])?,
             dh_all: layout.book(&[projected, steps, batch, output])?,
-            scratch: layout.book(&[scratch])?,
+            scratch: layout.book(&[scratch_len(&layer, (steps, batch), isa, threads)?])?,
         };
         Ok(Self { layer, steps, batch, isa, threads, layout, regions })
     }

@@ -44,14 +44,15 @@ impl<C: Subject> Data<C> {
         mut draw: impl FnMut(u64, usize) -> Vec<f32>,
     ) -> Self {
         let state = batch * layer.output_size();
+        let line = layer.equations().delays()[0] * state;
         let cell = if layer.equations().has_state() { batch * layer.hidden_size() } else { 0 };
         let inputs = Inputs {
             params: draw(1, layer.parameter_count()),
             x: draw(2, steps * batch * layer.input_size()),
-            h0: draw(3, state),
+            h0: draw(3, line),
             s0: draw(4, cell),
             dy: draw(5, steps * state),
-            dh_last: draw(6, state),
+            dh_last: draw(6, line),
             ds_last: draw(7, cell),
         };
         Self { layer, batch, steps, inputs }

@@ -1,6 +1,6 @@
 //! Every cell with every option, and the reference's equations of each.
 
-use bptt::{Activation, Candidate, Cell, Gru, Leak, Leaky, Lstm, Reset, Vanilla};
+use bptt::{Activation, Candidate, Cell, Gru, Leak, Leaky, Lstm, Reset, Skip, Vanilla};
 use bptt_reference::cells::{Cell as Equations, Layer};
 use bptt_reference::sample::uniform;
 
@@ -42,6 +42,16 @@ fn candidate(candidate: Candidate) -> bptt_reference::Activation {
 impl Subject for Vanilla {
     fn equations(&self) -> Equations {
         Equations::Vanilla(phi(self.activation()))
+    }
+
+    fn floats_per_step(&self) -> usize {
+        2 * self.hidden_size()
+    }
+}
+
+impl Subject for Skip {
+    fn equations(&self) -> Equations {
+        Equations::Skip(phi(self.activation()), self.delays().to_vec())
     }
 
     fn floats_per_step(&self) -> usize {
@@ -101,6 +111,8 @@ pub enum Kind {
     Vanilla(Activation),
     /// With an α for all units, one for each, or learned ones.
     Leaky(Activation, Alpha),
+    /// With these delays.
+    Skip(Activation, &'static [usize]),
     Gru(Reset, Candidate),
     Lstm(Options),
 }
@@ -138,6 +150,9 @@ impl Kind {
         for alpha in [Alpha::Layer, Alpha::Units, Alpha::Learned] {
             all.extend([Tanh, Relu, Logistic].map(|phi| Self::Leaky(phi, alpha)));
         }
+        for delays in [&[1, 3][..], &[5, 2], &[4]] {
+            all.extend([Tanh, Relu].map(|phi| Self::Skip(phi, delays)));
+        }
         for candidate in [Candidate::Tanh, Candidate::Logistic] {
             all.extend([Reset::After, Reset::Before].map(|reset| Self::Gru(reset, candidate)));
             for options in 0..8 {
@@ -151,7 +166,7 @@ impl Kind {
     /// One of each kernel: what does not depend on a non-linearity.
     pub fn kernels() -> Vec<Self> {
         let usual = |kind: &Self| match kind {
-            Self::Vanilla(phi) => *phi == Activation::Tanh,
+            Self::Vanilla(phi) | Self::Skip(phi, _) => *phi == Activation::Tanh,
             Self::Leaky(phi, alpha) => *phi == Activation::Tanh && *alpha != Alpha::Layer,
             Self::Gru(_, candidate) => *candidate == Candidate::Tanh,
             Self::Lstm(options) => options.candidate == Candidate::Tanh,
@@ -171,6 +186,10 @@ pub fn leaky(phi: Activation, alpha: Alpha, inputs: usize, hidden: usize) -> Lea
         Alpha::Learned => Leak::Learned { initial: 0.3 },
     };
     Leaky::new(inputs, hidden, phi, leak).unwrap()
+}
+
+pub fn skip(phi: Activation, delays: &[usize], inputs: usize, hidden: usize) -> Skip {
+    Skip::new(inputs, hidden, phi, delays).unwrap()
 }
 
 pub fn gru(reset: Reset, candidate: Candidate, inputs: usize, hidden: usize) -> Gru {
@@ -204,6 +223,10 @@ macro_rules! with_layer {
             }
             $crate::common::Kind::Leaky(phi, alpha) => {
                 let $layer = $crate::common::leaky(phi, alpha, inputs, hidden);
+                $body
+            }
+            $crate::common::Kind::Skip(phi, delays) => {
+                let $layer = $crate::common::skip(phi, delays, inputs, hidden);
                 $body
             }
             $crate::common::Kind::Gru(reset, candidate) => {

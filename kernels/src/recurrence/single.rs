@@ -161,7 +161,7 @@ impl<C: Epilogue> Kernel for Checked<'_, C> {
         };
         for turn in 0..groups {
             let group = if backwards { groups - 1 - turn } else { turn };
-            Row { step: &step, group, backwards }.run(s);
+            s.call(Row { step: &step, group, backwards });
         }
         if const { Self::TWO }
             && let Some(weights) = recurrent.second
@@ -169,7 +169,7 @@ impl<C: Epilogue> Kernel for Checked<'_, C> {
             let (step, groups) = (Second { step, weights }, weights.groups());
             for turn in 0..groups {
                 let group = if backwards { groups - 1 - turn } else { turn };
-                Row { step: &step, group, backwards }.run(s);
+                s.call(Row { step: &step, group, backwards });
             }
         }
         // SAFETY: `Single::run` has checked every slice against H, the layer and the outputs.

@@ -69,7 +69,8 @@ impl<T: Step> Kernel for Sweep<'_, T> {
                 // the batch, the group in the weights, and the operands have been packed.
                 unsafe {
                     let a = packed.add(left::len(row, depth));
-                    sum(s, rows, a, term.weights, place, sums, fetches.as_slice());
+                    let (weights, fetches) = (term.weights, fetches.as_slice());
+                    s.call(Sum { rows, a, weights, place, sums, fetches });
                     packed = packed.add(left::len(batch, depth));
                 }
                 sums = sums.resumed();
@@ -197,33 +198,37 @@ unsafe fn row<S: Simd, T: Step, const V: usize>(
     }
 }
 
-/// Adds the product of a block of `rows` packed rows `a` with a group of columns to `sums`.
-/// Of `fetches`, each block of depth sees to its share.
-///
-/// # Safety
-/// `a` has so many rows of the matrix's depth, and the group and what comes after it
-/// are ones of the matrix; the sums hold so many rows.
-#[inline(always)]
-unsafe fn sum<S: Simd>(
-    s: S,
+/// Adds the product of a block of `rows` packed rows `a` with a group of columns to `sums`;
+/// of `fetches`, each block of depth sees to its share. A function of its own, which all
+/// cells share.
+struct Sum<'a> {
     rows: usize,
+    /// So many rows of the matrix's depth.
     a: *const f32,
-    weights: &PackedMatrix,
+    weights: &'a PackedMatrix,
     place: Place,
-    mut sums: Sums,
-    fetches: &[Fetch],
-) {
-    let depth = weights.depth();
-    let share = fetches.len().div_ceil(depth.div_ceil(DEPTH_BLOCK));
-    for first_k in (0..depth).step_by(DEPTH_BLOCK) {
-        let mine = (first_k / DEPTH_BLOCK * share).min(fetches.len());
-        let mine = &fetches[mine..(mine + share).min(fetches.len())];
-        // SAFETY: the caller's, and first_k < depth.
-        unsafe {
-            let a = a.add(rows * first_k);
-            weights.multiply(s, (rows, a), place, first_k, &sums, mine);
+    sums: Sums,
+    fetches: &'a [Fetch],
+}
+
+impl Kernel for Sum<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { rows, a, weights, place, mut sums, fetches } = self;
+        let depth = weights.depth();
+        let share = fetches.len().div_ceil(depth.div_ceil(DEPTH_BLOCK));
+        for first_k in (0..depth).step_by(DEPTH_BLOCK) {
+            let mine = (first_k / DEPTH_BLOCK * share).min(fetches.len());
+            let mine = &fetches[mine..(mine + share).min(fetches.len())];
+            // SAFETY: whoever makes one vouches for the rows, the place and the sums;
+            // first_k < depth.
+            unsafe {
+                let a = a.add(rows * first_k);
+                weights.multiply(s, (rows, a), place, first_k, &sums, mine);
+            }
+            sums = sums.resumed();
         }
-        sums = sums.resumed();
     }
 }
 

@@ -28,6 +28,8 @@ pub enum Cell {
     Leaky(Activation, Vec<f32>),
     /// The same with α = σ(ρ), where ρ is the layer's own parameter.
     LeakyLearned(Activation),
+    /// h = φ(b + Σ W_d h⁽ᵗ⁻ᵈ⁾ + U x) over these delays, the longest first.
+    Skip(Activation, Vec<usize>),
     /// The gated recurrent unit with the reset gate after the recurrent product.
     GruAfter(Activation),
     /// The same with the gate before it.
@@ -49,7 +51,7 @@ impl Cell {
     /// Blocks of H in b.
     pub fn gates(&self) -> usize {
         match self {
-            Cell::Vanilla(_) | Cell::Leaky(..) | Cell::LeakyLearned(_) => 1,
+            Cell::Vanilla(_) | Cell::Leaky(..) | Cell::LeakyLearned(_) | Cell::Skip(..) => 1,
             Cell::GruAfter(_) | Cell::GruBefore(_) => 3,
             Cell::Lstm { coupled, .. } => 4 - usize::from(*coupled),
         }
@@ -58,7 +60,7 @@ impl Cell {
     /// Of those, the ones whose value a pass shows.
     pub fn shown(&self) -> usize {
         match self {
-            Cell::Vanilla(_) | Cell::Leaky(..) | Cell::LeakyLearned(_) => 0,
+            Cell::Vanilla(_) | Cell::Leaky(..) | Cell::LeakyLearned(_) | Cell::Skip(..) => 0,
             _ => self.gates(),
         }
     }
@@ -70,6 +72,11 @@ impl Cell {
             Cell::Lstm { peepholes: true, .. } => self.gates() - 1,
             _ => 0,
         }
+    }
+
+    /// The delays at which a step sees hidden states.
+    pub fn delays(&self) -> &[usize] {
+        if let Cell::Skip(_, delays) = self { delays } else { &[1] }
     }
 
     /// Whether there is a cell state.
@@ -85,13 +92,13 @@ pub struct Inputs<T> {
     pub params: T,
     /// `[τ, B, I]`.
     pub x: T,
-    /// `[B, R]`.
+    /// `[D, B, R]`, the oldest first, D being the longest delay.
     pub h0: T,
     /// `[B, H]`, or nothing.
     pub s0: T,
     /// ∂L/∂h of each step from outside, `[τ, B, R]`.
     pub dy: T,
-    /// ∂L/∂ of the last state, beside `dy`.
+    /// ∂L/∂ of the last D states, beside `dy`.
     pub dh_last: T,
     /// The same of the cell state, or nothing.
     pub ds_last: T,
@@ -183,6 +190,8 @@ struct Step<'a, N> {
     tape: &'a mut Tape<N>,
     x: Id,
     h: Id,
+    /// The last D states, the oldest first.
+    line: Vec<Id>,
     s: Option<Id>,
     /// What the pass under test has.
     given: Option<Given<N>>,
@@ -268,6 +277,7 @@ impl<N: Number> Step<'_, N> {
                 let alpha = self.tape.map(Activation::Logistic, rho);
                 (self.leaky(*phi, alpha), None)
             }
+            Cell::Skip(phi, delays) => (self.skip(*phi, delays), None),
             Cell::GruAfter(phi) => (self.gru_after(*phi), None),
             Cell::GruBefore(phi) => (self.gru_before(*phi), None),
             &Cell::Lstm { candidate, peepholes, coupled, .. } => {
@@ -281,6 +291,15 @@ impl<N: Number> Step<'_, N> {
     fn between(&mut self, alpha: Id, y: Id) -> Id {
         let further = self.tape.sub(self.h, y);
         self.plus_product(y, alpha, further)
+    }
+
+    fn skip(&mut self, phi: Activation, delays: &[usize]) -> Id {
+        let mut terms = vec![(self.rows(0, 0, 1), self.x)];
+        for (nth, &delay) in delays.iter().enumerate() {
+            terms.push((self.rows(1, nth, 1), self.line[self.line.len() - delay]));
+        }
+        let z = self.tape.affine(&terms, Some((self.params.nodes[2], 0)));
+        self.activate(0, phi, z)
     }
 
     fn leaky(&mut self, phi: Activation, alpha: Id) -> Id {
@@ -373,7 +392,7 @@ impl Layer {
         let Layer { inputs, hidden, outputs, cell, .. } = self;
         let rows = cell.gates() * hidden;
         let projection = if self.projects() { outputs * hidden } else { 0 };
-        [rows * inputs, rows * outputs, rows, cell.own() * hidden, projection]
+        [rows * inputs, cell.delays().len() * rows * outputs, rows, cell.own() * hidden, projection]
     }
 
     /// A forward and a backward pass; where `given`, each of its steps on its own, from what a pass under test has
@@ -384,7 +403,8 @@ impl Layer {
         given: Option<&Outcome<Vec<N>>>,
     ) -> Outcome<Vec<N>> {
         let Layer { inputs: features, hidden, outputs, ref cell, .. } = *self;
-        let batch = inputs.h0.len() / outputs;
+        let history = cell.delays()[0];
+        let batch = inputs.h0.len() / outputs / history;
         let steps = inputs.x.len() / (batch * features);
         let mut tape = Tape::default();
         let mut rest = &inputs.params[..];
@@ -400,27 +420,30 @@ impl Layer {
             (0..count).map(|block| row(all, at * count + block, hidden)).collect()
         };
 
-        let mut first = Vec::new();
-        let mut state: Vec<(Id, Option<Id>)> = Vec::new();
-        for n in 0..batch {
-            let h = tape.leaf(&row(&inputs.h0, n, outputs));
-            let s = cell.has_state().then(|| tape.leaf(&row(&inputs.s0, n, hidden)));
-            first.push((h, s));
+        // The hidden states of each sequence, from the oldest of the initial ones.
+        let mut lines: Vec<Vec<Id>> = vec![Vec::new(); batch];
+        for at in 0..history * batch {
+            lines[at % batch].push(tape.leaf(&row(&inputs.h0, at, outputs)));
         }
-        state.extend(&first);
+        let mut cells: Vec<Option<Id>> = (0..batch)
+            .map(|n| cell.has_state().then(|| tape.leaf(&row(&inputs.s0, n, hidden))))
+            .collect();
+        let first = (lines.clone(), cells.clone());
         let (mut xs, mut hs, mut ss) = (Vec::new(), Vec::new(), Vec::new());
         let (mut gates, mut zs) = (Vec::new(), Vec::new());
         let mut seeds = Vec::new();
         for at in 0..steps * batch {
             let n = at % batch;
             let x = tape.leaf(&row(&inputs.x, at, features));
-            let (h, s) = state[n];
+            let line = &lines[n];
+            let (h, s) = (line[line.len() - 1], cells[n]);
             let mut step = Step {
                 layer: self,
                 params: &params,
                 tape: &mut tape,
                 x,
                 h,
+                line: line[line.len() - history..].to_vec(),
                 s,
                 given: given.map(|given| Given {
                     gates: blocks(&given.gates, at, cell.shown()),
@@ -438,12 +461,16 @@ impl Layer {
             hs.push(h);
             ss.extend(s);
             seeds.push((h, row(&inputs.dy, at, outputs)));
-            state[n] = (h, s);
+            lines[n].push(h);
+            cells[n] = s;
         }
-        for (n, (h, s)) in state.iter().enumerate() {
-            seeds.push((*h, row(&inputs.dh_last, n, outputs)));
-            seeds.extend(s.map(|s| (s, row(&inputs.ds_last, n, hidden))));
+        for at in 0..history * batch {
+            let line = &lines[at % batch];
+            let h = line[line.len() - history + at / batch];
+            seeds.push((h, row(&inputs.dh_last, at, outputs)));
         }
+        let last = cells.iter().enumerate();
+        seeds.extend(last.filter_map(|(n, s)| Some(((*s)?, row(&inputs.ds_last, n, hidden)))));
 
         let adjoints = tape.backward(&seeds);
         let computed = |ids: &mut dyn Iterator<Item = Id>| {
@@ -459,16 +486,17 @@ impl Layer {
             dz: adjoint(&mut zs.into_iter().flatten()),
             params: adjoint(&mut nodes.into_iter()),
             dx: adjoint(&mut xs.into_iter()),
-            dh0: adjoint(&mut first.iter().map(|first| first.0)),
-            ds0: adjoint(&mut first.iter().filter_map(|first| first.1)),
+            dh0: adjoint(&mut (0..history * batch).map(|at| first.0[at % batch][at / batch])),
+            ds0: adjoint(&mut first.1.iter().flatten().copied()),
         }
     }
 
-    /// Σ dy⊙h + Σ dh_last⊙h⁽τ⁾ + Σ ds_last⊙s⁽τ⁾, whose gradients are those of a pass.
+    /// Σ dy⊙h + Σ dh_last⊙h of the last D states + Σ ds_last⊙s⁽τ⁾, whose gradients are those of a pass.
     pub fn loss<N: Number>(&self, inputs: &Inputs<Vec<N>>) -> N {
         let Outcome { h, s, .. } = self.run(inputs, None);
-        let last = (h.len() - inputs.dh_last.len(), s.len() - inputs.ds_last.len());
+        let all = [&inputs.h0[..], &h].concat();
+        let last = (all.len() - inputs.dh_last.len(), s.len() - inputs.ds_last.len());
         let weights = [&inputs.dy[..], &inputs.dh_last, &inputs.ds_last].concat();
-        N::dot(weights.into_iter().zip([&h[..], &h[last.0..], &s[last.1..]].concat()))
+        N::dot(weights.into_iter().zip([&h[..], &all[last.0..], &s[last.1..]].concat()))
     }
 }

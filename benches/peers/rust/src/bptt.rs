@@ -73,8 +73,7 @@ impl Contender for Training {
         weights.update(parameters)?;
         plan.forward(weights, x, None, arena)?;
         let outputs = OutputGradients { dy: Some(dy), ..Default::default() };
-        let gradients =
-            Gradients { dx: Some(dx), ..Gradients::of(gradients, Write::Overwrite) };
+        let gradients = Gradients { dx: Some(dx), ..Gradients::of(gradients, Write::Overwrite) };
         Ok(plan.backward(weights, x, outputs, arena, gradients)?)
     }
 

@@ -1,0 +1,162 @@
+//! The cells on the tape: against an LSTM whose gradients are written out, against finite differences, and by hand.
+
+use bptt_reference::cells::{Cell, Inputs, Layer, Outcome};
+use bptt_reference::finite::gradient_with_error;
+use bptt_reference::sample::{uniform, widen};
+use bptt_reference::{Activation, Bounded, Lstm, Number};
+
+/// The unit roundoff of `f64` over that of `f32`.
+const F64_OVER_F32: f64 = 1.0 / (1u64 << 29) as f64;
+
+const STEP: f64 = 1e-6;
+
+fn layer(cell: Cell) -> Layer {
+    let outputs = if matches!(cell, Cell::Lstm { projected: true, .. }) { 2 } else { 3 };
+    Layer { inputs: 2, hidden: 3, outputs, cell, linear: false }
+}
+
+/// What a pass of so many steps over two sequences is given.
+fn inputs(layer: &Layer, steps: usize) -> Inputs<Vec<f32>> {
+    let line = 2 * layer.outputs * layer.cell.delays()[0];
+    let cells = if layer.cell.has_state() { 2 * layer.hidden } else { 0 };
+    let draw = |seed, len| uniform(seed, len, 0.75);
+    Inputs {
+        params: draw(1, layer.sections().iter().sum()),
+        x: draw(2, 2 * steps * layer.inputs),
+        h0: draw(3, line),
+        s0: draw(4, cells),
+        dy: draw(5, 2 * steps * layer.outputs),
+        dh_last: draw(6, line),
+        ds_last: draw(7, cells),
+    }
+}
+
+fn all() -> Vec<Cell> {
+    let phis = [Activation::Tanh, Activation::Logistic, Activation::Identity];
+    let mut all = Vec::new();
+    for phi in phis {
+        all.extend([Cell::Vanilla(phi), Cell::GruAfter(phi), Cell::GruBefore(phi)]);
+        all.extend([Cell::Leaky(phi, vec![0.25, 0.5, 0.875]), Cell::LeakyLearned(phi)]);
+        all.extend([vec![3, 1], vec![5, 2], vec![4]].map(|delays| Cell::Skip(phi, delays)));
+        for options in 0..8 {
+            let [peepholes, coupled, projected] = [1, 2, 4].map(|bit| options & bit != 0);
+            all.push(Cell::Lstm { candidate: phi, peepholes, coupled, projected });
+        }
+    }
+    all
+}
+
+#[test]
+fn gradients_are_difference_quotients() {
+    for cell in all() {
+        let layer = layer(cell);
+        let given = inputs(&layer, 4);
+        let bounded: Inputs<Vec<Bounded>> =
+            given.map(|values| values.iter().map(|&v| Bounded::exact(v.into())).collect());
+        let loss_error = F64_OVER_F32 * layer.loss(&bounded).bound;
+        let bounds = layer.run(&bounded, None);
+        type Input = fn(&mut Inputs<Vec<f64>>) -> &mut Vec<f64>;
+        type Gradient = fn(&Outcome<Vec<Bounded>>) -> &Vec<Bounded>;
+        let parts: [(&str, Input, Gradient); 4] = [
+            ("params", |i| &mut i.params, |o| &o.params),
+            ("x", |i| &mut i.x, |o| &o.dx),
+            ("h0", |i| &mut i.h0, |o| &o.dh0),
+            ("s0", |i| &mut i.s0, |o| &o.ds0),
+        ];
+        for (name, input, gradient) in parts {
+            let mut moved = given.map(|values| widen(values));
+            let at = input(&mut moved).clone();
+            let loss = |at: &[f64]| {
+                input(&mut moved).copy_from_slice(at);
+                layer.loss(&moved)
+            };
+            let quotients = gradient_with_error(loss, &at, STEP, loss_error);
+            for (k, (quotient, actual)) in quotients.iter().zip(gradient(&bounds)).enumerate() {
+                let tolerance = quotient.error + F64_OVER_F32 * actual.bound;
+                assert!(tolerance < 1e-5, "{layer:?}, {name}: {tolerance:e} finds no fault");
+                let error = (actual.value - quotient.value).abs();
+                assert!(error <= tolerance, "{layer:?}, {name}[{k}]: {actual:?}, {quotient:?}");
+            }
+        }
+    }
+}
+
+/// The LSTM of this crate that is written out, both ways.
+#[test]
+fn as_what_is_written_out() {
+    for (candidate, steps) in [(Activation::Tanh, 5), (Activation::Logistic, 3)] {
+        let cell = Cell::Lstm { candidate, peepholes: false, coupled: false, projected: false };
+        let layer = layer(cell);
+        let given = inputs(&layer, steps).map(|values| widen(values));
+        let own = layer.run(&given, None);
+        let lstm = Lstm::new(2, 3, candidate);
+        let Inputs { params, x, h0, s0, dy, dh_last, ds_last } = &given;
+        let trace = lstm.forward(params, x, h0, s0);
+        let gradients = lstm.backward(params, x, h0, s0, &trace, dy, dh_last, ds_last);
+        for (name, own, other) in [
+            ("h", &own.h, &trace.h),
+            ("s", &own.s, &trace.s),
+            ("dz", &own.dz, &gradients.dz),
+            ("params", &own.params, &gradients.params),
+            ("dx", &own.dx, &gradients.dx),
+            ("dh0", &own.dh0, &gradients.dh0),
+            ("ds0", &own.ds0, &gradients.ds0),
+        ] {
+            assert_eq!(own.len(), other.len(), "{name}");
+            for (own, other) in own.iter().zip(other) {
+                assert!(
+                    (own - other).abs() <= 1e-13 * (1.0 + other.abs()),
+                    "{name}: {own} {other}"
+                );
+            }
+        }
+    }
+}
+
+/// One unit of identities and two steps, U = 2, W = 3, b = 1, x = 1 and 5, h₀ = 4: h = 1 + 2 + 12 = 15 and
+/// 1 + 10 + 45 = 56. With ∂L/∂h = 1 at each step, dz = 1 + 3 = 4 and 1.
+#[test]
+fn vanilla_by_hand() {
+    let cell = Cell::Vanilla(Activation::Identity);
+    let layer = Layer { inputs: 1, hidden: 1, outputs: 1, cell, linear: true };
+    let given = Inputs {
+        params: vec![2.0, 3.0, 1.0],
+        x: vec![1.0, 5.0],
+        h0: vec![4.0],
+        s0: vec![],
+        dy: vec![1.0, 1.0],
+        dh_last: vec![0.0],
+        ds_last: vec![],
+    };
+    let outcome = layer.run(&given, None);
+    assert_eq!(outcome.h, [15.0, 56.0]);
+    assert_eq!(outcome.dz, [4.0, 1.0]);
+    // ∂L/∂U = 4·1 + 1·5, ∂L/∂W = 4·4 + 1·15, ∂L/∂b = 5.
+    assert_eq!(outcome.params, [9.0, 31.0, 5.0]);
+    assert_eq!((outcome.dx, outcome.dh0), (vec![8.0, 2.0], vec![12.0]));
+}
+
+/// Two steps of a GRU whose update gate is open (u = 1) keep h₀; and one whose gates are shut follows n.
+#[test]
+fn gates_that_are_open_and_shut() {
+    for cell in [Cell::GruAfter(Activation::Tanh), Cell::GruBefore(Activation::Tanh)] {
+        let own = cell.own();
+        let layer = Layer { inputs: 1, hidden: 1, outputs: 1, cell, linear: false };
+        for (update, expected) in [(800.0, 0.5), (-800.0, (0.75f64).tanh())] {
+            // U, W and b of r, u, n: n = tanh(0.75 + r ⊙ …), r = 0.
+            let mut params = vec![0.0; 6];
+            params.extend([-800.0, update, 0.75]);
+            params.extend(vec![9.0; own]);
+            let given = Inputs {
+                params,
+                x: vec![1.0, 1.0],
+                h0: vec![0.5],
+                s0: vec![],
+                dy: vec![0.0, 0.0],
+                dh_last: vec![0.0],
+                ds_last: vec![],
+            };
+            assert_eq!(layer.run(&given, None).h, [expected, expected], "{layer:?}");
+        }
+    }
+}
