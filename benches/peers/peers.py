@@ -1,4 +1,4 @@
-"""Times bptt's LSTM beside those of other libraries; README.md says how."""
+"""Times bptt's cells beside those of other libraries; README.md says how."""
 
 import argparse
 import json
@@ -15,14 +15,17 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+import cells
 import plots
 import reference
 import report
 from contenders import BUILT, COMMANDS, HERE, Failed, TooSlow, Workers, versions
 
 MODES = ["infer", "train"]
+# What the contenders are told of a case.
+PROBLEM = ["cell", "hidden", "batch", "steps", "mode", "threads"]
 # The largest error allowed, relative to the largest reference value.
-TOLERANCES = {"y": 1e-4, "du": 1e-3, "dw": 1e-3, "db": 1e-3, "dx": 1e-3}
+TOLERANCES = {"y": 1e-4, "du": 1e-3, "dw": 1e-3, "db": 1e-3, "db_hn": 1e-3, "dx": 1e-3}
 
 
 def main():
@@ -38,8 +41,9 @@ def main():
     text = report.markdown(results)
     print(text)
     (options.out / "results.md").write_text(text)
-    plots.ratio(results, options.out)
-    plots.roofline(results, options.out)
+    for cell in report.measured_cells(results):
+        plots.ratio(results, cell, options.out)
+        plots.roofline(results, cell, options.out)
 
 
 def parse():
@@ -93,6 +97,7 @@ def parse():
         metavar="PATTERN",
         help="those whose name, as in H256_B1_T150, matches",
     )
+    add("--cell", action="append", choices=cells.GATES, help="one only; again for another")
     add("--quick", action="store_true", help="only a few shapes, in fewer rounds")
     add("--modes", type=names(MODES), default=MODES, help="infer,train")
     add("--threads", type=threads, default=threads("1,all"), help="as in 1,all")
@@ -109,22 +114,26 @@ def parse():
     add("--plot-only", type=results, metavar="JSON", help="report on results of another run")
     options = parser.parse_args()
     options.rounds = options.rounds or (2 if options.quick else 5)
+    options.cell = [cell for cell in cells.GATES if cell in (options.cell or cells.GATES)]
     return options
 
 
 def chosen_shapes(options):
-    """(set, H, B, T) of each shape that is wanted."""
+    """(cell, set, H, B, T) of each shape that is wanted, a cell's after another's."""
     listed = json.loads((HERE / "shapes.json").read_text())
-    shapes = [(name, *shape) for name, shapes in listed["sets"].items() for shape in shapes]
-    if options.quick:
-        shapes = [shape for shape in shapes if list(shape[1:]) in listed["quick"]]
-    if options.shapes:
-        shapes = [
-            (name, h, b, t) for name, h, b, t in shapes if options.shapes.search(f"H{h}_B{b}_T{t}")
-        ]
-    if not shapes:
+    chosen = []
+    for cell in options.cell:
+        sets, quick = listed[cell]["sets"], listed[cell]["quick"]
+        shapes = [(cell, name, *shape) for name, shapes in sets.items() for shape in shapes]
+        if options.quick:
+            shapes = [shape for shape in shapes if list(shape[2:]) in quick]
+        if options.shapes:
+            named = options.shapes.search
+            shapes = [shape for shape in shapes if named("H{}_B{}_T{}".format(*shape[2:]))]
+        chosen += sorted(shapes, key=lambda shape: shape[2:])
+    if not chosen:
         sys.exit("no shape of shapes.json matches")
-    return sorted(shapes, key=lambda shape: shape[1:])
+    return chosen
 
 
 def measure(options):
@@ -171,15 +180,18 @@ def cpu_name():
 
 def measure_shape(options, workers, shape, folder, progress):
     """The shape's cases, one for each mode and number of threads."""
-    name, hidden, batch, steps = shape
-    data = reference.draw(hidden, batch, steps)
+    cell, name, hidden, batch, steps = shape
+    data = reference.draw(cell, hidden, batch, steps)
     for part, values in data.items():
         values.astype("<f4").tofile(folder / f"{part}.bin")
-    expected = reference.results(data, "train" in options.modes)
+    expected = reference.results(cell, data, "train" in options.modes)
     for mode in options.modes:
         for threads in options.threads:
-            progress.set_description(f"H {hidden}, B {batch}, T {steps}, {mode}, {threads} thr.")
+            progress.set_description(
+                f"{cells.TITLES[cell]}, H {hidden}, B {batch}, T {steps}, {mode}, {threads} thr."
+            )
             case = {
+                "cell": cell,
                 "set": name,
                 "hidden": hidden,
                 "batch": batch,
@@ -192,7 +204,7 @@ def measure_shape(options, workers, shape, folder, progress):
 
 def measure_case(options, workers, case, folder, expected, progress):
     threads = case["threads"]
-    problem = {key: case[key] for key in ("hidden", "batch", "steps", "mode", "threads")}
+    problem = {key: case[key] for key in PROBLEM}
     problem |= {"dir": str(folder), "input": case["hidden"]}
     contenders = {}
     for name in options.only:
@@ -216,7 +228,7 @@ def measure_case(options, workers, case, folder, expected, progress):
             peaks.append(machine.ask("peak", seconds=0.005, threads=threads)["gflops"])
             progress.update()
         progress.update(len(options.only) - len(ready))
-    weights = 4 * 4 * case["hidden"] ** 2
+    weights = 4 * cells.GATES[case["cell"]] * case["hidden"] ** 2
     machine = workers.get("bptt", threads)
     reads = [
         machine.ask("bandwidth", bytes=weights, seconds=0.05, threads=threads)["gbytes"]
@@ -235,7 +247,7 @@ def measure_case(options, workers, case, folder, expected, progress):
 
 def check(worker, problem, folder, expected, patience):
     """`ok` where the contender computes what the reference does."""
-    names = list(TOLERANCES) if problem["mode"] == "train" else ["y"]
+    names = list(expected) if problem["mode"] == "train" else ["y"]
     for name in names:
         result_file(folder, name).unlink(missing_ok=True)
     try:

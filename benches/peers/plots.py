@@ -1,4 +1,4 @@
-"""The plots: by shape, one panel for each mode and number of threads."""
+"""The plots of a cell: by shape, one panel for each mode and number of threads."""
 
 import matplotlib
 
@@ -9,6 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+import cells
 from contenders import PEERS, TITLES
 from report import panels
 
@@ -35,12 +36,12 @@ plt.rcParams.update(
 )
 
 
-def figure(results, value, title):
-    """A figure and its panels, with the shapes along the lowest one's axis; only
+def figure(results, cell, value, title):
+    """A cell's figure and its panels, with the shapes along the lowest one's axis; only
     cases with `value` that were not disturbed. One empty panel where there are none."""
     shown = [
         (name, [case for case in cases if value in case and not case["disturbed"]])
-        for name, cases in panels(results)
+        for name, cases in panels(results, cell)
     ]
     shown = [(name, cases) for name, cases in shown if cases]
     shapes = sorted({shape(case) for _, cases in shown for case in cases})
@@ -52,7 +53,7 @@ def figure(results, value, title):
         figsize=(width, 1.6 + 1.65 * len(shown)),
         layout="constrained",
     )
-    fig.suptitle(title, fontsize=11)
+    fig.suptitle(f"{cells.TITLES[cell]}: {title}", fontsize=11)
     axes = axes[:, 0]
     for ax, (name, _) in zip(axes, shown):
         ax.set_title(name, loc="left", fontsize=9)
@@ -73,10 +74,10 @@ def shape(case):
     return case["hidden"], case["batch"], case["steps"]
 
 
-def ratio(results, folder):
+def ratio(results, cell, folder):
     """How many times as long as bptt the best peer takes."""
-    title = "Time of the best other library / time of bptt (log scale)"
-    fig, shown = figure(results, "ratio", title)
+    title = "time of the best other library / time of bptt (log scale)"
+    fig, shown = figure(results, cell, "ratio", title)
     best = set()
     for ax, cases, at in shown:
         ratios = [case["ratio"] for case in cases]
@@ -95,12 +96,12 @@ def ratio(results, folder):
         ax.set_ylim(low, high)
     handles = [Patch(color=COLOURS[name], label=TITLES[name]) for name in PEERS if name in best]
     legend(fig, handles, "The best other library")
-    save(fig, folder / "ratio")
+    save(fig, folder / file_name("ratio", cell))
 
 
-def roofline(results, folder):
+def roofline(results, cell, folder):
     """What part of the roofline bptt and the best peer reach."""
-    fig, shown = figure(results, "roofline_fraction", "Fraction of the roofline")
+    fig, shown = figure(results, cell, "roofline_fraction", "fraction of the roofline")
     best = set()
     for ax, cases, at in shown:
         ours = [case["roofline_fraction"] for case in cases]
@@ -122,7 +123,7 @@ def roofline(results, folder):
         if name in best
     ]
     legend(fig, handles, None)
-    save(fig, folder / "roofline")
+    save(fig, folder / file_name("roofline", cell))
 
 
 def legend(fig, handles, title):
@@ -134,6 +135,11 @@ def legend(fig, handles, title):
             ncols=len(handles),
             frameon=False,
         )
+
+
+def file_name(plot, cell):
+    """The LSTM's have the plain name, as when there was no other cell."""
+    return plot if cell == "lstm" else f"{plot}_{cell}"
 
 
 def save(fig, path):

@@ -1,13 +1,15 @@
-"""The LSTM and its gradients in f64, as the equations are written."""
+"""The cells and their gradients in f64, as the equations are written."""
 
 import numpy as np
+
+from cells import GATES
 
 
 def logistic(z):
     return 1 / (1 + np.exp(-z))
 
 
-def draw(hidden, batch, steps):
+def draw(cell, hidden, batch, steps):
     """The same data for the same shape, with I = H."""
     rng = np.random.default_rng([hidden, batch, steps])
 
@@ -15,36 +17,63 @@ def draw(hidden, batch, steps):
         return rng.uniform(-limit, limit, shape).astype(np.float32)
 
     scale = hidden**-0.5
-    return {
-        "u": uniform(scale, 4 * hidden, hidden),
-        "w": uniform(scale, 4 * hidden, hidden),
-        "b": uniform(scale, 4 * hidden),
+    rows = GATES[cell] * hidden
+    data = {
+        "u": uniform(scale, rows, hidden),
+        "w": uniform(scale, rows, hidden),
+        "b": uniform(scale, rows),
         "x": uniform(1, steps, batch, hidden),
         "dy": uniform(1, steps, batch, hidden),
     }
+    if cell == "gru":
+        data["b_hn"] = uniform(scale, hidden)
+    return data
 
 
-def results(data, train):
-    """y, and in training du, dw, db and dx, of the data in f64."""
-    u, w, b, x, dy = (data[name].astype(np.float64) for name in ("u", "w", "b", "x", "dy"))
-    steps, batch, hidden = dy.shape
-    gates = x @ u.T + b
-    h = np.zeros((steps + 1, batch, hidden))
-    s = np.zeros((steps + 1, batch, hidden))
-    for t in range(steps):
-        z = gates[t]
+def results(cell, data, train):
+    """y, and in training du, dw, db, dx and the GRU's db_hn, of the data in f64."""
+    data = {name: values.astype(np.float64) for name, values in data.items()}
+    u, w, x, dy = (data[name] for name in ("u", "w", "x", "dy"))
+    forward, backward = CELLS[cell]
+    h = np.zeros((len(dy) + 1, *dy.shape[1:]))
+    memory = forward(x @ u.T + data["b"], w, h, data)
+    if not train:
+        return {"y": h[1:]}
+
+    # Gradients of what the gates get from below, and of what they get from the last step.
+    below, before = backward(memory, w, h, dy)
+    below_rows, before_rows, x_rows, h_rows = (
+        values.reshape(-1, values.shape[-1]) for values in (below, before, x, h[:-1])
+    )
+    gradients = {
+        "y": h[1:],
+        "du": below_rows.T @ x_rows,
+        "dw": before_rows.T @ h_rows,
+        "db": below_rows.sum(axis=0),
+        "dx": below @ u,
+    }
+    if cell == "gru":
+        gradients["db_hn"] = before_rows.sum(axis=0)[2 * h.shape[-1] :]
+    return gradients
+
+
+def lstm_forward(gates, w, h, _data):
+    """Fills h from its second row on; the activations i, f, g, o and the cell's states."""
+    s = np.zeros_like(h)
+    for t, z in enumerate(gates):
         z += h[t] @ w.T
         i, f, g, o = np.split(z, 4, axis=1)
         i[:], f[:], g[:], o[:] = logistic(i), logistic(f), np.tanh(g), logistic(o)
         s[t + 1] = f * s[t] + i * g
         h[t + 1] = o * np.tanh(s[t + 1])
-    if not train:
-        return {"y": h[1:]}
+    return gates, s
 
+
+def lstm_backward(memory, w, _h, dy):
+    gates, s = memory
     dz = np.empty_like(gates)
-    dh = np.zeros((batch, hidden))
-    ds = np.zeros((batch, hidden))
-    for t in reversed(range(steps)):
+    dh, ds = np.zeros_like(dy[0]), np.zeros_like(dy[0])
+    for t in reversed(range(len(dy))):
         i, f, g, o = np.split(gates[t], 4, axis=1)
         tanh_s = np.tanh(s[t + 1])
         dh += dy[t]
@@ -58,11 +87,55 @@ def results(data, train):
         dz[t] = np.concatenate(parts, axis=1)
         dh = dz[t] @ w
         ds *= f
-    rows = dz.reshape(steps * batch, -1)
-    return {
-        "y": h[1:],
-        "du": rows.T @ x.reshape(steps * batch, -1),
-        "dw": rows.T @ h[:-1].reshape(steps * batch, -1),
-        "db": rows.sum(axis=0),
-        "dx": dz @ u,
-    }
+    return dz, dz
+
+
+def gru_forward(gates, w, h, data):
+    """Fills h from its second row on; the activations r, u, n, and what r is applied to."""
+    products = np.empty_like(h[1:])
+    for t, z in enumerate(gates):
+        r, u, n = np.split(z, 3, axis=1)
+        from_r, from_u, product = np.split(h[t] @ w.T, 3, axis=1)
+        products[t] = product + data["b_hn"]
+        r[:], u[:] = logistic(r + from_r), logistic(u + from_u)
+        n[:] = np.tanh(n + r * products[t])
+        h[t + 1] = u * h[t] + (1 - u) * n
+    return gates, products
+
+
+def gru_backward(memory, w, h, dy):
+    gates, products = memory
+    below, before = np.empty_like(gates), np.empty_like(gates)
+    dh = np.zeros_like(dy[0])
+    for t in reversed(range(len(dy))):
+        r, u, n = np.split(gates[t], 3, axis=1)
+        dh += dy[t]
+        dn = dh * (1 - u) * (1 - n**2)
+        dr = dn * products[t] * r * (1 - r)
+        du = dh * (h[t] - n) * u * (1 - u)
+        below[t] = np.concatenate([dr, du, dn], axis=1)
+        before[t] = np.concatenate([dr, du, dn * r], axis=1)
+        dh = dh * u + before[t] @ w
+    return below, before
+
+
+def vanilla_forward(gates, w, h, _data):
+    """Fills h from its second row on, which is all that there is."""
+    for t, z in enumerate(gates):
+        h[t + 1] = np.tanh(z + h[t] @ w.T)
+
+
+def vanilla_backward(_memory, w, h, dy):
+    dz = np.empty_like(dy)
+    dh = np.zeros_like(dy[0])
+    for t in reversed(range(len(dy))):
+        dz[t] = (dh + dy[t]) * (1 - h[t + 1] ** 2)
+        dh = dz[t] @ w
+    return dz, dz
+
+
+CELLS = {
+    "lstm": (lstm_forward, lstm_backward),
+    "gru": (gru_forward, gru_backward),
+    "vanilla": (vanilla_forward, vanilla_backward),
+}

@@ -4,13 +4,15 @@ import math
 import statistics
 from itertools import groupby
 
+import cells
 from contenders import PEERS, TITLES
 
 
 def flops(case):
     """Of a pass: a training step is three forward passes' worth."""
     hidden, batch, steps = case["hidden"], case["batch"], case["steps"]
-    return 2 * steps * batch * 4 * hidden * (hidden + hidden) * passes(case)
+    rows = cells.GATES[case["cell"]] * hidden
+    return 2 * steps * batch * rows * (hidden + hidden) * passes(case)
 
 
 def passes(case):
@@ -21,7 +23,7 @@ def roofline(case):
     """GFLOP/s that a pass cannot exceed if every step reads the recurrent weights
     once, at the bandwidth measured, and all else costs multiply-adds only."""
     peak, bandwidth = case["peak_gflops"], case["bandwidth_gbytes"]
-    weights = 4 * case["hidden"] ** 2
+    weights = cells.GATES[case["cell"]] * case["hidden"] ** 2
     # Forward, and in training backward, a product with the weights at each step.
     sweeps = case["steps"] * (2 if case["mode"] == "train" else 1)
     multiplied = 2 * case["batch"] * weights
@@ -33,6 +35,8 @@ def roofline(case):
 def add_ratios(results):
     """Adds to each case and contender what is derived from the timings."""
     for case in results["cases"]:
+        # Results from before there were other cells do not name it.
+        case.setdefault("cell", "lstm")
         timed = {}
         for name, contender in case["contenders"].items():
             if contender["rounds"]:
@@ -59,13 +63,19 @@ def add_ratios(results):
         )
 
 
-def panels(results):
-    """The cases of each mode and number of threads, with a title."""
+def measured_cells(results):
+    """The cells of which there are cases, in their order."""
+    measured = {case["cell"] for case in results["cases"]}
+    return [cell for cell in cells.GATES if cell in measured]
+
+
+def panels(results, cell):
+    """A cell's cases, those of each mode and number of threads with a title."""
 
     def key(case):
         return case["mode"], case["threads"]
 
-    cases = sorted(results["cases"], key=key)
+    cases = sorted((case for case in results["cases"] if case["cell"] == cell), key=key)
     for (mode, threads), group in groupby(cases, key):
         title = f"{mode}, {threads} thread{'s' if threads > 1 else ''}"
         shape = ("hidden", "batch", "steps")
@@ -82,7 +92,7 @@ def name_of(case):
     return f"{case['hidden']}, {case['batch']}, {case['steps']}{star}"
 
 
-def cell(contender):
+def entry(contender):
     if contender is None:
         return ""
     if "gflops" in contender:
@@ -100,7 +110,7 @@ def table(cases, names):
         rows.append(
             [
                 name_of(case),
-                *(cell(case["contenders"].get(name)) for name in names),
+                *(entry(case["contenders"].get(name)) for name in names),
                 TITLES.get(case.get("best_peer"), ""),
                 *(
                     f"{case[key]:.2f}" if key in case else ""
@@ -113,38 +123,57 @@ def table(cases, names):
 
 def markdown(results):
     """The tables and a summary."""
-    named = {name for case in results["cases"] for name in case["contenders"]}
-    names = [name for name in TITLES if name in named]
     versions = ", ".join(f"{title} {number}" for title, number in results["versions"].items())
     parts = [
         f"{results['cpu']}, {results['cores']} cores, {results['date']}. {versions}.",
         "GFLOP/s, I = H, f32.",
     ]
-    summary = [
-        "| | cases | disturbed, left out | geometric mean of ratios | least | below 1.00 |",
-        "| --- " * 6 + "|",
-    ]
-    for title, cases in panels(results):
-        parts += [f"## {title}", table(cases, names)]
-        disturbed = sum(case.get("disturbed", False) for case in cases)
-        ratios = [case["ratio"] for case in cases if "ratio" in case and not case["disturbed"]]
-        if ratios:
-            below = sum(ratio < 1 for ratio in ratios)
-            mean = geometric_mean(ratios)
-            summary.append(
-                f"| {title} | {len(ratios)} | {disturbed} | {mean:.2f} | {min(ratios):.2f} |"
-                f" {below} |"
-            )
+    for cell in measured_cells(results):
+        # Those that took part with this cell.
+        named = {
+            name
+            for case in results["cases"]
+            if case["cell"] == cell
+            for name, contender in case["contenders"].items()
+            if not contender["status"].startswith("unsupported")
+        }
+        names = [name for name in TITLES if name in named]
+        for title, cases in panels(results, cell):
+            parts += [f"## {cells.TITLES[cell]}, {title}", table(cases, names)]
     if any(case.get("disturbed") for case in results["cases"]):
         parts.append("\\* Disturbed: the FMA peak fell by a tenth or more in half of the samples.")
-    parts += ["## Summary", "\n".join(summary)]
-    failed = [
-        f"- {TITLES[name]}, H {case['hidden']}, B {case['batch']}, T {case['steps']},"
-        f" {case['mode']}, {case['threads']} threads: {contender['status']}"
+    parts += ["## Summary", summary(results)]
+    failed = failures(results)
+    if failed:
+        parts += ["## Not timed", "\n".join(failed)]
+    return "\n\n".join(parts) + "\n"
+
+
+def summary(results):
+    """The table of what the ratios of each cell, mode and number of threads come to."""
+    rows = [
+        "| | cases | disturbed, left out | geometric mean of ratios | least | 1.00 or more |",
+        "| --- " * 6 + "|",
+    ]
+    for cell in measured_cells(results):
+        for title, cases in panels(results, cell):
+            disturbed = sum(case.get("disturbed", False) for case in cases)
+            ratios = [case["ratio"] for case in cases if "ratio" in case and not case["disturbed"]]
+            if ratios:
+                reached = sum(ratio >= 1 for ratio in ratios)
+                rows.append(
+                    f"| {cells.TITLES[cell]}, {title} | {len(ratios)} | {disturbed} |"
+                    f" {geometric_mean(ratios):.2f} | {min(ratios):.2f} | {reached} |"
+                )
+    return "\n".join(rows)
+
+
+def failures(results):
+    """A line for each contender that did not agree or broke down."""
+    return [
+        f"- {TITLES[name]}, {cells.TITLES[case['cell']]}, H {case['hidden']}, B {case['batch']},"
+        f" T {case['steps']}, {case['mode']}, {case['threads']} threads: {contender['status']}"
         for case in results["cases"]
         for name, contender in case["contenders"].items()
         if contender["status"].startswith(("WRONG", "FAILED"))
     ]
-    if failed:
-        parts += ["## Not timed", "\n".join(failed)]
-    return "\n\n".join(parts) + "\n"

@@ -1,28 +1,35 @@
-"""ONNX Runtime: a model of one LSTM node. It infers only."""
+"""ONNX Runtime: a model of one LSTM, GRU or RNN node. It infers only."""
 
 import numpy as np
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 from protocol import Unsupported, serve
 
+# By cell the node, and its gates as places in this project's order: ONNX has i, o, f, c
+# and z, r, h.
+NODES = {"lstm": ("LSTM", [0, 3, 1, 2]), "gru": ("GRU", [1, 0, 2]), "vanilla": ("RNN", [0])}
+
 
 def model(problem):
     """The serialised model, x to y `[T, 1, B, H]`."""
+    node, order = NODES[problem.cell]
     hidden = problem.hidden
 
     def gates(values):
-        """ONNX has the gates in the order i, o, f, c."""
-        i, f, g, o = np.split(values, 4)
-        return np.concatenate([i, o, f, g])[np.newaxis]
+        parts = np.split(values, len(order))
+        return np.concatenate([parts[place] for place in order])[np.newaxis]
 
     # ONNX has two vectors of biases.
-    bias = np.concatenate([gates(problem.b()), np.zeros((1, 4 * hidden), np.float32)], axis=1)
+    bias = np.concatenate([gates(problem.b()), gates(problem.recurrent_b())], axis=1)
     weights = {"u": gates(problem.u()), "w": gates(problem.w()), "b": bias}
+    options = {"hidden_size": hidden}
+    if node == "GRU":
+        options["linear_before_reset"] = 1
     x = [problem.steps, problem.batch, problem.input]
     y = [problem.steps, 1, problem.batch, hidden]
     graph = helper.make_graph(
-        [helper.make_node("LSTM", ["x", "u", "w", "b"], ["y"], hidden_size=hidden)],
-        "lstm",
+        [helper.make_node(node, ["x", "u", "w", "b"], ["y"], **options)],
+        problem.cell,
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, x)],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, y)],
         [numpy_helper.from_array(values, name) for name, values in weights.items()],

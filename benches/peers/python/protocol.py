@@ -11,6 +11,10 @@ from pathlib import Path
 import numpy as np
 
 
+# How many gates each cell has.
+GATES = {"lstm": 4, "gru": 3, "vanilla": 1}
+
+
 class Unsupported(Exception):
     """A contender cannot do what is asked; the message says why."""
 
@@ -19,6 +23,7 @@ class Unsupported(Exception):
 class Problem:
     """A problem and its data, as the request `setup` names them."""
 
+    cell: str
     dir: str
     input: int
     hidden: int
@@ -31,14 +36,27 @@ class Problem:
         values = np.fromfile(Path(self.dir, f"{name}.bin"), dtype="<f4")
         return values.reshape(shape)
 
+    @property
+    def rows(self):
+        """Of the weights of all gates."""
+        return GATES[self.cell] * self.hidden
+
     def u(self):
-        return self.array("u", 4 * self.hidden, self.input)
+        return self.array("u", self.rows, self.input)
 
     def w(self):
-        return self.array("w", 4 * self.hidden, self.hidden)
+        return self.array("w", self.rows, self.hidden)
 
     def b(self):
-        return self.array("b", 4 * self.hidden)
+        return self.array("b", self.rows)
+
+    def recurrent_b(self):
+        """The second vector of biases that many libraries have: the equations need it for
+        the GRU's b_hn alone, the rest is zero."""
+        biases = np.zeros(self.rows, np.float32)
+        if self.cell == "gru":
+            biases[2 * self.hidden :] = self.array("b_hn", self.hidden)
+        return biases
 
     def x(self):
         return self.array("x", self.steps, self.batch, self.input)

@@ -1,27 +1,35 @@
 //! This crate: a stream for inference, a planned pass for training.
 
-use crate::problem::{Contender, Fallible, Problem};
+use crate::problem::{self, Contender, Fallible, Problem};
 use bptt::{
-    Arena, Cell, Gradients, Isa, Lstm, OutputGradients, Parameters, Plan, Purpose, Stream, Weights,
-    Write,
+    Activation, Arena, Cell, Gradients, Gru, Isa, Lstm, OutputGradients, Parameters, Plan, Purpose,
+    Reset, Stream, Vanilla, Weights, Write,
 };
 
 pub fn prepare(problem: Problem) -> Fallible<Box<dyn Contender>> {
-    let Problem { input, hidden, batch, steps, threads, train, u, w, b, x, dy } = problem;
+    let Problem { cell, input, hidden, .. } = problem;
+    match cell {
+        problem::Cell::Lstm => ready(Lstm::new(input, hidden)?, problem),
+        problem::Cell::Gru => ready(Gru::new(input, hidden, Reset::After)?, problem),
+        problem::Cell::Vanilla => ready(Vanilla::new(input, hidden, Activation::Tanh)?, problem),
+    }
+}
+
+fn ready<C: Cell + 'static>(layer: C, problem: Problem) -> Fallible<Box<dyn Contender>> {
+    let Problem { batch, steps, threads, train, u, w, b, b_hn, x, dy, .. } = problem;
     let isa = Isa::best()?;
-    let lstm = Lstm::new(input, hidden)?;
-    let mut parameters = lstm.parameters()?;
-    for (to, from) in parameters.split_mut().into_iter().zip([u, w, b]) {
+    let mut parameters = layer.parameters()?;
+    for (to, from) in parameters.split_mut().into_iter().zip([u, w, b, b_hn]) {
         to.copy_from_slice(&from);
     }
     if train {
-        let plan = lstm.plan(steps, batch, isa)?.with_threads(threads)?;
+        let plan = layer.plan(steps, batch, isa)?.with_threads(threads)?;
         Ok(Box::new(Training {
-            weights: lstm
+            weights: layer
                 .pack(&parameters, Purpose::TrainingWithInputGradient, isa)?
                 .with_threads(threads)?,
             arena: plan.allocate()?,
-            gradients: lstm.parameters()?,
+            gradients: layer.parameters()?,
             dx: vec![0.0; x.len()],
             plan,
             parameters,
@@ -30,22 +38,22 @@ pub fn prepare(problem: Problem) -> Fallible<Box<dyn Contender>> {
         }))
     } else {
         Ok(Box::new(Inference {
-            weights: lstm.pack(&parameters, Purpose::Inference, isa)?,
-            stream: lstm.stream(batch, isa)?.with_threads(threads)?,
+            weights: layer.pack(&parameters, Purpose::Inference, isa)?,
+            stream: layer.stream(batch, isa)?.with_threads(threads)?,
             y: vec![0.0; dy.len()],
             x,
         }))
     }
 }
 
-struct Inference {
-    weights: Weights<Lstm>,
-    stream: Stream<Lstm>,
+struct Inference<C: Cell> {
+    weights: Weights<C>,
+    stream: Stream<C>,
     x: Vec<f32>,
     y: Vec<f32>,
 }
 
-impl Contender for Inference {
+impl<C: Cell> Contender for Inference<C> {
     fn pass(&mut self) -> Fallible<()> {
         self.stream.reset();
         Ok(self.stream.forward(&self.weights, &self.x, &mut self.y)?)
@@ -56,18 +64,18 @@ impl Contender for Inference {
     }
 }
 
-struct Training {
-    parameters: Parameters<Lstm>,
-    weights: Weights<Lstm>,
-    plan: Plan<Lstm>,
-    arena: Arena<Lstm>,
+struct Training<C: Cell> {
+    parameters: Parameters<C>,
+    weights: Weights<C>,
+    plan: Plan<C>,
+    arena: Arena<C>,
     x: Vec<f32>,
     dy: Vec<f32>,
     dx: Vec<f32>,
-    gradients: Parameters<Lstm>,
+    gradients: Parameters<C>,
 }
 
-impl Contender for Training {
+impl<C: Cell> Contender for Training<C> {
     fn pass(&mut self) -> Fallible<()> {
         let Self { parameters, weights, plan, arena, x, dy, dx, gradients } = self;
         weights.update(parameters)?;
@@ -78,8 +86,12 @@ impl Contender for Training {
     }
 
     fn results(&mut self) -> Fallible<Vec<(&'static str, Vec<f32>)>> {
-        let [du, dw, db] = self.gradients.split_mut().map(|part| part.to_vec());
+        let [du, dw, db, db_hn, _] = self.gradients.split_mut().map(|part| part.to_vec());
         let (y, dx) = (self.arena.hidden()?.to_vec(), self.dx.clone());
-        Ok(vec![("y", y), ("du", du), ("dw", dw), ("db", db), ("dx", dx)])
+        let mut results = vec![("y", y), ("du", du), ("dw", dw), ("db", db), ("dx", dx)];
+        if !db_hn.is_empty() {
+            results.push(("db_hn", db_hn));
+        }
+        Ok(results)
     }
 }

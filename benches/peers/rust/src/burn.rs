@@ -1,48 +1,93 @@
-//! burn: its LSTM on its own CPU backend, Flex, with autodiff in training.
+//! burn: its LSTM, GRU and RNN on its own CPU backend, Flex, with autodiff in training.
 
-use crate::problem::{Contender, Fallible, Problem};
+use crate::problem::{Cell, Contender, Fallible, Problem};
 use burn::module::Param;
-use burn::nn::{GateController, Lstm, LstmConfig};
+use burn::nn::{GateController, Gru, GruConfig, Lstm, LstmConfig, Rnn, RnnConfig};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
 pub fn prepare(problem: Problem) -> Fallible<Box<dyn Contender>> {
-    let Problem { input, hidden, batch, steps, train, u, w, b, x, dy, .. } = problem;
+    let Problem { cell, input, hidden, batch, steps, train, .. } = problem;
     let device = if train { Device::flex().autodiff() } else { Device::flex() };
-    let mut lstm = LstmConfig::new(input, hidden, true).with_batch_first(false).init(&device);
-    for (gate, controller) in gates(&mut lstm)?.into_iter().enumerate() {
-        let rows = |values: &[f32], width: usize| {
-            let from = gate * hidden * width;
-            values[from..from + hidden * width].to_vec()
-        };
-        // burn has the outputs along the rows.
-        let weights = |values, width| -> Param<Tensor<2>> {
-            let data = TensorData::new(transpose(&rows(values, width), width), [width, hidden]);
-            Param::from_tensor(Tensor::from_data(data, &device))
-        };
-        controller.input_transform.weight = weights(&u, input);
-        controller.hidden_transform.weight = weights(&w, hidden);
-        let bias = TensorData::new(rows(&b, 1), [hidden]);
-        controller.input_transform.bias =
-            Some(Param::from_tensor(Tensor::from_data(bias, &device)));
-        // One vector of biases, as in the equations: the second would only be more work.
-        controller.hidden_transform.bias = None;
-    }
+    let mut layer = Layer::new(cell, input, hidden, &device);
+    fill(&mut layer, &problem, &device)?;
     let tensor = |values, width| {
         Tensor::<3>::from_data(TensorData::new(values, [steps, batch, width]), &device)
     };
-    let x = tensor(x, input);
+    let x = tensor(problem.x, input);
     Ok(Box::new(Burn {
-        lstm,
+        layer,
         x: if train { x.require_grad() } else { x },
-        dy: train.then(|| tensor(dy, hidden)),
+        dy: train.then(|| tensor(problem.dy, hidden)),
         last: None,
     }))
 }
 
-/// The gates in the order i, f, g, o.
-fn gates(lstm: &mut Lstm) -> Fallible<[&mut GateController; 4]> {
-    let forget = lstm.forget_gate.as_mut().ok_or("no forget gate")?;
-    Ok([&mut lstm.input_gate, forget, &mut lstm.cell_gate, &mut lstm.output_gate])
+enum Layer {
+    Lstm(Lstm),
+    Gru(Gru),
+    Vanilla(Rnn),
+}
+
+impl Layer {
+    fn new(cell: Cell, input: usize, hidden: usize, device: &Device) -> Self {
+        match cell {
+            Cell::Lstm => {
+                let config = LstmConfig::new(input, hidden, true).with_batch_first(false);
+                Self::Lstm(config.init(device))
+            }
+            Cell::Gru => Self::Gru(GruConfig::new(input, hidden, true).init(device)),
+            Cell::Vanilla => {
+                let config = RnnConfig::new(input, hidden, true).with_batch_first(false);
+                Self::Vanilla(config.init(device))
+            }
+        }
+    }
+
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        match self {
+            Self::Lstm(lstm) => lstm.forward(x, None).0,
+            // It alone knows only batches first: what the others do within.
+            Self::Gru(gru) => gru.forward(x.swap_dims(0, 1), None).swap_dims(0, 1),
+            Self::Vanilla(rnn) => rnn.forward(x, None).0,
+        }
+    }
+
+    /// The gates in the order i, f, g, o or r, u, n.
+    fn gates(&mut self) -> Fallible<Vec<&mut GateController>> {
+        Ok(match self {
+            Self::Lstm(lstm) => {
+                let forget = lstm.forget_gate.as_mut().ok_or("no forget gate")?;
+                vec![&mut lstm.input_gate, forget, &mut lstm.cell_gate, &mut lstm.output_gate]
+            }
+            Self::Gru(gru) => vec![&mut gru.reset_gate, &mut gru.update_gate, &mut gru.new_gate],
+            Self::Vanilla(rnn) => vec![&mut rnn.gate],
+        })
+    }
+}
+
+fn fill(layer: &mut Layer, problem: &Problem, device: &Device) -> Fallible<()> {
+    let Problem { input, hidden, u, w, b, b_hn, .. } = problem;
+    let (input, hidden) = (*input, *hidden);
+    let bias = |values: &[f32]| -> Option<Param<Tensor<1>>> {
+        let data = TensorData::new(values.to_vec(), [hidden]);
+        Some(Param::from_tensor(Tensor::from_data(data, device)))
+    };
+    for (gate, controller) in layer.gates()?.into_iter().enumerate() {
+        // burn has the outputs along the rows.
+        let weights = |values: &[f32], width| -> Param<Tensor<2>> {
+            let rows = &values[gate * hidden * width..][..hidden * width];
+            let data = TensorData::new(transpose(rows, width), [width, hidden]);
+            Param::from_tensor(Tensor::from_data(data, device))
+        };
+        controller.input_transform.weight = weights(u, input);
+        controller.hidden_transform.weight = weights(w, hidden);
+        controller.input_transform.bias = bias(&b[gate * hidden..][..hidden]);
+        // One vector of biases but for the GRU's candidate, as in the equations: a second
+        // would only be more work.
+        controller.hidden_transform.bias =
+            if gate == 2 && !b_hn.is_empty() { bias(b_hn) } else { None };
+    }
+    Ok(())
 }
 
 fn transpose(values: &[f32], width: usize) -> Vec<f32> {
@@ -50,7 +95,7 @@ fn transpose(values: &[f32], width: usize) -> Vec<f32> {
 }
 
 struct Burn {
-    lstm: Lstm,
+    layer: Layer,
     x: Tensor<3>,
     /// In training.
     dy: Option<Tensor<3>>,
@@ -59,7 +104,7 @@ struct Burn {
 
 impl Contender for Burn {
     fn pass(&mut self) -> Fallible<()> {
-        let (y, _) = self.lstm.forward(self.x.clone(), None);
+        let y = self.layer.forward(self.x.clone());
         let gradients = self.dy.as_ref().map(|dy| (y.clone() * dy.clone()).sum().backward());
         self.last = Some((y, gradients));
         Ok(())
@@ -73,7 +118,7 @@ impl Contender for Burn {
         if let Some(gradients) = gradients {
             let missing = "a gradient is missing";
             let (mut du, mut dw, mut db) = (Vec::new(), Vec::new(), Vec::new());
-            for gate in gates(&mut self.lstm)? {
+            for gate in self.layer.gates()? {
                 let weights = [
                     (&mut du, &gate.input_transform.weight),
                     (&mut dw, &gate.hidden_transform.weight),
@@ -85,6 +130,10 @@ impl Contender for Burn {
                 }
                 let bias = gate.input_transform.bias.as_ref().ok_or(missing)?;
                 db.extend(plain(bias.grad(gradients).ok_or(missing)?.into_data())?);
+                if let Some(bias) = &gate.hidden_transform.bias {
+                    let db_hn = bias.grad(gradients).ok_or(missing)?.into_data();
+                    results.push(("db_hn", plain(db_hn)?));
+                }
             }
             let dx = plain(self.x.grad(gradients).ok_or(missing)?.into_data())?;
             results.extend([("du", du), ("dw", dw), ("db", db), ("dx", dx)]);

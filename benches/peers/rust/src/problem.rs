@@ -12,9 +12,31 @@ pub enum Mode {
     Train,
 }
 
+#[derive(Clone, Copy, Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum Cell {
+    Lstm,
+    /// Reset gate after the product.
+    Gru,
+    /// tanh.
+    Vanilla,
+}
+
+impl Cell {
+    /// G.
+    pub fn gates(self) -> usize {
+        match self {
+            Self::Lstm => 4,
+            Self::Gru => 3,
+            Self::Vanilla => 1,
+        }
+    }
+}
+
 /// The request that sets a problem.
 #[derive(Deserialize)]
 pub struct Setup {
+    cell: Cell,
     dir: PathBuf,
     input: usize,
     hidden: usize,
@@ -24,9 +46,10 @@ pub struct Setup {
     threads: usize,
 }
 
-/// A problem: U `[4H, I]`, W `[4H, H]`, b `[4H]` with the gates i, f, g, o, x
-/// `[T, B, I]` and dy `[T, B, H]`.
+/// A problem: U `[GH, I]`, W `[GH, H]`, b `[GH]` with the gates i, f, g, o or r, u, n, of
+/// a GRU b_hn `[H]`, empty of others, x `[T, B, I]` and dy `[T, B, H]`.
 pub struct Problem {
+    pub cell: Cell,
     pub input: usize,
     pub hidden: usize,
     pub batch: usize,
@@ -36,37 +59,41 @@ pub struct Problem {
     pub u: Vec<f32>,
     pub w: Vec<f32>,
     pub b: Vec<f32>,
+    pub b_hn: Vec<f32>,
     pub x: Vec<f32>,
     pub dy: Vec<f32>,
 }
 
 impl Problem {
     pub fn load(setup: Setup) -> Fallible<Self> {
-        let Setup { dir, input, hidden, batch, steps, mode, threads } = setup;
+        let Setup { cell, dir, input, hidden, batch, steps, mode, threads } = setup;
         let load = |name: &str, len| read(&dir.join(name), len);
+        let rows = cell.gates() * hidden;
         Ok(Self {
+            cell,
             input,
             hidden,
             batch,
             steps,
             train: mode == Mode::Train,
             threads,
-            u: load("u.bin", 4 * hidden * input)?,
-            w: load("w.bin", 4 * hidden * hidden)?,
-            b: load("b.bin", 4 * hidden)?,
+            u: load("u.bin", rows * input)?,
+            w: load("w.bin", rows * hidden)?,
+            b: load("b.bin", rows)?,
+            b_hn: if cell == Cell::Gru { load("b_hn.bin", hidden)? } else { Vec::new() },
             x: load("x.bin", steps * batch * input)?,
             dy: load("dy.bin", steps * batch * hidden)?,
         })
     }
 }
 
-/// A library's LSTM, set up for a problem.
+/// A library's layer, set up for a problem.
 pub trait Contender {
     /// What is timed: all steps forward from zero states, and in training back again
     /// with all gradients.
     fn pass(&mut self) -> Fallible<()>;
 
-    /// What the last pass computed: y, and in training du, dw, db and dx.
+    /// What the last pass computed: y, and in training du, dw, db, of a GRU db_hn, and dx.
     fn results(&mut self) -> Fallible<Vec<(&'static str, Vec<f32>)>>;
 }
 

@@ -4,11 +4,14 @@
 #[path = "../../../unfused/mod.rs"]
 mod parts;
 
-use crate::problem::{Contender, Fallible, Problem};
+use crate::problem::{Cell, Contender, Fallible, Problem};
 use parts::{Shape, Unfused};
 
 pub fn prepare(problem: Problem) -> Fallible<Box<dyn Contender>> {
-    let Problem { input, hidden, batch, steps, threads, train, .. } = problem;
+    let Problem { cell, input, hidden, batch, steps, threads, train, .. } = problem;
+    if cell != Cell::Lstm {
+        return Err("is an LSTM only".into());
+    }
     if threads > 1 {
         return Err("runs on one thread only".into());
     }
