@@ -23,9 +23,9 @@ pub fn prepare(problem: Problem) -> Fallible<Box<dyn Contender>> {
 }
 
 enum Layer {
-    Lstm(Lstm),
-    Gru(Gru),
-    Vanilla(Rnn),
+    Lstm(Box<Lstm>),
+    Gru(Box<Gru>),
+    Vanilla(Box<Rnn>),
 }
 
 impl Layer {
@@ -33,12 +33,12 @@ impl Layer {
         match cell {
             Cell::Lstm => {
                 let config = LstmConfig::new(input, hidden, true).with_batch_first(false);
-                Self::Lstm(config.init(device))
+                Self::Lstm(config.init(device).into())
             }
-            Cell::Gru => Self::Gru(GruConfig::new(input, hidden, true).init(device)),
+            Cell::Gru => Self::Gru(GruConfig::new(input, hidden, true).init(device).into()),
             Cell::Vanilla => {
                 let config = RnnConfig::new(input, hidden, true).with_batch_first(false);
-                Self::Vanilla(config.init(device))
+                Self::Vanilla(config.init(device).into())
             }
         }
     }
