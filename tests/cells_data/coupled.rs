@@ -1,0 +1,44 @@
+//! What an `f32` pass with `f = 1 − i` may be off by: not what one with `i = 1 − f` may, for a
+//! gate near zero keeps its digits only where it is computed itself.
+
+use crate::common::{Data, Subject};
+use bptt::{Cell, Lstm};
+use bptt_reference::{Bounded, Number, bounds};
+
+/// The bounds of h of all steps, h of the last, s of the last, where the weights that are
+/// ours for f are, with the other sign, those of i.
+pub fn errors(data: &Data<Lstm>) -> Vec<Vec<f64>> {
+    let (hidden, inputs) = (data.layer.hidden_size(), data.layer.input_size());
+    let [u, w, b, p, _] = data.layer.reference().sections();
+    let given = data.inputs.map(|values| bounds::exact(values));
+    let (u, rest) = given.params.split_at(u);
+    let (w, rest) = rest.split_at(w);
+    let (b, p) = (rest.split_at(b).0, &rest[b..][..p]);
+    let (mut h, mut s, mut all) = (given.h0, given.s0, Vec::new());
+    for x in given.x.chunks(data.batch * inputs) {
+        let before = h.clone();
+        for n in 0..data.batch {
+            let (x, h_before) = (&x[n * inputs..][..inputs], &before[n * hidden..][..hidden]);
+            for j in 0..hidden {
+                let z = |gate: usize| {
+                    let row = gate * hidden + j;
+                    let (u, w) = (&u[row * inputs..][..inputs], &w[row * hidden..][..hidden]);
+                    let products = u.iter().zip(x).chain(w.iter().zip(h_before));
+                    let products = products.map(|(&a, &b)| (a, b));
+                    Bounded::dot([(Bounded::one(), b[row])].into_iter().chain(products))
+                };
+                let sees = |z: Bounded, block: usize, s: Bounded| match p.get(block * hidden + j) {
+                    Some(&p) => z + p * s,
+                    None => z,
+                };
+                let s = &mut s[n * hidden + j];
+                let z_f = sees(z(0), 0, *s);
+                let i = Bounded { value: -z_f.value, ..z_f }.logistic();
+                *s = (Bounded::one() - i) * *s + i * z(1).tanh();
+                h[n * hidden + j] = sees(z(2), 1, *s).logistic() * s.tanh();
+            }
+        }
+        all.extend_from_slice(&h);
+    }
+    [all, h, s].iter().map(|part| part.iter().map(|value| value.bound).collect()).collect()
+}

@@ -1,0 +1,104 @@
+//! A file of cases, and the tensors of a case. Knows no library's conventions.
+
+use safetensors::{Dtype, SafeTensors};
+use std::fmt::{self, Debug, Formatter};
+
+/// A file of `tests/data`.
+pub struct File {
+    pub name: &'static str,
+    tensors: SafeTensors<'static>,
+}
+
+/// The file of this name, read when the test is compiled.
+#[macro_export]
+macro_rules! data_file {
+    ($name:literal) => {
+        $crate::file::File::parsed(
+            $name,
+            include_bytes!(concat!("../data/", $name, ".safetensors")),
+        )
+    };
+}
+
+impl Debug for File {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl File {
+    pub fn parsed(name: &'static str, bytes: &'static [u8]) -> Self {
+        Self { name, tensors: SafeTensors::deserialize(bytes).unwrap() }
+    }
+
+    /// Its cases: tensors have their number before the name.
+    pub fn cases(&self) -> Vec<Case<'_>> {
+        let has = |number: &usize| {
+            let prefix = format!("{number}/");
+            self.tensors.names().iter().any(|name| name.starts_with(&prefix))
+        };
+        let cases: Vec<_> =
+            (0..).take_while(has).map(|number| Case { file: self, number }).collect();
+        assert!(!cases.is_empty(), "{self:?} has no cases");
+        cases
+    }
+}
+
+/// One case of a file.
+#[derive(Debug)]
+pub struct Case<'a> {
+    file: &'a File,
+    number: usize,
+}
+
+impl Case<'_> {
+    /// The bytes of a tensor, `N` each, as `number` reads them. Nothing where there is none.
+    fn read<T, const N: usize>(
+        &self,
+        name: &str,
+        dtype: Dtype,
+        number: impl Fn([u8; N]) -> T,
+    ) -> Option<Vec<T>> {
+        let tensor = self.file.tensors.tensor(&format!("{}/{name}", self.number)).ok()?;
+        assert_eq!(tensor.dtype(), dtype, "{self:?}: {name}");
+        let (numbers, rest) = tensor.data().as_chunks::<N>();
+        assert!(rest.is_empty(), "{self:?}: {name}");
+        Some(numbers.iter().map(|&bytes| number(bytes)).collect())
+    }
+
+    /// What the library was given, if it was.
+    pub fn option(&self, name: &str) -> Option<Vec<f32>> {
+        self.read(name, Dtype::F32, f32::from_le_bytes)
+    }
+
+    /// What the library was given.
+    pub fn given(&self, name: &str) -> Vec<f32> {
+        self.option(name).unwrap_or_else(|| panic!("{self:?}: no {name}"))
+    }
+
+    /// What the library gave, if it did.
+    pub fn result_option(&self, name: &str) -> Option<Vec<f64>> {
+        self.read(name, Dtype::F64, f64::from_le_bytes)
+    }
+
+    /// What the library gave.
+    pub fn result(&self, name: &str) -> Vec<f64> {
+        self.result_option(name).unwrap_or_else(|| panic!("{self:?}: no {name}"))
+    }
+
+    fn shape(&self, name: &str) -> Vec<usize> {
+        let tensor = self.file.tensors.tensor(&format!("{}/{name}", self.number));
+        tensor.unwrap_or_else(|e| panic!("{self:?}: {name}: {e}")).shape().to_vec()
+    }
+
+    /// The last dimension of a tensor.
+    pub fn width(&self, name: &str) -> usize {
+        self.shape(name)[self.shape(name).len() - 1]
+    }
+
+    /// The steps and sequences of a tensor `[τ, B, …]`.
+    pub fn steps_and_batch(&self, name: &str) -> (usize, usize) {
+        let shape = self.shape(name);
+        (shape[0], shape[1])
+    }
+}

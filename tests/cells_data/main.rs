@@ -1,0 +1,211 @@
+//! Every cell that PyTorch or ONNX has too, against what they computed: the files of
+//! `tests/data`, whose README says how they were made. Needs neither of them.
+//!
+//! Two things are told apart. Their `f64` and the reference's agree to what `f64` rounds, so
+//! the equations are the same ones; and a pass in `f32` is as near to theirs as the
+//! reference, run over intervals, says that it must be.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod coupled;
+mod file;
+mod theirs;
+
+use bptt::{Activation, Candidate, Reset};
+use bptt_reference::cells::{Inputs, Outcome};
+use bptt_reference::{Bounded, bounds};
+use common::{Data, Options, Rig, Subject, gru, isas, say, vanilla};
+use file::{Case, File};
+use theirs::{Biases, Theirs};
+
+/// A bound from here on would find no fault.
+const LOOSEST: f64 = 1e-3;
+
+/// The unit roundoff of `f64` over that of `f32`, and so of the errors that they make.
+const F64_OVER_F32: f64 = 1.0 / (1u64 << 29) as f64;
+
+/// What two passes in `f64` may differ by: each makes at most 2⁻²⁹ of the error that the loosest
+/// bound allows to `f32`. That is flat, and not element by element, since a library may write
+/// an equation in another way, with a bound of its own.
+const AGREEMENT: f64 = 2.0 * F64_OVER_F32 * LOOSEST;
+
+/// The results of a pass that a library gives too, in the order of [`Theirs::parts`].
+fn parts<T: Clone>(
+    pass: &Outcome<Vec<T>>,
+    given: &Inputs<Vec<f32>>,
+) -> [(&'static str, Vec<T>); 7] {
+    let last = |all: &[T], len: usize| all[all.len() - len..].to_vec();
+    [
+        ("h", pass.h.clone()),
+        ("h_last", last(&pass.h, given.h0.len())),
+        ("s_last", last(&pass.s, given.s0.len())),
+        ("params", pass.params.clone()),
+        ("dx", pass.dx.clone()),
+        ("dh0", pass.dh0.clone()),
+        ("ds0", pass.ds0.clone()),
+    ]
+}
+
+/// Panics unless a library is as near to the reference as `within` says for each element.
+/// Gives the largest distance, and the largest as a share of what is allowed.
+fn assert_near(
+    name: &str,
+    theirs: &[f64],
+    expected: &[Bounded],
+    within: impl Fn(usize) -> f64,
+) -> [f64; 2] {
+    assert_eq!(theirs.len(), expected.len(), "length of {name}");
+    let mut worst = [0.0f64; 2];
+    for (k, (&theirs, expected)) in theirs.iter().zip(expected).enumerate() {
+        let error = (theirs - expected.value).abs();
+        assert!(
+            error <= within(k),
+            "{name}[{k}] is {theirs:e} there, the reference {:e}: off by {error:e}, allowed {:e}",
+            expected.value,
+            within(k),
+        );
+        worst = [worst[0].max(error), worst[1].max(error / within(k))];
+    }
+    worst
+}
+
+/// What is worth saying of a file.
+#[derive(Default)]
+struct Seen {
+    values: usize,
+    /// How far the library is from the reference, and what share of what it may be.
+    theirs: [f64; 2],
+    /// The largest share of its bound that a pass came to.
+    ours: f64,
+    loosest: f64,
+}
+
+impl Seen {
+    fn say(&self, file: &str) {
+        let Self { values, theirs: [error, share], ours, loosest } = self;
+        say(&format!(
+            "{file}: {values} values; the library is off by {error:.1e}, {share:.1e} of what it may \
+             be, ours by {ours:.3} of its bound; the loosest {loosest:.1e}"
+        ));
+    }
+
+    /// One case: the library beside the reference, and the passes beside the library.
+    fn compare<C: Subject>(&mut self, data: &Data<C>, theirs: &Theirs) {
+        let inputs = data.inputs.map(|values| bounds::exact(values));
+        let expected = parts(&data.layer.reference().run(&inputs, None), &data.inputs);
+        let passes: Vec<_> = isas().iter().map(|&isa| Rig::new(isa, data).run(data)).collect();
+        let passes: Vec<_> = passes.iter().map(|pass| parts(pass, &data.inputs)).collect();
+        for (part, values) in theirs.parts().into_iter().enumerate() {
+            let (name, expected) = &expected[part];
+            let Some(values) = values else { continue };
+            for Bounded { bound, .. } in expected {
+                assert!(*bound < LOOSEST, "{name}: a bound of {bound} finds no fault");
+                self.loosest = self.loosest.max(*bound);
+            }
+            let within = |k: usize| theirs.errors.as_ref().map_or(AGREEMENT, |all| all[part][k]);
+            let near = assert_near(name, values, expected, within);
+            self.theirs = [0, 1].map(|which| self.theirs[which].max(near[which]));
+            self.values += values.len();
+            let allowed: Vec<Bounded> = (values.iter().zip(expected).enumerate())
+                .map(|(k, (&value, e))| Bounded { value, bound: e.bound + within(k) })
+                .collect();
+            for pass in &passes {
+                bounds::assert_within(name, &pass[part].1, &allowed);
+                self.ours = self.ours.max(bounds::worst_ratio(&pass[part].1, &allowed));
+            }
+        }
+    }
+}
+
+/// All cases of a file.
+fn check(file: &File, case: impl Fn(&mut Seen, &Case)) {
+    let mut seen = Seen::default();
+    for each in file.cases() {
+        println!("{each:?}");
+        case(&mut seen, &each);
+    }
+    seen.say(file.name);
+}
+
+#[test]
+fn pytorch_vanilla() {
+    for (file, phi) in [
+        (data_file!("torch_rnn_tanh"), Activation::Tanh),
+        (data_file!("torch_rnn_relu"), Activation::Relu),
+    ] {
+        check(&file, |seen, case| {
+            let (inputs, hidden) = (case.width("x"), case.width("h0"));
+            let (data, theirs) =
+                theirs::pytorch(case, vanilla(phi, inputs, hidden), Biases::Summed);
+            seen.compare(&data, &theirs);
+        });
+    }
+}
+
+#[test]
+fn pytorch_lstm() {
+    for (file, projected) in
+        [(data_file!("torch_lstm"), false), (data_file!("torch_lstm_projected"), true)]
+    {
+        check(&file, |seen, case| {
+            let (inputs, hidden) = (case.width("x"), case.width("c0"));
+            let options = Options { projected, ..Options::NONE };
+            let layer = common::lstm(options, inputs, hidden);
+            assert_eq!(layer.is_projected(), projected);
+            let (data, theirs) = theirs::pytorch(case, layer, Biases::Summed);
+            seen.compare(&data, &theirs);
+        });
+    }
+}
+
+#[test]
+fn pytorch_gru() {
+    check(&data_file!("torch_gru"), |seen, case| {
+        let layer = gru(Reset::After, Candidate::Tanh, case.width("x"), case.width("h0"));
+        let (data, theirs) = theirs::pytorch(case, layer, Biases::LastApart);
+        seen.compare(&data, &theirs);
+    });
+}
+
+#[test]
+fn onnx_lstm_with_peepholes() {
+    check(&data_file!("onnx_lstm_peepholes"), |seen, case| {
+        let options = Options { peepholes: true, ..Options::NONE };
+        let layer = common::lstm(options, case.width("X"), case.width("initial_h"));
+        let (data, theirs) = theirs::onnx(case, layer, &theirs::LSTM, Biases::Summed);
+        seen.compare(&data, &theirs);
+    });
+}
+
+#[test]
+fn onnx_gru() {
+    for (file, reset, biases) in [
+        (data_file!("onnx_gru_before"), Reset::Before, Biases::Summed),
+        (data_file!("onnx_gru_after"), Reset::After, Biases::LastApart),
+    ] {
+        check(&file, |seen, case| {
+            let layer = gru(reset, Candidate::Tanh, case.width("X"), case.width("initial_h"));
+            let (data, theirs) = theirs::onnx(case, layer, &theirs::GRU, biases);
+            seen.compare(&data, &theirs);
+        });
+    }
+}
+
+/// ONNX Runtime couples the other way round, `f = 1 − i`, and computes in `f32`: the
+/// weights of our f are those of its i with the other sign, since σ(−z) = 1 − σ(z), and what
+/// it may be off by is the bound of its own way to write it.
+#[test]
+fn onnx_runtime_lstm_with_coupled_gates() {
+    for (file, peepholes) in
+        [(data_file!("ort_lstm_coupled"), false), (data_file!("ort_lstm_coupled_peepholes"), true)]
+    {
+        check(&file, |seen, case| {
+            let options = Options { peepholes, coupled: true, ..Options::NONE };
+            let layer = common::lstm(options, case.width("X"), case.width("initial_h"));
+            let order = if peepholes { &theirs::COUPLED_PEEPHOLES } else { &theirs::COUPLED };
+            let (data, mut theirs) = theirs::onnx(case, layer, order, Biases::Summed);
+            theirs.errors = Some(coupled::errors(&data));
+            seen.compare(&data, &theirs);
+        });
+    }
+}

@@ -1,0 +1,173 @@
+//! What each library calls the parts of a cell, and in which order it has the gates.
+
+use crate::AGREEMENT;
+use crate::common::{Data, Subject};
+use crate::file::Case;
+use bptt_reference::cells::Inputs;
+use std::ops::Neg;
+
+/// What a library gives, in our order.
+#[derive(Debug)]
+pub struct Theirs {
+    h: Vec<f64>,
+    h_last: Vec<f64>,
+    s_last: Vec<f64>,
+    /// ∂L/∂ of parameters, x, h₀ and s₀, where it has gradients.
+    gradients: Option<[Vec<f64>; 4]>,
+    /// What it may be off by, part by part, where it does not compute in `f64`.
+    pub errors: Option<Vec<Vec<f64>>>,
+}
+
+impl Theirs {
+    /// h of all steps, h and s of the last, and the gradients.
+    pub fn parts(&self) -> [Option<&Vec<f64>>; 7] {
+        let gradient = |part: usize| self.gradients.as_ref().map(|all| &all[part]);
+        let [params, dx, dh0, ds0] = [0, 1, 2, 3].map(gradient);
+        [Some(&self.h), Some(&self.h_last), Some(&self.s_last), params, dx, dh0, ds0]
+    }
+}
+
+/// Libraries have two vectors of biases, beside the input's product and beside h₋'s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Biases {
+    /// Ours are their sums.
+    Summed,
+    /// But for the last gate, whose second is the cell's own parameter.
+    LastApart,
+}
+
+impl Biases {
+    /// Our b, and what is the cell's own.
+    fn joined(self, input: &[f32], recurrent: &[f32], hidden: usize) -> (Vec<f32>, Vec<f32>) {
+        let summed = self.summed(input.len(), hidden);
+        let sum = |(&a, &b): (&f32, &f32)| {
+            let exact = f64::from(a) + f64::from(b);
+            assert_eq!(f64::from(a + b), exact, "a sum of biases that f32 does not hold");
+            a + b
+        };
+        let sums = input[..summed].iter().zip(&recurrent[..summed]).map(sum);
+        (sums.chain(input[summed..].iter().copied()).collect(), recurrent[summed..].to_vec())
+    }
+
+    /// The same of gradients: a sum's is that of each of its terms, but for the order in which
+    /// steps were added up.
+    fn gradients(self, input: &[f64], recurrent: &[f64], hidden: usize) -> (Vec<f64>, Vec<f64>) {
+        let summed = self.summed(input.len(), hidden);
+        for (a, b) in input[..summed].iter().zip(recurrent) {
+            assert!((a - b).abs() <= AGREEMENT, "gradients of two summands: {a}, {b}");
+        }
+        (input.to_vec(), recurrent[summed..].to_vec())
+    }
+
+    fn summed(self, len: usize, hidden: usize) -> usize {
+        len - if self == Self::LastApart { hidden } else { 0 }
+    }
+}
+
+/// A case of PyTorch, whose gates have our order.
+pub fn pytorch<C: Subject>(case: &Case, layer: C, biases: Biases) -> (Data<C>, Theirs) {
+    let hidden = layer.hidden_size();
+    let (steps, batch) = case.steps_and_batch("x");
+    let (b, own) = biases.joined(&case.given("bias_ih_l0"), &case.given("bias_hh_l0"), hidden);
+    let inputs = Inputs {
+        params: [
+            case.given("weight_ih_l0"),
+            case.given("weight_hh_l0"),
+            b,
+            own,
+            case.option("weight_hr_l0").unwrap_or_default(),
+        ]
+        .concat(),
+        x: case.given("x"),
+        h0: case.given("h0"),
+        s0: case.option("c0").unwrap_or_default(),
+        dy: case.given("dy"),
+        dh_last: case.given("dh_last"),
+        ds_last: case.option("dc_last").unwrap_or_default(),
+    };
+    let (db_ih, db_hh) = (case.result("grad.bias_ih_l0"), case.result("grad.bias_hh_l0"));
+    let (db, down) = biases.gradients(&db_ih, &db_hh, hidden);
+    let params = [
+        case.result("grad.weight_ih_l0"),
+        case.result("grad.weight_hh_l0"),
+        db,
+        down,
+        case.result_option("grad.weight_hr_l0").unwrap_or_default(),
+    ]
+    .concat();
+    let ds0 = case.result_option("grad.c0").unwrap_or_default();
+    let theirs = Theirs {
+        h: case.result("y"),
+        h_last: case.result("h_n"),
+        s_last: case.result_option("c_n").unwrap_or_default(),
+        gradients: Some([params, case.result("grad.x"), case.result("grad.h0"), ds0]),
+        errors: None,
+    };
+    (Data { layer, batch, steps, inputs }, theirs)
+}
+
+/// Where a gate of ours stands in ONNX, and whether with the other sign.
+type Place = (usize, bool);
+
+/// Where our gates and peepholes stand in an operator of ONNX.
+#[derive(Debug)]
+pub struct Order {
+    gates: &'static [Place],
+    peepholes: &'static [Place],
+}
+
+/// i, f, g, o of i, o, f, c; and i, f, o of i, o, f.
+pub const LSTM: Order = Order {
+    gates: &[(0, false), (2, false), (3, false), (1, false)],
+    peepholes: &[(0, false), (2, false), (1, false)],
+};
+/// r, u, n of z, r, h.
+pub const GRU: Order = Order { gates: &[(1, false), (0, false), (2, false)], peepholes: &[] };
+/// f, g, o of i, o, f, c, where f = σ(z) is 1 − σ(−z), and so what is there 1 − i.
+pub const COUPLED: Order = Order { gates: &[(0, true), (3, false), (1, false)], peepholes: &[] };
+/// The same, and f, o of i, o, f.
+pub const COUPLED_PEEPHOLES: Order = Order { peepholes: &[(0, true), (1, false)], ..COUPLED };
+
+/// Blocks of `len`, in another order.
+fn ordered<T: Copy + Neg<Output = T>>(values: &[T], len: usize, places: &[Place]) -> Vec<T> {
+    let block = |&(place, negated): &Place| {
+        let signed = move |&value: &T| if negated { -value } else { value };
+        values[place * len..][..len].iter().map(signed)
+    };
+    places.iter().flat_map(block).collect()
+}
+
+/// A case of ONNX, which has outputs and last states alone.
+pub fn onnx<C: Subject>(case: &Case, layer: C, order: &Order, biases: Biases) -> (Data<C>, Theirs) {
+    let (features, hidden) = (layer.input_size(), layer.hidden_size());
+    let (steps, batch) = case.steps_and_batch("X");
+    let gates = |name: &str, len: usize| ordered(&case.given(name), len, order.gates);
+    let both = case.given("B");
+    let [input, recurrent] = [0, 1].map(|which| {
+        let half = &both[which * both.len() / 2..][..both.len() / 2];
+        ordered(half, hidden, order.gates)
+    });
+    let (b, own) = biases.joined(&input, &recurrent, hidden);
+    let peepholes = case.option("P").unwrap_or_default();
+    let peepholes = ordered(&peepholes, hidden, order.peepholes);
+    let params =
+        [gates("W", hidden * features), gates("R", hidden * hidden), b, own, peepholes].concat();
+    let (h0, s0) = (case.given("initial_h"), case.option("initial_c").unwrap_or_default());
+    let inputs = Inputs {
+        params,
+        x: case.given("X"),
+        dy: vec![0.0; steps * h0.len()],
+        dh_last: vec![0.0; h0.len()],
+        ds_last: vec![0.0; s0.len()],
+        h0,
+        s0,
+    };
+    let theirs = Theirs {
+        h: case.result("Y"),
+        h_last: case.result("Y_h"),
+        s_last: case.result_option("Y_c").unwrap_or_default(),
+        gradients: None,
+        errors: None,
+    };
+    (Data { layer, batch, steps, inputs }, theirs)
+}

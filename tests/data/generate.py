@@ -1,0 +1,191 @@
+"""Writes the files of this folder: cells as other libraries compute them. README.md says what they hold."""
+
+import argparse
+import zlib
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
+from safetensors.numpy import save
+
+# Inputs, units, sequences, steps: sizes that fill no vector. Where there is much to add up
+# there are few steps, so that what f32 may be off by stays small from end to end.
+SHAPES = [(1, 1, 3, 9), (3, 7, 13, 3), (1, 17, 1, 9), (3, 35, 3, 5), (18, 7, 1, 1)]
+
+OPSET = 22
+IR_VERSION = 10
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    here = Path(__file__).resolve().parent
+    parser.add_argument("--out", type=Path, default=here, help="folder to write to")
+    out = parser.parse_args().out
+    # One order of every sum, whatever the machine has.
+    torch.set_num_threads(1)
+    for name, case in FILES.items():
+        library = {"torch": "torch", "onnx": "onnx", "ort": "onnxruntime"}[name.split("_")[0]]
+        tensors = {}
+        for number, shape in enumerate(SHAPES):
+            rng = np.random.default_rng([zlib.crc32(name.encode()), number])
+            for tensor, values in case(Draw(rng), *shape).items():
+                tensors[f"{number}/{tensor}"] = np.ascontiguousarray(values)
+        # One entry: the order of several would change from run to run.
+        made_by = f"{library} {version(library)}, numpy {version('numpy')}"
+        data = save(tensors, {"made_by": made_by})
+        (out / f"{name}.safetensors").write_bytes(data)
+        print(f"{name}: {len(data)} bytes")
+
+
+class Draw:
+    """Numbers that f32 holds, drawn evenly."""
+
+    def __init__(self, rng):
+        self.rng = rng
+
+    def __call__(self, limit, *shape):
+        return self.rng.uniform(-limit, limit, shape).astype(np.float32)
+
+    def weights(self, rows, columns):
+        """A row's absolute values sum up to three quarters on average, and none is above 0.5."""
+        return self(min(0.5, 1.5 / columns), rows, columns)
+
+    def bias(self, *shape):
+        """Whole multiples of 2⁻¹⁶: the sum of two of them is exact in f32, too."""
+        return (np.round(self(0.5, *shape) * 65536) / 65536).astype(np.float32)
+
+
+def widened(tensors):
+    return {name: values.astype(np.float64) for name, values in tensors.items()}
+
+
+def torch_case(make, has_cell=False):
+    """Outputs, last states and all gradients of a PyTorch module in f64."""
+
+    def case(draw, inputs, hidden, batch, steps):
+        module = make(inputs, hidden).double()
+        given = {}
+        for name, parameter in module.named_parameters():
+            shape = tuple(parameter.shape)
+            given[name] = draw.bias(*shape) if len(shape) == 1 else draw.weights(*shape)
+        outputs = getattr(module, "proj_size", 0) or hidden
+        given |= {
+            "x": draw(1, steps, batch, inputs),
+            "h0": draw(1, batch, outputs),
+            "dy": draw(1, steps, batch, outputs),
+            "dh_last": draw(1, batch, outputs),
+        }
+        if has_cell:
+            given |= {"c0": draw(2, batch, hidden), "dc_last": draw(1, batch, hidden)}
+        return given | torch_results(module, given, has_cell)
+
+    return case
+
+
+def torch_results(module, given, has_cell):
+    """Of a loss that is the sum of dy y, dh_last h_n and dc_last c_n."""
+    wide = {name: torch.from_numpy(values) for name, values in widened(given).items()}
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            parameter.copy_(wide[name])
+    leaves = {name: wide[name].requires_grad_() for name in ["x", "h0", "c0"] if name in wide}
+    # A module has layers, of which there is one.
+    h0 = leaves["h0"][None]
+    if has_cell:
+        y, (h_n, c_n) = module(leaves["x"], (h0, leaves["c0"][None]))
+    else:
+        y, h_n = module(leaves["x"], h0)
+    loss = (wide["dy"] * y).sum() + (wide["dh_last"] * h_n[0]).sum()
+    results = {"y": y, "h_n": h_n[0]}
+    if has_cell:
+        loss = loss + (wide["dc_last"] * c_n[0]).sum()
+        results["c_n"] = c_n[0]
+    loss.backward()
+    leaves |= dict(module.named_parameters())
+    results |= {f"grad.{name}": leaf.grad for name, leaf in leaves.items()}
+    return {name: values.detach().numpy() for name, values in results.items()}
+
+
+def onnx_model(operator, element, inputs, outputs, hidden, attributes):
+    """A model of one node; an input without a name is left out."""
+
+    def values(names):
+        return [helper.make_tensor_value_info(name, element, None) for name in names if name]
+
+    node = helper.make_node(operator, inputs, outputs, hidden_size=hidden, **attributes)
+    graph = helper.make_graph([node], operator, values(inputs), values(outputs))
+    opset = helper.make_opsetid("", OPSET)
+    return helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)
+
+
+def evaluated(model, given):
+    """By ONNX's reference evaluator, which computes in the type of its inputs: f64."""
+    return ReferenceEvaluator(model).run(None, widened(given))
+
+
+def runtime(model, given):
+    """By ONNX Runtime in f32, which is all that its LSTM has."""
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    return session.run(None, given)
+
+
+def onnx_case(operator, run, peepholes=False, **attributes):
+    """Outputs and last states of an ONNX operator; the standard has no gradients of it."""
+    gates = {"LSTM": 4, "GRU": 3}[operator]
+    element = TensorProto.DOUBLE if run is evaluated else TensorProto.FLOAT
+
+    def case(draw, inputs, hidden, batch, steps):
+        given = {
+            "X": draw(1, steps, batch, inputs),
+            "W": draw.weights(gates * hidden, inputs)[None],
+            "R": draw.weights(gates * hidden, hidden)[None],
+            "B": draw.bias(1, 2 * gates * hidden),
+            "initial_h": draw(1, 1, batch, hidden),
+        }
+        names, outputs = ["X", "W", "R", "B", "", "initial_h"], ["Y", "Y_h"]
+        if operator == "LSTM":
+            given["initial_c"] = draw(2, 1, batch, hidden)
+            names.append("initial_c")
+            outputs.append("Y_c")
+        if peepholes:
+            given["P"] = draw(0.5, 1, 3 * hidden)
+            names.append("P")
+        model = onnx_model(operator, element, names, outputs, hidden, attributes)
+        results = dict(zip(outputs, run(model, given), strict=True))
+        return given | widened(results)
+
+    return case
+
+
+def projected(inputs, hidden):
+    return torch.nn.LSTM(inputs, hidden, proj_size=hidden // 2)
+
+
+def long_enough(case):
+    """PyTorch projects to fewer features than there are units, which one unit does not allow."""
+    return lambda draw, inputs, hidden, batch, steps: case(
+        draw, inputs, max(hidden, 2), batch, steps
+    )
+
+
+FILES = {
+    "torch_rnn_tanh": torch_case(torch.nn.RNN),
+    "torch_rnn_relu": torch_case(lambda i, h: torch.nn.RNN(i, h, nonlinearity="relu")),
+    "torch_lstm": torch_case(torch.nn.LSTM, has_cell=True),
+    "torch_lstm_projected": long_enough(torch_case(projected, has_cell=True)),
+    "torch_gru": torch_case(torch.nn.GRU),
+    "onnx_lstm_peepholes": onnx_case("LSTM", evaluated, peepholes=True),
+    "onnx_gru_before": onnx_case("GRU", evaluated, linear_before_reset=0),
+    "onnx_gru_after": onnx_case("GRU", evaluated, linear_before_reset=1),
+    "ort_lstm_coupled": onnx_case("LSTM", runtime, input_forget=1),
+    "ort_lstm_coupled_peepholes": onnx_case("LSTM", runtime, peepholes=True, input_forget=1),
+}
+
+if __name__ == "__main__":
+    main()
