@@ -1,5 +1,6 @@
 //! What an `f32` pass with `f = 1 − i` may be off by: not what one with `i = 1 − f` may, for a
-//! gate near zero keeps its digits only where it is computed itself.
+//! gate near zero keeps its digits only where it is computed itself. Logistic and tanh are
+//! taken to be as near as ours.
 
 use crate::common::{Data, Subject};
 use bptt::{Cell, Lstm};

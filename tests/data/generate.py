@@ -1,4 +1,4 @@
-"""Writes the files of this folder: cells as other libraries compute them. README.md says what they hold."""
+"""Writes the files of this folder, cells as other libraries compute them; README.md says more."""
 
 import argparse
 import zlib
