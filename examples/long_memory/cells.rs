@@ -5,7 +5,7 @@ use bptt::{
 };
 use rand::rngs::StdRng;
 
-/// α of the leaky cell whose α stays as it is.
+/// α of the leaky cell whose α stays as it is; its name says it too.
 pub const FIXED_ALPHA: f32 = 0.98;
 
 /// α with which the other begins.

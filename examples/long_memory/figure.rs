@@ -17,7 +17,7 @@ const COLOURS: [RGBColor; 4] =
 /// gaps, dashes, dots, long dashes.
 const DASHES: [(i32, i32); 4] = [(1, 0), (10, 6), (3, 5), (22, 8)];
 
-/// The least and the largest exponent of ten that are shown.
+/// The least and the largest exponent of ten that are shown; what is beyond is left out.
 const EXPONENTS: (f64, f64) = (-10.0, 4.0);
 
 /// Pixels: left of the panels, above them, and below, where the names are.
@@ -115,9 +115,13 @@ impl Figure {
             .build_cartesian_2d(0.0..steps, least..most)?;
         self.axes(&mut chart)?;
         for curve in curves {
-            // What is beyond the axis lies on its edge.
-            let within = curve.points.iter().map(|&(x, y)| (x, y.clamp(least, most)));
-            chart.draw_series([curve.line(within.collect())])?;
+            // Stretches within the axis and beyond it, by turns.
+            let within = |point: &(f64, f64)| (least..=most).contains(&point.1);
+            for stretch in curve.points.chunk_by(|a, b| within(a) == within(b)) {
+                if within(&stretch[0]) {
+                    chart.draw_series([curve.line(stretch.to_vec())])?;
+                }
+            }
         }
         Ok(())
     }

@@ -14,15 +14,15 @@
 //! `gradients.png`, to the folder `--out`: `norms` says of what.
 
 mod args;
-pub mod cells;
+pub(crate) mod cells;
 mod figure;
-pub mod model;
-pub mod norms;
-pub mod plot;
+pub(crate) mod model;
+pub(crate) mod norms;
+pub(crate) mod plot;
 mod progress;
-pub mod table;
-pub mod tasks;
-pub mod train;
+pub(crate) mod table;
+pub(crate) mod tasks;
+pub(crate) mod train;
 
 use args::Options;
 use cells::Kind;

@@ -26,7 +26,10 @@ pub struct Norms {
 }
 
 /// The gradients by the states from the last to the first: h, then s of each.
-pub type Walk = Vec<(Vec<f32>, Vec<f32>)>;
+pub type Walk = Vec<Parts>;
+
+/// The gradients by h and by s of one state.
+type Parts = (Vec<f32>, Vec<f32>);
 
 /// Whether the cell has a cell state beside the hidden one.
 fn has_cell_state<C: Cell>() -> bool {
@@ -83,7 +86,7 @@ pub fn norms<C: Cell>(
         (squares / batch as f64).sqrt()
     };
     let last = norm(&walk[0].0);
-    let over = |part: fn(&(Vec<f32>, Vec<f32>)) -> &Vec<f32>| {
+    let over = |part: fn(&Parts) -> &[f32]| {
         walk.iter().rev().map(|state| norm(part(state)) / last).collect()
     };
     let s = if has_cell_state::<C>() { over(|state| &state.1) } else { Vec::new() };
