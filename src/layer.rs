@@ -32,7 +32,10 @@ pub enum Diagonal {
 /// A configuration: sizes, options, and the kernel's cell that they make.
 pub trait Layer: Clone + PartialEq + Debug {
     /// The state between two steps.
-    type State<S>: State<S>;
+    type State<S: Default>: State<S>;
+
+    /// Whether a step sees the input of the step before.
+    const LATE: bool = false;
 
     /// I, H and R.
     fn sizes(&self) -> Sizes;

@@ -8,6 +8,7 @@ mod clip;
 mod error;
 mod gradients;
 mod init;
+mod inputs;
 mod layer;
 mod optim;
 mod parameters;
@@ -20,7 +21,7 @@ mod weights;
 pub use bptt_kernels::{AlignedBuffer, Format, Isa, IsaError};
 pub use cell::Cell;
 pub use cells::{
-    Activation, Candidate, Gate, Gru, GruGate, Leak, Leaky, Lstm, Reset, Skip, Vanilla,
+    Activation, Candidate, Delayed, Gate, Gru, GruGate, Leak, Leaky, Lstm, Reset, Skip, Vanilla,
 };
 pub use clip::{clip_elements, clip_global_norm};
 pub use error::Error;
@@ -33,6 +34,6 @@ pub use readout::{
     Readout, ReadoutArena, ReadoutGradients, ReadoutParameters, ReadoutPlan, ReadoutWeights,
     Reduction, Targets,
 };
-pub use state::{DelayLine, HiddenState, LstmState, State};
+pub use state::{DelayLine, DelayedState, HiddenState, LstmState, Parts, State};
 pub use stream::Stream;
 pub use weights::{Purpose, Weights};

@@ -29,46 +29,77 @@ pub struct DelayLine<S> {
     pub h: S,
 }
 
-/// A state as its parts: h, and the cell state where the cell has one.
+/// The state of a layer whose input comes a step late.
+///
+/// `S` is `&[f32]` for states that are given or shown and `&mut [f32]` for room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DelayedState<T, S> {
+    /// The layer's own state.
+    pub inner: T,
+    /// The input that has come and not been seen yet, `[B, I]`.
+    pub x: S,
+}
+
+/// A state in parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parts<S> {
+    /// The hidden states.
+    pub h: S,
+    /// The cell state, where the cell has one.
+    pub s: Option<S>,
+    /// The input that is waiting, where it comes late.
+    pub x: Option<S>,
+}
+
+/// A state as its parts.
 pub trait State<S> {
     /// The parts.
-    fn into_parts(self) -> (S, Option<S>);
-    /// The state of them; a cell state that the cell has not is left out.
-    fn from_parts(h: S, s: S) -> Self;
+    fn into_parts(self) -> Parts<S>;
+    /// The state of them; one that the cell has not is left out.
+    fn from_parts(h: S, s: S, x: S) -> Self;
 }
 
-impl<S> State<S> for HiddenState<S> {
-    #[inline]
-    fn into_parts(self) -> (S, Option<S>) {
-        (self.h, None)
-    }
+/// States that are h alone.
+macro_rules! hidden_alone {
+    ($($state:ident)+) => {
+        $(impl<S> State<S> for $state<S> {
+            #[inline]
+            fn into_parts(self) -> Parts<S> {
+                Parts { h: self.h, s: None, x: None }
+            }
 
-    #[inline]
-    fn from_parts(h: S, _s: S) -> Self {
-        Self { h }
-    }
+            #[inline]
+            fn from_parts(h: S, _s: S, _x: S) -> Self {
+                Self { h }
+            }
+        })+
+    };
 }
-
-impl<S> State<S> for DelayLine<S> {
-    #[inline]
-    fn into_parts(self) -> (S, Option<S>) {
-        (self.h, None)
-    }
-
-    #[inline]
-    fn from_parts(h: S, _s: S) -> Self {
-        Self { h }
-    }
-}
+hidden_alone!(HiddenState DelayLine);
 
 impl<S> State<S> for LstmState<S> {
     #[inline]
-    fn into_parts(self) -> (S, Option<S>) {
-        (self.h, Some(self.s))
+    fn into_parts(self) -> Parts<S> {
+        Parts { h: self.h, s: Some(self.s), x: None }
     }
 
     #[inline]
-    fn from_parts(h: S, s: S) -> Self {
+    fn from_parts(h: S, s: S, _x: S) -> Self {
         Self { h, s }
+    }
+}
+
+impl<S, T: State<S>> State<S> for DelayedState<T, S>
+where
+    S: Default,
+{
+    #[inline]
+    fn into_parts(self) -> Parts<S> {
+        Parts { x: Some(self.x), ..self.inner.into_parts() }
+    }
+
+    #[inline]
+    fn from_parts(h: S, s: S, x: S) -> Self {
+        Self { inner: T::from_parts(h, s, S::default()), x }
     }
 }

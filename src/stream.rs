@@ -1,7 +1,8 @@
 //! Inference: the state carried from call to call, nothing else kept.
 
 use crate::arena::{Layout, Region, grant};
-use crate::error::{check_len, check_size, check_threads};
+use crate::error::{check_len, check_optional, check_size, check_threads};
+use crate::inputs::Inputs;
 use crate::layer::{Layer, Sizes};
 use crate::plan::CHUNK_ROWS;
 use crate::state::State;
@@ -18,7 +19,8 @@ use bptt_kernels::{AlignedBuffer, Dense, KernelError};
 /// [`Plan`](crate::Plan)):
 ///
 /// - the hidden states, `DBR`, and the next one, `BR`; the cell state, `BH`, where there is
-///   one; and `BH` for what a step's second product is of, where there is one;
+///   one; `BH` for what a step's second product is of, where there is one; and `BI` where the
+///   input is [late](crate::Delayed);
 /// - the gates of T = max(B, ⌊192 / B⌋ · B) rows, `GTH` and 16T more where GH is a multiple
 ///   of 256;
 /// - the rows of a product's left operand, packed, the larger of `min(T, 96 N) · I` for N
@@ -62,12 +64,14 @@ struct Memory {
     next: Region,
     extra: Region,
     gates: Region,
+    /// The input that waits, where it is late.
+    waiting: Region,
     scratch: Region,
 }
 
 impl Memory {
-    fn state_mut(&mut self) -> [&mut [f32]; 2] {
-        grant(&mut self.floats, [self.h, self.s])
+    fn state_mut(&mut self) -> [&mut [f32]; 3] {
+        grant(&mut self.floats, [self.h, self.s, self.waiting])
     }
 }
 
@@ -101,12 +105,13 @@ impl<C: Layer> Stream<C> {
         let next = layout.book(&[batch, output])?;
         let extra = layout.book(&[extra, batch, hidden])?;
         let gates = layout.book(&[chunk_steps, batch, gemm::spread(geometry.gates * hidden)])?;
+        let waiting = layout.book(&[usize::from(C::LATE), batch, input])?;
         let product = gemm::team_scratch_len(threads, chunk_steps * batch, input)?;
         let fused = if geometry.fuses { input } else { 0 };
         let step = forward_scratch_len(&geometry, dims, layer.delays().len(), fused)?;
         let scratch = layout.book(&[product.max(step)])?;
         let floats = layout.allocate()?;
-        let memory = Memory { floats, h, s, next, extra, gates, scratch };
+        let memory = Memory { floats, h, s, next, extra, gates, waiting, scratch };
         let team = Team::new(threads)?;
         Ok(Self { layer, batch, isa, chunk_steps, memory, backwards: true, team })
     }
@@ -118,8 +123,8 @@ impl<C: Layer> Stream<C> {
 
     /// The state after the last step: zero in a new stream.
     pub fn state(&self) -> C::State<&[f32]> {
-        let Memory { floats, h, s, .. } = &self.memory;
-        State::from_parts(h.of(floats), s.of(floats))
+        let Memory { floats, h, s, waiting, .. } = &self.memory;
+        State::from_parts(h.of(floats), s.of(floats), waiting.of(floats))
     }
 
     /// Goes on from another state.
@@ -128,22 +133,21 @@ impl<C: Layer> Stream<C> {
     /// [`Error::Length`] where a part is not `[B, R]` or `[B, H]`, as the state says; nothing
     /// is written then.
     pub fn set_state(&mut self, state: C::State<&[f32]>) -> Result<(), Error> {
-        let (h_given, s_given) = state.into_parts();
-        let [h, s] = self.memory.state_mut();
-        check_len("h", h_given.len(), h.len())?;
-        if let Some(given) = s_given {
-            check_len("s", given.len(), s.len())?;
-            s.copy_from_slice(given);
+        let given = state.into_parts();
+        let [h, s, x] = self.memory.state_mut();
+        let parts = [("h", Some(given.h), h), ("s", given.s, s), ("x", given.x, x)];
+        for (what, given, part) in &parts {
+            check_optional(what, *given, part.len())?;
         }
-        h.copy_from_slice(h_given);
+        for (_, given, part) in parts {
+            given.into_iter().for_each(|given| part.copy_from_slice(given));
+        }
         Ok(())
     }
 
     /// Starts anew from the zero state.
     pub fn reset(&mut self) {
-        let [h, s] = self.memory.state_mut();
-        h.fill(0.0);
-        s.fill(0.0);
+        self.memory.state_mut().into_iter().for_each(|part| part.fill(0.0));
     }
 
     /// One step: `x` `[B, I]` in, `y = h` `[B, R]` out. The bits are those of a pass
@@ -216,7 +220,8 @@ impl<C: Layer> Stream<C> {
         }
         self.backwards ^= true;
         let m = &mut self.memory;
-        let [h, s, next, extra, z] = grant(&mut m.floats, [m.h, m.s, m.next, m.extra, m.gates]);
+        let [h, s, next, extra, z, waiting] =
+            grant(&mut m.floats, [m.h, m.s, m.next, m.extra, m.gates, m.waiting]);
         let cell = self.layer.cell(&weights.vectors);
         let [room, _] = single_room(&cell.geometry(), sizes.hidden);
         let single = Single {
@@ -225,7 +230,7 @@ impl<C: Layer> Stream<C> {
             input: &weights.input,
             recurrent: weights.forward(),
             bias: &weights.bias,
-            x,
+            x: if C::LATE { &*waiting } else { x },
             h,
             s,
             next,
@@ -235,7 +240,11 @@ impl<C: Layer> Stream<C> {
             output,
             o,
         };
-        Ok(single.run(self.isa)?)
+        single.run(self.isa)?;
+        if C::LATE {
+            waiting.copy_from_slice(x);
+        }
+        Ok(())
     }
 
     /// [`advance`](Self::advance) of any batch, on any threads. Not inlined: it would be in
@@ -252,16 +261,17 @@ impl<C: Layer> Stream<C> {
         let (sizes, fuses) = (layer.sizes(), layer.geometry().fuses);
         let work = layer.multiply_adds(batch);
         let m = &mut self.memory;
-        let [h, s, next, extra, gates, scratch] =
-            grant(&mut m.floats, [m.h, m.s, m.next, m.extra, m.gates, m.scratch]);
+        let [h, s, next, extra, gates, waiting, scratch] =
+            grant(&mut m.floats, [m.h, m.s, m.next, m.extra, m.gates, m.waiting, m.scratch]);
+        let seen = if C::LATE { &*waiting } else { x };
         self.team.pass(work, |pass: &mut Pass<'_>| -> Result<(), KernelError> {
             let (input, bias) = (&weights.input, &weights.bias);
             let gates = if fuses {
-                Gates::Fused { x, input, bias }
+                Gates::Fused { x: seen, input, bias }
             } else {
                 let (start, stride) = (Start::Bias(bias), gemm::spread(input.outputs()));
                 let z = &mut gates[..batch * stride];
-                Gemm { rows: batch, a: x, weights: input, start, c: z, stride, scratch }
+                Gemm { rows: batch, a: seen, weights: input, start, c: z, stride, scratch }
                     .run(isa, pass)?;
                 Gates::Discard { z, stride }
             };
@@ -283,6 +293,9 @@ impl<C: Layer> Stream<C> {
                 None => Ok(()),
             }
         })?;
+        if C::LATE {
+            waiting.copy_from_slice(x);
+        }
         Ok(())
     }
 
@@ -301,17 +314,24 @@ impl<C: Layer> Stream<C> {
         check_len("x", x.len(), steps * batch * i)?;
         check_len("y", y.len(), steps * batch * output)?;
         let m = &mut self.memory;
-        let [h, s, extra, gates, scratch] =
-            grant(&mut m.floats, [m.h, m.s, m.extra, m.gates, m.scratch]);
+        let [h, s, extra, gates, waiting, scratch] =
+            grant(&mut m.floats, [m.h, m.s, m.extra, m.gates, m.waiting, m.scratch]);
         let stride = gemm::spread(weights.input.outputs());
         let chunk = self.chunk_steps * batch;
         let work = layer.work_in_stretches(steps * batch, chunk);
         self.team.pass(work, |pass: &mut Pass<'_>| {
-            for (x, y) in x.chunks(chunk * i).zip(y.chunks_mut(chunk * output)) {
-                let rows = x.len() / i;
+            let mut inputs = Inputs::new(waiting, x);
+            for y in y.chunks_mut(chunk * output) {
+                let rows = y.len() / output;
                 let z = &mut gates[..rows * stride];
-                let (start, input) = (Start::Bias(&weights.bias), &weights.input);
-                Gemm { rows, a: x, weights: input, start, c: z, stride, scratch }.run(isa, pass)?;
+                let mut c = &mut *z;
+                for a in inputs.next(rows * i) {
+                    let rows = a.len() / i;
+                    let (now, rest) = c.split_at_mut(rows * stride);
+                    let (start, weights) = (Start::Bias(&weights.bias), &weights.input);
+                    Gemm { rows, a, weights, start, c: now, stride, scratch }.run(isa, pass)?;
+                    c = rest;
+                }
                 Forward {
                     dims: Dims { steps: rows / batch, batch, hidden, outputs: output },
                     cell: layer.cell(&weights.vectors),
@@ -329,8 +349,12 @@ impl<C: Layer> Stream<C> {
                 .run(isa, pass)?;
                 remember(h, y);
             }
-            Ok(())
-        })
+            Ok::<(), KernelError>(())
+        })?;
+        if C::LATE && steps > 0 {
+            waiting.copy_from_slice(&x[x.len() - waiting.len()..]);
+        }
+        Ok(())
     }
 }
 

@@ -55,6 +55,7 @@ fn sequence<C: Subject>(pass: &Pass, data: &Data<C>, n: usize) -> Pass {
         dx: of(&pass.dx, inputs),
         dh0: of(&pass.dh0, outputs),
         ds0: of(&pass.ds0, hidden),
+        dx0: of(&pass.dx0, inputs),
     }
 }
 
@@ -97,15 +98,17 @@ fn stretches(steps: usize, cuts: &[Index]) -> Vec<Range<usize>> {
 /// Forward stretch by stretch with the state handed on, then backward from the
 /// last stretch with its gradients handed on.
 fn in_stretches<C: Subject>(isa: Isa, data: &Data<C>, stretches: &[Range<usize>]) -> Pass {
-    let mut state = (data.inputs.h0.clone(), data.inputs.s0.clone());
+    let given = data.inputs.clone();
+    let mut state = (given.h0, given.s0, given.x0);
     let mut done: Vec<(Data<C>, Rig<C>, Pass)> = Vec::new();
     for steps in stretches {
         let mut part = data.stretch(steps.clone());
-        (part.inputs.h0, part.inputs.s0) = state;
+        (part.inputs.h0, part.inputs.s0, part.inputs.x0) = state;
         let mut rig = Rig::new(isa, &part);
         let forward = rig.forward(&part);
-        let (h, s) = rig.arena.last().unwrap().into_parts();
-        state = (h.to_vec(), s.unwrap_or_default().to_vec());
+        let last = rig.arena.last().unwrap().into_parts();
+        let [s, x] = [last.s, last.x].map(|part| part.unwrap_or_default().to_vec());
+        state = (last.h.to_vec(), s, x);
         done.push((part, rig, forward));
     }
 
@@ -114,11 +117,12 @@ fn in_stretches<C: Subject>(isa: Isa, data: &Data<C>, stretches: &[Range<usize>]
     let (mut write, mut handed_on) = (Write::Overwrite, None);
     let mut passes: Vec<Pass> = Vec::new();
     for (part, rig, forward) in done.iter_mut().rev() {
-        if let Some((dh, ds)) = handed_on {
-            (part.inputs.dh_last, part.inputs.ds_last) = (dh, ds);
+        if let Some((dh, ds, dx)) = handed_on {
+            (part.inputs.dh_last, part.inputs.ds_last, part.inputs.dx_last) = (dh, ds, dx);
         }
         let pass = rig.backward(part, &mut parameters, write, forward.clone());
-        (write, handed_on) = (Write::Accumulate, Some((pass.dh0.clone(), pass.ds0.clone())));
+        let initial = (pass.dh0.clone(), pass.ds0.clone(), pass.dx0.clone());
+        (write, handed_on) = (Write::Accumulate, Some(initial));
         passes.insert(0, pass);
     }
 
@@ -132,6 +136,7 @@ fn in_stretches<C: Subject>(isa: Isa, data: &Data<C>, stretches: &[Range<usize>]
         params: parameters.as_slice().to_vec(),
         dh0: passes[0].dh0.clone(),
         ds0: passes[0].ds0.clone(),
+        dx0: passes[0].dx0.clone(),
     }
 }
 
@@ -212,9 +217,10 @@ fn streamed<C: Subject>(
 
 #[track_caller]
 fn assert_states<'a, C: Cell>(given: C::State<&'a [f32]>, expected: C::State<&'a [f32]>) {
-    let ((h, s), (own_h, own_s)) = (given.into_parts(), expected.into_parts());
-    assert_bits("h", h, own_h);
-    assert_bits("s", s.unwrap_or_default(), own_s.unwrap_or_default());
+    let (given, expected) = (given.into_parts(), expected.into_parts());
+    assert_bits("h", given.h, expected.h);
+    assert_bits("s", given.s.unwrap_or_default(), expected.s.unwrap_or_default());
+    assert_bits("x", given.x.unwrap_or_default(), expected.x.unwrap_or_default());
 }
 
 fn stream_is_as_the_plan<C: Subject>(data: &Data<C>, feeds: &[Feed]) {

@@ -4,8 +4,8 @@
 mod common;
 
 use bptt::{
-    Arena, Cell, Error, Gradients, Isa, Lstm, LstmState, OutputGradients, Parameters, Purpose,
-    Readout, Write,
+    Arena, Cell, Delayed, DelayedState, Error, Gradients, Gru, HiddenState, Isa, Lstm, LstmState,
+    OutputGradients, Parameters, Purpose, Readout, Reset, Write,
 };
 use common::{Data, Options, Snapshot, assert_mismatch, filled, isas, length, lstm, value};
 
@@ -346,5 +346,66 @@ fn stream_arguments_of_other_lengths() {
         }
         let LstmState { h, s } = stream.state();
         assert_eq!((h, s), (&data.inputs.h0[..], &data.inputs.s0[..]));
+    }
+}
+
+/// An input that is late: its parts of states, and the gradient by the one that waited, which
+/// needs the panels of ∂L/∂x.
+#[test]
+fn inputs_that_are_late() {
+    let (inputs, hidden, batch, steps) = SHAPE;
+    let layer = Delayed::new(Gru::new(inputs, hidden, Reset::Before).unwrap());
+    let data = Data::draw(layer, batch, steps, 1, 0.5);
+    let (len, h) = (batch * inputs, &data.inputs.h0[..]);
+    for &isa in isas() {
+        let mut rig = common::Rig::new(isa, &data);
+        for given in [len - 1, len + 1] {
+            let (x, wrong) = (&data.inputs.x, filled(given));
+            let error = rig.plan.forward(
+                &rig.weights,
+                x,
+                Some(DelayedState { inner: HiddenState { h }, x: &wrong[..] }),
+                &mut rig.arena,
+            );
+            assert_eq!(error, Err(length("x0", given, len)));
+            let mut stream = data.layer.stream(batch, isa).unwrap();
+            assert_eq!(
+                stream.set_state(DelayedState { inner: HiddenState { h }, x: &wrong[..] }),
+                Err(length("x", given, len))
+            );
+        }
+        for (purpose, fits) in
+            [(Purpose::Training, false), (Purpose::TrainingWithInputGradient, true)]
+        {
+            rig.weights = data.layer.pack(&data.parameters(), purpose, isa).unwrap();
+            for (given, waited) in [(len, len), (len - 1, len), (len, len + 1)] {
+                rig.forward(&data);
+                let (last, mut dh0, mut dx0) = (filled(given), filled(h.len()), filled(waited));
+                let mut parameters = data.parameters();
+                let outputs = OutputGradients {
+                    dy: None,
+                    last: Some(DelayedState { inner: HiddenState { h }, x: &last[..] }),
+                };
+                let inner = HiddenState { h: &mut dh0[..] };
+                let initial = Some(DelayedState { inner, x: &mut dx0[..] });
+                let write = Write::Overwrite;
+                let gradients = Gradients { parameters: &mut parameters, write, dx: None, initial };
+                let common::Rig { plan, weights, arena } = &mut rig;
+                let result = plan.backward(weights, &data.inputs.x, outputs, arena, gradients);
+                match (given == len, waited == len) {
+                    (false, _) => assert_eq!(result, Err(length("dx_last", given, len))),
+                    (_, false) => assert_eq!(result, Err(length("dx0", waited, len))),
+                    _ if fits => assert_eq!(result, Ok(())),
+                    _ => assert_mismatch(
+                        result.unwrap_err(),
+                        "weights",
+                        "less",
+                        "Purpose::TrainingWithInputGradient",
+                    ),
+                }
+                let taken = given == len && waited == len && fits;
+                assert_eq!(Snapshot::of(&[&dx0]) != Snapshot::of(&[&filled(waited)]), taken);
+            }
+        }
     }
 }

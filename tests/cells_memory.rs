@@ -27,6 +27,7 @@ fn nothing_is_allocated<C: Subject>(data: &Data<C>) {
         let state = data.state();
         let mut dx = filled(given.x.len());
         let (mut dh0, mut ds0) = (filled(given.h0.len()), filled(given.s0.len()));
+        let mut dx0 = filled(given.x0.len());
         let mut stream = data.layer.stream(data.batch, isa).unwrap();
         let mut y = filled(given.dy.len());
         let one = data.input();
@@ -38,7 +39,7 @@ fn nothing_is_allocated<C: Subject>(data: &Data<C>) {
                 parameters: &mut gradients,
                 write: Write::Accumulate,
                 dx: Some(&mut dx),
-                initial: Some(State::from_parts(&mut dh0[..], &mut ds0[..])),
+                initial: Some(State::from_parts(&mut dh0[..], &mut ds0[..], &mut dx0[..])),
             };
             plan.backward(&weights, &given.x, data.outputs(), &mut arena, gradients).unwrap();
         };
@@ -90,6 +91,8 @@ struct Sizes {
     extra: usize,
     cells: usize,
     projected: bool,
+    /// Floats of an input that waits.
+    late: usize,
     /// How many delays there are, and the longest.
     delays: (usize, usize),
     /// Blocks of H that the products of a stage are of, backward: each a row of its own.
@@ -105,17 +108,35 @@ fn sizes<C: Subject>(layer: &C, kind: Kind) -> Sizes {
     let gates = layer.equations().gates();
     let projected = matches!(kind, Kind::Lstm(Options { projected: true, .. }));
     let (extra, double, fuses, back) = match kind {
-        Kind::Gru(bptt::Reset::After, _) => (1, false, false, vec![2, 1]),
-        Kind::Gru(bptt::Reset::Before, _) => (1, true, false, vec![2]),
+        Kind::Gru(bptt::Reset::After, _) | Kind::LateGru(bptt::Reset::After, _) => {
+            (1, false, false, vec![2, 1])
+        }
+        Kind::Gru(bptt::Reset::Before, _) | Kind::LateGru(bptt::Reset::Before, _) => {
+            (1, true, false, vec![2])
+        }
         Kind::Leaky(_, common::Alpha::Learned) => (1, false, true, vec![1]),
         _ => (usize::from(projected), projected, true, vec![gates]),
     };
     let cells = usize::from(layer.equations().has_state());
+    let late = if layer.is_late() { inputs } else { 0 };
     let delays = match kind {
         Kind::Skip(_, delays) => (delays.len(), *delays.iter().max().unwrap()),
         _ => (1, 1),
     };
-    Sizes { inputs, hidden, outputs, gates, extra, cells, projected, delays, back, double, fuses }
+    Sizes {
+        inputs,
+        hidden,
+        outputs,
+        gates,
+        extra,
+        cells,
+        projected,
+        late,
+        delays,
+        back,
+        double,
+        fuses,
+    }
 }
 
 /// The formula of `Plan`'s documentation, in bytes.
@@ -133,7 +154,8 @@ fn documented_arena(of: &Sizes, shape: Shape, isa: Isa, threads: usize) -> usize
         + lines((steps + of.delays.1) * state)
         + cells * (lines((steps + 1) * batch * hidden) + lines(batch * hidden))
         + lines(of.delays.1 * state)
-        + if projected { lines(rows * outputs) } else { 0 };
+        + if projected { lines(rows * outputs) } else { 0 }
+        + lines(2 * batch * of.late);
     let products = rows.min(96 * threads) * lines(inputs.max(gates * hidden));
     let back: usize = of.back.iter().map(|blocks| lines(blocks * hidden)).sum();
     let first = of.delays.0 * lines(outputs).max(back);
@@ -161,6 +183,7 @@ fn documented_stream(of: &Sizes, shape: Shape, threads: usize) -> usize {
         + lines(batch * outputs)
         + cells * lines(batch * hidden)
         + second
+        + lines(batch * of.late)
         + lines(rows * (gates * hidden + spread))
         + lines(scratch))
 }

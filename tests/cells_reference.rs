@@ -166,6 +166,7 @@ fn gradients_are_difference_quotients_of_the_loss() {
             },
             Part { name: "dx", input: |i| &mut i.x, actual: |p| &p.dx, bound: |p| &p.dx },
             Part { name: "dh0", input: |i| &mut i.h0, actual: |p| &p.dh0, bound: |p| &p.dh0 },
+            Part { name: "dx0", input: |i| &mut i.x0, actual: |p| &p.dx0, bound: |p| &p.dx0 },
             Part { name: "ds0", input: |i| &mut i.s0, actual: |p| &p.ds0, bound: |p| &p.ds0 },
         ];
         for Part { name, input, actual, bound } in parts {
@@ -206,8 +207,13 @@ fn optional_arguments() {
     fn run<C: Subject>(isa: Isa, data: &Data<C>) {
         let zeros = |values: &[f32]| vec![0.0; values.len()];
         let given = data.inputs.clone();
-        let inputs =
-            Inputs { h0: zeros(&given.h0), s0: zeros(&given.s0), dy: zeros(&given.dy), ..given };
+        let inputs = Inputs {
+            h0: zeros(&given.h0),
+            s0: zeros(&given.s0),
+            x0: zeros(&given.x0),
+            dy: zeros(&given.dy),
+            ..given
+        };
         let zero = Data { inputs, ..data.clone() };
         let (x, mut rig) = (&zero.inputs.x, Rig::new(isa, &zero));
         let expected = rig.run(&zero);
@@ -216,7 +222,7 @@ fn optional_arguments() {
         plan.forward(weights, x, None, arena).unwrap();
         assert_bits("h", arena.hidden().unwrap(), &expected.h);
         assert_bits("s", arena.cell_states().unwrap(), &expected.s);
-        let last = state_of::<C>(&zero.inputs.dh_last, &zero.inputs.ds_last);
+        let last = state_of::<C>(&zero.inputs.dh_last, &zero.inputs.ds_last, &zero.inputs.dx_last);
         let outputs = OutputGradients { dy: None, last: Some(last) };
         let gradients = Gradients::of(&mut parameters, Write::Overwrite);
         plan.backward(weights, x, outputs, arena, gradients).unwrap();

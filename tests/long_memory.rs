@@ -1,7 +1,7 @@
 //! The example `long_memory`: its tasks, its norms, and that a small entry of its table is
 //! learned.
 
-use bptt::{Cell, Gradients, Isa, OutputGradients, Parameters, Purpose, State, Write};
+use bptt::{Cell, Gradients, Isa, OutputGradients, Parameters, Parts, Purpose, State, Write};
 use rand::{SeedableRng, rngs::StdRng};
 use std::path::Path;
 
@@ -99,21 +99,28 @@ impl Visit for Tails {
                 let plan = layer.plan(from, BATCH, isa)?;
                 let mut arena = plan.allocate()?;
                 plan.forward(&weights, &x[..from * row], None, &mut arena)?;
-                let (h_last, s_last) = arena.last()?.into_parts();
+                let Parts { h: h_last, s: s_last, .. } = arena.last()?.into_parts();
                 h.copy_from_slice(h_last);
                 s_last.into_iter().for_each(|last| s.copy_from_slice(last));
             }
             let plan = layer.plan(tail, BATCH, isa)?;
             let mut arena = plan.allocate()?;
             let x = &x[from * row..];
-            plan.forward(&weights, x, Some(State::from_parts(&h[..], &s[..])), &mut arena)?;
+            plan.forward(
+                &weights,
+                x,
+                Some(State::from_parts(&h[..], &s[..], &[][..])),
+                &mut arena,
+            )?;
             let zeros = vec![0.0; len];
-            let outputs =
-                OutputGradients { dy: None, last: Some(State::from_parts(&last[..], &zeros[..])) };
+            let outputs = OutputGradients {
+                dy: None,
+                last: Some(State::from_parts(&last[..], &zeros[..], &[][..])),
+            };
             let (mut dh, mut ds) = (vec![0.0; len], vec![0.0; len]);
             let mut unused = layer.parameters()?;
             let to = Gradients {
-                initial: Some(State::from_parts(&mut dh[..], &mut ds[..])),
+                initial: Some(State::from_parts(&mut dh[..], &mut ds[..], &mut [][..])),
                 ..Gradients::of(&mut unused, Write::Overwrite)
             };
             plan.backward(&weights, x, outputs, &mut arena, to)?;
@@ -149,8 +156,8 @@ impl Visit for Slopes {
         let loss = |h: &[f32], s: &[f32]| -> Result<f64, bptt::Error> {
             let plan = layer.plan(STEPS, 1, isa)?;
             let mut arena = plan.allocate()?;
-            plan.forward(&weights, &x, Some(State::from_parts(h, s)), &mut arena)?;
-            let (h, _) = arena.last()?.into_parts();
+            plan.forward(&weights, &x, Some(State::from_parts(h, s, &[][..])), &mut arena)?;
+            let h = arena.last()?.into_parts().h;
             Ok(h.iter().map(|&h| f64::from(h)).sum())
         };
         let zeros = vec![0.0; SIZES.1];

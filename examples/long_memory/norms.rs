@@ -34,7 +34,7 @@ type Parts = (Vec<f32>, Vec<f32>);
 /// Whether the cell has a cell state beside the hidden one.
 fn has_cell_state<C: Cell>() -> bool {
     let empty: &[f32] = &[];
-    <C::State<&[f32]> as State<&[f32]>>::from_parts(empty, empty).into_parts().1.is_some()
+    <C::State<&[f32]> as State<&[f32]>>::from_parts(empty, empty, empty).into_parts().s.is_some()
 }
 
 /// ∂L/∂ of the states τ to 0 over `x` `[τ, B, I]`, of ∂L/∂h⁽τ⁾ `[B, H]`.
@@ -54,17 +54,18 @@ pub fn walk<C: Cell>(
     let mut states = vec![(vec![0.0; h_len], vec![0.0; s_len])];
     for x in x.chunks_exact(row) {
         let (h, s) = &states[states.len() - 1];
-        plan.forward(&weights, x, Some(State::from_parts(&h[..], s)), &mut arena)?;
+        plan.forward(&weights, x, Some(State::from_parts(&h[..], s, &[][..])), &mut arena)?;
         states.push((arena.hidden()?.to_vec(), arena.cell_states()?.to_vec()));
     }
     let mut gradients = vec![(last.to_vec(), vec![0.0; s_len])];
     for (x, (h, s)) in x.chunks_exact(row).zip(&states).rev() {
-        plan.forward(&weights, x, Some(State::from_parts(&h[..], s)), &mut arena)?;
+        plan.forward(&weights, x, Some(State::from_parts(&h[..], s, &[][..])), &mut arena)?;
         let (dh, ds) = &gradients[gradients.len() - 1];
-        let outputs = OutputGradients { dy: None, last: Some(State::from_parts(&dh[..], ds)) };
+        let outputs =
+            OutputGradients { dy: None, last: Some(State::from_parts(&dh[..], ds, &[][..])) };
         let (mut dh, mut ds) = (vec![0.0; h_len], vec![0.0; s_len]);
         let to = Gradients {
-            initial: Some(State::from_parts(&mut dh[..], &mut ds[..])),
+            initial: Some(State::from_parts(&mut dh[..], &mut ds[..], &mut [][..])),
             ..Gradients::of(&mut unused, Write::Overwrite)
         };
         plan.backward(&weights, x, outputs, &mut arena, to)?;

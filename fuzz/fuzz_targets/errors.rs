@@ -2,7 +2,7 @@
 //! gives a typed error and writes nothing; none panics.
 #![no_main]
 
-use bptt::{Cell, Error, Gradients, Isa, Lstm, OutputGradients, Purpose, State, Write};
+use bptt::{Cell, Error, Gradients, Isa, Lstm, OutputGradients, Parts, Purpose, State, Write};
 use bptt_fuzz::common::{Data, Rig, Subject, state_of};
 use bptt_fuzz::{Bytes, assert_same, with_layer};
 use libfuzzer_sys::fuzz_target;
@@ -73,7 +73,7 @@ fn forward<C: Subject>(bytes: &mut Bytes, isa: Isa, data: &Data<C>, rig: &mut Ri
     let [x, h0, s0] = [x, h0, s0].map(|n| vec![0.5; n]);
     rig.plan.forward(&rig.weights, &given.x, None, &mut rig.arena).unwrap();
     let before = rig.arena.hidden().unwrap().to_vec();
-    let initial = Some(state_of::<C>(&h0, &s0));
+    let initial = Some(state_of::<C>(&h0, &s0, &given.x0));
     let result = rig.plan.forward(&rig.weights, &x, initial, &mut rig.arena);
     if !assert_length(result, right) {
         assert_same("the arena", isa, rig.arena.hidden().unwrap(), &before);
@@ -88,6 +88,7 @@ fn backward<C: Subject>(bytes: &mut Bytes, isa: Isa, data: &Data<C>, rig: &mut R
     // A cell without a cell state takes none.
     let right = (0..7).all(|at| lengths[at] == rights[at] || (cell == 0 && at % 3 == 0 && at > 0));
     let [x, dy, dh_last, ds_last, mut dx, mut dh0, mut ds0] = lengths.map(|n| vec![BEFORE; n]);
+    let mut dx0 = vec![BEFORE; given.x0.len()];
     let mut parameters = data.layer.parameters().unwrap();
     parameters.as_mut_slice().fill(BEFORE);
     rig.plan.forward(&rig.weights, &given.x, None, &mut rig.arena).unwrap();
@@ -95,13 +96,16 @@ fn backward<C: Subject>(bytes: &mut Bytes, isa: Isa, data: &Data<C>, rig: &mut R
     let result = rig.plan.backward(
         &rig.weights,
         &x,
-        OutputGradients { dy: Some(&dy), last: Some(state_of::<C>(&dh_last, &ds_last)) },
+        OutputGradients {
+            dy: Some(&dy),
+            last: Some(state_of::<C>(&dh_last, &ds_last, &given.dx_last)),
+        },
         &mut rig.arena,
         Gradients {
             parameters: &mut parameters,
             write: Write::Accumulate,
             dx: Some(&mut dx),
-            initial: Some(State::from_parts(&mut dh0[..], &mut ds0[..])),
+            initial: Some(State::from_parts(&mut dh0[..], &mut ds0[..], &mut dx0[..])),
         },
     );
     if !assert_length(result, right) {
@@ -132,9 +136,10 @@ fn stream<C: Subject>(bytes: &mut Bytes, isa: Isa, data: &Data<C>, rig: &Rig<C>)
     let lengths = rights.map(|right| length(bytes, right));
     let right = lengths[0] == state && (lengths[1] == cell || cell == 0);
     let [h, s] = lengths.map(|n| vec![0.5; n]);
-    if !assert_length(stream.set_state(state_of::<C>(&h, &s)), right) {
-        let (h, s) = stream.state().into_parts();
-        assert!(h.iter().chain(s.unwrap_or_default()).all(|&v| v == 0.0));
+    if !assert_length(stream.set_state(state_of::<C>(&h, &s, &data.inputs.x0)), right) {
+        let Parts { h, s, x } = stream.state().into_parts();
+        let others = s.unwrap_or_default().iter().chain(x.unwrap_or_default());
+        assert!(h.iter().chain(others).all(|&v| v == 0.0));
     }
 
     let rights = [inputs, state];

@@ -26,7 +26,7 @@ fn reference(case: &Case) -> Layer {
         }
     };
     let (inputs, dims) = (case.inputs, case.dims);
-    Layer { inputs, hidden: dims.hidden, outputs: dims.outputs, cell, linear: true }
+    Layer { inputs, hidden: dims.hidden, outputs: dims.outputs, cell, late: false, linear: true }
 }
 
 /// Every step as it follows from the pass's own results for the one before, or,
@@ -36,6 +36,7 @@ fn compare(case: &Case, from_end_to_end: bool) {
     let own = if case.which == (Which::Leaky { learned: true }) { &[][..] } else { &case.vectors };
     let own = if case.which == (Which::Leaky { learned: false }) { &[][..] } else { own };
     let params = [&case.u[..], &case.w, &case.b, own, &case.p].concat();
+    let none = Vec::new();
     let inputs = Inputs {
         params: &params,
         x: &case.x,
@@ -44,6 +45,8 @@ fn compare(case: &Case, from_end_to_end: bool) {
         dy: &case.dy,
         dh_last: &case.dh,
         ds_last: &case.ds,
+        x0: &none,
+        dx_last: &none,
     };
     let inputs: Inputs<Vec<Bounded>> = inputs.map(|values| bounds::exact(values));
     for &isa in isas() {
@@ -53,7 +56,7 @@ fn compare(case: &Case, from_end_to_end: bool) {
         let Kept { gates, h, s, .. } = kept;
         let gates = if layer.cell.shown() > 0 { gates } else { Vec::new() };
         let none = Vec::new;
-        let given = Outcome { gates, h, s, dz, params: none(), dx: none(), dh0, ds0 };
+        let given = Outcome { gates, h, s, dz, params: none(), dx: none(), dh0, ds0, dx0: none() };
         let own: Outcome<Vec<Bounded>> = given.map(|values| bounds::exact(values));
         let expected = layer.run(&inputs, (!from_end_to_end).then_some(&own));
         for ((name, actual), (_, expected)) in given.parts().into_iter().zip(expected.parts()) {

@@ -108,7 +108,7 @@ impl Parameters<Gru> {
 }
 
 impl Layer for Gru {
-    type State<S> = HiddenState<S>;
+    type State<S: Default> = HiddenState<S>;
 
     fn sizes(&self) -> Sizes {
         Sizes { input: self.input_size, hidden: self.hidden_size, output: self.hidden_size }

@@ -107,7 +107,7 @@ fn logistic(rho: f32) -> f32 {
 }
 
 impl Layer for Leaky {
-    type State<S> = HiddenState<S>;
+    type State<S: Default> = HiddenState<S>;
 
     fn sizes(&self) -> Sizes {
         Sizes { input: self.input_size, hidden: self.hidden_size, output: self.hidden_size }

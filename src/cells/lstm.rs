@@ -181,7 +181,7 @@ impl Parameters<Lstm> {
 }
 
 impl Layer for Lstm {
-    type State<S> = LstmState<S>;
+    type State<S: Default> = LstmState<S>;
 
     #[inline]
     fn sizes(&self) -> Sizes {

@@ -1,11 +1,13 @@
 //! The cells: a file each, with its equations, its options and the kernel that they name.
 
+mod delayed;
 mod gru;
 mod leaky;
 mod lstm;
 mod skip;
 mod vanilla;
 
+pub use delayed::Delayed;
 pub use gru::{Gru, GruGate, Reset};
 pub use leaky::{Leak, Leaky};
 pub use lstm::{Gate, Lstm};

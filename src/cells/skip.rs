@@ -99,7 +99,7 @@ impl Parameters<Skip> {
 }
 
 impl Layer for Skip {
-    type State<S> = DelayLine<S>;
+    type State<S: Default> = DelayLine<S>;
 
     #[inline]
     fn sizes(&self) -> Sizes {

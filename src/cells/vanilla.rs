@@ -54,7 +54,7 @@ impl Vanilla {
 }
 
 impl Layer for Vanilla {
-    type State<S> = HiddenState<S>;
+    type State<S: Default> = HiddenState<S>;
 
     fn sizes(&self) -> Sizes {
         Sizes { input: self.input_size, hidden: self.hidden_size, output: self.hidden_size }

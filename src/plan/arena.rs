@@ -77,7 +77,8 @@ impl<C: Layer> Arena<C> {
         let (before, cell) = (self.plan.before_len(), self.plan.cell_len());
         let h = self.states("last", self.plan.regions.h, 0)?;
         let s = self.states("last", self.plan.regions.s, 0)?;
-        Ok(State::from_parts(&h[h.len() - before..], &s[s.len() - cell..]))
+        let x = self.states("last", self.plan.regions.x, self.plan.late_len())?;
+        Ok(State::from_parts(&h[h.len() - before..], &s[s.len() - cell..], x))
     }
 
     /// All gates, `[τ, B, G, H]` in the cell's order. Of a cell without gates: what its

@@ -6,7 +6,7 @@ use super::{Arena, Gradients, OutputGradients, Plan};
 use crate::arena::grant;
 use crate::error::check_optional;
 use crate::layer::{Diagonal, Layer, Sizes};
-use crate::state::State;
+use crate::state::{Parts, State};
 use crate::{Error, Isa, Weights, Write};
 use bptt_kernels::cells::Source;
 use bptt_kernels::diagonal;
@@ -32,6 +32,8 @@ struct Sums<'a> {
     dz: &'a [f32],
     extra: &'a [f32],
     dh_all: &'a [f32],
+    /// The input that was waiting, and the pass's own.
+    waiting: &'a [f32],
     x: &'a [f32],
     h: &'a [f32],
     s: &'a [f32],
@@ -52,6 +54,38 @@ impl Sums<'_> {
         let (depth, rows, accumulate) = (self.depth, count * hidden, self.accumulate);
         let a = &self.dz[first * hidden..];
         Outer { depth, a, stride, rows, products, sums, accumulate, scratch }.run(self.isa, pass)
+    }
+
+    /// The products of some blocks of ∂L/∂z with the input, where it is late: the first rows
+    /// are with what was waiting, and as sums go from the last row come last.
+    fn of_late_input(
+        &self,
+        (first, count): (usize, usize),
+        du: &mut [f32],
+        scratch: &mut [f32],
+        pass: &mut Pass<'_>,
+    ) -> Result<(), KernelError> {
+        let Sizes { input, hidden, .. } = self.sizes;
+        let (rows, stride) = (count * hidden, self.gates * hidden);
+        let waited = self.waiting.len() / input;
+        let seen = &self.x[..self.x.len() - self.waiting.len()];
+        for (row, b, accumulate) in [(waited, seen, self.accumulate), (0, self.waiting, true)] {
+            let (depth, a) = (b.len() / input, &self.dz[(row * stride).min(self.dz.len())..]);
+            let a = if depth > 0 { &a[first * hidden..] } else { a };
+            let products = [right(b, &mut *du, input)];
+            Outer {
+                depth,
+                a,
+                stride,
+                rows,
+                products,
+                sums: None,
+                accumulate,
+                scratch: &mut *scratch,
+            }
+            .run(self.isa, pass)?;
+        }
+        Ok(())
     }
 
     /// The same of a block that lies alone.
@@ -121,13 +155,14 @@ impl<C: Layer> Plan<C> {
         let (before, cell) = (self.before_len(), self.cell_len());
         let depth = self.steps * self.batch;
         let Gradients { parameters, write, dx, initial } = gradients;
-        let (dh_last, ds_last) = match outputs.last.map(State::into_parts) {
-            Some((h, s)) => (Some(h), s),
-            None => (None, None),
+        let late = self.late_len();
+        let (dh_last, ds_last, dx_last) = match outputs.last.map(State::into_parts) {
+            Some(Parts { h, s, x }) => (Some(h), s, x),
+            None => (None, None, None),
         };
-        let (dh0, ds0) = match initial.map(State::into_parts) {
-            Some((h, s)) => (Some(h), s),
-            None => (None, None),
+        let (dh0, ds0, dx0) = match initial.map(State::into_parts) {
+            Some(Parts { h, s, x }) => (Some(h), s, x),
+            None => (None, None, None),
         };
         check_optional("dy", outputs.dy, depth * self.layer.sizes().output)?;
         check_optional("dh_last", dh_last, before)?;
@@ -135,6 +170,8 @@ impl<C: Layer> Plan<C> {
         check_optional("dx", dx.as_deref(), self.input_len())?;
         check_optional("dh0", dh0.as_deref(), before)?;
         check_optional("ds0", ds0.as_deref(), cell)?;
+        check_optional("dx_last", dx_last, late)?;
+        check_optional("dx0", dx0.as_deref(), late)?;
         self.layer.check_same("parameter gradients", parameters.layer())?;
         let missing = |expected: &str| Error::Mismatch {
             what: "weights",
@@ -142,17 +179,17 @@ impl<C: Layer> Plan<C> {
             expected: format!("Purpose::{expected}"),
         };
         let recurrent = weights.back().ok_or_else(|| missing("Training"))?;
-        let input = match (&dx, &weights.input_back) {
-            (None, _) => None,
-            (Some(_), Some(input)) => Some(input),
-            (Some(_), None) => return Err(missing("TrainingWithInputGradient")),
+        let input = match (dx.is_some() || dx0.is_some(), &weights.input_back) {
+            (false, _) => None,
+            (true, Some(input)) => Some(input),
+            (true, None) => return Err(missing("TrainingWithInputGradient")),
         };
 
         arena.holds = Holds::Backward;
         let Arena { memory, team, .. } = arena;
         let r = self.regions;
-        let regions = [r.gates, r.extra, r.h, r.s, r.dh, r.ds, r.dh_all, r.scratch];
-        let [gates, extra, h, s, dh, ds, dh_all, scratch] = grant(memory, regions);
+        let regions = [r.gates, r.extra, r.h, r.s, r.dh, r.ds, r.dh_all, r.x, r.scratch];
+        let [gates, extra, h, s, dh, ds, dh_all, waiting, scratch] = grant(memory, regions);
         for (to, from) in [(&mut *dh, dh_last), (&mut *ds, ds_last)] {
             match from {
                 Some(from) => to.copy_from_slice(from),
@@ -185,13 +222,26 @@ impl<C: Layer> Plan<C> {
                 dz: gates,
                 extra,
                 dh_all,
+                waiting: &waiting[..late],
                 x,
                 h,
                 s,
             };
             self.add_up(&sums, parameters.split_mut(), scratch, pass)?;
-            if let (Some(dx), Some(input)) = (dx, input) {
-                self.by_input(input, gates, dx, scratch, pass)?;
+            let Some(input) = input else { return Ok(()) };
+            // The first rows of dz are what the input that was waiting has made.
+            let (first, rest) =
+                gates.split_at(if late > 0 { input.depth() * self.batch } else { 0 });
+            if let Some(dx0) = dx0 {
+                self.by_input(input, first, dx0, scratch, pass)?;
+            }
+            if let Some(dx) = dx {
+                let (seen, waits) = dx.split_at_mut(dx.len() - late);
+                self.by_input(input, rest, seen, scratch, pass)?;
+                match dx_last {
+                    Some(dx_last) => waits.copy_from_slice(dx_last),
+                    None => waits.fill(0.0),
+                }
             }
             Ok(())
         })?;
@@ -212,7 +262,7 @@ impl<C: Layer> Plan<C> {
         scratch: &mut [f32],
         pass: &mut Pass<'_>,
     ) -> Result<(), KernelError> {
-        let (rows, stride, start) = (self.steps * self.batch, input.outputs(), Start::Zero);
+        let (rows, stride, start) = (dz.len() / input.depth(), input.outputs(), Start::Zero);
         Gemm { rows, a: dz, weights: input, start, c: dx, stride, scratch }.run(self.isa, pass)
     }
 
@@ -243,8 +293,15 @@ impl<C: Layer> Plan<C> {
                     Source::Gates { first, count } if nth == 0 => {
                         let du = &mut du[first * u..(first + count) * u];
                         let db = &mut db[first * hidden..(first + count) * hidden];
-                        let products = [right(ago, dw, output), right(sums.x, du, input)];
-                        sums.of_gates((first, count), products, Some(db), scratch, pass)?;
+                        let blocks = (first, count);
+                        if sums.waiting.is_empty() {
+                            let products = [right(ago, dw, output), right(sums.x, du, input)];
+                            sums.of_gates(blocks, products, Some(db), scratch, pass)?;
+                        } else {
+                            let products = [right(ago, dw, output)];
+                            sums.of_gates(blocks, products, Some(db), scratch, pass)?;
+                            sums.of_late_input(blocks, du, scratch, pass)?;
+                        }
                         gate_of_input = first + count;
                     }
                     Source::Gates { first, count } => {
@@ -269,11 +326,22 @@ impl<C: Layer> Plan<C> {
         for gate in gate_of_input..geometry.gates {
             let du = &mut du[gate * u..(gate + 1) * u];
             let db = Some(&mut db[gate * hidden..(gate + 1) * hidden]);
+            let late = !sums.waiting.is_empty();
+            if late {
+                sums.of_late_input((gate, 1), du, scratch, pass)?;
+            }
             if geometry.second == Some(gate) {
                 let (dw, tail) = std::mem::take(&mut rest).split_at_mut(w);
                 rest = tail;
-                let products = [right(sums.extra, dw, hidden), right(sums.x, du, input)];
-                sums.of_gates((gate, 1), products, db, scratch, pass)?;
+                let recurrent = right(sums.extra, dw, hidden);
+                if late {
+                    sums.of_gates((gate, 1), [recurrent], db, scratch, pass)?;
+                } else {
+                    let products = [recurrent, right(sums.x, du, input)];
+                    sums.of_gates((gate, 1), products, db, scratch, pass)?;
+                }
+            } else if late {
+                sums.of_gates((gate, 1), [], db, scratch, pass)?;
             } else {
                 sums.of_gates((gate, 1), [right(sums.x, du, input)], db, scratch, pass)?;
             }

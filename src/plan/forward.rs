@@ -4,8 +4,9 @@ use super::arena::Holds;
 use super::{Arena, CHUNK_ROWS, Plan};
 use crate::arena::grant;
 use crate::error::check_optional;
+use crate::inputs::Inputs;
 use crate::layer::{Layer, Sizes};
-use crate::state::State;
+use crate::state::{Parts, State};
 use crate::{Error, Weights};
 use bptt_kernels::gemm::{Gemm, Start};
 use bptt_kernels::recurrence::{CellStates, Forward, Gates};
@@ -29,22 +30,25 @@ impl<C: Layer> Plan<C> {
     ) -> Result<(), Error> {
         self.check(weights, x, arena)?;
         let (before, cell) = (self.before_len(), self.cell_len());
-        let (h_first, s_first) = match initial.map(State::into_parts) {
-            Some((h, s)) => (Some(h), s),
-            None => (None, None),
+        let late = self.late_len();
+        let (h_first, s_first, x_first) = match initial.map(State::into_parts) {
+            Some(Parts { h, s, x }) => (Some(h), s, x),
+            None => (None, None, None),
         };
         check_optional("h0", h_first, before)?;
         check_optional("s0", s_first, cell)?;
+        check_optional("x0", x_first, late)?;
 
         arena.holds = Holds::Nothing;
         let Sizes { input, hidden, output } = self.layer.sizes();
         let geometry = self.layer.geometry();
         let regions = self.regions;
-        let [gates, extra, mut h, mut s, scratch] = grant(
+        let [gates, extra, mut h, mut s, waiting, scratch] = grant(
             &mut arena.memory,
-            [regions.gates, regions.extra, regions.h, regions.s, regions.scratch],
+            [regions.gates, regions.extra, regions.h, regions.s, regions.x, regions.scratch],
         );
-        for (to, from, len) in [(&mut *h, h_first, before), (&mut *s, s_first, cell)] {
+        let first = [(&mut *h, h_first, before), (&mut *s, s_first, cell)];
+        for (to, from, len) in first.into_iter().chain([(&mut *waiting, x_first, late)]) {
             match from {
                 Some(from) => to[..len].copy_from_slice(from),
                 None => to[..len].fill(0.0),
@@ -54,12 +58,19 @@ impl<C: Layer> Plan<C> {
         let work = self.layer.work_in_stretches(self.steps * self.batch, chunk);
         arena.team.pass(work, |pass| -> Result<(), Error> {
             let (gate_row, mut extra) = (geometry.gates * hidden, extra);
-            for (x, gates) in x.chunks(chunk * input).zip(gates.chunks_mut(chunk * gate_row)) {
+            let mut inputs = Inputs::new(&waiting[..late], x);
+            for gates in gates.chunks_mut(chunk * gate_row) {
                 let rows = gates.len() / gate_row;
-                let start = Start::Bias(&weights.bias);
-                let stride = gate_row;
-                Gemm { rows, a: x, weights: &weights.input, start, c: gates, stride, scratch }
-                    .run(self.isa, pass)?;
+                let mut c = &mut *gates;
+                for a in inputs.next(rows * input) {
+                    let rows = a.len() / input;
+                    let (now, rest) = c.split_at_mut(rows * gate_row);
+                    let start = Start::Bias(&weights.bias);
+                    let weights = &weights.input;
+                    Gemm { rows, a, weights, start, c: now, stride: gate_row, scratch }
+                        .run(self.isa, pass)?;
+                    c = rest;
+                }
                 let (extra_now, extra_rest) = extra.split_at_mut(rows * geometry.extra * hidden);
                 let (h0, h_now) = h.split_at_mut(before);
                 let (s0, s_now) = s.split_at_mut(cell);
@@ -85,6 +96,9 @@ impl<C: Layer> Plan<C> {
             }
             Ok(())
         })?;
+        if late > 0 {
+            waiting[late..].copy_from_slice(&x[x.len() - late..]);
+        }
         arena.holds = Holds::Forward;
         Ok(())
     }

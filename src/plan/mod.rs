@@ -34,6 +34,7 @@ pub(crate) const CHUNK_ROWS: usize = 192;
 ///   cell state `(τ + 1) BH`;
 /// - ∂L/∂h of the initial states, `DBR`, ∂L/∂s of one step, `BH`, and with a projection all
 ///   of ∂L/∂h, `τBR`;
+/// - where the input is [late](crate::Delayed), the ones that wait, `2BI`;
 /// - scratch, the largest of
 ///   - `min(τB, 96 N) · max(I, GH)` for N threads: rows of a product's left operand,
 ///     packed, each row rounded up to 16;
@@ -71,6 +72,8 @@ struct Regions {
     dh: Region,
     ds: Region,
     dh_all: Region,
+    /// The inputs that wait before the first step and after the last.
+    x: Region,
     scratch: Region,
 }
 
@@ -157,6 +160,7 @@ impl<C: Layer> Plan<C> {
             dh: layout.book(&[history, batch, output])?,
             ds: layout.book(&[cells, batch, hidden])?,
             dh_all: layout.book(&[projected, steps, batch, output])?,
+            x: layout.book(&[2 * usize::from(C::LATE), batch, input])?,
             scratch: layout.book(&[scratch_len(&layer, (steps, batch), isa, threads)?])?,
         };
         Ok(Self { layer, steps, batch, isa, threads, layout, regions })
@@ -209,6 +213,11 @@ impl<C: Layer> Plan<C> {
     /// Floats of a cell state, 0 where there is none.
     fn cell_len(&self) -> usize {
         if self.layer.geometry().cells { self.batch * self.layer.sizes().hidden } else { 0 }
+    }
+
+    /// Floats of an input that waits, 0 where none does.
+    fn late_len(&self) -> usize {
+        if C::LATE { self.batch * self.layer.sizes().input } else { 0 }
     }
 
     /// The sizes of a pass over so many of the steps.

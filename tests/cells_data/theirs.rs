@@ -84,6 +84,8 @@ pub fn pytorch<C: Subject>(case: &Case, layer: C, biases: Biases) -> (Data<C>, T
         dy: case.given("dy"),
         dh_last: case.given("dh_last"),
         ds_last: case.option("dc_last").unwrap_or_default(),
+        x0: Vec::new(),
+        dx_last: Vec::new(),
     };
     let (db_ih, db_hh) = (case.result("grad.bias_ih_l0"), case.result("grad.bias_hh_l0"));
     let (db, down) = biases.gradients(&db_ih, &db_hh, hidden);
@@ -161,6 +163,8 @@ pub fn onnx<C: Subject>(case: &Case, layer: C, order: &Order, biases: Biases) ->
         ds_last: vec![0.0; s0.len()],
         h0,
         s0,
+        x0: Vec::new(),
+        dx_last: Vec::new(),
     };
     let theirs = Theirs {
         h: case.result("Y"),

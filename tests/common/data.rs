@@ -31,8 +31,8 @@ pub struct Data<C> {
 }
 
 /// A state of parts, where the cell has them.
-pub fn state_of<'a, C: Cell>(h: &'a [f32], s: &'a [f32]) -> C::State<&'a [f32]> {
-    bptt::State::from_parts(h, s)
+pub fn state_of<'a, C: Cell>(h: &'a [f32], s: &'a [f32], x: &'a [f32]) -> C::State<&'a [f32]> {
+    bptt::State::from_parts(h, s, x)
 }
 
 impl<C: Subject> Data<C> {
@@ -46,6 +46,7 @@ impl<C: Subject> Data<C> {
         let state = batch * layer.output_size();
         let line = layer.equations().delays()[0] * state;
         let cell = if layer.equations().has_state() { batch * layer.hidden_size() } else { 0 };
+        let late = if layer.is_late() { batch * layer.input_size() } else { 0 };
         let inputs = Inputs {
             params: draw(1, layer.parameter_count()),
             x: draw(2, steps * batch * layer.input_size()),
@@ -54,6 +55,8 @@ impl<C: Subject> Data<C> {
             dy: draw(5, steps * state),
             dh_last: draw(6, line),
             ds_last: draw(7, cell),
+            x0: draw(8, late),
+            dx_last: draw(9, late),
         };
         Self { layer, batch, steps, inputs }
     }
@@ -62,7 +65,11 @@ impl<C: Subject> Data<C> {
     /// to ±1.
     pub fn draw(layer: C, batch: usize, steps: usize, seed: u64, weights: f32) -> Self {
         Self::made(layer, batch, steps, |k, len| {
-            let limit = [weights, 1.0, 1.0, 2.0, 1.0, 1.0, 1.0][k as usize - 1];
+            let limit = match k {
+                1 => weights,
+                4 => 2.0,
+                _ => 1.0,
+            };
             uniform(seed.wrapping_add(k << 32), len, limit)
         })
     }
@@ -94,12 +101,12 @@ impl<C: Subject> Data<C> {
     }
 
     pub fn initial(&self) -> Option<C::State<&[f32]>> {
-        Some(state_of::<C>(&self.inputs.h0, &self.inputs.s0))
+        Some(state_of::<C>(&self.inputs.h0, &self.inputs.s0, &self.inputs.x0))
     }
 
     pub fn outputs(&self) -> OutputGradients<'_, C::State<&[f32]>> {
-        let Inputs { dy, dh_last, ds_last, .. } = &self.inputs;
-        OutputGradients { dy: Some(dy), last: Some(state_of::<C>(dh_last, ds_last)) }
+        let Inputs { dy, dh_last, ds_last, dx_last, .. } = &self.inputs;
+        OutputGradients { dy: Some(dy), last: Some(state_of::<C>(dh_last, ds_last, dx_last)) }
     }
 
     /// One sequence of the batch.
@@ -116,6 +123,8 @@ impl<C: Subject> Data<C> {
             dy: of(&given.dy, outputs),
             dh_last: of(&given.dh_last, outputs),
             ds_last: of(&given.ds_last, hidden),
+            x0: of(&given.x0, inputs),
+            dx_last: of(&given.dx_last, inputs),
         };
         Self { layer, batch: 1, steps: self.steps, inputs }
     }

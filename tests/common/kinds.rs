@@ -1,6 +1,6 @@
 //! Every cell with every option, and the reference's equations of each.
 
-use bptt::{Activation, Candidate, Cell, Gru, Leak, Leaky, Lstm, Reset, Skip, Vanilla};
+use bptt::{Activation, Candidate, Cell, Delayed, Gru, Leak, Leaky, Lstm, Reset, Skip, Vanilla};
 use bptt_reference::cells::{Cell as Equations, Layer};
 use bptt_reference::sample::uniform;
 
@@ -13,11 +13,16 @@ pub trait Subject: Cell {
             hidden: self.hidden_size(),
             outputs: self.output_size(),
             cell: self.equations(),
+            late: self.is_late(),
             linear: false,
         }
     }
 
     fn equations(&self) -> Equations;
+
+    fn is_late(&self) -> bool {
+        false
+    }
 
     /// Floats that a pass keeps for each step and sequence.
     fn floats_per_step(&self) -> usize;
@@ -46,6 +51,20 @@ impl Subject for Vanilla {
 
     fn floats_per_step(&self) -> usize {
         2 * self.hidden_size()
+    }
+}
+
+impl<C: Subject> Subject for Delayed<C> {
+    fn equations(&self) -> Equations {
+        self.layer().equations()
+    }
+
+    fn is_late(&self) -> bool {
+        true
+    }
+
+    fn floats_per_step(&self) -> usize {
+        self.layer().floats_per_step()
     }
 }
 
@@ -114,6 +133,11 @@ pub enum Kind {
     /// With these delays.
     Skip(Activation, &'static [usize]),
     Gru(Reset, Candidate),
+    /// A GRU whose input is late: with the gate before the product and a logistic candidate
+    /// the book's.
+    LateGru(Reset, Candidate),
+    /// An LSTM whose input is late, for a state of all parts.
+    LateLstm(Options),
     Lstm(Options),
 }
 
@@ -155,6 +179,8 @@ impl Kind {
         }
         for candidate in [Candidate::Tanh, Candidate::Logistic] {
             all.extend([Reset::After, Reset::Before].map(|reset| Self::Gru(reset, candidate)));
+            all.extend([Reset::After, Reset::Before].map(|reset| Self::LateGru(reset, candidate)));
+            all.push(Self::LateLstm(Options { candidate, ..Options::NONE }));
             for options in 0..8 {
                 let [peepholes, coupled, projected] = [1, 2, 4].map(|bit| options & bit != 0);
                 all.push(Self::Lstm(Options { candidate, peepholes, coupled, projected }));
@@ -168,8 +194,8 @@ impl Kind {
         let usual = |kind: &Self| match kind {
             Self::Vanilla(phi) | Self::Skip(phi, _) => *phi == Activation::Tanh,
             Self::Leaky(phi, alpha) => *phi == Activation::Tanh && *alpha != Alpha::Layer,
-            Self::Gru(_, candidate) => *candidate == Candidate::Tanh,
-            Self::Lstm(options) => options.candidate == Candidate::Tanh,
+            Self::Gru(_, candidate) | Self::LateGru(_, candidate) => *candidate == Candidate::Tanh,
+            Self::Lstm(options) | Self::LateLstm(options) => options.candidate == Candidate::Tanh,
         };
         Self::all().into_iter().filter(usual).collect()
     }
@@ -231,6 +257,15 @@ macro_rules! with_layer {
             }
             $crate::common::Kind::Gru(reset, candidate) => {
                 let $layer = $crate::common::gru(reset, candidate, inputs, hidden);
+                $body
+            }
+            $crate::common::Kind::LateGru(reset, candidate) => {
+                let $layer =
+                    bptt::Delayed::new($crate::common::gru(reset, candidate, inputs, hidden));
+                $body
+            }
+            $crate::common::Kind::LateLstm(options) => {
+                let $layer = bptt::Delayed::new($crate::common::lstm(options, inputs, hidden));
                 $body
             }
             $crate::common::Kind::Lstm(options) => {

@@ -40,7 +40,8 @@ impl<C: Subject> Rig<C> {
         let gates = if shown { arena.gates().unwrap().to_vec() } else { Vec::new() };
         let (h, s) = (arena.hidden().unwrap().to_vec(), arena.cell_states().unwrap().to_vec());
         let none = Vec::new;
-        Pass { gates, h, s, dz: none(), params: none(), dx: none(), dh0: none(), ds0: none() }
+        let (params, dx, dh0, ds0, dx0) = (none(), none(), none(), none(), none());
+        Pass { gates, h, s, dz: none(), params, dx, dh0, ds0, dx0 }
     }
 
     /// With the parameter gradients going into `parameters` as `write` says; adds the
@@ -55,12 +56,13 @@ impl<C: Subject> Rig<C> {
         let given = &data.inputs;
         let mut dx = filled(given.x.len());
         let (mut dh0, mut ds0) = (filled(given.h0.len()), filled(given.s0.len()));
-        let initial = Some(State::from_parts(&mut dh0[..], &mut ds0[..]));
+        let mut dx0 = filled(given.x0.len());
+        let initial = Some(State::from_parts(&mut dh0[..], &mut ds0[..], &mut dx0[..]));
         let gradients = Gradients { parameters, write, dx: Some(&mut dx), initial };
         let Self { plan, weights, arena } = self;
         plan.backward(weights, &given.x, data.outputs(), arena, gradients).unwrap();
         let dz = arena.preactivation_gradients().unwrap().to_vec();
-        Pass { params: parameters.as_slice().to_vec(), dx, dh0, ds0, dz, ..forward }
+        Pass { params: parameters.as_slice().to_vec(), dx, dh0, ds0, dx0, dz, ..forward }
     }
 
     /// Forward and backward, into buffers full of NaN.

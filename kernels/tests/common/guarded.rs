@@ -24,7 +24,8 @@ fn map(bytes: usize) -> *mut u8 {
         }
         let inner = start.cast::<u8>().add(page);
         let protection = libc::PROT_READ | libc::PROT_WRITE;
-        assert_eq!(libc::mprotect(inner.cast(), whole, protection), 0);
+        // Of no pages an emulator refuses to change anything.
+        assert!(whole == 0 || libc::mprotect(inner.cast(), whole, protection) == 0);
         inner
     }
 }

@@ -14,6 +14,8 @@ pub struct Layer {
     pub outputs: usize,
     /// Its equations.
     pub cell: Cell,
+    /// Whether a step sees the input of the step before.
+    pub late: bool,
     /// Whether gates, and what shows of a cell state, are identities too: for tests, to tell a fault of a product
     /// from an error of an activation.
     pub linear: bool,
@@ -96,12 +98,16 @@ pub struct Inputs<T> {
     pub h0: T,
     /// `[B, H]`, or nothing.
     pub s0: T,
+    /// The input that the first step sees where it is late, `[B, I]`, or nothing.
+    pub x0: T,
     /// ∂L/∂h of each step from outside, `[τ, B, R]`.
     pub dy: T,
     /// ∂L/∂ of the last D states, beside `dy`.
     pub dh_last: T,
     /// The same of the cell state, or nothing.
     pub ds_last: T,
+    /// The same of the input that is still to be seen, or nothing.
+    pub dx_last: T,
 }
 
 impl<T> Inputs<T> {
@@ -112,9 +118,11 @@ impl<T> Inputs<T> {
             x: to(&self.x),
             h0: to(&self.h0),
             s0: to(&self.s0),
+            x0: to(&self.x0),
             dy: to(&self.dy),
             dh_last: to(&self.dh_last),
             ds_last: to(&self.ds_last),
+            dx_last: to(&self.dx_last),
         }
     }
 }
@@ -138,12 +146,14 @@ pub struct Outcome<T> {
     pub dh0: T,
     /// As s₀.
     pub ds0: T,
+    /// As x₀.
+    pub dx0: T,
 }
 
 impl<T> Outcome<T> {
     /// Every part with its name.
-    pub fn parts(&self) -> [(&'static str, &T); 8] {
-        let Self { gates, h, s, dz, params, dx, dh0, ds0 } = self;
+    pub fn parts(&self) -> [(&'static str, &T); 9] {
+        let Self { gates, h, s, dz, params, dx, dh0, ds0, dx0 } = self;
         [
             ("gates", gates),
             ("h", h),
@@ -153,6 +163,7 @@ impl<T> Outcome<T> {
             ("dx", dx),
             ("dh0", dh0),
             ("ds0", ds0),
+            ("dx0", dx0),
         ]
     }
 
@@ -167,6 +178,7 @@ impl<T> Outcome<T> {
             dx: to(&self.dx),
             dh0: to(&self.dh0),
             ds0: to(&self.ds0),
+            dx0: to(&self.dx0),
         }
     }
 }
@@ -432,9 +444,13 @@ impl Layer {
         let (mut xs, mut hs, mut ss) = (Vec::new(), Vec::new(), Vec::new());
         let (mut gates, mut zs) = (Vec::new(), Vec::new());
         let mut seeds = Vec::new();
+        let waited = if self.late { batch } else { 0 };
+        let waiting: Vec<Id> =
+            (0..waited).map(|n| tape.leaf(&row(&inputs.x0, n, features))).collect();
         for at in 0..steps * batch {
             let n = at % batch;
-            let x = tape.leaf(&row(&inputs.x, at, features));
+            xs.push(tape.leaf(&row(&inputs.x, at, features)));
+            let x = waiting.iter().chain(&xs).nth(at).copied().expect("an input for each step");
             let line = &lines[n];
             let (h, s) = (line[line.len() - 1], cells[n]);
             let mut step = Step {
@@ -457,7 +473,6 @@ impl Layer {
             zs.extend(step.zs);
             let h = tape.pin(h, given.map(|given| row(&given.h, at, outputs)), None);
             let s = s.map(|s| tape.pin(s, given.map(|given| row(&given.s, at, hidden)), None));
-            xs.push(x);
             hs.push(h);
             ss.extend(s);
             seeds.push((h, row(&inputs.dy, at, outputs)));
@@ -468,6 +483,9 @@ impl Layer {
             let line = &lines[at % batch];
             let h = line[line.len() - history + at / batch];
             seeds.push((h, row(&inputs.dh_last, at, outputs)));
+        }
+        for n in 0..waited {
+            seeds.push((xs[xs.len() - batch + n], row(&inputs.dx_last, n, features)));
         }
         let last = cells.iter().enumerate();
         seeds.extend(last.filter_map(|(n, s)| Some(((*s)?, row(&inputs.ds_last, n, hidden)))));
@@ -486,6 +504,7 @@ impl Layer {
             dz: adjoint(&mut zs.into_iter().flatten()),
             params: adjoint(&mut nodes.into_iter()),
             dx: adjoint(&mut xs.into_iter()),
+            dx0: adjoint(&mut waiting.into_iter()),
             dh0: adjoint(&mut (0..history * batch).map(|at| first.0[at % batch][at / batch])),
             ds0: adjoint(&mut first.1.iter().flatten().copied()),
         }
@@ -496,7 +515,9 @@ impl Layer {
         let Outcome { h, s, .. } = self.run(inputs, None);
         let all = [&inputs.h0[..], &h].concat();
         let last = (all.len() - inputs.dh_last.len(), s.len() - inputs.ds_last.len());
-        let weights = [&inputs.dy[..], &inputs.dh_last, &inputs.ds_last].concat();
-        N::dot(weights.into_iter().zip([&h[..], &all[last.0..], &s[last.1..]].concat()))
+        let waiting = &inputs.x[inputs.x.len() - inputs.dx_last.len()..];
+        let Inputs { dy, dh_last, ds_last, dx_last, .. } = inputs;
+        let weights = [&dy[..], dh_last, ds_last, dx_last].concat();
+        N::dot(weights.into_iter().zip([&h[..], &all[last.0..], &s[last.1..], waiting].concat()))
     }
 }

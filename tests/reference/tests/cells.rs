@@ -12,7 +12,7 @@ const STEP: f64 = 1e-6;
 
 fn layer(cell: Cell) -> Layer {
     let outputs = if matches!(cell, Cell::Lstm { projected: true, .. }) { 2 } else { 3 };
-    Layer { inputs: 2, hidden: 3, outputs, cell, linear: false }
+    Layer { inputs: 2, hidden: 3, outputs, cell, late: false, linear: false }
 }
 
 /// What a pass of so many steps over two sequences is given.
@@ -28,6 +28,8 @@ fn inputs(layer: &Layer, steps: usize) -> Inputs<Vec<f32>> {
         dy: draw(5, 2 * steps * layer.outputs),
         dh_last: draw(6, line),
         ds_last: draw(7, cells),
+        x0: draw(8, if layer.late { 2 * layer.inputs } else { 0 }),
+        dx_last: draw(9, if layer.late { 2 * layer.inputs } else { 0 }),
     }
 }
 
@@ -48,8 +50,8 @@ fn all() -> Vec<Cell> {
 
 #[test]
 fn gradients_are_difference_quotients() {
-    for cell in all() {
-        let layer = layer(cell);
+    let late = all().into_iter().map(|cell| Layer { late: true, ..layer(cell) });
+    for layer in all().into_iter().map(layer).chain(late) {
         let given = inputs(&layer, 4);
         let bounded: Inputs<Vec<Bounded>> =
             given.map(|values| values.iter().map(|&v| Bounded::exact(v.into())).collect());
@@ -57,11 +59,12 @@ fn gradients_are_difference_quotients() {
         let bounds = layer.run(&bounded, None);
         type Input = fn(&mut Inputs<Vec<f64>>) -> &mut Vec<f64>;
         type Gradient = fn(&Outcome<Vec<Bounded>>) -> &Vec<Bounded>;
-        let parts: [(&str, Input, Gradient); 4] = [
+        let parts: [(&str, Input, Gradient); 5] = [
             ("params", |i| &mut i.params, |o| &o.params),
             ("x", |i| &mut i.x, |o| &o.dx),
             ("h0", |i| &mut i.h0, |o| &o.dh0),
             ("s0", |i| &mut i.s0, |o| &o.ds0),
+            ("x0", |i| &mut i.x0, |o| &o.dx0),
         ];
         for (name, input, gradient) in parts {
             let mut moved = given.map(|values| widen(values));
@@ -90,7 +93,7 @@ fn as_what_is_written_out() {
         let given = inputs(&layer, steps).map(|values| widen(values));
         let own = layer.run(&given, None);
         let lstm = Lstm::new(2, 3, candidate);
-        let Inputs { params, x, h0, s0, dy, dh_last, ds_last } = &given;
+        let Inputs { params, x, h0, s0, dy, dh_last, ds_last, .. } = &given;
         let trace = lstm.forward(params, x, h0, s0);
         let gradients = lstm.backward(params, x, h0, s0, &trace, dy, dh_last, ds_last);
         for (name, own, other) in [
@@ -118,7 +121,7 @@ fn as_what_is_written_out() {
 #[test]
 fn vanilla_by_hand() {
     let cell = Cell::Vanilla(Activation::Identity);
-    let layer = Layer { inputs: 1, hidden: 1, outputs: 1, cell, linear: true };
+    let layer = Layer { inputs: 1, hidden: 1, outputs: 1, cell, late: false, linear: true };
     let given = Inputs {
         params: vec![2.0, 3.0, 1.0],
         x: vec![1.0, 5.0],
@@ -127,6 +130,8 @@ fn vanilla_by_hand() {
         dy: vec![1.0, 1.0],
         dh_last: vec![0.0],
         ds_last: vec![],
+        x0: vec![],
+        dx_last: vec![],
     };
     let outcome = layer.run(&given, None);
     assert_eq!(outcome.h, [15.0, 56.0]);
@@ -141,7 +146,7 @@ fn vanilla_by_hand() {
 fn gates_that_are_open_and_shut() {
     for cell in [Cell::GruAfter(Activation::Tanh), Cell::GruBefore(Activation::Tanh)] {
         let own = cell.own();
-        let layer = Layer { inputs: 1, hidden: 1, outputs: 1, cell, linear: false };
+        let layer = Layer { inputs: 1, hidden: 1, outputs: 1, cell, late: false, linear: false };
         for (update, expected) in [(800.0, 0.5), (-800.0, (0.75f64).tanh())] {
             // U, W and b of r, u, n: n = tanh(0.75 + r ⊙ …), r = 0.
             let mut params = vec![0.0; 6];
@@ -155,6 +160,8 @@ fn gates_that_are_open_and_shut() {
                 dy: vec![0.0, 0.0],
                 dh_last: vec![0.0],
                 ds_last: vec![],
+                x0: vec![],
+                dx_last: vec![],
             };
             assert_eq!(layer.run(&given, None).h, [expected, expected], "{layer:?}");
         }
