@@ -1,133 +1,18 @@
-//! The backward pass: the steps from the last, and the gradients that are sums over all
-//! of them.
+//! The backward pass: the steps from the last, the gradients that are sums over all of
+//! them, and ∂L/∂x.
 
 use super::arena::Holds;
+use super::sums::Sums;
 use super::{Arena, Gradients, OutputGradients, Plan};
 use crate::arena::grant;
 use crate::error::check_optional;
-use crate::layer::{Diagonal, Layer, Sizes};
+use crate::layer::Layer;
 use crate::state::{Parts, State};
-use crate::{Error, Isa, Weights, Write};
-use bptt_kernels::cells::Source;
-use bptt_kernels::diagonal;
+use crate::{Error, Weights, Write};
 use bptt_kernels::gemm::{Gemm, Start};
-use bptt_kernels::outer::{Outer, Right};
 use bptt_kernels::recurrence::Backward;
 use bptt_kernels::team::Pass;
 use bptt_kernels::{KernelError, PackedMatrix};
-
-fn right<'a>(b: &'a [f32], c: &'a mut [f32], columns: usize) -> Right<'a> {
-    Right { b, c, columns }
-}
-
-/// What the steps have left, which the gradients of weights are sums over.
-struct Sums<'a> {
-    isa: Isa,
-    /// τB.
-    depth: usize,
-    sizes: Sizes,
-    gates: usize,
-    accumulate: bool,
-    /// ∂L/∂z, what is kept beside it, and all of ∂L/∂h where it is projected.
-    dz: &'a [f32],
-    extra: &'a [f32],
-    dh_all: &'a [f32],
-    /// The input that was waiting, and the pass's own.
-    waiting: &'a [f32],
-    x: &'a [f32],
-    h: &'a [f32],
-    s: &'a [f32],
-}
-
-impl Sums<'_> {
-    /// Products of some blocks of ∂L/∂z with two operands, or one, and the sums of the
-    /// blocks.
-    fn of_gates<const N: usize>(
-        &self,
-        (first, count): (usize, usize),
-        products: [Right<'_>; N],
-        sums: Option<&mut [f32]>,
-        scratch: &mut [f32],
-        pass: &mut Pass<'_>,
-    ) -> Result<(), KernelError> {
-        let (hidden, stride) = (self.sizes.hidden, self.gates * self.sizes.hidden);
-        let (depth, rows, accumulate) = (self.depth, count * hidden, self.accumulate);
-        let a = &self.dz[first * hidden..];
-        Outer { depth, a, stride, rows, products, sums, accumulate, scratch }.run(self.isa, pass)
-    }
-
-    /// The products of some blocks of ∂L/∂z with the input, where it is late: the first rows
-    /// are with what was waiting, and as sums go from the last row come last.
-    fn of_late_input(
-        &self,
-        (first, count): (usize, usize),
-        du: &mut [f32],
-        scratch: &mut [f32],
-        pass: &mut Pass<'_>,
-    ) -> Result<(), KernelError> {
-        let Sizes { input, hidden, .. } = self.sizes;
-        let (rows, stride) = (count * hidden, self.gates * hidden);
-        let waited = self.waiting.len() / input;
-        let seen = &self.x[..self.x.len() - self.waiting.len()];
-        for (row, b, accumulate) in [(waited, seen, self.accumulate), (0, self.waiting, true)] {
-            let (depth, a) = (b.len() / input, &self.dz[(row * stride).min(self.dz.len())..]);
-            let a = if depth > 0 { &a[first * hidden..] } else { a };
-            let products = [right(b, &mut *du, input)];
-            Outer {
-                depth,
-                a,
-                stride,
-                rows,
-                products,
-                sums: None,
-                accumulate,
-                scratch: &mut *scratch,
-            }
-            .run(self.isa, pass)?;
-        }
-        Ok(())
-    }
-
-    /// The same of a block that lies alone.
-    fn of_block(
-        &self,
-        (a, rows): (&[f32], usize),
-        product: Right<'_>,
-        sums: Option<&mut [f32]>,
-        scratch: &mut [f32],
-        pass: &mut Pass<'_>,
-    ) -> Result<(), KernelError> {
-        let (depth, accumulate, products) = (self.depth, self.accumulate, [product]);
-        Outer { depth, a, stride: rows, rows, products, sums, accumulate, scratch }
-            .run(self.isa, pass)
-    }
-
-    /// A layer's own parameters.
-    fn diagonals(
-        &self,
-        diagonals: &[Diagonal],
-        own: &mut [f32],
-        pass: &mut Pass<'_>,
-    ) -> Result<(), KernelError> {
-        let hidden = self.sizes.hidden;
-        let state = self.depth * hidden;
-        for (diagonal, c) in diagonals.iter().zip(own.chunks_mut(hidden)) {
-            let (a, stride, b) = match *diagonal {
-                Diagonal::GateBefore(gate) => {
-                    (&self.dz[gate * hidden..], self.gates * hidden, Some(&self.s[..state]))
-                }
-                Diagonal::GateAfter(gate) => {
-                    let after = &self.s[self.s.len() - state..];
-                    (&self.dz[gate * hidden..], self.gates * hidden, Some(after))
-                }
-                Diagonal::Extra => (self.extra, hidden, None),
-            };
-            let (depth, accumulate) = (self.depth, self.accumulate);
-            diagonal::Diagonal { depth, a, stride, b, c, accumulate }.run(self.isa, pass)?;
-        }
-        Ok(())
-    }
-}
 
 impl<C: Layer> Plan<C> {
     /// Back-propagation through time over the forward pass that the arena holds;
@@ -213,11 +98,12 @@ impl<C: Layer> Plan<C> {
                 scratch: &mut *scratch,
             }
             .run(self.isa, pass)?;
-            let sums = Sums {
+            Sums {
                 isa: self.isa,
                 depth,
+                batch: self.batch,
                 sizes: self.layer.sizes(),
-                gates: self.layer.geometry().gates,
+                geometry: self.layer.geometry(),
                 accumulate: write == Write::Accumulate,
                 dz: gates,
                 extra,
@@ -226,8 +112,10 @@ impl<C: Layer> Plan<C> {
                 x,
                 h,
                 s,
-            };
-            self.add_up(&sums, parameters.split_mut(), scratch, pass)?;
+                scratch: &mut *scratch,
+                pass: &mut *pass,
+            }
+            .add_up(&self.layer, parameters.split_mut())?;
             let Some(input) = input else { return Ok(()) };
             // The first rows of dz are what the input that was waiting has made.
             let (first, rest) =
@@ -264,92 +152,5 @@ impl<C: Layer> Plan<C> {
     ) -> Result<(), KernelError> {
         let (rows, stride, start) = (dz.len() / input.depth(), input.outputs(), Start::Zero);
         Gemm { rows, a: dz, weights: input, start, c: dx, stride, scratch }.run(self.isa, pass)
-    }
-
-    /// The parameters' gradients.
-    fn add_up(
-        &self,
-        sums: &Sums<'_>,
-        [du, dw, db, mut own, dp]: [&mut [f32]; 5],
-        scratch: &mut [f32],
-        pass: &mut Pass<'_>,
-    ) -> Result<(), KernelError> {
-        let Sizes { input, hidden, output } = self.layer.sizes();
-        let geometry = self.layer.geometry();
-        let (u, w) = (hidden * input, hidden * output);
-        let state = self.batch * output;
-        let history = self.layer.delays()[0];
-        let (mut rest, delays) = (dw, self.layer.delays());
-        // What each gate's sums meet: states before, and, with the first delay, the input.
-        let mut gate_of_input = 0;
-        for (nth, &delay) in delays.iter().enumerate() {
-            // The hidden state so many steps before each row.
-            let first = (history - delay) * state;
-            let ago = &sums.h[first..first + sums.depth * output];
-            for source in geometry.back {
-                let (dw, tail) = std::mem::take(&mut rest).split_at_mut(source.blocks() * w);
-                rest = tail;
-                match *source {
-                    Source::Gates { first, count } if nth == 0 => {
-                        let du = &mut du[first * u..(first + count) * u];
-                        let db = &mut db[first * hidden..(first + count) * hidden];
-                        let blocks = (first, count);
-                        if sums.waiting.is_empty() {
-                            let products = [right(ago, dw, output), right(sums.x, du, input)];
-                            sums.of_gates(blocks, products, Some(db), scratch, pass)?;
-                        } else {
-                            let products = [right(ago, dw, output)];
-                            sums.of_gates(blocks, products, Some(db), scratch, pass)?;
-                            sums.of_late_input(blocks, du, scratch, pass)?;
-                        }
-                        gate_of_input = first + count;
-                    }
-                    Source::Gates { first, count } => {
-                        sums.of_gates(
-                            (first, count),
-                            [right(ago, dw, output)],
-                            None,
-                            scratch,
-                            pass,
-                        )?;
-                    }
-                    Source::Extra => {
-                        let (bias, others) = own.split_at_mut(hidden);
-                        own = others;
-                        let block = (sums.extra, hidden);
-                        sums.of_block(block, right(ago, dw, output), Some(bias), scratch, pass)?;
-                    }
-                }
-            }
-        }
-        // Gates that the step's product is not of: the second's.
-        for gate in gate_of_input..geometry.gates {
-            let du = &mut du[gate * u..(gate + 1) * u];
-            let db = Some(&mut db[gate * hidden..(gate + 1) * hidden]);
-            let late = !sums.waiting.is_empty();
-            if late {
-                sums.of_late_input((gate, 1), du, scratch, pass)?;
-            }
-            if geometry.second == Some(gate) {
-                let (dw, tail) = std::mem::take(&mut rest).split_at_mut(w);
-                rest = tail;
-                let recurrent = right(sums.extra, dw, hidden);
-                if late {
-                    sums.of_gates((gate, 1), [recurrent], db, scratch, pass)?;
-                } else {
-                    let products = [recurrent, right(sums.x, du, input)];
-                    sums.of_gates((gate, 1), products, db, scratch, pass)?;
-                }
-            } else if late {
-                sums.of_gates((gate, 1), [], db, scratch, pass)?;
-            } else {
-                sums.of_gates((gate, 1), [right(sums.x, du, input)], db, scratch, pass)?;
-            }
-        }
-        if geometry.projects {
-            let (block, product) = ((sums.dh_all, output), right(sums.extra, dp, hidden));
-            sums.of_block(block, product, None, scratch, pass)?;
-        }
-        sums.diagonals(self.layer.diagonals(), own, pass)
     }
 }

@@ -4,6 +4,7 @@
 mod arena;
 mod backward;
 mod forward;
+mod sums;
 
 pub use arena::Arena;
 

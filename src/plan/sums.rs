@@ -1,0 +1,199 @@
+//! The gradients of parameters: sums over all steps and sequences of what the backward steps
+//! have left. Knows which operands meet; must not know cells.
+
+use crate::Isa;
+use crate::layer::{Diagonal, Layer, Sizes};
+use bptt_kernels::KernelError;
+use bptt_kernels::cells::{Geometry, Source};
+use bptt_kernels::diagonal;
+use bptt_kernels::outer::{Outer, Right};
+use bptt_kernels::team::Pass;
+use std::mem::take;
+
+/// What the steps have left, and what they had.
+pub(super) struct Sums<'a, 'p> {
+    pub isa: Isa,
+    /// τB.
+    pub depth: usize,
+    pub batch: usize,
+    pub sizes: Sizes,
+    pub geometry: Geometry,
+    pub accumulate: bool,
+    /// ∂L/∂z, what is kept beside it, and all of ∂L/∂h where it is projected.
+    pub dz: &'a [f32],
+    pub extra: &'a [f32],
+    pub dh_all: &'a [f32],
+    /// The input that was waiting, and the pass's own.
+    pub waiting: &'a [f32],
+    pub x: &'a [f32],
+    /// The states, with those from before the first step.
+    pub h: &'a [f32],
+    pub s: &'a [f32],
+    pub scratch: &'a mut [f32],
+    pub pass: &'a mut Pass<'p>,
+}
+
+/// A right operand that all rows of the left one meet.
+fn right<'a>(b: &'a [f32], c: &'a mut [f32], columns: usize) -> Right<'a> {
+    Right { b, c, columns }
+}
+
+/// The first `len` floats of what is left of a section.
+fn first<'a>(rest: &mut &'a mut [f32], len: usize) -> &'a mut [f32] {
+    let (first, tail) = take(rest).split_at_mut(len);
+    *rest = tail;
+    first
+}
+
+impl<'a> Sums<'a, '_> {
+    /// Adds all of them up: those of U, W, b, the layer's own and P.
+    pub(super) fn add_up<C: Layer>(
+        mut self,
+        layer: &C,
+        [du, mut dw, db, mut own, dp]: [&mut [f32]; 5],
+    ) -> Result<(), KernelError> {
+        let Sizes { input, hidden, output } = self.sizes;
+        let (u, w) = (hidden * input, hidden * output);
+        let (geometry, delays) = (self.geometry, layer.delays());
+        let mut met = 0;
+        for (nth, &delay) in delays.iter().enumerate() {
+            for &source in geometry.back {
+                let h = self.after_oldest(delays[0] - delay);
+                let product = right(h, first(&mut dw, source.blocks() * w), output);
+                match source {
+                    // What meets the input and the bias meets them once.
+                    Source::Gates { first, count } if nth == 0 => {
+                        let du = &mut du[first * u..(first + count) * u];
+                        let db = &mut db[first * hidden..(first + count) * hidden];
+                        self.gates((first, count), Some(product), Some((du, db)))?;
+                        met = first + count;
+                    }
+                    Source::Gates { first, count } => {
+                        self.gates((first, count), Some(product), None)?;
+                    }
+                    Source::Extra => {
+                        let (a, bias) = ((self.extra, hidden), first(&mut own, hidden));
+                        self.block(a, product, Some(bias))?;
+                    }
+                }
+            }
+        }
+        // The gates that the step's product is not of; one of them may be a second's.
+        for gate in met..geometry.gates {
+            let du = &mut du[gate * u..(gate + 1) * u];
+            let db = &mut db[gate * hidden..(gate + 1) * hidden];
+            let second = (geometry.second == Some(gate))
+                .then(|| right(self.extra, first(&mut dw, w), hidden));
+            self.gates((gate, 1), second, Some((du, db)))?;
+        }
+        if geometry.projects {
+            self.block((self.dh_all, output), right(self.extra, dp, hidden), None)?;
+        }
+        self.diagonals(layer.diagonals(), own)
+    }
+
+    /// The hidden states that the rows saw so many steps after the oldest that they saw.
+    fn after_oldest(&self, steps: usize) -> &'a [f32] {
+        let start = steps * self.batch * self.sizes.output;
+        &self.h[start..start + self.depth * self.sizes.output]
+    }
+
+    /// Blocks of ∂L/∂z with what recurs, and with the input and ones.
+    fn gates(
+        &mut self,
+        (first, count): (usize, usize),
+        recurrent: Option<Right<'_>>,
+        input: Option<(&mut [f32], &mut [f32])>,
+    ) -> Result<(), KernelError> {
+        let (hidden, features) = (self.sizes.hidden, self.sizes.input);
+        let (a, rows) = (&self.dz[first * hidden..], count * hidden);
+        let a = (a, self.geometry.gates * hidden, rows);
+        match (recurrent, input) {
+            (None, None) => Ok(()),
+            (Some(recurrent), None) => self.outer(a, [recurrent], None),
+            (recurrent, Some((du, db))) if !self.waiting.is_empty() => {
+                match recurrent {
+                    Some(recurrent) => self.outer(a, [recurrent], Some(db))?,
+                    None => self.outer(a, [], Some(db))?,
+                }
+                self.late_input((first, count), du)
+            }
+            (None, Some((du, db))) => self.outer(a, [right(self.x, du, features)], Some(db)),
+            (Some(recurrent), Some((du, db))) => {
+                self.outer(a, [recurrent, right(self.x, du, features)], Some(db))
+            }
+        }
+    }
+
+    /// Blocks of ∂L/∂z with an input that is late: the first rows meet what was waiting, and
+    /// come last, as sums go from the last row.
+    fn late_input(
+        &mut self,
+        (first, count): (usize, usize),
+        du: &mut [f32],
+    ) -> Result<(), KernelError> {
+        let Sizes { input, hidden, .. } = self.sizes;
+        let (rows, stride) = (count * hidden, self.geometry.gates * hidden);
+        let (waited, seen) = self.dz.split_at(self.waiting.len() / input * stride);
+        let later = &self.x[..self.x.len() - self.waiting.len()];
+        let parts = [(seen, later, self.accumulate), (waited, self.waiting, true)];
+        for (dz, b, accumulate) in parts {
+            Outer {
+                depth: b.len() / input,
+                a: dz.get(first * hidden..).unwrap_or_default(),
+                stride,
+                rows,
+                products: [right(b, &mut *du, input)],
+                sums: None,
+                accumulate,
+                scratch: &mut *self.scratch,
+            }
+            .run(self.isa, self.pass)?;
+        }
+        Ok(())
+    }
+
+    /// A block that lies alone, with one operand and with ones.
+    fn block(
+        &mut self,
+        (a, rows): (&[f32], usize),
+        product: Right<'_>,
+        sums: Option<&mut [f32]>,
+    ) -> Result<(), KernelError> {
+        self.outer((a, rows, rows), [product], sums)
+    }
+
+    /// Rows of A, `stride` floats apart, of which the first so many are meant, with what they
+    /// meet.
+    fn outer<const N: usize>(
+        &mut self,
+        (a, stride, rows): (&[f32], usize, usize),
+        products: [Right<'_>; N],
+        sums: Option<&mut [f32]>,
+    ) -> Result<(), KernelError> {
+        let (depth, accumulate, scratch) = (self.depth, self.accumulate, &mut *self.scratch);
+        Outer { depth, a, stride, rows, products, sums, accumulate, scratch }
+            .run(self.isa, self.pass)
+    }
+
+    /// A layer's own parameters.
+    fn diagonals(&mut self, diagonals: &[Diagonal], own: &mut [f32]) -> Result<(), KernelError> {
+        let (hidden, gates) = (self.sizes.hidden, self.geometry.gates);
+        let state = self.depth * hidden;
+        for (diagonal, c) in diagonals.iter().zip(own.chunks_mut(hidden)) {
+            let (a, stride, b) = match *diagonal {
+                Diagonal::GateBefore(gate) => {
+                    (&self.dz[gate * hidden..], gates * hidden, Some(&self.s[..state]))
+                }
+                Diagonal::GateAfter(gate) => {
+                    let after = &self.s[self.s.len() - state..];
+                    (&self.dz[gate * hidden..], gates * hidden, Some(after))
+                }
+                Diagonal::Extra => (self.extra, hidden, None),
+            };
+            let (depth, accumulate) = (self.depth, self.accumulate);
+            diagonal::Diagonal { depth, a, stride, b, c, accumulate }.run(self.isa, self.pass)?;
+        }
+        Ok(())
+    }
+}
