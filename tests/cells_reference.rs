@@ -127,17 +127,20 @@ fn drawn_shapes_step_by_step() {
 #[test]
 fn large_shapes_step_by_step() {
     let worst = Worst::default();
-    for kind in Kind::kernels() {
-        for (inputs, hidden, batch, steps) in [
-            (300, 70, 40, 2),
-            (5, 300, 3, 2),
-            (16, 64, 64, 2),
-            (1, 17, 150, 3),
-            (257, 1, 97, 3),
-            (3, 5, 193, 2),
-            (2, 9, 50, 9),
-            (4, 33, 1, 300),
-        ] {
+    let shapes = [
+        (300, 70, 40, 2),
+        (5, 300, 3, 2),
+        (16, 64, 64, 2),
+        (1, 17, 150, 3),
+        (257, 1, 97, 3),
+        (3, 5, 193, 2),
+        (2, 9, 50, 9),
+        (4, 33, 1, 300),
+    ];
+    // Each kind has some, and each shape some kinds; the usual LSTM has all.
+    for (nth, kind) in Kind::kernels().into_iter().enumerate() {
+        let count = if kind == Kind::LSTM { shapes.len() } else { 3 };
+        for &(inputs, hidden, batch, steps) in shapes.iter().cycle().skip(nth * 3).take(count) {
             with_layer!(kind, (inputs, hidden), |layer| {
                 step_by_step(&worst, &Data::draw(layer, batch, steps, 1, 0.1))
             });
