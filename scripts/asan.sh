@@ -18,9 +18,11 @@ export CARGO_TARGET_DIR=$PWD/target/asan
 # Checks as calls, not in line: they see the same, and the entries are so large
 # that compiling takes longer than running.
 export RUSTFLAGS="-Zsanitizer=address -Cllvm-args=-asan-instrumentation-with-call-threshold=0"
+# Instrumented code takes longer to optimise than to run.
+export CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_DEBUG=line-tables-only
 # Tests ask for more memory than there is, and want an error for it.
 export ASAN_OPTIONS=allocator_may_return_null=1
-export PROPTEST_CASES=${PROPTEST_CASES:-16}
+export PROPTEST_CASES=${PROPTEST_CASES:-12}
 
 # Not the comparison with the reference: that computes for minutes here, and the kernels do
 # nothing in it that they do not do in the suites of bits.
