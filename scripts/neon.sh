@@ -49,7 +49,7 @@ export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER=qemu-aarch64
 # Static: qemu's user mode need not find arm64's dynamic linker and libraries.
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static"
 unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS BPTT_ISA
-export PROPTEST_CASES=${PROPTEST_CASES:-8}
+export PROPTEST_CASES=${PROPTEST_CASES:-4}
 # For a test that compares times.
 export EMULATED=1
 

@@ -8,7 +8,7 @@ use bptt::{Cell, Isa, Purpose, Readout, State, Stream, Write};
 use bptt_reference::sample::uniform;
 use common::{
     Data, Kind, Pass, Rig, Shape, Subject, any_of, assert_bits, assert_same, check, filled, isas,
-    rows_of, shapes,
+    rows_of, shapes, shared_out,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -25,16 +25,14 @@ const CASES: u32 = 200;
 const LARGE: [(usize, usize, usize, usize); 4] =
     [(300, 20, 70, 2), (3, 270, 13, 2), (2, 17, 193, 2), (5, 64, 64, 3)];
 
-/// The test on a large case of each kind.
+/// The test on large cases.
 macro_rules! each_large {
     (|$data:ident| $body:expr) => {
-        for kind in Kind::kernels() {
-            for (inputs, hidden, batch, steps) in LARGE {
-                with_layer!(kind, (inputs, hidden), |layer| {
-                    let $data = Data::draw(layer, batch, steps, 2, 0.2);
-                    $body
-                });
-            }
+        for (kind, (inputs, hidden, batch, steps)) in shared_out(&LARGE, 1) {
+            with_layer!(kind, (inputs, hidden), |layer| {
+                let $data = Data::draw(layer, batch, steps, 2, 0.2);
+                $body
+            });
         }
     };
 }

@@ -5,7 +5,9 @@ mod common;
 
 use allocation_counter::measure;
 use bptt::{Cell, Gradients, Isa, OutputGradients, Purpose, Readout, State, Write};
-use common::{Data, Kind, Options, Rig, Shape, Subject, any_of, check, filled, isas, lstm, shapes};
+use common::{
+    Data, Kind, Options, Rig, Shape, Subject, any_of, check, filled, isas, lstm, shapes, shared_out,
+};
 use proptest::prelude::*;
 
 /// Allocations of this thread while `run` runs.
@@ -71,7 +73,9 @@ fn nothing_is_allocated_once_set_up() {
                 nothing_is_allocated(&Data::of(layer, shape, seed, 0.5))
             });
         });
-        with_layer!(kind, (300, 270), |layer| {
+    }
+    for (kind, (inputs, hidden)) in shared_out(&[(300, 20), (17, 270)], 1) {
+        with_layer!(kind, (inputs, hidden), |layer| {
             nothing_is_allocated(&Data::draw(layer, 70, 3, 1, 0.1))
         });
     }

@@ -8,7 +8,9 @@ use bptt_reference::cells::{Inputs, Outcome};
 use bptt_reference::finite::gradient_with_error;
 use bptt_reference::sample::uniform;
 use bptt_reference::{Bounded, Number, bounds};
-use common::{Data, Kind, Pass, Rig, Shape, Subject, assert_bits, check, isas, shapes, state_of};
+use common::{
+    Data, Kind, Pass, Rig, Shape, Subject, assert_bits, check, isas, shapes, shared_out, state_of,
+};
 use proptest::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -137,14 +139,10 @@ fn large_shapes_step_by_step() {
         (2, 9, 50, 9),
         (4, 33, 1, 300),
     ];
-    // Each kind has some, and each shape some kinds; the usual LSTM has all.
-    for (nth, kind) in Kind::kernels().into_iter().enumerate() {
-        let count = if kind == Kind::LSTM { shapes.len() } else { 3 };
-        for &(inputs, hidden, batch, steps) in shapes.iter().cycle().skip(nth * 3).take(count) {
-            with_layer!(kind, (inputs, hidden), |layer| {
-                step_by_step(&worst, &Data::draw(layer, batch, steps, 1, 0.1))
-            });
-        }
+    for (kind, (inputs, hidden, batch, steps)) in shared_out(&shapes, 3) {
+        with_layer!(kind, (inputs, hidden), |layer| {
+            step_by_step(&worst, &Data::draw(layer, batch, steps, 1, 0.1))
+        });
     }
     worst.print("large shapes");
 }

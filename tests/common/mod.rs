@@ -18,4 +18,4 @@ pub use errors::{assert_mismatch, length, value};
 pub use isas::{isas, say};
 pub use kinds::{Alpha, Kind, Options, Subject, gru, leaky, lstm, skip, vanilla};
 pub use rig::{Pass, Rig, assert_same};
-pub use strategies::{any_of, shapes};
+pub use strategies::{any_of, shapes, shared_out};

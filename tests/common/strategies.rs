@@ -18,3 +18,15 @@ pub fn shapes(
 pub fn any_of(kinds: Vec<Kind>) -> impl Strategy<Value = Kind> {
     proptest::sample::select(kinds)
 }
+
+/// Large shapes, shared out: each kernel has `each` of them and the usual LSTM all, so that
+/// each shape has some kernels.
+pub fn shared_out<T: Copy>(shapes: &[T], each: usize) -> Vec<(Kind, T)> {
+    let mut pairs = Vec::new();
+    for (nth, kind) in Kind::kernels().into_iter().enumerate() {
+        let count = if kind == Kind::LSTM { shapes.len() } else { each };
+        let own = shapes.iter().cycle().skip(nth * each).take(count);
+        pairs.extend(own.map(|&shape| (kind, shape)));
+    }
+    pairs
+}
