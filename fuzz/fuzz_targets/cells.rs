@@ -103,7 +103,9 @@ fn streamed<C: Subject>(isa: Isa, data: &Data<C>, rig: &Rig<C>, pass: &Pass) {
     stream.forward(&rig.weights, rest, &mut y).unwrap();
     assert_same("a stretch", isa, &y, &pass.h[pass.h.len() - y.len()..]);
     let Parts { h, s, x } = stream.state().into_parts();
-    assert_same("the last h", isa, h, &pass.h[pass.h.len() - h.len()..]);
+    // Of a short sequence some of the last states are initial ones.
+    let all = [&data.inputs.h0[..], &pass.h].concat();
+    assert_same("the last h", isa, h, &all[all.len() - h.len()..]);
     let (s, x) = (s.unwrap_or_default(), x.unwrap_or_default());
     assert_same("the input that waits", isa, x, &data.inputs.x[data.inputs.x.len() - x.len()..]);
     assert_same("the last s", isa, s, &pass.s[pass.s.len() - s.len()..]);
