@@ -37,5 +37,6 @@ done
 # --target: the sanitizer is for the tests, not for build scripts. The tests that
 # are crates of their own, since the kernels compile once for all of them then.
 test=(cargo +nightly test --release --no-fail-fast --target x86_64-unknown-linux-gnu)
-"${test[@]}" -p bptt-kernels --test '*' "$@"
+# With the feature that the others ask for, or the kernels would be compiled twice.
+"${test[@]}" -p bptt-kernels --features baseline --test '*' "$@"
 "${test[@]}" -p bptt "${targets[@]}" "$@"

@@ -56,7 +56,8 @@ export EMULATED=1
 # Not doc tests: rustdoc would be another compiler's. Not what starts programs: the
 # machine's kernel starts none of aarch64's without qemu before it.
 test=(cargo test --no-fail-fast --release --target aarch64-unknown-linux-gnu)
-"${test[@]}" -p bptt-kernels --lib --test '*'
+# With the feature that the others ask for, or the kernels would be compiled twice.
+"${test[@]}" -p bptt-kernels --features baseline --lib --test '*'
 [ "${1:-all}" != kernels ] || exit 0
 targets=(--lib)
 for file in $(grep -L 'std::process' tests/*.rs tests/*/main.rs); do
