@@ -132,9 +132,9 @@ fn backward<C: Subject>(bytes: &mut Bytes, isa: Isa, data: &Data<C>, rig: &mut R
 fn stream<C: Subject>(bytes: &mut Bytes, isa: Isa, data: &Data<C>, rig: &Rig<C>) {
     let (state, cell, inputs) = (data.state(), data.inputs.s0.len(), data.input());
     let mut stream = data.layer.stream(data.batch, isa).unwrap();
-    let rights = [state, cell];
+    let rights = [data.inputs.h0.len(), cell];
     let lengths = rights.map(|right| length(bytes, right));
-    let right = lengths[0] == state && (lengths[1] == cell || cell == 0);
+    let right = lengths[0] == rights[0] && (lengths[1] == cell || cell == 0);
     let [h, s] = lengths.map(|n| vec![0.5; n]);
     if !assert_length(stream.set_state(state_of::<C>(&h, &s, &data.inputs.x0)), right) {
         let Parts { h, s, x } = stream.state().into_parts();
