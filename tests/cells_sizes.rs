@@ -2,7 +2,7 @@
 
 mod common;
 
-use bptt::{Activation, Cell, Error, Gate, Gru, Init, Leak, Leaky, Lstm, Reset, Vanilla};
+use bptt::{Activation, Cell, Error, Gate, Gru, Init, Leak, Leaky, Lstm, Purpose, Reset, Vanilla};
 use common::{isas, value};
 use rand::{SeedableRng, rngs::StdRng};
 
@@ -99,6 +99,11 @@ fn initial_biases_and_leaks() {
     let learned = Leaky::new(2, 3, Activation::Tanh, Leak::Learned { initial: 0.75 }).unwrap();
     let parameters = learned.init(Init::Glorot, &mut rng()).unwrap();
     assert!(parameters.leak().iter().all(|rho| (rho - 3f32.ln()).abs() < 1e-6));
+    // What they began from does not matter later.
+    let other = Leaky::new(2, 3, Activation::Tanh, Leak::Learned { initial: 0.5 }).unwrap();
+    assert!(other.pack(&parameters, Purpose::Inference, isas()[0]).is_ok());
+    let fixed = Leaky::new(2, 3, Activation::Tanh, Leak::Layer(0.5)).unwrap();
+    assert!(fixed.pack(&parameters, Purpose::Inference, isas()[0]).is_err());
 }
 
 #[test]

@@ -153,6 +153,16 @@ impl Layer for Leaky {
         }
     }
 
+    /// What a learned α begins from matters at initialisation only.
+    fn computes_as(&self, other: &Self) -> bool {
+        match (&self.leak, &other.leak) {
+            (Leak::Learned { .. }, Leak::Learned { .. }) => {
+                *self == Self { leak: self.leak.clone(), ..other.clone() }
+            }
+            _ => self == other,
+        }
+    }
+
     fn describe(&self) -> String {
         let Self { input_size, hidden_size, activation, leak } = self;
         let leak = match leak {

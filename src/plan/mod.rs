@@ -13,7 +13,6 @@ use crate::error::{check_len, check_size, check_threads, product};
 use crate::layer::{Layer, Sizes};
 use crate::{Error, Isa, Parameters, Weights, Write};
 use arena::Holds;
-use bptt_kernels::cells::Source;
 use bptt_kernels::recurrence::{Dims, backward_scratch_len, forward_scratch_len};
 use bptt_kernels::team::Team;
 use bptt_kernels::{gemm, outer};
@@ -264,6 +263,5 @@ fn scratch_len<C: Layer>(
         outer::scratch_len(isa, threads, &[input, recurrent])?,
         gemm::team_scratch_len(threads, rows, geometry.gates * hidden)?,
     ];
-    debug_assert!(geometry.back.iter().copied().map(Source::blocks).sum::<usize>() <= 4);
     Ok(needs.into_iter().fold(0, usize::max))
 }
