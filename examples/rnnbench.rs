@@ -11,8 +11,9 @@
 //! medians.
 
 use bptt::{
-    Activation, Arena, Cell, Error, Format, Gradients, Gru, Init, Isa, Leak, Leaky, Lstm,
-    OutputGradients, Parameters, Plan, Purpose, Reset, Skip, Stream, Vanilla, Weights, Write,
+    Activation, Arena, Cell, Error, Format, Gradients, Gru, Init, Isa, Leak, Leaky, Lstm, Noise,
+    OutputGradients, Parameters, Plan, Purpose, Regularisation, Reset, Skip, Stream, Vanilla,
+    Weights, Write,
 };
 use clap::{Parser, ValueEnum};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -46,6 +47,12 @@ struct Options {
     /// How the weights are stored; other than f32 not for training.
     #[arg(long, value_enum, default_value = "f32")]
     format: Stored,
+    /// Dropout of the recurrent input, for training.
+    #[arg(long, default_value_t = 0.0)]
+    dropout: f32,
+    /// Zoneout of the states.
+    #[arg(long, default_value_t = 0.0)]
+    zoneout: f32,
     /// How long to measure.
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
@@ -180,6 +187,8 @@ fn time<C: Cell>(layer: C, options: &Options) -> Result<(), Error> {
         "threads": options.threads,
         "isa": isa.name(),
         "format": name(&|| options.format.to_possible_value()),
+        "dropout": options.dropout,
+        "zoneout": options.zoneout,
         "ms_min": min * 1e3,
         "ms_median": median * 1e3,
         "gflops": gflops,
@@ -266,6 +275,16 @@ impl<C: Cell> Problem<C> {
         // The plan is made first: it refuses sizes that no memory could hold.
         let threads = options.threads.into();
         let plan = layer.plan(timed_steps, batch, isa)?.with_threads(threads)?;
+        let none = Regularisation::none().with_dropout(options.dropout)?;
+        // Of the cell state too, where there is one.
+        let both = none.with_zoneout(options.zoneout, options.zoneout)?;
+        let (plan, regularisation) = match plan.clone().with_regularisation(both) {
+            Ok(plan) => (plan, both),
+            Err(_) => {
+                let of_h = none.with_zoneout(options.zoneout, 0.0)?;
+                (plan.with_regularisation(of_h)?, of_h)
+            }
+        };
         let mut rng = StdRng::seed_from_u64(1);
         let parameters = layer.init(Init::Glorot, &mut rng)?;
         let weights = match (mode, options.format) {
@@ -286,7 +305,10 @@ impl<C: Cell> Problem<C> {
             |len: usize| -> Vec<f32> { (0..len).map(|_| rng.random_range(-1.0..1.0)).collect() };
         let outputs = timed_steps * batch * layer.output_size();
         let x = draw(timed_steps * batch * input);
-        let stream = || layer.stream(batch, isa)?.with_threads(threads);
+        let stream = || {
+            let stream = layer.stream(batch, isa)?.with_threads(threads)?;
+            stream.with_regularisation(regularisation)
+        };
         let kind = match mode {
             Mode::Infer => Kind::Infer { stream: stream()?, y: vec![0.0; outputs] },
             Mode::Stream => Kind::Stream { stream: stream()?, y: vec![0.0; outputs] },
@@ -307,7 +329,7 @@ impl<C: Cell> Problem<C> {
             Kind::Train(training) => {
                 let Training { plan, arena, dy, dx, gradients } = &mut **training;
                 weights.update(parameters)?;
-                plan.forward(weights, x, None, arena)?;
+                plan.forward_with(weights, x, None, Noise::default(), arena)?;
                 let outputs = OutputGradients { dy: Some(dy), ..Default::default() };
                 let gradients =
                     Gradients { dx: Some(dx), ..Gradients::of(gradients, Write::Overwrite) };

@@ -14,6 +14,7 @@ mod optim;
 mod parameters;
 mod plan;
 mod readout;
+mod regularisation;
 mod state;
 mod stream;
 mod weights;
@@ -34,6 +35,7 @@ pub use readout::{
     Readout, ReadoutArena, ReadoutGradients, ReadoutParameters, ReadoutPlan, ReadoutWeights,
     Reduction, Targets,
 };
+pub use regularisation::{Noise, Regularisation};
 pub use state::{DelayLine, DelayedState, HiddenState, LstmState, Parts, State};
 pub use stream::Stream;
 pub use weights::{Purpose, Weights};

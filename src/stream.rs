@@ -6,10 +6,10 @@ use crate::inputs::Inputs;
 use crate::layer::{Layer, Sizes};
 use crate::plan::CHUNK_ROWS;
 use crate::state::State;
-use crate::{Error, Isa, ReadoutWeights, Weights};
+use crate::{Error, Isa, ReadoutWeights, Regularisation, Weights};
 use bptt_kernels::gemm::{self, Gemm, Start};
 use bptt_kernels::recurrence::{
-    CellStates, Dims, Forward, Gates, Single, forward_scratch_len, single_room,
+    CellStates, Dims, Forward, Gates, Single, Zoneout, forward_scratch_len, single_room,
 };
 use bptt_kernels::team::{Pass, Team};
 use bptt_kernels::{AlignedBuffer, Dense, KernelError};
@@ -19,7 +19,7 @@ use bptt_kernels::{AlignedBuffer, Dense, KernelError};
 /// [`Plan`](crate::Plan)):
 ///
 /// - the hidden states, `DBR`, and the next one, `BR`; the cell state, `BH`, where there is
-///   one; `BH` for what a step's second product is of, where there is one; and `BI` where the
+///   one, and the next one with [zoneout](Self::with_regularisation); `BH` for what a step's second product is of, where there is one; and `BI` where the
 ///   input is [late](crate::Delayed);
 /// - the gates of T = max(B, ⌊192 / B⌋ · B) rows, `GTH` and 16T more where GH is a multiple
 ///   of 256;
@@ -50,6 +50,8 @@ pub struct Stream<C> {
     isa: Isa,
     chunk_steps: usize,
     memory: Memory,
+    /// The shares of h and s that stay as they were, if there is zoneout.
+    keeps: Option<[f32; 2]>,
     /// Which way the last single step swept.
     backwards: bool,
     team: Team,
@@ -60,8 +62,9 @@ struct Memory {
     floats: AlignedBuffer,
     h: Region,
     s: Region,
-    /// Room for the next h.
+    /// Room for the next h, and, with zoneout, for the next s.
     next: Region,
+    s_next: Region,
     extra: Region,
     gates: Region,
     /// The input that waits, where it is late.
@@ -77,7 +80,7 @@ impl Memory {
 
 impl<C: Layer> Stream<C> {
     pub(crate) fn new(layer: C, batch: usize, isa: Isa) -> Result<Self, Error> {
-        Self::laid_out(layer, batch, isa, 1)
+        Self::laid_out(layer, batch, isa, 1, None)
     }
 
     /// The same stream, from the zero state, on up to `threads` threads: the one that
@@ -89,10 +92,29 @@ impl<C: Layer> Stream<C> {
     /// [`Error::Value`] where `threads` is 0 or above 256, [`Error::TooLarge`] or
     /// [`Error::OutOfMemory`] where there is no room for their scratch.
     pub fn with_threads(self, threads: usize) -> Result<Self, Error> {
-        Self::laid_out(self.layer, self.batch, self.isa, check_threads(threads)?)
+        Self::laid_out(self.layer, self.batch, self.isa, check_threads(threads)?, self.keeps)
     }
 
-    fn laid_out(layer: C, batch: usize, isa: Isa, threads: usize) -> Result<Self, Error> {
+    /// The same stream, from the zero state, for weights that were trained with `regularisation`: with zoneout, h and
+    /// s keep the share of themselves with which training kept them, `h = p ⊙ h₋ + (1 − p) ⊙ ĥ`;
+    /// dropout has scaled what it left, and asks for nothing here.
+    ///
+    /// # Errors
+    /// [`Error::Value`] where the cell has no cell state and there is zoneout of it,
+    /// [`Error::TooLarge`], [`Error::OutOfMemory`].
+    pub fn with_regularisation(self, regularisation: Regularisation) -> Result<Self, Error> {
+        regularisation.check(self.layer.geometry().cells)?;
+        let threads = self.team.threads();
+        Self::laid_out(self.layer, self.batch, self.isa, threads, regularisation.rates())
+    }
+
+    fn laid_out(
+        layer: C,
+        batch: usize,
+        isa: Isa,
+        threads: usize,
+        keeps: Option<[f32; 2]>,
+    ) -> Result<Self, Error> {
         check_size("batch", batch)?;
         let (Sizes { input, hidden, output }, geometry) = (layer.sizes(), layer.geometry());
         let chunk_steps = (CHUNK_ROWS / batch).max(1);
@@ -103,6 +125,8 @@ impl<C: Layer> Stream<C> {
         let h = layout.book(&[layer.delays()[0], batch, output])?;
         let s = layout.book(&[cells, batch, hidden])?;
         let next = layout.book(&[batch, output])?;
+        let turns = if keeps.is_some() { cells } else { 0 };
+        let s_next = layout.book(&[turns, batch, hidden])?;
         let extra = layout.book(&[extra, batch, hidden])?;
         let gates = layout.book(&[chunk_steps, batch, gemm::spread(geometry.gates * hidden)])?;
         let waiting = layout.book(&[usize::from(C::LATE), batch, input])?;
@@ -111,9 +135,9 @@ impl<C: Layer> Stream<C> {
         let step = forward_scratch_len(&geometry, dims, layer.delays().len(), fused)?;
         let scratch = layout.book(&[product.max(step)])?;
         let floats = layout.allocate()?;
-        let memory = Memory { floats, h, s, next, extra, gates, waiting, scratch };
+        let memory = Memory { floats, h, s, next, s_next, extra, gates, waiting, scratch };
         let team = Team::new(threads)?;
-        Ok(Self { layer, batch, isa, chunk_steps, memory, backwards: true, team })
+        Ok(Self { layer, batch, isa, chunk_steps, memory, keeps, backwards: true, team })
     }
 
     /// The bytes that the stream holds.
@@ -220,8 +244,8 @@ impl<C: Layer> Stream<C> {
         }
         self.backwards ^= true;
         let m = &mut self.memory;
-        let [h, s, next, extra, z, waiting] =
-            grant(&mut m.floats, [m.h, m.s, m.next, m.extra, m.gates, m.waiting]);
+        let [h, s, next, s_next, extra, z, waiting] =
+            grant(&mut m.floats, [m.h, m.s, m.next, m.s_next, m.extra, m.gates, m.waiting]);
         let cell = self.layer.cell(&weights.vectors);
         let [room, _] = single_room(&cell.geometry(), sizes.hidden);
         let single = Single {
@@ -236,6 +260,7 @@ impl<C: Layer> Stream<C> {
             next,
             z: &mut z[..room],
             extra,
+            keeps: self.keeps.map(|rates| (rates, s_next)),
             backwards: self.backwards,
             output,
             o,
@@ -260,9 +285,11 @@ impl<C: Layer> Stream<C> {
         let (isa, batch, layer) = (self.isa, self.batch, &self.layer);
         let (sizes, fuses) = (layer.sizes(), layer.geometry().fuses);
         let work = layer.multiply_adds(batch);
+        let zoneout = self.keeps.map(|rates| Zoneout { rates, keys: None });
         let m = &mut self.memory;
-        let [h, s, next, extra, gates, waiting, scratch] =
-            grant(&mut m.floats, [m.h, m.s, m.next, m.extra, m.gates, m.waiting, m.scratch]);
+        let Memory { h, s, next, s_next, extra, gates, waiting, scratch, .. } = *m;
+        let [h, s, next, s_next, extra, gates, waiting, scratch] =
+            grant(&mut m.floats, [h, s, next, s_next, extra, gates, waiting, scratch]);
         let seen = if C::LATE { &*waiting } else { x };
         self.team.pass(work, |pass: &mut Pass<'_>| -> Result<(), KernelError> {
             let (input, bias) = (&weights.input, &weights.bias);
@@ -283,11 +310,14 @@ impl<C: Layer> Stream<C> {
                 extra,
                 h0: h,
                 h: &mut *next,
-                cells: if s.is_empty() { CellStates::None } else { CellStates::InPlace(s) },
+                cells: carried(s, s_next),
+                zoneout,
+                dropout: None,
                 scratch: &mut *scratch,
             }
             .run(isa, pass)?;
             remember(h, next);
+            settle(1, s, s_next);
             match output {
                 Some(dense) => dense.run(isa, batch, next, o, scratch, pass),
                 None => Ok(()),
@@ -314,11 +344,13 @@ impl<C: Layer> Stream<C> {
         check_len("x", x.len(), steps * batch * i)?;
         check_len("y", y.len(), steps * batch * output)?;
         let m = &mut self.memory;
-        let [h, s, extra, gates, waiting, scratch] =
-            grant(&mut m.floats, [m.h, m.s, m.extra, m.gates, m.waiting, m.scratch]);
+        let Memory { h, s, s_next, extra, gates, waiting, scratch, .. } = *m;
+        let [h, s, s_next, extra, gates, waiting, scratch] =
+            grant(&mut m.floats, [h, s, s_next, extra, gates, waiting, scratch]);
         let stride = gemm::spread(weights.input.outputs());
         let chunk = self.chunk_steps * batch;
         let work = layer.work_in_stretches(steps * batch, chunk);
+        let zoneout = self.keeps.map(|rates| Zoneout { rates, keys: None });
         self.team.pass(work, |pass: &mut Pass<'_>| {
             let mut inputs = Inputs::new(waiting, x);
             for y in y.chunks_mut(chunk * output) {
@@ -340,14 +372,14 @@ impl<C: Layer> Stream<C> {
                     extra: &mut *extra,
                     h0: h,
                     h: y,
-                    cells: match s.is_empty() {
-                        true => CellStates::None,
-                        false => CellStates::InPlace(&mut *s),
-                    },
+                    cells: carried(s, s_next),
+                    zoneout,
+                    dropout: None,
                     scratch: &mut *scratch,
                 }
                 .run(isa, pass)?;
                 remember(h, y);
+                settle(rows / batch, s, s_next);
             }
             Ok::<(), KernelError>(())
         })?;
@@ -355,6 +387,22 @@ impl<C: Layer> Stream<C> {
             waiting.copy_from_slice(&x[x.len() - waiting.len()..]);
         }
         Ok(())
+    }
+}
+
+/// The cell state, if there is one, in place or in turns.
+fn carried<'a>(s: &'a mut [f32], other: &'a mut [f32]) -> CellStates<'a> {
+    match (s.is_empty(), other.is_empty()) {
+        (true, _) => CellStates::None,
+        (false, true) => CellStates::InPlace(s),
+        (false, false) => CellStates::InTurns { s, other },
+    }
+}
+
+/// The cell state where it belongs after so many steps in turns.
+fn settle(steps: usize, s: &mut [f32], other: &[f32]) {
+    if steps % 2 == 1 && !other.is_empty() {
+        s.copy_from_slice(other);
     }
 }
 

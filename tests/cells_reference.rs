@@ -68,7 +68,7 @@ fn each_kind(
 #[test]
 fn short_sequences_from_end_to_end() {
     fn run<C: Subject>(data: &Data<C>, worst: &Worst) -> f64 {
-        let expected = data.layer.reference().run(&exact(data), None);
+        let expected = data.reference().run(&exact(data), None);
         for &isa in isas() {
             worst.compare(&Rig::new(isa, data).run(data), &expected);
         }
@@ -82,7 +82,7 @@ fn short_sequences_from_end_to_end() {
         |kind, shape, seed| {
             let weights = if seed % 2 == 0 { 0.1 } else { 0.2 };
             let bound = with_layer!(kind, (shape.inputs, shape.hidden), |layer| {
-                run(&Data::of(layer, shape, seed, weights), &worst)
+                run(&Data::of(layer, shape, seed, weights).noisy(seed), &worst)
             });
             // Where the slope of max(0, a) is not certain, its bound is one.
             if !has_jump(kind) {
@@ -98,7 +98,7 @@ fn short_sequences_from_end_to_end() {
 /// Each step, and each gradient, as it follows from the pass's own results before
 /// it: a bound of few operations, however long the sequence.
 fn step_by_step<C: Subject>(worst: &Worst, data: &Data<C>) {
-    let (inputs, layer) = (exact::<Bounded, C>(data), data.layer.reference());
+    let (inputs, layer) = (exact::<Bounded, C>(data), data.reference());
     for &isa in isas() {
         let pass = Rig::new(isa, data).run(data);
         worst.compare(&pass, &layer.run(&inputs, Some(&pass.map(|part| lift(part)))));
@@ -117,7 +117,7 @@ fn drawn_shapes_step_by_step() {
                 // A state that grows threefold a step would overflow.
                 let weights =
                     if matches!(kind, Kind::Lstm(_)) { weights } else { weights.min(0.5) };
-                step_by_step(&worst, &Data::of(layer, shape, seed, weights))
+                step_by_step(&worst, &Data::of(layer, shape, seed, weights).noisy(seed))
             });
         },
     );
@@ -141,7 +141,9 @@ fn large_shapes_step_by_step() {
     ];
     for (kind, (inputs, hidden, batch, steps)) in shared_out(&shapes, 3) {
         with_layer!(kind, (inputs, hidden), |layer| {
-            step_by_step(&worst, &Data::draw(layer, batch, steps, 1, 0.1))
+            let data = Data::draw(layer, batch, steps, 1, 0.1);
+            step_by_step(&worst, &data);
+            step_by_step(&worst, &data.noisy(!0))
         });
     }
     worst.print("large shapes");
@@ -154,7 +156,7 @@ fn gradients_are_difference_quotients_of_the_loss() {
     /// The unit roundoff of `f64` over that of `f32`, and so of their bounds.
     const F64_OVER_F32: f64 = 1.0 / (1u64 << 29) as f64;
     fn run<C: Subject>(data: &Data<C>) {
-        let (bounded, layer) = (exact::<Bounded, C>(data), data.layer.reference());
+        let (bounded, layer) = (exact::<Bounded, C>(data), data.reference());
         let loss_error = F64_OVER_F32 * layer.loss(&bounded).bound;
         let expected = layer.run(&bounded, None);
         let passes: Vec<Pass> = isas().iter().map(|&isa| Rig::new(isa, data).run(data)).collect();
@@ -204,7 +206,7 @@ fn gradients_are_difference_quotients_of_the_loss() {
         println!("{kind:?}");
         check(4, (shapes(3, 4, 2, 3), any::<u64>()), |(shape, seed)| {
             with_layer!(kind, (shape.inputs, shape.hidden), |layer| {
-                run(&Data::of(layer, shape, seed, 0.5))
+                run(&Data::of(layer, shape, seed, 0.5).noisy(seed))
             });
         });
     }
@@ -262,10 +264,8 @@ fn accumulating_adds_to_what_is_there() {
         let prior = uniform(8, data.inputs.params.len(), 3.0);
         let mut rig = Rig::new(isa, data);
         let alone = rig.run(data);
-        let mut expected = data
-            .layer
-            .reference()
-            .run::<Bounded>(&exact(data), Some(&alone.map(|part| lift(part))));
+        let mut expected =
+            data.reference().run::<Bounded>(&exact(data), Some(&alone.map(|part| lift(part))));
         // Every partial sum is larger by the prior, at most.
         let terms = (data.steps * data.batch + 1) as f64;
         for (gradient, &prior) in expected.params.iter_mut().zip(&prior) {
@@ -285,7 +285,7 @@ fn accumulating_adds_to_what_is_there() {
     for kind in Kind::kernels() {
         check(12, (shapes(20, 20, 9, 4), any::<u64>()), |(shape, seed)| {
             with_layer!(kind, (shape.inputs, shape.hidden), |layer| {
-                let data = Data::of(layer, shape, seed, 0.5);
+                let data = Data::of(layer, shape, seed, 0.5).noisy(seed);
                 isas().iter().for_each(|&isa| run(isa, &data, &worst));
             });
         });

@@ -44,6 +44,7 @@ mod scratch;
 mod simd;
 pub mod softmax;
 pub mod team;
+mod threefry;
 mod tile;
 pub mod vmath;
 
@@ -54,3 +55,4 @@ pub use isa::{ISA_VARIABLE, Isa, IsaError};
 pub use narrow::Format;
 pub use pack::PackedMatrix;
 pub use simd::MAX_LANES;
+pub use threefry::{threefry, unit_interval};

@@ -7,6 +7,7 @@ mod common;
 use bptt_kernels::cells::Activations;
 use bptt_kernels::{gemm, team::Pass};
 use bptt_reference::cells::{Cell, Inputs, Layer, Outcome};
+use bptt_reference::noise::Masks;
 use bptt_reference::sample::uniform;
 use bptt_reference::{Activation, Bounded, bounds};
 use common::{Case, Kept, Variant, Which, assert_bits, check, dense, filled, isas};
@@ -26,7 +27,8 @@ fn reference(case: &Case) -> Layer {
         }
     };
     let (inputs, dims) = (case.inputs, case.dims);
-    Layer { inputs, hidden: dims.hidden, outputs: dims.outputs, cell, late: false, linear: true }
+    let (hidden, outputs, masks) = (dims.hidden, dims.outputs, Masks::default());
+    Layer { inputs, hidden, outputs, cell, late: false, linear: true, masks }
 }
 
 /// Every step as it follows from the pass's own results for the one before, or,

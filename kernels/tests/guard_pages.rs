@@ -147,7 +147,8 @@ mod tests {
         for which in Which::all() {
             for hidden in SIZES {
                 for (inputs, outputs) in [(1, 1), (3, 5), (17, 18)] {
-                    let case = Case::draw(which, inputs, which.dims(2, 1, hidden), 1, 0.5);
+                    let drawn = Case::draw(which, inputs, which.dims(2, 1, hidden), 1, 0.5);
+                    let case = Case { noisy: inputs == 3, ..drawn };
                     let features = case.dims.outputs;
                     let (weights, bias) = (uniform(2, outputs * features, 1.0), filled(outputs));
                     let act = Activations::Tanh;
@@ -247,9 +248,10 @@ mod tests {
             for hidden in SIZES {
                 for (inputs, batch, steps) in [(1, 1, 3), (3, 5, 2), (17, 2, 1), (2, 67, 2)] {
                     let dims = which.dims(steps, batch, hidden);
-                    let case = Case::draw(which, inputs, dims, 1, 0.5);
+                    let noisy = steps != 2;
+                    let case = Case { noisy, ..Case::draw(which, inputs, dims, 1, 0.5) };
                     let act = Activations::Tanh;
-                    let parts = |Kept { gates, extra, h, s }: Kept| [gates, extra, h, s];
+                    let parts = |kept: Kept| [kept.gates, kept.extra, kept.h, kept.s, kept.seen];
                     for &variant in Variant::of(which) {
                         each(
                             &format!("{which:?} forward, {variant:?}, {inputs} inputs, {dims:?}"),
@@ -264,6 +266,7 @@ mod tests {
                         extra: uniform(3, rows * cell.extra * hidden, 1.0),
                         h: uniform(4, rows * dims.outputs, 1.0),
                         s: uniform(5, cells, 1.0),
+                        seen: uniform(6, if noisy { rows * dims.outputs } else { 0 }, 1.0),
                     };
                     each(
                         &format!("{which:?} backward, {dims:?}"),

@@ -5,8 +5,8 @@ mod common;
 
 use bptt_kernels::cells::{Activations, Source};
 use bptt_kernels::recurrence::{
-    Backward, CellStates, Dims, Forward, Gates, Recurrent, Single, backward_scratch_len,
-    forward_scratch_len, single_room,
+    Backward, CellStates, Dims, Dropout, Forward, Gates, Kept, Recurrent, Single, Zoneout,
+    backward_scratch_len, forward_scratch_len, single_room,
 };
 use bptt_kernels::team::Pass;
 use bptt_kernels::{Dense, Isa, KernelError, PackedMatrix};
@@ -99,6 +99,11 @@ fn forward_lens(which: Which, variant: Variant) -> Lens {
         ("s", if keep { rows } else { d.batch } * cells),
         ("extra", extra * cell.extra * d.hidden),
         (vectors_name(which), which.vectors() * d.hidden),
+        ("keys", d.steps * d.batch * 2),
+        ("mask", d.batch * d.outputs),
+        ("before", d.batch * d.outputs),
+        ("seen", d.steps * d.batch * d.outputs),
+        ("other", if keep { 0 } else { d.batch * cells }),
         ("scratch", forward_scratch_len(&cell, d, 1, inputs).unwrap()),
     ]
 }
@@ -111,8 +116,10 @@ fn forward(
     weights: &Weights,
     lens: &Lens,
 ) -> Result<(), KernelError> {
-    let [x, mut gates, bias, h0, mut h, s0, mut s, mut extra, vectors, mut scratch] = buffers(lens);
-    let before = Snapshot::of(&[&gates, &h, &s, &extra]);
+    let [x, mut gates, bias, h0, mut h, s0, mut s, mut extra, vectors, noise @ .., mut scratch] =
+        buffers::<15>(lens);
+    let [keys, mask, seen0, mut seen, mut other] = noise;
+    let snapshot = Snapshot::of(&[&gates, &h, &s, &extra, &seen, &other]);
     let (kept, discarded) = (gates.as_mut_slice(), filled(0));
     let discarded = if variant == Variant::Discard { kept.to_vec() } else { discarded };
     let stride = which.geometry().gates * dims.hidden;
@@ -134,13 +141,15 @@ fn forward(
         cells: match (which.geometry().cells, variant) {
             (false, _) => CellStates::None,
             (true, Variant::Keep) => CellStates::Keep { s0: &s0, s: &mut s },
-            (true, _) => CellStates::InPlace(&mut s),
+            (true, _) => CellStates::InTurns { s: &mut s, other: &mut other },
         },
+        zoneout: Some(Zoneout { rates: [0.5; 2], keys: Some(bytemuck::cast_slice(&keys)) }),
+        dropout: Some(Dropout { mask: &mask, before: &seen0, seen: &mut seen }),
         scratch: &mut scratch,
     }
     .run(isa, &mut Pass::serial());
     if result.is_err() {
-        assert_eq!(Snapshot::of(&[&gates, &h, &s, &extra]), before);
+        assert_eq!(Snapshot::of(&[&gates, &h, &s, &extra, &seen, &other]), snapshot);
     }
     result
 }
@@ -164,6 +173,7 @@ fn forward_passes() {
                         "gates" => !fused,
                         "s0" => cells && variant == Variant::Keep,
                         "s" => cells,
+                        "other" => cells && variant != Variant::Keep,
                         "extra" => true,
                         _ if what == vectors_name(which) => which.vectors() > 0,
                         _ => true,
@@ -243,7 +253,7 @@ fn strides_and_delays() {
             (6 * 20, 21, length("gates", 120, 126)),
             (6 * 19, 19, length("stride", 19, 20)),
         ] {
-            let [.., h0, mut h, _, mut s, _, _, mut scratch] = buffers::<10>(&lens);
+            let [_, _, _, h0, mut h, _, mut s, .., mut scratch] = buffers::<15>(&lens);
             let forward = Forward {
                 dims,
                 cell: which.cell(Activations::Tanh, &[]),
@@ -253,13 +263,15 @@ fn strides_and_delays() {
                 h0: &h0,
                 h: &mut h,
                 cells: CellStates::InPlace(&mut s),
+                zoneout: None,
+                dropout: None,
                 scratch: &mut scratch,
             };
             assert_eq!(forward.run(isa, &mut Pass::serial()), Err(error));
         }
         let twice = [weights.recurrent.clone(), weights.recurrent.clone()];
         for delays in [&[1, 2][..], &[1, 0], &[1]] {
-            let [.., h0, mut h, _, mut s, _, _, mut scratch] = buffers::<10>(&lens);
+            let [_, _, _, h0, mut h, _, mut s, .., mut scratch] = buffers::<15>(&lens);
             let forward = Forward {
                 dims,
                 cell: which.cell(Activations::Tanh, &[]),
@@ -269,6 +281,8 @@ fn strides_and_delays() {
                 h0: &h0,
                 h: &mut h,
                 cells: CellStates::InPlace(&mut s),
+                zoneout: None,
+                dropout: None,
                 scratch: &mut scratch,
             };
             let error = forward.run(isa, &mut Pass::serial()).unwrap_err();
@@ -286,6 +300,7 @@ fn single_lens(which: Which) -> Lens {
         ("h", d.outputs),
         ("s", usize::from(cell.cells) * d.hidden),
         ("next", d.outputs),
+        ("s_next", usize::from(cell.cells) * d.hidden),
         ("z", z),
         ("extra", extra),
         (vectors_name(which), which.vectors() * d.hidden),
@@ -301,8 +316,9 @@ fn single(
     dense: &Dense,
     lens: &Lens,
 ) -> Result<(), KernelError> {
-    let [x, bias, mut h, mut s, mut next, mut z, mut extra, vectors, mut o] = buffers(lens);
-    let before = Snapshot::of(&[&h, &s, &next, &z, &extra, &o]);
+    let [x, bias, mut h, mut s, mut next, mut s_next, mut z, mut extra, vectors, mut o] =
+        buffers(lens);
+    let before = Snapshot::of(&[&h, &s, &next, &s_next, &z, &extra, &o]);
     let result = Single {
         hidden: dims(which).hidden,
         cell: which.cell(Activations::Tanh, &vectors),
@@ -318,13 +334,14 @@ fn single(
         next: &mut next,
         z: &mut z,
         extra: &mut extra,
+        keeps: Some(([0.5; 2], &mut s_next)),
         backwards: false,
         output: Some(dense),
         o: &mut o,
     }
     .run(isa);
     if result.is_err() {
-        assert_eq!(Snapshot::of(&[&h, &s, &next, &z, &extra, &o]), before);
+        assert_eq!(Snapshot::of(&[&h, &s, &next, &s_next, &z, &extra, &o]), before);
     }
     result
 }
@@ -390,15 +407,33 @@ fn backward_lens(which: Which) -> Lens {
         ("ds", d.batch * cells),
         ("dh_all", usize::from(cell.projects) * rows * d.outputs),
         (vectors_name(which), which.vectors() * d.hidden),
+        ("keys", rows * 2),
+        ("dh_kept", d.batch * d.outputs),
+        ("ds_kept", d.batch * cells),
+        ("mask", d.batch * d.outputs),
+        ("seen", (rows + d.batch) * d.outputs),
+        ("s_made", rows * cells),
         ("scratch", backward_scratch_len(&cell, d, 1).unwrap()),
     ]
 }
 
 /// As [`forward`], for a backward pass.
 fn backward(isa: Isa, which: Which, weights: &Weights, lens: &Lens) -> Result<(), KernelError> {
-    let [mut gates, mut extra, h, s, dy, mut dh, mut ds, mut dh_all, vectors, mut scratch] =
-        buffers(lens);
-    let before = Snapshot::of(&[&gates, &extra, &dh, &ds, &dh_all]);
+    let [
+        mut gates,
+        mut extra,
+        h,
+        s,
+        dy,
+        mut dh,
+        mut ds,
+        mut dh_all,
+        vectors,
+        noise @ ..,
+        mut scratch,
+    ] = buffers::<16>(lens);
+    let [keys, mut dh_kept, mut ds_kept, mask, seen, mut s_made] = noise;
+    let before = Snapshot::of(&[&gates, &extra, &dh, &ds, &dh_all, &dh_kept, &ds_kept, &s_made]);
     let delays = vec![1; weights.back.len()];
     let result = Backward {
         dims: dims(which),
@@ -416,11 +451,18 @@ fn backward(isa: Isa, which: Which, weights: &Weights, lens: &Lens) -> Result<()
         dh: &mut dh,
         ds: &mut ds,
         dh_all: &mut dh_all,
+        zoneout: Some((
+            Zoneout { rates: [0.5; 2], keys: Some(bytemuck::cast_slice(&keys)) },
+            Kept { h: &mut dh_kept, s: &mut ds_kept },
+        )),
+        dropout: Some((&mask, &seen)),
+        s_made: &mut s_made,
         scratch: &mut scratch,
     }
     .run(isa, &mut Pass::serial());
     if result.is_err() {
-        assert_eq!(Snapshot::of(&[&gates, &extra, &dh, &ds, &dh_all]), before);
+        let after = Snapshot::of(&[&gates, &extra, &dh, &ds, &dh_all, &dh_kept, &ds_kept, &s_made]);
+        assert_eq!(after, before);
     }
     result
 }

@@ -3,14 +3,14 @@
 
 use super::arena::Holds;
 use super::sums::Sums;
-use super::{Arena, Gradients, OutputGradients, Plan};
+use super::{Arena, Gradients, OutputGradients, Plan, Regions};
 use crate::arena::grant;
 use crate::error::check_optional;
 use crate::layer::Layer;
 use crate::state::{Parts, State};
 use crate::{Error, Weights, Write};
 use bptt_kernels::gemm::{Gemm, Start};
-use bptt_kernels::recurrence::Backward;
+use bptt_kernels::recurrence::{Backward, Kept, Zoneout};
 use bptt_kernels::team::Pass;
 use bptt_kernels::{KernelError, PackedMatrix};
 
@@ -73,14 +73,39 @@ impl<C: Layer> Plan<C> {
         arena.holds = Holds::Backward;
         let Arena { memory, team, .. } = arena;
         let r = self.regions;
-        let regions = [r.gates, r.extra, r.h, r.s, r.dh, r.ds, r.dh_all, r.x, r.scratch];
-        let [gates, extra, h, s, dh, ds, dh_all, waiting, scratch] = grant(memory, regions);
+        let Regions { gates, extra, h, s, seen, mask, keys, .. } = r;
+        let Regions { dh_kept, ds_kept, s_made, dh, ds, dh_all, x: waiting, scratch, .. } = r;
+        let [
+            gates,
+            extra,
+            h,
+            s,
+            seen,
+            mask,
+            keys,
+            dh_kept,
+            ds_kept,
+            s_made,
+            dh,
+            ds,
+            dh_all,
+            waiting,
+            scratch,
+        ] = grant(
+            memory,
+            [
+                gates, extra, h, s, seen, mask, keys, dh_kept, ds_kept, s_made, dh, ds, dh_all,
+                waiting, scratch,
+            ],
+        );
         for (to, from) in [(&mut *dh, dh_last), (&mut *ds, ds_last)] {
             match from {
                 Some(from) => to.copy_from_slice(from),
                 None => to.fill(0.0),
             }
         }
+        let keys: &[u32] = bytemuck::cast_slice(keys);
+        let (mask, seen, rates) = (&*mask, &*seen, self.regularisation.rates());
         let work = self.layer.multiply_adds(depth).saturating_mul(2);
         team.pass(work, |pass| -> Result<(), Error> {
             Backward {
@@ -95,6 +120,12 @@ impl<C: Layer> Plan<C> {
                 dh: &mut *dh,
                 ds: &mut *ds,
                 dh_all: &mut *dh_all,
+                zoneout: rates.map(|rates| {
+                    let kept = Kept { h: dh_kept, s: ds_kept };
+                    (Zoneout { rates, keys: Some(keys) }, kept)
+                }),
+                dropout: (!seen.is_empty()).then_some((mask, seen)),
+                s_made: &mut *s_made,
                 scratch: &mut *scratch,
             }
             .run(self.isa, pass)?;
@@ -110,8 +141,9 @@ impl<C: Layer> Plan<C> {
                 dh_all,
                 waiting: &waiting[..late],
                 x,
-                h,
+                h: if seen.is_empty() { h } else { seen },
                 s,
+                s_after: if s_made.is_empty() { &s[cell..] } else { s_made },
                 scratch: &mut *scratch,
                 pass: &mut *pass,
             }

@@ -1,15 +1,15 @@
 //! The forward pass: the input's product of a stretch of time, and the steps over it.
 
 use super::arena::Holds;
-use super::{Arena, CHUNK_ROWS, Plan};
+use super::{Arena, CHUNK_ROWS, Plan, Regions};
 use crate::arena::grant;
 use crate::error::check_optional;
 use crate::inputs::Inputs;
 use crate::layer::{Layer, Sizes};
 use crate::state::{Parts, State};
-use crate::{Error, Weights};
+use crate::{Error, Noise, Regularisation, Weights};
 use bptt_kernels::gemm::{Gemm, Start};
-use bptt_kernels::recurrence::{CellStates, Forward, Gates};
+use bptt_kernels::recurrence::{CellStates, Dropout, Forward, Gates, Zoneout};
 
 impl<C: Layer> Plan<C> {
     /// Runs all steps over `x` `[τ, B, I]` from `initial` (zero where `None`) and
@@ -20,12 +20,33 @@ impl<C: Layer> Plan<C> {
     ///
     /// # Errors
     /// [`Error::Length`] or [`Error::Mismatch`] where an argument is not for this
-    /// plan; nothing is written then.
+    /// plan, [`Error::Value`] where it has [regularisation](Regularisation), for which there is
+    /// [`forward_with`](Self::forward_with); nothing is written then.
     pub fn forward(
         &self,
         weights: &Weights<C>,
         x: &[f32],
         initial: Option<C::State<&[f32]>>,
+        arena: &mut Arena<C>,
+    ) -> Result<(), Error> {
+        if self.regularisation != Regularisation::none() {
+            let expected = "given, by Plan::forward_with, where there is regularisation";
+            return Err(Error::Value { what: "noise", given: "none".into(), expected });
+        }
+        self.forward_with(weights, x, initial, Noise::default(), arena)
+    }
+
+    /// [`forward`](Self::forward) with [regularisation](Regularisation), whose noise is drawn
+    /// from `noise`; without any it is the same.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn forward_with(
+        &self,
+        weights: &Weights<C>,
+        x: &[f32],
+        initial: Option<C::State<&[f32]>>,
+        noise: Noise,
         arena: &mut Arena<C>,
     ) -> Result<(), Error> {
         self.check(weights, x, arena)?;
@@ -43,10 +64,9 @@ impl<C: Layer> Plan<C> {
         let Sizes { input, hidden, output } = self.layer.sizes();
         let geometry = self.layer.geometry();
         let regions = self.regions;
-        let [gates, extra, mut h, mut s, waiting, scratch] = grant(
-            &mut arena.memory,
-            [regions.gates, regions.extra, regions.h, regions.s, regions.x, regions.scratch],
-        );
+        let Regions { gates, extra, h, s, seen, mask, keys, x: waiting, scratch, .. } = regions;
+        let [gates, extra, mut h, mut s, mut seen, mask, keys, waiting, scratch] =
+            grant(&mut arena.memory, [gates, extra, h, s, seen, mask, keys, waiting, scratch]);
         let first = [(&mut *h, h_first, before), (&mut *s, s_first, cell)];
         for (to, from, len) in first.into_iter().chain([(&mut *waiting, x_first, late)]) {
             match from {
@@ -54,8 +74,19 @@ impl<C: Layer> Plan<C> {
                 None => to[..len].fill(0.0),
             }
         }
+        let dropout = self.regularisation.has_dropout();
+        if dropout {
+            noise.draw_masks(self.regularisation.dropout(), self.batch, mask);
+            for (h, seen) in h[..before].chunks(mask.len()).zip(seen.chunks_mut(mask.len())) {
+                seen.iter_mut().zip(h).zip(&*mask).for_each(|((seen, h), m)| *seen = h * m);
+            }
+        }
+        let keys: &mut [u32] = bytemuck::cast_slice_mut(keys);
+        noise.derive_keys(self.batch, keys);
+        let mut keys = &*keys;
         let chunk = (CHUNK_ROWS / self.batch).max(1) * self.batch;
         let work = self.layer.work_in_stretches(self.steps * self.batch, chunk);
+        let rates = self.regularisation.rates();
         arena.team.pass(work, |pass| -> Result<(), Error> {
             let (gate_row, mut extra) = (geometry.gates * hidden, extra);
             let mut inputs = Inputs::new(&waiting[..late], x);
@@ -74,6 +105,8 @@ impl<C: Layer> Plan<C> {
                 let (extra_now, extra_rest) = extra.split_at_mut(rows * geometry.extra * hidden);
                 let (h0, h_now) = h.split_at_mut(before);
                 let (s0, s_now) = s.split_at_mut(cell);
+                let (keys_now, keys_rest) = keys.split_at(keys.len().min(2 * rows));
+                let (seen0, seen_now) = seen.split_at_mut(if dropout { before } else { 0 });
                 let cells = match geometry.cells {
                     true => CellStates::Keep { s0, s: &mut s_now[..rows * hidden] },
                     false => CellStates::None,
@@ -87,10 +120,17 @@ impl<C: Layer> Plan<C> {
                     h0,
                     h: &mut h_now[..rows * output],
                     cells,
+                    zoneout: rates.map(|rates| Zoneout { rates, keys: Some(keys_now) }),
+                    dropout: dropout.then_some(Dropout {
+                        mask,
+                        before: seen0,
+                        seen: &mut seen_now[..if dropout { rows * output } else { 0 }],
+                    }),
                     scratch,
                 }
                 .run(self.isa, pass)?;
-                extra = extra_rest;
+                (extra, keys) = (extra_rest, keys_rest);
+                seen = &mut seen[if dropout { rows * output } else { 0 }..];
                 h = &mut h[rows * output..];
                 s = &mut s[if cell > 0 { rows * hidden } else { 0 }..];
             }

@@ -10,8 +10,8 @@ pub use arena::Arena;
 
 use crate::arena::{Layout, Region};
 use crate::error::{check_len, check_size, check_threads, product};
-use crate::layer::{Layer, Sizes};
-use crate::{Error, Isa, Parameters, Weights, Write};
+use crate::layer::{Diagonal, Layer, Sizes};
+use crate::{Error, Isa, Parameters, Regularisation, Weights, Write};
 use arena::Holds;
 use bptt_kernels::recurrence::{Dims, backward_scratch_len, forward_scratch_len};
 use bptt_kernels::team::Team;
@@ -35,6 +35,10 @@ pub(crate) const CHUNK_ROWS: usize = 192;
 /// - ∂L/∂h of the initial states, `DBR`, ∂L/∂s of one step, `BH`, and with a projection all
 ///   of ∂L/∂h, `τBR`;
 /// - where the input is [late](crate::Delayed), the ones that wait, `2BI`;
+/// - with [dropout](Regularisation), what the products see of the hidden states,
+///   `(τ + D) BR`, and the masks, `BR`; with zoneout its keys, `2τB`, what it carries of
+///   ∂L/∂h, `BR`, and of ∂L/∂s, `BH`, and, with zoneout of s in a cell whose output gate sees
+///   s, `τBH`;
 /// - scratch, the largest of
 ///   - `min(τB, 96 N) · max(I, GH)` for N threads: rows of a product's left operand,
 ///     packed, each row rounded up to 16;
@@ -59,6 +63,7 @@ pub struct Plan<C> {
     batch: usize,
     isa: Isa,
     threads: usize,
+    regularisation: Regularisation,
     layout: Layout,
     regions: Regions,
 }
@@ -69,6 +74,14 @@ struct Regions {
     extra: Region,
     h: Region,
     s: Region,
+    /// What the products see of the hidden states where there is dropout, and the masks.
+    seen: Region,
+    mask: Region,
+    /// Of zoneout: the keys, what it carries of ∂L/∂h and ∂L/∂s, and s before it.
+    keys: Region,
+    dh_kept: Region,
+    ds_kept: Region,
+    s_made: Region,
     dh: Region,
     ds: Region,
     dh_all: Region,
@@ -114,7 +127,7 @@ impl<'a, C: Layer> Gradients<'a, C> {
 
 impl<C: Layer> Plan<C> {
     pub(crate) fn new(layer: C, steps: usize, batch: usize, isa: Isa) -> Result<Self, Error> {
-        Self::laid_out(layer, steps, batch, isa, 1)
+        Self::laid_out(layer, (steps, batch), isa, 1, Regularisation::none())
     }
 
     /// The same passes on up to `threads` threads: the one that calls and helpers
@@ -132,15 +145,28 @@ impl<C: Layer> Plan<C> {
     /// the scratch of so many does not fit the address space.
     pub fn with_threads(self, threads: usize) -> Result<Self, Error> {
         let threads = check_threads(threads)?;
-        Self::laid_out(self.layer, self.steps, self.batch, self.isa, threads)
+        let shape = (self.steps, self.batch);
+        Self::laid_out(self.layer, shape, self.isa, threads, self.regularisation)
+    }
+
+    /// The same passes with noise in the recurrence, which [`forward_with`](Self::forward_with)
+    /// draws. Memory: see above; without it nothing is booked and nothing computed for it.
+    ///
+    /// # Errors
+    /// [`Error::Value`] where the cell has no cell state and there is zoneout of it,
+    /// [`Error::TooLarge`].
+    pub fn with_regularisation(self, regularisation: Regularisation) -> Result<Self, Error> {
+        regularisation.check(self.layer.geometry().cells)?;
+        let shape = (self.steps, self.batch);
+        Self::laid_out(self.layer, shape, self.isa, self.threads, regularisation)
     }
 
     fn laid_out(
         layer: C,
-        steps: usize,
-        batch: usize,
+        (steps, batch): (usize, usize),
         isa: Isa,
         threads: usize,
+        regularisation: Regularisation,
     ) -> Result<Self, Error> {
         check_size("steps", steps)?;
         check_size("batch", batch)?;
@@ -151,19 +177,29 @@ impl<C: Layer> Plan<C> {
         let (hidden_states, cell_states) = (states(history)?, states(1)?);
         let (cells, projected) = (usize::from(geometry.cells), usize::from(geometry.projects));
         product("the inputs", &[steps, batch, input])?;
+        let dropout = usize::from(regularisation.has_dropout());
+        let zoneout = usize::from(regularisation.rates().is_some());
+        let sees_states = |diagonal: &Diagonal| matches!(diagonal, Diagonal::GateAfter(_));
+        let s_made = regularisation.zoneout()[1] > 0.0 && layer.diagonals().iter().any(sees_states);
         let mut layout = Layout::default();
         let regions = Regions {
             gates: layout.book(&[steps, batch, geometry.gates, hidden])?,
             extra: layout.book(&[steps, batch, geometry.extra, hidden])?,
             h: layout.book(&[hidden_states, batch, output])?,
             s: layout.book(&[cells, cell_states, batch, hidden])?,
+            seen: layout.book(&[dropout, hidden_states, batch, output])?,
+            mask: layout.book(&[dropout, batch, output])?,
+            keys: layout.book(&[zoneout, steps, batch, 2])?,
+            dh_kept: layout.book(&[zoneout, batch, output])?,
+            ds_kept: layout.book(&[zoneout * cells, batch, hidden])?,
+            s_made: layout.book(&[usize::from(s_made), steps, batch, hidden])?,
             dh: layout.book(&[history, batch, output])?,
             ds: layout.book(&[cells, batch, hidden])?,
             dh_all: layout.book(&[projected, steps, batch, output])?,
             x: layout.book(&[2 * usize::from(C::LATE), batch, input])?,
             scratch: layout.book(&[scratch_len(&layer, (steps, batch), isa, threads)?])?,
         };
-        Ok(Self { layer, steps, batch, isa, threads, layout, regions })
+        Ok(Self { layer, steps, batch, isa, threads, regularisation, layout, regions })
     }
 
     /// τ.
@@ -184,6 +220,11 @@ impl<C: Layer> Plan<C> {
     /// The most threads of a pass.
     pub fn threads(&self) -> usize {
         self.threads
+    }
+
+    /// The noise in the recurrence.
+    pub fn regularisation(&self) -> Regularisation {
+        self.regularisation
     }
 
     /// The arena's size in bytes, to the byte.
@@ -241,7 +282,13 @@ impl<C: Layer> Plan<C> {
 
     fn describe(&self) -> String {
         let (layer, steps, batch, isa) = (self.layer.describe(), self.steps, self.batch, self.isa);
-        format!("{layer}, {steps} steps, batch {batch} on {isa}, threads {}", self.threads)
+        let plan =
+            format!("{layer}, {steps} steps, batch {batch} on {isa}, threads {}", self.threads);
+        let (dropout, [h, s]) = (self.regularisation.dropout(), self.regularisation.zoneout());
+        match self.regularisation == Regularisation::none() {
+            true => plan,
+            false => format!("{plan}, dropout {dropout}, zoneout {h} and {s}"),
+        }
     }
 }
 

@@ -26,9 +26,12 @@ pub(super) struct Sums<'a, 'p> {
     /// The input that was waiting, and the pass's own.
     pub waiting: &'a [f32],
     pub x: &'a [f32],
-    /// The states, with those from before the first step.
+    /// The states, with those from before the first step; of the hidden ones what the
+    /// products saw.
     pub h: &'a [f32],
     pub s: &'a [f32],
+    /// The cell states after each step as gates saw them.
+    pub s_after: &'a [f32],
     pub scratch: &'a mut [f32],
     pub pass: &'a mut Pass<'p>,
 }
@@ -186,8 +189,7 @@ impl<'a> Sums<'a, '_> {
                     (&self.dz[gate * hidden..], gates * hidden, Some(&self.s[..state]))
                 }
                 Diagonal::GateAfter(gate) => {
-                    let after = &self.s[self.s.len() - state..];
-                    (&self.dz[gate * hidden..], gates * hidden, Some(after))
+                    (&self.dz[gate * hidden..], gates * hidden, Some(self.s_after))
                 }
                 Diagonal::Extra => (self.extra, hidden, None),
             };

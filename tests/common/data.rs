@@ -1,8 +1,9 @@
 //! Drawn parameters, inputs and gradients of a pass, and parts of them.
 
 use super::Subject;
-use bptt::{Cell, OutputGradients, Parameters};
-use bptt_reference::cells::Inputs;
+use bptt::{Cell, Noise, OutputGradients, Parameters, Regularisation};
+use bptt_reference::cells::{Inputs, Layer};
+use bptt_reference::noise;
 use bptt_reference::sample::uniform;
 use std::ops::Range;
 
@@ -28,6 +29,8 @@ pub struct Data<C> {
     pub batch: usize,
     pub steps: usize,
     pub inputs: Inputs<Vec<f32>>,
+    pub regularisation: Regularisation,
+    pub noise: Noise,
 }
 
 /// A state of parts, where the cell has them.
@@ -58,7 +61,40 @@ impl<C: Subject> Data<C> {
             x0: draw(8, late),
             dx_last: draw(9, late),
         };
-        Self { layer, batch, steps, inputs }
+        Self::with_inputs(layer, batch, steps, inputs)
+    }
+
+    /// Made of its parts, without noise.
+    pub fn with_inputs(layer: C, batch: usize, steps: usize, inputs: Inputs<Vec<f32>>) -> Self {
+        let (regularisation, noise) = (Regularisation::none(), Noise::default());
+        Self { layer, batch, steps, inputs, regularisation, noise }
+    }
+
+    /// The same with noise in the recurrence, of each kind in half of all seeds.
+    pub fn noisy(self, seed: u64) -> Self {
+        let [dropout, hidden, cell] = [1, 2, 4].map(|bit| (seed >> 17) & bit != 0);
+        let rate = |has: bool, rate: f32| if has { rate } else { 0.0 };
+        let cell = cell && self.layer.equations().has_state();
+        let regularisation = Regularisation::none()
+            .with_dropout(rate(dropout, 0.3))
+            .and_then(|r| r.with_zoneout(rate(hidden, 0.4), rate(cell, 0.2)))
+            .unwrap();
+        let noise = Noise { seed, step: seed % 5, sequence: seed >> 31 };
+        Self { regularisation, noise, ..self }
+    }
+
+    /// What the reference draws the noise from.
+    pub fn draw_noise(&self) -> noise::Draw {
+        let (dropout, zoneout) = (self.regularisation.dropout(), self.regularisation.zoneout());
+        let Noise { seed, step, sequence } = self.noise;
+        noise::Draw { dropout, zoneout, seed, step, sequence }
+    }
+
+    /// The layer in the reference, with the noise of a training pass.
+    pub fn reference(&self) -> Layer {
+        let (outputs, hidden) = (self.layer.output_size(), self.layer.hidden_size());
+        let masks = self.draw_noise().masks(self.steps, self.batch, outputs, hidden);
+        Layer { masks, ..self.layer.reference() }
     }
 
     /// Drawn evenly: parameters up to ±`weights`, cell states up to ±2, the rest up
@@ -76,7 +112,9 @@ impl<C: Subject> Data<C> {
 
     /// Another draw for the same layer and sizes.
     pub fn again(&self, seed: u64, weights: f32) -> Self {
-        Self::draw(self.layer.clone(), self.batch, self.steps, seed, weights)
+        let (regularisation, noise) = (self.regularisation, self.noise);
+        let other = Self::draw(self.layer.clone(), self.batch, self.steps, seed, weights);
+        Self { regularisation, noise, ..other }
     }
 
     /// The same of a shape, whose sizes are the layer's.
@@ -126,7 +164,9 @@ impl<C: Subject> Data<C> {
             x0: of(&given.x0, inputs),
             dx_last: of(&given.dx_last, inputs),
         };
-        Self { layer, batch: 1, steps: self.steps, inputs }
+        let sequence = self.noise.sequence.wrapping_add(n as u64);
+        let noise = Noise { sequence, ..self.noise };
+        Self { layer, batch: 1, inputs, noise, ..*self }
     }
 
     /// A stretch of time. The states at its ends are those of the whole.
@@ -137,7 +177,8 @@ impl<C: Subject> Data<C> {
             dy: of(&self.inputs.dy, self.state()),
             ..self.inputs.clone()
         };
-        Self { layer: self.layer.clone(), batch: self.batch, steps: steps.len(), inputs }
+        let noise = Noise { step: self.noise.step + steps.start as u64, ..self.noise };
+        Self { layer: self.layer.clone(), steps: steps.len(), inputs, noise, ..*self }
     }
 }
 

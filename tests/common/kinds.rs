@@ -2,6 +2,7 @@
 
 use bptt::{Activation, Candidate, Cell, Delayed, Gru, Leak, Leaky, Lstm, Reset, Skip, Vanilla};
 use bptt_reference::cells::{Cell as Equations, Layer};
+use bptt_reference::noise::Masks;
 use bptt_reference::sample::uniform;
 
 /// A cell that the suites run on.
@@ -15,6 +16,7 @@ pub trait Subject: Cell {
             cell: self.equations(),
             late: self.is_late(),
             linear: false,
+            masks: Masks::default(),
         }
     }
 

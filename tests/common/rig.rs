@@ -25,6 +25,7 @@ impl<C: Subject> Rig<C> {
         let (layer, purpose) = (&data.layer, Purpose::TrainingWithInputGradient);
         let plan = layer.plan(data.steps, data.batch, isa).unwrap();
         let plan = plan.with_threads(threads).unwrap();
+        let plan = plan.with_regularisation(data.regularisation).unwrap();
         let weights = layer.pack(&data.parameters(), purpose, isa).unwrap();
         let mut weights = weights.with_threads(threads).unwrap();
         weights.update(&data.parameters()).unwrap();
@@ -35,7 +36,7 @@ impl<C: Subject> Rig<C> {
     /// Runs it, and gives what it left; there are no gradients yet.
     pub fn forward(&mut self, data: &Data<C>) -> Pass {
         let Self { plan, weights, arena } = self;
-        plan.forward(weights, &data.inputs.x, data.initial(), arena).unwrap();
+        plan.forward_with(weights, &data.inputs.x, data.initial(), data.noise, arena).unwrap();
         let shown = data.layer.equations().shown() > 0;
         let gates = if shown { arena.gates().unwrap().to_vec() } else { Vec::new() };
         let (h, s) = (arena.hidden().unwrap().to_vec(), arena.cell_states().unwrap().to_vec());

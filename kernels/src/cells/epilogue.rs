@@ -111,6 +111,8 @@ pub(crate) struct Forth {
     pub(crate) gates: *mut f32,
     pub(crate) extra: *mut f32,
     pub(crate) h_prev: *const f32,
+    /// h₋ as the products see it.
+    pub(crate) h_seen: *const f32,
     pub(crate) h: *mut f32,
     pub(crate) s_prev: *const f32,
     pub(crate) s: *mut f32,
@@ -126,9 +128,14 @@ pub(crate) struct Back {
     pub(crate) gates: *mut f32,
     pub(crate) extra: *mut f32,
     pub(crate) h_prev: *const f32,
+    /// h₋ as the products saw it, and the share that they saw of it; null where it was all.
+    pub(crate) h_seen: *const f32,
+    pub(crate) mask: *const f32,
     pub(crate) h: *const f32,
     pub(crate) s_prev: *const f32,
     pub(crate) s: *const f32,
+    /// Where s goes as the cell made it, before zoneout; null where nobody asks.
+    pub(crate) s_made: *mut f32,
     /// What is carried of ∂L/∂h to the step before, and ∂L/∂s.
     pub(crate) dh: *mut f32,
     pub(crate) ds: *mut f32,

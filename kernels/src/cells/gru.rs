@@ -102,8 +102,7 @@ impl Epilogue for GruBefore {
         // SAFETY: the caller's.
         unsafe {
             let (r, u) = (act.gate(s, z_r), act.gate(s, z_u));
-            let h_prev = at.load(s, at.h_prev);
-            at.store(s, at.extra, s.mul(r, h_prev));
+            at.store(s, at.extra, s.mul(r, at.load(s, at.h_seen)));
             // Until the second stage comes, u stands where h will.
             at.store(s, at.h, u);
             at.keep(s, &[r, u, u, u], 2);
@@ -138,9 +137,10 @@ impl Epilogue for GruBefore {
     unsafe fn second_backward<S: Simd>(&self, s: S, at: &Back, d: S::V) {
         // SAFETY: the caller's.
         unsafe {
-            let (r, h_prev) = (at.gate(s, RESET), at.load(s, at.h_prev));
-            at.store(s, at.dh, s.mul_add(d, r, at.load(s, at.dh)));
-            at.leave_one(s, RESET, self.activations.gate_gradient(s, s.mul(d, h_prev), r));
+            let (r, h_seen) = (at.gate(s, RESET), at.load(s, at.h_seen));
+            let through = if at.mask.is_null() { d } else { s.mul(d, at.load(s, at.mask)) };
+            at.store(s, at.dh, s.mul_add(through, r, at.load(s, at.dh)));
+            at.leave_one(s, RESET, self.activations.gate_gradient(s, s.mul(d, h_seen), r));
         }
     }
 }

@@ -73,14 +73,18 @@ impl<const G: usize> Epilogue for Lstm<'_, G> {
             let f = at.gate(s, Self::FORGET);
             let i = if Self::COUPLED { s.sub(s.splat(1.0), f) } else { at.gate(s, 0) };
             let (g, o) = (at.gate(s, Self::CANDIDATE), at.gate(s, Self::OUTPUT));
-            let state = at.load(s, at.s);
+            // As the forward pass had it, and not as zoneout may have left it.
+            let s_prev = at.load(s, at.s_prev);
+            let state = s.mul_add(f, s_prev, s.mul(i, g));
             let y = act.cell(s, state);
             let dz_o = act.gate_gradient(s, s.mul(dh, y), o);
             let mut ds = s.add(at.load(s, at.ds), act.cell_gradient(s, s.mul(dh, o), y));
             if let Some(p) = self.peepholes {
                 ds = s.mul_add(dz_o, at.vector(s, p, G - 2), ds);
+                if !at.s_made.is_null() {
+                    at.store(s, at.s_made, state);
+                }
             }
-            let s_prev = at.load(s, at.s_prev);
             let dz_g = act.candidate_gradient(s, s.mul(ds, i), g);
             let mut ds_prev = s.mul(ds, f);
             if Self::COUPLED {

@@ -4,11 +4,13 @@
 
 mod backward;
 mod forward;
+mod regularise;
 mod single;
 mod sweep;
 
-pub use backward::{Backward, backward_scratch_len};
+pub use backward::{Backward, Kept, backward_scratch_len};
 pub use forward::{CellStates, Forward, Gates, forward_scratch_len};
+pub use regularise::{Dropout, Zoneout};
 pub use single::{Single, single_room};
 
 use crate::cells::MOST_SUMS;
@@ -20,7 +22,9 @@ use crate::simd::Simd;
 use crate::team::Phases;
 use crate::tile;
 use crate::{Isa, KernelError, checked_len};
+use regularise::Block;
 use sweep::{Pack, Row, Sweep};
+use tile::Grid;
 
 /// The sizes of a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +136,9 @@ pub(crate) struct Units {
 pub(crate) trait Step: Copy {
     /// Sums of a unit; a group has whole units.
     const SUMS: usize;
+    /// Whether a batch of one with few units has a kernel of its own, where the sums stay in
+    /// registers: that is code for each cell.
+    const SHORT: bool = false;
 
     fn batch(&self) -> usize;
     /// The weights whose outputs are swept; they are [`SUMS`](Self::SUMS) for each unit.
@@ -155,6 +162,16 @@ pub(crate) trait Step: Copy {
     /// # Safety
     /// The pointers are good for `batch` rows of their kind, of which the units are some.
     unsafe fn finish<S: Simd>(&self, s: S, at: Units, sums: [S::V; MOST_SUMS]);
+
+    /// Whether there is something to be seen to before the cell and after it.
+    fn is_noisy(&self) -> bool;
+
+    /// Sees to the sums of a block of units, a vector each, before the cell has them.
+    #[inline(always)]
+    fn prepare<S: Simd>(&self, _s: S, _at: Block, _sums: Grid) {}
+
+    /// Sees to what the cell has made.
+    fn complete<S: Simd>(&self, s: S, at: Block);
 }
 
 /// The steps of a pass, in the order in which they are taken. A step has one stage or

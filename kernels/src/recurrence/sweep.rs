@@ -1,14 +1,17 @@
 //! The kernels of a step: packing its left operands, and the sums of one group of units,
 //! for several rows by way of the tile and for one row in registers.
 
+use super::regularise::Block;
 use super::{Origin, Step, Units};
 use crate::cells::MOST_SUMS;
 use crate::fetch::Fetch;
 use crate::left;
-use crate::pack::{self, PackedMatrix, Place};
+use crate::pack::{self, Columns, PackedMatrix, Place};
 use crate::scratch::{self, row_blocks};
 use crate::simd::{Kernel, Simd};
-use crate::tile::{DEPTH_BLOCK, Sums, load_lanes};
+use crate::tile::{DEPTH_BLOCK, GROUP, Grid, Sums, load_lanes};
+use std::mem::MaybeUninit;
+use std::ptr::null;
 
 /// Packs a part of the left operands.
 pub(super) struct Pack<'a, T> {
@@ -76,6 +79,16 @@ impl<T: Step> Kernel for Sweep<'_, T> {
                 sums = sums.resumed();
                 summed = true;
             }
+            let noisy = step.is_noisy();
+            let at = Block { row, rows, first: columns.offset[0], end: end(&columns, T::SUMS) };
+            if noisy {
+                if !summed {
+                    // SAFETY: as above; the scratch is for so many rows and vectors.
+                    unsafe { settle(s, rows, &columns, from, &mut between) };
+                    summed = true;
+                }
+                step.prepare(s, at, between.grid());
+            }
             // Of three sums a last vector may be padding to a panel.
             for vec in (0..columns.vecs + 1 - T::SUMS).step_by(T::SUMS) {
                 let (first, lanes) = (columns.offset[vec], columns.lanes[vec]);
@@ -94,6 +107,45 @@ impl<T: Step> Kernel for Sweep<'_, T> {
                         step.finish(s, Units { row: row + r, first, lanes }, sums);
                     }
                 }
+            }
+            if noisy {
+                step.complete(s, at);
+            }
+        }
+    }
+}
+
+/// The unit after the last of a group whose units have so many sums each.
+#[inline(always)]
+fn end(columns: &Columns, sums: usize) -> usize {
+    let last = (columns.vecs / sums - 1) * sums;
+    columns.offset[last] + columns.lanes[last]
+}
+
+/// Sums that no product has been added to, a vector each: what they start from, or zero.
+///
+/// # Safety
+/// The rows and columns are of the start and of the scratch.
+#[inline(always)]
+unsafe fn settle<S: Simd>(
+    s: S,
+    rows: usize,
+    columns: &Columns,
+    from: Option<Grid>,
+    to: &mut scratch::For<S>,
+) {
+    for r in 0..rows {
+        for vec in 0..columns.vecs {
+            // SAFETY: the caller's.
+            unsafe {
+                let sum = match from {
+                    None => s.zero(),
+                    Some(from) => {
+                        let at = from.start.add(r * from.stride + columns.offset[vec]);
+                        load_lanes(s, at, columns.lanes[vec])
+                    }
+                };
+                s.store(to.place(r, vec), sum);
             }
         }
     }
@@ -120,18 +172,24 @@ impl<T: Step> Kernel for Row<'_, T> {
         // SAFETY: whoever makes a step vouches for its operands, and the group is one of
         // the weights', of so many vectors or, to fill a panel, one more.
         unsafe {
-            match vecs {
-                1 | 2 if const { T::SUMS <= 2 } => row::<S, T, 2>(s, step, first, place),
-                ..=4 => row::<S, T, 4>(s, step, first, place),
-                5 | 6 if const { T::SUMS <= 3 } => row::<S, T, 6>(s, step, first, place),
-                _ => row::<S, T, 8>(s, step, first, place),
+            if const { T::SHORT } {
+                match vecs / T::SUMS {
+                    1 if const { T::SUMS <= 2 } => return row::<S, T, 2>(s, step, first, place),
+                    1 => return row::<S, T, 4>(s, step, first, place),
+                    2 if const { T::SUMS == 1 } => return row::<S, T, 2>(s, step, first, place),
+                    2 if const { T::SUMS == 2 } => return row::<S, T, 4>(s, step, first, place),
+                    2 if const { T::SUMS == 3 } => return row::<S, T, 6>(s, step, first, place),
+                    2 => return row::<S, T, 8>(s, step, first, place),
+                    _ => {}
+                }
             }
+            long_row(s, step, first, vecs, place);
         }
     }
 }
 
-/// The units from `first` of one row, in a group of `V` vectors, whose sums never leave
-/// the registers.
+/// The units from `first` of one row, in a group of `V` vectors that are one or two vectors
+/// of units, whose sums never leave the registers.
 ///
 /// # Safety
 /// As [`Step::finish`]; the units are those of the place's group.
@@ -158,41 +216,151 @@ unsafe fn row<S: Simd, T: Step, const V: usize>(
             let Some(term) = step.term(index) else { continue };
             term.weights.multiply_row(s, term.rows, place, &mut sums);
         }
-        // A loop over the units may stay rolled, and sums that are not indexed by
-        // constants live in memory: for one or two vectors of units there is none, for
-        // more they go there, once.
-        if const { V / T::SUMS <= 2 } {
-            let mut z = [s.zero(); MOST_SUMS];
-            for i in 0..MOST_SUMS {
-                if i < T::SUMS {
-                    z[i] = sums[0][i];
-                }
+        let mut z = [s.zero(); MOST_SUMS];
+        for i in 0..MOST_SUMS {
+            if i < T::SUMS {
+                z[i] = sums[0][i];
             }
-            let lanes = S::LANES.min(units - first);
-            step.finish(s, Units { row: 0, first, lanes }, z);
-            let first = first + S::LANES;
-            if const { V / T::SUMS == 2 } && first < units {
-                for i in 0..T::SUMS {
-                    z[i] = sums[0][V - T::SUMS + i];
-                }
-                let lanes = S::LANES.min(units - first);
-                step.finish(s, Units { row: 0, first, lanes }, z);
+        }
+        step.finish(s, Units { row: 0, first, lanes: S::LANES.min(units - first) }, z);
+        let second = first + S::LANES;
+        if const { V / T::SUMS == 2 } && second < units {
+            for i in 0..T::SUMS {
+                z[i] = sums[0][V - T::SUMS + i];
             }
-            return;
+            let lanes = S::LANES.min(units - second);
+            step.finish(s, Units { row: 0, first: second, lanes }, z);
         }
-        let mut between = scratch::For::<S>::new();
-        for v in 0..V {
-            s.store(between.place(0, v), sums[0][v]);
+        if step.is_noisy() {
+            let end = units.min(first + V / T::SUMS * S::LANES);
+            step.complete(s, Block { row: 0, rows: 1, first, end });
         }
-        for vec in (0..V).step_by(T::SUMS) {
-            let first = first + vec / T::SUMS * S::LANES;
-            if first < units {
-                let mut z = [s.zero(); MOST_SUMS];
-                for i in 0..T::SUMS {
-                    z[i] = between.get(0, vec + i);
+    }
+}
+
+/// The same of any group, whose sums are taken by a kernel that all cells share.
+///
+/// # Safety
+/// As [`row`]; the group has so many vectors.
+#[inline(always)]
+unsafe fn long_row<S: Simd, T: Step>(
+    s: S,
+    step: &T,
+    first: usize,
+    vecs: usize,
+    place: (usize, usize),
+) {
+    let weights = step.weights();
+    let units = weights.units();
+    let mut room = MaybeUninit::<[S::V; GROUP]>::uninit();
+    let to = room.as_mut_ptr().cast::<f32>();
+    let from = step.origin().map_or(null(), |Origin { start, .. }| start);
+    let start = Start { from, first, units, sums: T::SUMS };
+    let mut sum = RowSum { a: null(), weights, place, start: Some(start), to };
+    for index in 0..step.terms() {
+        let Some(term) = step.term(index) else { continue };
+        (sum.a, sum.weights) = (term.rows, term.weights);
+        sum.call(s, vecs);
+        sum.start = None;
+    }
+    if sum.start.is_some() {
+        sum.call(s, vecs);
+    }
+    let at = Block { row: 0, rows: 1, first, end: units.min(first + vecs / T::SUMS * S::LANES) };
+    let noisy = step.is_noisy();
+    if noisy {
+        let mut offset = [0; GROUP];
+        for vec in 0..GROUP {
+            offset[vec] = vec * S::LANES;
+        }
+        step.prepare(s, at, Grid { start: to, stride: 0, offset });
+    }
+    for vec in (0..vecs).step_by(T::SUMS) {
+        let first = first + vec / T::SUMS * S::LANES;
+        let mut z = [s.zero(); MOST_SUMS];
+        // SAFETY: the caller's; the sums of so many vectors have been taken.
+        unsafe {
+            for i in 0..T::SUMS {
+                z[i] = s.load(to.add((vec + i) * S::LANES));
+            }
+            step.finish(s, Units { row: 0, first, lanes: S::LANES.min(units - first) }, z);
+        }
+    }
+    if noisy {
+        step.complete(s, at);
+    }
+}
+
+/// Where the sums of a row start: from what lies there, or zero where that is null.
+#[derive(Clone, Copy)]
+struct Start {
+    from: *const f32,
+    /// The first unit, of so many, and how many sums each has.
+    first: usize,
+    units: usize,
+    sums: usize,
+}
+
+/// Adds the product of one row `a`, or nothing where it is null, with a group to sums in
+/// `to`, a vector after the other, which begin there or from `start`.
+#[derive(Clone, Copy)]
+struct RowSum<'a> {
+    a: *const f32,
+    weights: &'a PackedMatrix,
+    place: (usize, usize),
+    start: Option<Start>,
+    to: *mut f32,
+}
+
+impl RowSum<'_> {
+    /// With the kernel for so many vectors, or, to fill a panel, one more.
+    #[inline(always)]
+    fn call<S: Simd>(self, s: S, vecs: usize) {
+        match vecs {
+            ..=2 => s.call(RowSumOf::<2>(self)),
+            3 | 4 => s.call(RowSumOf::<4>(self)),
+            5 | 6 => s.call(RowSumOf::<6>(self)),
+            _ => s.call(RowSumOf::<8>(self)),
+        }
+    }
+}
+
+/// One of a group of `V` vectors.
+struct RowSumOf<'a, const V: usize>(RowSum<'a>);
+
+impl<const V: usize> Kernel for RowSumOf<'_, V> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let RowSum { a, weights, place, start, to } = self.0;
+        let mut sums = [[s.zero(); V]; 1];
+        // SAFETY: whoever makes one vouches for the row, the place, the start and the room.
+        unsafe {
+            match start {
+                None => {
+                    for v in 0..V {
+                        sums[0][v] = s.load(to.add(v * S::LANES));
+                    }
                 }
-                let lanes = S::LANES.min(units - first);
-                step.finish(s, Units { row: 0, first, lanes }, z);
+                Some(start) if !start.from.is_null() => {
+                    let (mut unit, mut gate) = (start.first, 0);
+                    for v in 0..V {
+                        let lanes = S::LANES.min(start.units.saturating_sub(unit));
+                        let at = start.from.wrapping_add(gate * start.units + unit);
+                        sums[0][v] = load_lanes(s, at, lanes);
+                        gate += 1;
+                        if gate == start.sums {
+                            (unit, gate) = (unit + S::LANES, 0);
+                        }
+                    }
+                }
+                Some(_) => {}
+            }
+            if !a.is_null() {
+                weights.multiply_row(s, a, place, &mut sums);
+            }
+            for v in 0..V {
+                s.store(to.add(v * S::LANES), sums[0][v]);
             }
         }
     }

@@ -6,8 +6,8 @@ use bptt_kernels::cells::{
 };
 use bptt_kernels::gemm::{self, Start, gemm};
 use bptt_kernels::recurrence::{
-    Backward, CellStates, Dims, Forward, Gates, Recurrent, Single, backward_scratch_len,
-    forward_scratch_len, single_room,
+    self as recurrence, Backward, CellStates, Dims, Dropout, Forward, Gates, Recurrent, Single,
+    Zoneout, backward_scratch_len, forward_scratch_len, single_room,
 };
 use bptt_kernels::team::Pass;
 use bptt_kernels::{Dense, Isa, PackedMatrix};
@@ -100,7 +100,12 @@ pub struct Case {
     pub dy: Vec<f32>,
     pub dh: Vec<f32>,
     pub ds: Vec<f32>,
+    /// Whether there is zoneout and dropout.
+    pub noisy: bool,
 }
+
+/// The shares that zoneout keeps.
+const RATES: [f32; 2] = [0.4, 0.2];
 
 /// What a forward pass has left.
 #[derive(Clone, Debug)]
@@ -109,6 +114,8 @@ pub struct Kept {
     pub extra: Vec<f32>,
     pub h: Vec<f32>,
     pub s: Vec<f32>,
+    /// What the products saw of h, where that was not all.
+    pub seen: Vec<f32>,
 }
 
 /// How a forward pass is given the input's part, and what it leaves.
@@ -149,7 +156,19 @@ impl Case {
             dy: draw(9, steps * state, 1.0),
             dh: draw(10, state, 1.0),
             ds: draw(11, cells, 1.0),
+            noisy: false,
         }
+    }
+
+    /// The keys of zoneout, the mask of dropout, and what it leaves of h₀.
+    fn noise(&self) -> [Vec<f32>; 3] {
+        if !self.noisy {
+            return [const { Vec::new() }; 3];
+        }
+        let keys = (0..2 * self.dims.steps * self.dims.batch).map(|n| f32::from_bits(n as u32));
+        let mask = uniform(12, self.h0.len(), 1.0);
+        let seen = self.h0.iter().zip(&mask).map(|(h, m)| h * m).collect();
+        [keys.collect(), mask, seen]
     }
 
     /// `b + U x`, `[τ, B, G, H]`.
@@ -207,6 +226,7 @@ impl Case {
         let mut h = make(&filled(self.dy.len()));
         let mut states = make(&filled(self.s0.len() * dims.steps));
         let mut state = make(&self.s0);
+        let mut other = make(&self.s0);
         let extra = match (keep, geometry.is_double()) {
             (true, _) => rows,
             (false, true) => dims.batch,
@@ -224,20 +244,43 @@ impl Case {
         let cells = match (geometry.cells, keep) {
             (false, _) => CellStates::None,
             (true, true) => CellStates::Keep { s0: &s0, s: &mut states },
+            (true, false) if self.noisy => CellStates::InTurns { s: &mut state, other: &mut other },
             (true, false) => CellStates::InPlace(&mut state),
         };
         let inputs = if variant == Variant::Fused { self.inputs } else { 0 };
         let mut scratch = make(&filled(forward_scratch_len(&geometry, dims, 1, inputs).unwrap()));
         let cell = self.which.cell(activations, &vectors);
         let (h0, h_out, extra_out, scratch) = (&h0, &mut h, &mut extra, &mut scratch);
-        Forward { dims, cell, recurrent, gates, extra: extra_out, h0, h: h_out, cells, scratch }
-            .run(isa, &mut Pass::serial())
-            .unwrap();
+        let [keys, mask, seen0] = self.noise().map(|values| make(&values));
+        let mut seen = make(&filled(if self.noisy { self.dy.len() } else { 0 }));
+        let keys = Some(bytemuck::cast_slice(&keys));
+        let zoneout = self.noisy.then_some(Zoneout { rates: RATES, keys });
+        let dropout = Dropout { mask: &mask, before: &seen0, seen: &mut seen };
+        Forward {
+            dims,
+            cell,
+            recurrent,
+            gates,
+            extra: extra_out,
+            h0,
+            h: h_out,
+            cells,
+            zoneout,
+            dropout: self.noisy.then_some(dropout),
+            scratch,
+        }
+        .run(isa, &mut Pass::serial())
+        .unwrap();
         Kept {
             gates: if keep { z.to_vec() } else { Vec::new() },
             extra: if keep { extra.to_vec() } else { Vec::new() },
             h: h.to_vec(),
-            s: if keep { states.to_vec() } else { state.to_vec() },
+            s: match keep {
+                true => states.to_vec(),
+                false if self.noisy && dims.steps % 2 == 1 => other.to_vec(),
+                false => state.to_vec(),
+            },
+            seen: seen.to_vec(),
         }
     }
 
@@ -257,6 +300,7 @@ impl Case {
         let (recurrent, second) = self.forward_weights(isa);
         let recurrent = Recurrent { second: second.as_ref(), ..Recurrent::of(&recurrent) };
         let (mut h, mut s) = (make(&self.h0), make(&self.s0));
+        let mut s_next = make(&filled(self.s0.len()));
         let (mut next, bias) = (make(&filled(self.dims.outputs)), make(&self.b));
         let [mut z, mut extra] = single_room(&geometry, hidden).map(|len| make(&filled(len)));
         let vectors = make(&self.vectors);
@@ -275,6 +319,7 @@ impl Case {
                 next: &mut next,
                 z: &mut z,
                 extra: &mut extra,
+                keeps: self.noisy.then_some((RATES, &mut s_next)),
                 backwards: t % 2 == 1,
                 output: Some(dense),
                 o: &mut o,
@@ -307,6 +352,13 @@ impl Case {
         let all = if geometry.projects { self.dy.len() } else { 0 };
         let mut dh_all = make(&filled(all));
         let mut scratch = make(&filled(backward_scratch_len(&geometry, dims, 1).unwrap()));
+        let [keys, mask, seen0] = self.noise().map(|values| make(&values));
+        let seen = make(&[&seen0[..], &kept.seen].concat());
+        let noise = |len: usize| make(&filled(if self.noisy { len } else { 0 }));
+        let (mut h_kept, mut s_kept) = (noise(self.dh.len()), noise(self.ds.len()));
+        let mut s_made = noise(kept.s.len());
+        let room = recurrence::Kept { h: &mut h_kept, s: &mut s_kept };
+        let zoneout = Zoneout { rates: RATES, keys: Some(bytemuck::cast_slice(&keys)) };
         Backward {
             dims,
             cell: self.which.cell(activations, &vectors),
@@ -319,6 +371,9 @@ impl Case {
             dh: &mut dh,
             ds: &mut ds,
             dh_all: &mut dh_all,
+            zoneout: self.noisy.then_some((zoneout, room)),
+            dropout: self.noisy.then_some((&mask, &seen)),
+            s_made: &mut s_made,
             scratch: &mut scratch,
         }
         .run(isa, &mut Pass::serial())

@@ -1,5 +1,6 @@
 //! The cells, as their equations are written, on a [`Tape`]: one function each, forward only.
 
+use crate::noise::Masks;
 use crate::tape::{Id, Rows, Tape};
 use crate::{Activation, Number};
 
@@ -19,6 +20,8 @@ pub struct Layer {
     /// Whether gates, and what shows of a cell state, are identities too: for tests, to tell a fault of a product
     /// from an error of an activation.
     pub linear: bool,
+    /// What the products see of the states, and what steps keep of them.
+    pub masks: Masks,
 }
 
 /// The equations of a layer.
@@ -202,7 +205,7 @@ struct Step<'a, N> {
     tape: &'a mut Tape<N>,
     x: Id,
     h: Id,
-    /// The last D states, the oldest first.
+    /// The last D states, the oldest first, as the products see them.
     line: Vec<Id>,
     s: Option<Id>,
     /// What the pass under test has.
@@ -221,9 +224,14 @@ impl<N: Number> Step<'_, N> {
         Rows { matrix: self.params.nodes[section], start, rows: count * hidden, columns }
     }
 
+    /// h₋ as the products see it.
+    fn seen(&self) -> Id {
+        self.line[self.line.len() - 1]
+    }
+
     /// b + U x + W h₋ of a gate.
     fn z(&mut self, gate: usize) -> Id {
-        let terms = [(self.rows(0, gate, 1), self.x), (self.rows(1, gate, 1), self.h)];
+        let terms = [(self.rows(0, gate, 1), self.x), (self.rows(1, gate, 1), self.seen())];
         let bias = (self.params.nodes[2], gate * self.layer.hidden);
         self.tape.affine(&terms, Some(bias))
     }
@@ -299,10 +307,8 @@ impl<N: Number> Step<'_, N> {
         }
     }
 
-    /// α ⊙ h₋ + (1 − α) ⊙ y, written as y + α ⊙ (h₋ − y).
     fn between(&mut self, alpha: Id, y: Id) -> Id {
-        let further = self.tape.sub(self.h, y);
-        self.plus_product(y, alpha, further)
+        between(self.tape, alpha, self.h, y)
     }
 
     fn skip(&mut self, phi: Activation, delays: &[usize]) -> Id {
@@ -325,13 +331,13 @@ impl<N: Number> Step<'_, N> {
         let logistic = self.logistic();
         let mut gate = |gate: usize| {
             let input = self.input(gate);
-            let recurrent = self.tape.affine(&[(self.rows(1, gate, 1), self.h)], None);
+            let recurrent = self.tape.affine(&[(self.rows(1, gate, 1), self.seen())], None);
             let z = self.tape.add(input, recurrent);
             self.gate(gate, logistic, z)
         };
         let (r, u) = (gate(0), gate(1));
         let bias = Some((self.params.nodes[3], 0));
-        let q = self.tape.affine(&[(self.rows(1, 2, 1), self.h)], bias);
+        let q = self.tape.affine(&[(self.rows(1, 2, 1), self.seen())], bias);
         let input = self.input(2);
         let z = self.plus_product(input, r, q);
         let n = self.gate(2, phi, z);
@@ -343,7 +349,7 @@ impl<N: Number> Step<'_, N> {
         let (z_r, z_u) = (self.z(0), self.z(1));
         let r = self.gate(0, self.logistic(), z_r);
         let u = self.gate(1, self.logistic(), z_u);
-        let rh = self.tape.mul(r, self.h);
+        let rh = self.tape.mul(r, self.seen());
         let terms = [(self.rows(0, 2, 1), self.x), (self.rows(1, 2, 1), rh)];
         let bias = (self.params.nodes[2], 2 * self.layer.hidden);
         let z = self.tape.affine(&terms, Some(bias));
@@ -391,6 +397,40 @@ impl<N: Number> Step<'_, N> {
         let p = Rows { matrix: self.params.nodes[4], start: 0, rows, columns };
         (self.tape.affine(&[(p, m)], None), s)
     }
+}
+
+/// What products see of a state of sequence `n`.
+fn masked<N: Number>(tape: &mut Tape<N>, masks: &[f64], n: usize, h: Id) -> Id {
+    let width = tape.value(h).len();
+    let Some(mask) = masks.get(n * width..(n + 1) * width) else { return h };
+    let mask: Vec<N> = mask.iter().map(|&m| N::exact(m)).collect();
+    let mask = tape.leaf(&mask);
+    tape.mul(mask, h)
+}
+
+/// What is left of a result where a part of the state before is kept. A unit that keeps all or nothing is copied:
+/// nothing is rounded.
+fn kept<N: Number>(tape: &mut Tape<N>, shares: &[f64], at: usize, before: Id, result: Id) -> Id {
+    let width = tape.value(result).len();
+    let Some(shares) = shares.get(at * width..(at + 1) * width) else { return result };
+    let constant = |tape: &mut Tape<N>, of: &dyn Fn(f64) -> f64| {
+        let values: Vec<N> = shares.iter().map(|&m| N::exact(of(m))).collect();
+        tape.leaf(&values)
+    };
+    let share = constant(tape, &|m| m);
+    if shares.iter().any(|&m| m != 0.0 && m != 1.0) {
+        return between(tape, share, before, result);
+    }
+    let rest = constant(tape, &|m| 1.0 - m);
+    let (before, result) = (tape.mul(share, before), tape.mul(rest, result));
+    tape.add(before, result)
+}
+
+/// α ⊙ a + (1 − α) ⊙ b, written as b + α ⊙ (a − b).
+fn between<N: Number>(tape: &mut Tape<N>, alpha: Id, a: Id, b: Id) -> Id {
+    let further = tape.sub(a, b);
+    let product = tape.mul(alpha, further);
+    tape.add(b, product)
 }
 
 impl Layer {
@@ -453,13 +493,18 @@ impl Layer {
             let x = waiting.iter().chain(&xs).nth(at).copied().expect("an input for each step");
             let line = &lines[n];
             let (h, s) = (line[line.len() - 1], cells[n]);
+            let seen: Vec<Id> = line[line.len() - history..]
+                .iter()
+                .map(|&h| masked(&mut tape, &self.masks.seen, n, h))
+                .collect();
+            let before = (h, s);
             let mut step = Step {
                 layer: self,
                 params: &params,
                 tape: &mut tape,
                 x,
                 h,
-                line: line[line.len() - history..].to_vec(),
+                line: seen,
                 s,
                 given: given.map(|given| Given {
                     gates: blocks(&given.gates, at, cell.shown()),
@@ -471,6 +516,11 @@ impl Layer {
             let (h, s) = step.run();
             gates.extend(step.gates);
             zs.extend(step.zs);
+            let h = kept(&mut tape, &self.masks.kept[0], at, before.0, h);
+            let s = s.map(|s| match before.1 {
+                Some(before) => kept(&mut tape, &self.masks.kept[1], at, before, s),
+                None => s,
+            });
             let h = tape.pin(h, given.map(|given| row(&given.h, at, outputs)), None);
             let s = s.map(|s| tape.pin(s, given.map(|given| row(&given.s, at, hidden)), None));
             hs.push(h);

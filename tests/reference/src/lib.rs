@@ -35,6 +35,7 @@ pub mod cells;
 pub mod compare;
 pub mod finite;
 pub mod lstm;
+pub mod noise;
 pub mod number;
 pub mod optim;
 pub mod readout;

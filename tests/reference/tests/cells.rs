@@ -2,6 +2,7 @@
 
 use bptt_reference::cells::{Cell, Inputs, Layer, Outcome};
 use bptt_reference::finite::gradient_with_error;
+use bptt_reference::noise::Masks;
 use bptt_reference::sample::{uniform, widen};
 use bptt_reference::{Activation, Bounded, Lstm, Number};
 
@@ -12,7 +13,15 @@ const STEP: f64 = 1e-6;
 
 fn layer(cell: Cell) -> Layer {
     let outputs = if matches!(cell, Cell::Lstm { projected: true, .. }) { 2 } else { 3 };
-    Layer { inputs: 2, hidden: 3, outputs, cell, late: false, linear: false }
+    Layer {
+        inputs: 2,
+        hidden: 3,
+        outputs,
+        cell,
+        late: false,
+        linear: false,
+        masks: Masks::default(),
+    }
 }
 
 /// What a pass of so many steps over two sequences is given.
@@ -121,7 +130,15 @@ fn as_what_is_written_out() {
 #[test]
 fn vanilla_by_hand() {
     let cell = Cell::Vanilla(Activation::Identity);
-    let layer = Layer { inputs: 1, hidden: 1, outputs: 1, cell, late: false, linear: true };
+    let layer = Layer {
+        inputs: 1,
+        hidden: 1,
+        outputs: 1,
+        cell,
+        late: false,
+        linear: true,
+        masks: Masks::default(),
+    };
     let given = Inputs {
         params: vec![2.0, 3.0, 1.0],
         x: vec![1.0, 5.0],
@@ -146,7 +163,15 @@ fn vanilla_by_hand() {
 fn gates_that_are_open_and_shut() {
     for cell in [Cell::GruAfter(Activation::Tanh), Cell::GruBefore(Activation::Tanh)] {
         let own = cell.own();
-        let layer = Layer { inputs: 1, hidden: 1, outputs: 1, cell, late: false, linear: false };
+        let layer = Layer {
+            inputs: 1,
+            hidden: 1,
+            outputs: 1,
+            cell,
+            late: false,
+            linear: false,
+            masks: Masks::default(),
+        };
         for (update, expected) in [(800.0, 0.5), (-800.0, (0.75f64).tanh())] {
             // U, W and b of r, u, n: n = tanh(0.75 + r ⊙ …), r = 0.
             let mut params = vec![0.0; 6];

@@ -3,13 +3,15 @@
 
 mod step;
 
-use super::{Dims, Passage, Recurrent, parts};
+use super::regularise::Zone;
+use super::{Dims, Passage, Recurrent, Zoneout, parts};
 use crate::cells::{Cell, Epilogue, Geometry, with_cell};
 use crate::error::{check_len, check_room};
 use crate::left;
 use crate::team::Pass;
 use crate::{Isa, KernelError, checked_len};
-use step::{Pointers, Step};
+use std::ptr::{null, null_mut};
+use step::{Noise, Pointers, Step};
 
 /// A backward pass over a stretch of time, last step first.
 ///
@@ -44,8 +46,25 @@ pub struct Backward<'a> {
     pub ds: &'a mut [f32],
     /// Where the cell projects, all of ∂L/∂h comes out, `[τ, B, R]`; else nothing.
     pub dh_all: &'a mut [f32],
+    /// That of the forward pass, with its keys, and room for what it carries.
+    pub zoneout: Option<(Zoneout<'a>, Kept<'a>)>,
+    /// The forward pass's mask, `[B, R]`, and what the products saw: of the states before the
+    /// first step and after each, `[D + τ, B, R]`.
+    pub dropout: Option<(&'a [f32], &'a [f32])>,
+    /// Where the cell states go as the cell made them, before zoneout: `[τ, B, H]`, or
+    /// nothing. For cells whose own weights see them (peepholes).
+    pub s_made: &'a mut [f32],
     /// [`backward_scratch_len`] floats or more.
     pub scratch: &'a mut [f32],
+}
+
+/// Room for what zoneout leaves of gradients to the step before.
+#[derive(Debug)]
+pub struct Kept<'a> {
+    /// Of ∂L/∂h, `[B, R]`.
+    pub h: &'a mut [f32],
+    /// Of ∂L/∂s, `[B, H]`, or nothing.
+    pub s: &'a mut [f32],
 }
 
 /// Floats of scratch that a [`Backward`] with so many delays needs.
@@ -86,8 +105,22 @@ impl Backward<'_> {
         Ok(())
     }
 
-    fn run_checked<C: Epilogue>(self, cell: C, room: usize, isa: Isa, pass: &mut Pass<'_>) {
+    fn run_checked<C: Epilogue>(mut self, cell: C, room: usize, isa: Isa, pass: &mut Pass<'_>) {
         let dims = self.dims;
+        let (zone, dh_kept, ds_kept) = match &mut self.zoneout {
+            None => (Zone::OFF, null_mut(), null_mut()),
+            Some((zoneout, Kept { h, s })) => {
+                (Zone::new(Some(*zoneout)), h.as_mut_ptr(), s.as_mut_ptr())
+            }
+        };
+        let dy = self.dy.map(<[f32]>::as_ptr);
+        let noisy = zone.on || self.dropout.is_some();
+        let (mask, seen) = match self.dropout {
+            None => (null(), null()),
+            Some((mask, seen)) => (mask.as_ptr(), seen.as_ptr()),
+        };
+        let s_made = if self.s_made.is_empty() { null_mut() } else { self.s_made.as_mut_ptr() };
+        let noise = Noise { zone, dy: dy.unwrap_or(null()), dh_kept, ds_kept, mask, seen, s_made };
         let last = Step {
             batch: dims.batch,
             hidden: dims.hidden,
@@ -102,8 +135,10 @@ impl Backward<'_> {
             s: self.s.as_ptr(),
             dh: self.dh.as_mut_ptr(),
             ds: self.ds.as_mut_ptr(),
-            dy: self.dy.map(<[f32]>::as_ptr),
+            dy: if noisy { None } else { dy },
             dh_all: self.dh_all.as_mut_ptr(),
+            noise: noisy.then_some(&noise),
+            first_row: 0,
             all: dims.batch,
             scratch: self.scratch.as_mut_ptr(),
             room,
@@ -145,6 +180,19 @@ impl Backward<'_> {
         check_len("dh_all", self.dh_all.len(), if cell.projects { states } else { 0 })?;
         if let Some(dy) = self.dy {
             check_len("dy", dy.len(), states)?;
+        }
+        if let Some((zoneout, kept)) = &self.zoneout {
+            zoneout.check(dims)?;
+            check_len("keys", zoneout.keys.map_or(0, <[u32]>::len), dims.all("keys", 2, 1)?)?;
+            check_len("dh_kept", kept.h.len(), state)?;
+            check_len("ds_kept", kept.s.len(), cells)?;
+        }
+        if let Some((mask, seen)) = self.dropout {
+            check_len("mask", mask.len(), state)?;
+            check_len("seen", seen.len(), before + states)?;
+        }
+        if !self.s_made.is_empty() {
+            check_len("s_made", self.s_made.len(), checked_len("s_made", &[steps, cells])?)?;
         }
         let delays = self.recurrent.delays.len() / cell.back.len();
         let expected = backward_scratch_len(&cell, dims, delays)?;

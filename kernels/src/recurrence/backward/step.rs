@@ -3,9 +3,11 @@
 use crate::cells::{Back, Epilogue, Geometry, MOST_SUMS, Source};
 use crate::fetch::{Fetches, When};
 use crate::pack::{Columns, PackedMatrix};
+use crate::recurrence::regularise::{Before, Block, Rejoin, Zone};
 use crate::recurrence::{self, Origin, Recurrent, Steps, Term, Units};
 use crate::simd::Simd;
-use crate::tile::{load_lanes, store_lanes};
+use crate::tile::{Grid, load_lanes, store_lanes};
+use std::ptr::{null, null_mut};
 
 /// What a product of a step is of. With several delays they are all of the same.
 #[inline(always)]
@@ -37,7 +39,9 @@ impl<'a, C: Epilogue> Steps for Pointers<'a, C> {
 
     #[inline(always)]
     fn first(&self, index: usize) -> Step<'a, C> {
-        Step { t: self.last.steps as isize - index as isize, ..self.last }
+        let last = self.last;
+        let t = last.steps as isize - index as isize;
+        Step { t, ..last }
     }
 
     #[inline(always)]
@@ -46,6 +50,22 @@ impl<'a, C: Epilogue> Steps for Pointers<'a, C> {
         let weights = step.recurrent.second?;
         (step.t > 0).then_some(Second { step, weights })
     }
+}
+
+/// Noise in a pass: pointers to the first row at the first step.
+pub(super) struct Noise {
+    pub zone: Zone,
+    /// ∂L/∂h from outside, which comes before it.
+    pub dy: *const f32,
+    /// What zoneout has left of ∂L/∂h and ∂L/∂s to the step before.
+    pub dh_kept: *mut f32,
+    pub ds_kept: *mut f32,
+    /// The share that products saw of h, null where that is all, and, of step 1 − D on, what
+    /// that left.
+    pub mask: *const f32,
+    pub seen: *const f32,
+    /// Where s goes as the cell made it, or null.
+    pub s_made: *mut f32,
 }
 
 /// One step: pointers to the first row of each operand at the first step.
@@ -69,6 +89,10 @@ pub(super) struct Step<'a, C> {
     pub ds: *mut f32,
     pub dy: Option<*const f32>,
     pub dh_all: *mut f32,
+    /// A reference, since a step is copied for each.
+    pub noise: Option<&'a Noise>,
+    /// The place of the first row in the whole batch.
+    pub first_row: usize,
     /// Rows of a step in memory, those of other parts of the batch among them.
     pub all: usize,
     /// Room for the rows of the products' left operands, so many floats for each.
@@ -94,6 +118,14 @@ impl<C: Epilogue> Step<'_, C> {
         self.dh.wrapping_add(place as usize * self.all * self.outputs)
     }
 
+    /// Whether it does: ∂L/∂h of the last steps goes on from what the caller gives, and that
+    /// of all where the cell carries a part; of the others it is a sum alone.
+    #[inline(always)]
+    fn is_given(&self) -> bool {
+        let last = self.t + self.recurrent.history() as isize > self.steps as isize;
+        last || const { C::CARRIES }
+    }
+
     /// Where that of a state before the first step goes out. Of less than D steps some
     /// come in and go out again: later ones, whose place is taken, have been read.
     #[inline(always)]
@@ -110,7 +142,24 @@ impl<C: Epilogue> Step<'_, C> {
         let outputs = row * self.outputs + first;
         let gates = row * C::GATES * self.hidden + first;
         let extra = row * C::EXTRA * self.hidden + first;
-        let h = self.h.wrapping_add(self.offset(t, 1 - history, self.outputs) + outputs);
+        let at_h = self.offset(t, 1 - history, self.outputs) + outputs;
+        let h = self.h.wrapping_add(at_h);
+        let h_prev = h.wrapping_sub(self.all * self.outputs);
+        let (mut h_seen, mut mask, mut s_made) = (h_prev, null(), null_mut());
+        if let Some(noise) = self.noise {
+            let (first_h, first_s) = (self.first_row * self.outputs, self.first_row * self.hidden);
+            if !noise.mask.is_null() {
+                mask = noise.mask.wrapping_add(first_h + outputs);
+            }
+            if !noise.seen.is_null() {
+                let before = at_h - self.all * self.outputs;
+                h_seen = noise.seen.wrapping_add(first_h + before);
+            }
+            if !noise.s_made.is_null() {
+                let step = self.offset(t, 1, self.hidden);
+                s_made = noise.s_made.wrapping_add(first_s + step + units);
+            }
+        }
         let cells = self.all * self.hidden;
         let s = self.s.wrapping_add(self.offset(t, 0, self.hidden) + units);
         Back {
@@ -119,12 +168,71 @@ impl<C: Epilogue> Step<'_, C> {
             hidden: self.hidden,
             gates: self.gates.wrapping_add(self.offset(t, 1, C::GATES * self.hidden) + gates),
             extra: self.extra.wrapping_add(self.offset(t, 1, C::EXTRA * self.hidden) + extra),
-            h_prev: h.wrapping_sub(self.all * self.outputs),
+            h_prev,
+            h_seen,
+            mask,
             h,
             s_prev: s.wrapping_sub(cells),
+            s_made,
             s,
             dh: self.dh.wrapping_add(outputs),
             ds: self.ds.wrapping_add(units),
+        }
+    }
+
+    /// Whether products saw a share of h.
+    #[inline(always)]
+    fn masks(&self) -> bool {
+        self.noise.is_some_and(|noise| !noise.mask.is_null())
+    }
+
+    /// What noise makes of some units' gradients before the cell has them, of which ∂L/∂h is
+    /// known or ∂L/∂s.
+    #[inline(always)]
+    fn before<S: Simd>(&self, s: S, at: Block, sums: Grid, has_h: bool, has_s: bool) {
+        let Some(noise) = self.noise else { return };
+        let (outputs, hidden) = (self.first_row * self.outputs, self.first_row * self.hidden);
+        let (zoned, is_step) = (noise.zone.on, self.t >= 1);
+        let row = if is_step { (self.t - 1) as usize * self.all } else { 0 };
+        // The state before the first step is the first that has something carried to it and
+        // nothing to carry on.
+        let carried = zoned && has_h && self.t >= 0 && self.t < self.steps as isize;
+        let adds_dy = is_step && !noise.dy.is_null();
+        let has_s = has_s && zoned && is_step;
+        s.call(Before {
+            at,
+            zone: noise.zone.from(row + self.first_row),
+            sums,
+            dh: has_h,
+            outputs: self.outputs,
+            mask: if self.masks() { noise.mask.wrapping_add(outputs) } else { null() },
+            incoming: if self.masks() && self.is_given() { self.incoming() } else { null() },
+            carried: if carried { noise.dh_kept.wrapping_add(outputs) } else { null_mut() },
+            dy: match adds_dy {
+                true => noise.dy.wrapping_add(row * self.outputs + outputs),
+                false => null(),
+            },
+            carry: match zoned && is_step && has_h {
+                true => noise.dh_kept.wrapping_add(outputs),
+                false => null_mut(),
+            },
+            ds: if has_s { self.ds } else { null_mut() },
+            ds_kept: noise.ds_kept.wrapping_add(hidden),
+            hidden: self.hidden,
+        });
+    }
+
+    /// What it makes of them after, in a stage where the cell has had them.
+    #[inline(always)]
+    fn rejoin<S: Simd>(&self, s: S, at: Block) {
+        if let Some(noise) = self.noise
+            && const { C::CELLS }
+            && noise.zone.on
+            && self.t >= 1
+        {
+            let (ds, hidden) = (self.ds, self.hidden);
+            let ds_kept = noise.ds_kept.wrapping_add(self.first_row * hidden);
+            s.call(Rejoin { at, ds, ds_kept, hidden });
         }
     }
 
@@ -193,12 +301,10 @@ impl<C: Epilogue> recurrence::Step for Step<'_, C> {
         Some(Term { rows, stride, weights: &self.recurrent.weights[index] })
     }
 
-    /// ∂L/∂h of the last steps goes on from what the caller gives, and that of all where
-    /// a part is carried; of the others it is a sum alone.
+    /// A sum that goes on from what comes in; of masked products it is that of these alone.
     #[inline(always)]
     fn origin(&self) -> Option<Origin> {
-        let last = self.t + self.recurrent.history() as isize > self.steps as isize;
-        let given = last || const { C::CARRIES };
+        let given = self.is_given() && !self.masks();
         if given { Some(Origin { start: self.incoming(), stride: self.outputs }) } else { None }
     }
 
@@ -241,6 +347,7 @@ impl<C: Epilogue> recurrence::Step for Step<'_, C> {
             ds: self.ds.wrapping_add(units),
             dy: self.dy.map(|dy| dy.wrapping_add(outputs)),
             dh_all: self.dh_all.wrapping_add(outputs),
+            first_row: self.first_row + row,
             scratch: self.scratch.wrapping_add(row * self.room),
             ..self
         }
@@ -270,6 +377,23 @@ impl<C: Epilogue> recurrence::Step for Step<'_, C> {
             } else {
                 self.cell.backward(s, &self.place(at), dh);
             }
+        }
+    }
+
+    #[inline(always)]
+    fn is_noisy(&self) -> bool {
+        self.noise.is_some()
+    }
+
+    #[inline(always)]
+    fn prepare<S: Simd>(&self, s: S, at: Block, sums: Grid) {
+        self.before(s, at, sums, true, const { C::CELLS && !C::PROJECTS });
+    }
+
+    #[inline(always)]
+    fn complete<S: Simd>(&self, s: S, at: Block) {
+        if const { !C::PROJECTS } {
+            self.rejoin(s, at);
         }
     }
 }
@@ -347,6 +471,23 @@ impl<C: Epilogue> recurrence::Step for Second<'_, C> {
             } else {
                 self.step.cell.second_backward(s, &place, d);
             }
+        }
+    }
+
+    #[inline(always)]
+    fn is_noisy(&self) -> bool {
+        self.step.noise.is_some() && const { C::PROJECTS && C::CELLS }
+    }
+
+    #[inline(always)]
+    fn prepare<S: Simd>(&self, s: S, at: Block, sums: Grid) {
+        self.step.before(s, at, sums, false, true);
+    }
+
+    #[inline(always)]
+    fn complete<S: Simd>(&self, s: S, at: Block) {
+        if const { C::PROJECTS } {
+            self.step.rejoin(s, at);
         }
     }
 }

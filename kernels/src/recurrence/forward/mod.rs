@@ -3,17 +3,18 @@
 
 mod step;
 
-pub(super) use step::{History, Input, Second, Step};
+pub(super) use step::{History, Input, Noise, Second, Step};
 
-use super::{Dims, Passage, Recurrent, parts};
+use super::regularise::Zone;
+use super::{Dims, Dropout, Passage, Recurrent, Zoneout, parts};
 use crate::cells::{Cell, Epilogue, Geometry, with_cell};
 use crate::error::{check_len, check_room};
 use crate::left;
 use crate::pack::PackedMatrix;
 use crate::team::Pass;
 use crate::{Isa, KernelError, checked_len};
-use std::ptr::null_mut;
-use step::Pointers;
+use std::ptr::{null, null_mut};
+use step::{Pointers, SStep};
 
 /// Where the input's part of the G gates comes from, and whether the gates stay.
 #[derive(Debug)]
@@ -51,8 +52,15 @@ pub enum CellStates<'a> {
         /// The state after each, `[τ, B, H]`.
         s: &'a mut [f32],
     },
-    /// One state, `[B, H]`, carried from step to step.
+    /// One state, `[B, H]`, carried from step to step; not where zoneout keeps some of it.
     InPlace(&'a mut [f32]),
+    /// Two that have the steps' in turns.
+    InTurns {
+        /// The state before the first step, `[B, H]`, and after all if they are even.
+        s: &'a mut [f32],
+        /// The state after the first step, `[B, H]`, and after all if they are odd.
+        other: &'a mut [f32],
+    },
 }
 
 /// A forward pass over a stretch of time.
@@ -82,6 +90,10 @@ pub struct Forward<'a> {
     pub h: &'a mut [f32],
     /// The cell states.
     pub cells: CellStates<'a>,
+    /// States that are kept from the step before.
+    pub zoneout: Option<Zoneout<'a>>,
+    /// What the recurrent products see of the states, where that is not all.
+    pub dropout: Option<Dropout<'a>>,
     /// [`forward_scratch_len`] floats or more.
     pub scratch: &'a mut [f32],
 }
@@ -129,10 +141,14 @@ impl Forward<'_> {
 
     fn run_checked<C: Epilogue>(mut self, cell: C, room: usize, isa: Isa, pass: &mut Pass<'_>) {
         let dims = self.dims;
+        let state = dims.batch * dims.hidden;
         let (s0, s, s_step) = match &mut self.cells {
-            CellStates::None => (std::ptr::null(), null_mut(), 0),
-            CellStates::Keep { s0, s } => (s0.as_ptr(), s.as_mut_ptr(), dims.batch * dims.hidden),
-            CellStates::InPlace(s) => (s.as_ptr(), s.as_mut_ptr(), 0),
+            CellStates::None => (null(), null_mut(), SStep::Along(0)),
+            CellStates::Keep { s0, s } => (s0.as_ptr(), s.as_mut_ptr(), SStep::Along(state)),
+            CellStates::InPlace(s) => (s.as_ptr(), s.as_mut_ptr(), SStep::Along(0)),
+            CellStates::InTurns { s, other } => {
+                (s.as_ptr(), other.as_mut_ptr(), SStep::Turns(s.as_mut_ptr()))
+            }
         };
         let (input, gates) = match &mut self.gates {
             Gates::Keep(z) => {
@@ -146,8 +162,22 @@ impl Forward<'_> {
                 (Input::Fused { x: x.as_ptr(), weights: input, bias: bias.as_ptr() }, null_mut())
             }
         };
+        let history = History {
+            before: self.h0.as_ptr(),
+            h: self.h.as_mut_ptr(),
+            depth: self.recurrent.history(),
+            state: dims.batch * dims.outputs,
+            t: 0,
+        };
+        let mut noise = Noise { zone: Zone::new(self.zoneout), mask: null(), seen: history };
+        let noisy = self.zoneout.is_some() || self.dropout.is_some();
+        if let Some(Dropout { mask, before, seen }) = &mut self.dropout {
+            noise.mask = mask.as_ptr();
+            noise.seen = History { before: before.as_ptr(), h: seen.as_mut_ptr(), ..history };
+        }
         let first = Step {
             batch: dims.batch,
+            all: dims.batch,
             hidden: dims.hidden,
             outputs: dims.outputs,
             cell,
@@ -155,13 +185,9 @@ impl Forward<'_> {
             input,
             gates,
             extra: self.extra.as_mut_ptr(),
-            history: History {
-                before: self.h0.as_ptr(),
-                h: self.h.as_mut_ptr(),
-                depth: self.recurrent.history(),
-                state: dims.batch * dims.outputs,
-                t: 0,
-            },
+            history,
+            noise: noisy.then_some(&noise),
+            first_row: 0,
             s_prev: s0,
             s,
             scratch: self.scratch.as_mut_ptr(),
@@ -225,8 +251,19 @@ impl Forward<'_> {
                 check_len("s0", s0.len(), state)?;
                 check_len("s", s.len(), checked_len("s", &[dims.steps, state])?)?;
             }
+            CellStates::InPlace(_) if cell.cells && self.zoneout.is_some() => {
+                let (given, expected) = (1, "2, in turns, for zoneout".into());
+                return Err(KernelError::Dimension { what: "cell states", given, expected });
+            }
             CellStates::InPlace(s) => check_len("s", s.len(), state)?,
+            CellStates::InTurns { s, other } => {
+                check_len("s", s.len(), state)?;
+                check_len("other", other.len(), state)?;
+            }
         }
+        self.zoneout.map_or(Ok(()), |zoneout| zoneout.check(dims))?;
+        let history = self.recurrent.history();
+        self.dropout.as_ref().map_or(Ok(()), |dropout| dropout.check(dims, history))?;
         let delays = self.recurrent.delays.len();
         let expected = forward_scratch_len(&cell, dims, delays, input_depth)?;
         check_room("scratch", self.scratch.len(), expected)?;

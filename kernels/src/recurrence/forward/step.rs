@@ -3,16 +3,25 @@
 use crate::cells::{Epilogue, Forth, Geometry, MOST_SUMS};
 use crate::fetch::{Fetches, When};
 use crate::pack::{Columns, PackedMatrix};
+use crate::recurrence::regularise::{After, Block, Zone};
 use crate::recurrence::{self, Origin, Recurrent, Steps, Term, Units};
 use crate::simd::Simd;
 use crate::tile::store_lanes;
-use std::ptr::null_mut;
+use std::ptr::{null, null_mut};
+
+/// Where the cell states of the steps after the first are.
+#[derive(Clone, Copy)]
+pub(super) enum SStep {
+    /// So many floats further each.
+    Along(usize),
+    /// Here, and where the first step's is, in turns.
+    Turns(*mut f32),
+}
 
 /// The steps of a checked pass.
 pub(super) struct Pointers<'a, C> {
     pub steps: usize,
-    /// Floats from one step's cell state to the next's.
-    pub s_step: usize,
+    pub s_step: SStep,
     pub first: Step<'a, C>,
 }
 
@@ -33,9 +42,16 @@ impl<'a, C: Epilogue> Steps for Pointers<'a, C> {
     fn first(&self, t: usize) -> Step<'a, C> {
         let first = self.first;
         let units = first.batch * first.hidden;
-        let s_prev = match t {
-            0 => first.s_prev,
-            _ => first.s.cast_const().wrapping_add((t - 1) * self.s_step),
+        let (s_prev, s) = match self.s_step {
+            SStep::Along(state) => match t {
+                0 => (first.s_prev, first.s),
+                _ => (
+                    first.s.cast_const().wrapping_add((t - 1) * state),
+                    first.s.wrapping_add(t * state),
+                ),
+            },
+            SStep::Turns(_) if t.is_multiple_of(2) => (first.s_prev, first.s),
+            SStep::Turns(other) => (first.s.cast_const(), other),
         };
         let kept = usize::from(!first.gates.is_null());
         Step {
@@ -52,7 +68,7 @@ impl<'a, C: Epilogue> Steps for Pointers<'a, C> {
             extra: first.extra.wrapping_add(kept * t * C::EXTRA * units),
             history: History { t, ..first.history },
             s_prev,
-            s: first.s.wrapping_add(t * self.s_step),
+            s,
             ..first
         }
     }
@@ -97,6 +113,13 @@ impl History {
         }
     }
 
+    /// The same for later rows, which begin so many floats further.
+    #[inline(always)]
+    fn from(self, floats: usize) -> Self {
+        let (before, h) = (self.before.wrapping_add(floats), self.h.wrapping_add(floats));
+        Self { before, h, ..self }
+    }
+
     /// The present one.
     #[inline(always)]
     fn now(&self) -> *mut f32 {
@@ -104,10 +127,20 @@ impl History {
     }
 }
 
+/// Noise in a pass: pointers to the first row of the first step.
+pub(in crate::recurrence) struct Noise {
+    pub zone: Zone,
+    /// The share that products see of the hidden states, null where that is all, and what
+    /// that leaves.
+    pub mask: *const f32,
+    pub seen: History,
+}
+
 /// One step: pointers to the first row of each operand.
 #[derive(Clone, Copy)]
 pub(in crate::recurrence) struct Step<'a, C> {
     pub batch: usize,
+    pub all: usize,
     pub hidden: usize,
     pub outputs: usize,
     pub cell: C,
@@ -117,6 +150,10 @@ pub(in crate::recurrence) struct Step<'a, C> {
     pub gates: *mut f32,
     pub extra: *mut f32,
     pub history: History,
+    /// A reference, since a step is copied for each.
+    pub noise: Option<&'a Noise>,
+    /// The place of the first row in the whole batch, of which there are `all`.
+    pub first_row: usize,
     pub s_prev: *const f32,
     pub s: *mut f32,
     /// Room for the rows of the products' left operands, so many floats for each.
@@ -141,15 +178,49 @@ impl<C: Epilogue> Step<'_, C> {
             gates: if self.gates.is_null() { null_mut() } else { self.gates.wrapping_add(gates) },
             extra: self.extra.wrapping_add(row * C::EXTRA * self.hidden + first),
             h_prev: self.history.ago(1).wrapping_add(outputs),
+            h_seen: self.seen().ago(1).wrapping_add(outputs),
             h: self.history.now().wrapping_add(outputs),
             s_prev: self.s_prev.wrapping_add(units),
             s: self.s.wrapping_add(units),
         }
     }
+
+    /// The hidden states as the products see them.
+    #[inline(always)]
+    fn seen(&self) -> History {
+        match self.noise {
+            Some(noise) if !noise.mask.is_null() => {
+                let seen = noise.seen.from(self.first_row * self.outputs);
+                History { t: self.history.t, ..seen }
+            }
+            _ => self.history,
+        }
+    }
+
+    /// What noise makes of some units' states, of which h is complete or s.
+    #[inline(always)]
+    fn perturb<S: Simd>(&self, s: S, at: Block, has_h: bool, has_s: bool) {
+        let Some(noise) = self.noise else { return };
+        let masks = has_h && !noise.mask.is_null();
+        let mask = noise.mask.wrapping_add(self.first_row * self.outputs);
+        s.call(After {
+            at,
+            zone: noise.zone.from(self.history.t * self.all + self.first_row),
+            h: if has_h { self.history.now() } else { null_mut() },
+            h_prev: self.history.ago(1),
+            outputs: self.outputs,
+            s: if has_s { self.s } else { null_mut() },
+            s_prev: self.s_prev,
+            hidden: self.hidden,
+            mask: if masks { mask } else { null() },
+            seen: self.seen().now(),
+        });
+    }
 }
 
 impl<C: Epilogue> recurrence::Step for Step<'_, C> {
     const SUMS: usize = C::SUMS;
+    const SHORT: bool = true;
 
     #[inline(always)]
     fn batch(&self) -> usize {
@@ -172,7 +243,7 @@ impl<C: Epilogue> recurrence::Step for Step<'_, C> {
             let Input::Fused { x, weights, .. } = self.input else { return None };
             return Some(Term { rows: x, stride: weights.depth(), weights });
         };
-        let rows = self.history.ago(self.recurrent.delays[index]);
+        let rows = self.seen().ago(self.recurrent.delays[index]);
         Some(Term { rows, stride: self.outputs, weights: &self.recurrent.weights[index] })
     }
 
@@ -233,11 +304,8 @@ impl<C: Epilogue> recurrence::Step for Step<'_, C> {
                 false => self.gates.wrapping_add(C::GATES * units),
             },
             extra: self.extra.wrapping_add(C::EXTRA * units),
-            history: History {
-                before: self.history.before.wrapping_add(outputs),
-                h: self.history.h.wrapping_add(outputs),
-                ..self.history
-            },
+            history: self.history.from(outputs),
+            first_row: self.first_row + row,
             s_prev: self.s_prev.wrapping_add(units),
             s: self.s.wrapping_add(units),
             scratch: self.scratch.wrapping_add(row * self.room),
@@ -248,7 +316,22 @@ impl<C: Epilogue> recurrence::Step for Step<'_, C> {
     #[inline(always)]
     unsafe fn finish<S: Simd>(&self, s: S, at: Units, z: [S::V; MOST_SUMS]) {
         // SAFETY: the caller's.
-        unsafe { self.cell.forward(s, &self.place(at), z) };
+        unsafe {
+            self.cell.forward(s, &self.place(at), z);
+        }
+    }
+
+    #[inline(always)]
+    fn is_noisy(&self) -> bool {
+        self.noise.is_some()
+    }
+
+    #[inline(always)]
+    fn complete<S: Simd>(&self, s: S, at: Block) {
+        let two = const { Geometry::new::<C>().is_double() };
+        if !two || C::CELLS {
+            self.perturb(s, at, !two, C::CELLS);
+        }
     }
 }
 
@@ -329,5 +412,15 @@ impl<C: Epilogue> recurrence::Step for Second<'_, C> {
                 self.step.cell.second(s, &place, sum);
             }
         }
+    }
+
+    #[inline(always)]
+    fn is_noisy(&self) -> bool {
+        recurrence::Step::is_noisy(&self.step)
+    }
+
+    #[inline(always)]
+    fn complete<S: Simd>(&self, s: S, at: Block) {
+        self.step.perturb(s, at, true, false);
     }
 }
