@@ -11,9 +11,9 @@
 //! medians.
 
 use bptt::{
-    Activation, Arena, Cell, Error, Format, Gradients, Gru, Init, Isa, Leak, Leaky, Lstm, Noise,
-    OutputGradients, Parameters, Plan, Purpose, Regularisation, Reset, Skip, Stream, Vanilla,
-    Weights, Write,
+    Activation, Arena, Cell, Error, Format, Gradients, Gru, Init, Isa, LayerNorm, Leak, Leaky,
+    Lstm, Noise, OutputGradients, Parameters, Plan, Purpose, Regularisation, Reset, Skip, Stream,
+    Vanilla, Weights, Write,
 };
 use clap::{Parser, ValueEnum};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -82,6 +82,10 @@ enum Layer {
     LeakyLearned,
     /// With delays of one step and four.
     Skip,
+    /// With its gates normalised.
+    LstmNorm,
+    /// The same.
+    GruNorm,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -140,6 +144,8 @@ fn run(options: &Options) -> Result<(), Error> {
         Layer::Leaky => {
             time(Leaky::new(input, hidden, Activation::Tanh, Leak::Layer(0.5))?, options)
         }
+        Layer::LstmNorm => time(LayerNorm::new(Lstm::new(input, hidden)?)?, options),
+        Layer::GruNorm => time(LayerNorm::new(Gru::new(input, hidden, Reset::After)?)?, options),
         Layer::Skip => time(Skip::new(input, hidden, Activation::Tanh, &[1, 4])?, options),
         Layer::LeakyLearned => {
             let leak = Leak::Learned { initial: 0.5 };

@@ -64,6 +64,14 @@ pub(crate) fn grant<const N: usize>(memory: &mut [f32], regions: [Region; N]) ->
     })
 }
 
+/// The first `len` floats of what is left of a region.
+#[inline]
+pub(crate) fn first<'a>(rest: &mut &'a mut [f32], len: usize) -> &'a mut [f32] {
+    let (first, tail) = std::mem::take(rest).split_at_mut(len);
+    *rest = tail;
+    first
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

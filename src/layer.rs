@@ -37,6 +37,9 @@ pub trait Layer: Clone + PartialEq + Debug {
     /// Whether a step sees the input of the step before.
     const LATE: bool = false;
 
+    /// Whether its gates are normalised.
+    const NORMED: bool = false;
+
     /// I, H and R.
     fn sizes(&self) -> Sizes;
 
@@ -62,6 +65,12 @@ pub trait Layer: Clone + PartialEq + Debug {
     /// Makes these of the layer's own parameters.
     fn prepare(&self, own: &[f32], vectors: &mut [f32]) {
         vectors.copy_from_slice(own);
+    }
+
+    /// ε and the gains of normalisation, which are the last of these vectors.
+    #[inline]
+    fn norm<'a>(&self, _vectors: &'a [f32]) -> Option<(f32, &'a [f32])> {
+        None
     }
 
     /// The gradients of its own parameters, a block each. Where there are none, and own

@@ -22,7 +22,8 @@ mod weights;
 pub use bptt_kernels::{AlignedBuffer, Format, Isa, IsaError};
 pub use cell::Cell;
 pub use cells::{
-    Activation, Candidate, Delayed, Gate, Gru, GruGate, Leak, Leaky, Lstm, Reset, Skip, Vanilla,
+    Activation, Candidate, Delayed, Gate, Gru, GruGate, LayerNorm, Leak, Leaky, Lstm, Reset, Skip,
+    Vanilla,
 };
 pub use clip::{clip_elements, clip_global_norm};
 pub use error::Error;

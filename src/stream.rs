@@ -7,9 +7,9 @@ use crate::layer::{Layer, Sizes};
 use crate::plan::CHUNK_ROWS;
 use crate::state::State;
 use crate::{Error, Isa, ReadoutWeights, Regularisation, Weights};
-use bptt_kernels::gemm::{self, Gemm, Start};
+use bptt_kernels::gemm::{self, Gemm};
 use bptt_kernels::recurrence::{
-    CellStates, Dims, Forward, Gates, Single, Zoneout, forward_scratch_len, single_room,
+    CellStates, Dims, Forward, Gates, Norm, Single, Zoneout, forward_scratch_len, single_room,
 };
 use bptt_kernels::team::{Pass, Team};
 use bptt_kernels::{AlignedBuffer, Dense, KernelError};
@@ -20,7 +20,8 @@ use bptt_kernels::{AlignedBuffer, Dense, KernelError};
 ///
 /// - the hidden states, `DBR`, and the next one, `BR`; the cell state, `BH`, where there is
 ///   one, and the next one with [zoneout](Self::with_regularisation); `BH` for what a step's second product is of, where there is one; and `BI` where the
-///   input is [late](crate::Delayed);
+///   input is [late](crate::Delayed); with [layer normalisation](crate::LayerNorm) of N sums
+///   `NBH` and `NB`;
 /// - the gates of T = max(B, ⌊192 / B⌋ · B) rows, `GTH` and 16T more where GH is a multiple
 ///   of 256;
 /// - the rows of a product's left operand, packed, the larger of `min(T, 96 N) · I` for N
@@ -65,6 +66,10 @@ struct Memory {
     /// Room for the next h, and, with zoneout, for the next s.
     next: Region,
     s_next: Region,
+    /// What is normalised of a step, and the inverse deviations.
+    normal: Region,
+    normal_extra: Region,
+    inverse: Region,
     extra: Region,
     gates: Region,
     /// The input that waits, where it is late.
@@ -73,6 +78,15 @@ struct Memory {
 }
 
 impl Memory {
+    /// All that a pass needs, in the order in which it was booked.
+    fn granted(&mut self) -> [&mut [f32]; 11] {
+        let Self { h, s, next, s_next, normal, normal_extra, inverse, .. } = *self;
+        let Self { extra, gates, waiting, scratch, .. } = *self;
+        let all =
+            [h, s, next, s_next, normal, normal_extra, inverse, extra, gates, waiting, scratch];
+        grant(&mut self.floats, all)
+    }
+
     fn state_mut(&mut self) -> [&mut [f32]; 3] {
         grant(&mut self.floats, [self.h, self.s, self.waiting])
     }
@@ -127,6 +141,11 @@ impl<C: Layer> Stream<C> {
         let next = layout.book(&[batch, output])?;
         let turns = if keeps.is_some() { cells } else { 0 };
         let s_next = layout.book(&[turns, batch, hidden])?;
+        let normed = usize::from(C::NORMED);
+        let normal = layout.book(&[normed, batch, geometry.gates, hidden])?;
+        let apart = geometry.norms - geometry.gates;
+        let normal_extra = layout.book(&[normed, batch, apart, hidden])?;
+        let inverse = layout.book(&[normed, batch, geometry.norms])?;
         let extra = layout.book(&[extra, batch, hidden])?;
         let gates = layout.book(&[chunk_steps, batch, gemm::spread(geometry.gates * hidden)])?;
         let waiting = layout.book(&[usize::from(C::LATE), batch, input])?;
@@ -135,7 +154,20 @@ impl<C: Layer> Stream<C> {
         let step = forward_scratch_len(&geometry, dims, layer.delays().len(), fused)?;
         let scratch = layout.book(&[product.max(step)])?;
         let floats = layout.allocate()?;
-        let memory = Memory { floats, h, s, next, s_next, extra, gates, waiting, scratch };
+        let memory = Memory {
+            floats,
+            h,
+            s,
+            next,
+            s_next,
+            normal,
+            normal_extra,
+            inverse,
+            extra,
+            gates,
+            waiting,
+            scratch,
+        };
         let team = Team::new(threads)?;
         Ok(Self { layer, batch, isa, chunk_steps, memory, keeps, backwards: true, team })
     }
@@ -238,7 +270,7 @@ impl<C: Layer> Stream<C> {
         weights.check(&self.layer, self.isa)?;
         let sizes = self.layer.sizes();
         check_len("x", x.len(), self.batch * sizes.input)?;
-        let alone = self.batch == 1 && self.layer.delays() == [1];
+        let alone = self.batch == 1 && self.layer.delays() == [1] && !C::NORMED;
         if !alone || self.team.helps(self.layer.multiply_adds(1)) {
             return self.advance_all(weights, x, output, o);
         }
@@ -287,16 +319,15 @@ impl<C: Layer> Stream<C> {
         let work = layer.multiply_adds(batch);
         let zoneout = self.keeps.map(|rates| Zoneout { rates, keys: None });
         let m = &mut self.memory;
-        let Memory { h, s, next, s_next, extra, gates, waiting, scratch, .. } = *m;
-        let [h, s, next, s_next, extra, gates, waiting, scratch] =
-            grant(&mut m.floats, [h, s, next, s_next, extra, gates, waiting, scratch]);
+        let [h, s, next, s_next, normal, normal_extra, inverse, extra, gates, waiting, scratch] =
+            m.granted();
         let seen = if C::LATE { &*waiting } else { x };
         self.team.pass(work, |pass: &mut Pass<'_>| -> Result<(), KernelError> {
             let (input, bias) = (&weights.input, &weights.bias);
             let gates = if fuses {
                 Gates::Fused { x: seen, input, bias }
             } else {
-                let (start, stride) = (Start::Bias(bias), gemm::spread(input.outputs()));
+                let (start, stride) = (weights.start(), gemm::spread(input.outputs()));
                 let z = &mut gates[..batch * stride];
                 Gemm { rows: batch, a: seen, weights: input, start, c: z, stride, scratch }
                     .run(isa, pass)?;
@@ -313,6 +344,7 @@ impl<C: Layer> Stream<C> {
                 cells: carried(s, s_next),
                 zoneout,
                 dropout: None,
+                norm: norm(weights, normal, normal_extra, inverse),
                 scratch: &mut *scratch,
             }
             .run(isa, pass)?;
@@ -344,9 +376,8 @@ impl<C: Layer> Stream<C> {
         check_len("x", x.len(), steps * batch * i)?;
         check_len("y", y.len(), steps * batch * output)?;
         let m = &mut self.memory;
-        let Memory { h, s, s_next, extra, gates, waiting, scratch, .. } = *m;
-        let [h, s, s_next, extra, gates, waiting, scratch] =
-            grant(&mut m.floats, [h, s, s_next, extra, gates, waiting, scratch]);
+        let [h, s, _, s_next, normal, normal_extra, inverse, extra, gates, waiting, scratch] =
+            m.granted();
         let stride = gemm::spread(weights.input.outputs());
         let chunk = self.chunk_steps * batch;
         let work = layer.work_in_stretches(steps * batch, chunk);
@@ -360,7 +391,7 @@ impl<C: Layer> Stream<C> {
                 for a in inputs.next(rows * i) {
                     let rows = a.len() / i;
                     let (now, rest) = c.split_at_mut(rows * stride);
-                    let (start, weights) = (Start::Bias(&weights.bias), &weights.input);
+                    let (start, weights) = (weights.start(), &weights.input);
                     Gemm { rows, a, weights, start, c: now, stride, scratch }.run(isa, pass)?;
                     c = rest;
                 }
@@ -375,6 +406,7 @@ impl<C: Layer> Stream<C> {
                     cells: carried(s, s_next),
                     zoneout,
                     dropout: None,
+                    norm: norm(weights, normal, normal_extra, inverse),
                     scratch: &mut *scratch,
                 }
                 .run(isa, pass)?;
@@ -388,6 +420,17 @@ impl<C: Layer> Stream<C> {
         }
         Ok(())
     }
+}
+
+/// The normalisation of a step.
+fn norm<'a, C: Layer>(
+    weights: &'a Weights<C>,
+    normal: &'a mut [f32],
+    normal_extra: &'a mut [f32],
+    inverse: &'a mut [f32],
+) -> Option<Norm<'a>> {
+    let (epsilon, gain) = weights.norm()?;
+    Some(Norm { epsilon, gain, bias: &weights.bias, normal, normal_extra, inverse })
 }
 
 /// The cell state, if there is one, in place or in turns.

@@ -4,6 +4,7 @@ use crate::error::check_threads;
 use crate::layer::{Layer, Sizes};
 use crate::{Error, Format, Isa, Parameters};
 use bptt_kernels::cells::{Geometry, Source};
+use bptt_kernels::gemm::Start;
 use bptt_kernels::recurrence::Recurrent;
 use bptt_kernels::team::{Pass, Team};
 use bptt_kernels::{AlignedBuffer, KernelError, PackedMatrix};
@@ -222,6 +223,19 @@ impl<C: Layer> Weights<C> {
     #[inline]
     pub(crate) fn forward(&self) -> Recurrent<'_> {
         self.forward.as_recurrent()
+    }
+
+    /// What the products of the input start from: the bias, unless it comes after
+    /// normalisation.
+    #[inline]
+    pub(crate) fn start(&self) -> Start<'_> {
+        if C::NORMED { Start::Zero } else { Start::Bias(&self.bias) }
+    }
+
+    /// ε and the gains of normalisation.
+    #[inline]
+    pub(crate) fn norm(&self) -> Option<(f32, &[f32])> {
+        self.layer.norm(&self.vectors)
     }
 
     /// Those of backward passes, if they were packed.

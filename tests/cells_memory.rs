@@ -104,12 +104,17 @@ struct Sizes {
     /// Whether there is a second stage, and whether the input is part of a step.
     double: bool,
     fuses: bool,
+    /// Sums that are normalised: as many as gates, and those that are apart.
+    normed: bool,
+    apart: usize,
 }
 
 /// Told from the layer's type and options, not by the crate.
 fn sizes<C: Subject>(layer: &C, kind: Kind) -> Sizes {
     let (inputs, hidden, outputs) = (layer.input_size(), layer.hidden_size(), layer.output_size());
     let gates = layer.equations().gates();
+    let normed = layer.epsilon().is_some();
+    let kind = kind.plain();
     let projected = matches!(kind, Kind::Lstm(Options { projected: true, .. }));
     let (extra, double, fuses, back) = match kind {
         Kind::Gru(bptt::Reset::After, _) | Kind::LateGru(bptt::Reset::After, _) => {
@@ -140,6 +145,8 @@ fn sizes<C: Subject>(layer: &C, kind: Kind) -> Sizes {
         back,
         double,
         fuses,
+        normed,
+        apart: layer.equations().norms() - gates,
     }
 }
 
@@ -153,13 +160,21 @@ fn documented_arena(of: &Sizes, shape: Shape, isa: Isa, threads: usize) -> usize
     let columns = padded(inputs) + padded(recurrent);
     let rows = steps * batch;
     let state = batch * outputs;
+    let norm = |rows: usize, copies: usize| match of.normed {
+        true => {
+            let each = lines(gates * rows * hidden) + lines(of.apart * rows * hidden);
+            copies * each + lines(rows * (gates + of.apart))
+        }
+        false => 0,
+    };
     let regions = lines(gates * rows * hidden)
         + lines(extra * rows * hidden)
         + lines((steps + of.delays.1) * state)
         + cells * (lines((steps + 1) * batch * hidden) + lines(batch * hidden))
         + lines(of.delays.1 * state)
         + if projected { lines(rows * outputs) } else { 0 }
-        + lines(2 * batch * of.late);
+        + lines(2 * batch * of.late)
+        + norm(rows, 2);
     let products = rows.min(96 * threads) * lines(inputs.max(gates * hidden));
     let back: usize = of.back.iter().map(|blocks| lines(blocks * hidden)).sum();
     let first = of.delays.0 * lines(outputs).max(back);
@@ -183,7 +198,15 @@ fn documented_stream(of: &Sizes, shape: Shape, threads: usize) -> usize {
     let scratch = (rows.min(96 * threads) * lines(inputs)).max(batch * step);
     let spread = if (gates * hidden) % 256 == 0 { 16 } else { 0 };
     let second = if of.double { lines(extra * batch * hidden) } else { 0 };
-    4 * (lines(of.delays.1 * batch * outputs)
+    let norm = match of.normed {
+        true => {
+            let each = lines(gates * batch * hidden) + lines(of.apart * batch * hidden);
+            each + lines(batch * (gates + of.apart))
+        }
+        false => 0,
+    };
+    4 * (norm
+        + lines(of.delays.1 * batch * outputs)
         + lines(batch * outputs)
         + cells * lines(batch * hidden)
         + second
@@ -234,7 +257,7 @@ fn an_arena_grows_by_so_much_a_step() {
         with_layer!(kind, (3, 32), |layer| for &isa in isas() {
             let bytes = |steps, batch| layer.plan(steps, batch, isa).unwrap().arena_bytes();
             let floats = layer.floats_per_step();
-            assert_eq!(bytes(101, 8) - bytes(100, 8), 4 * 8 * floats, "{kind:?}");
+            assert_eq!(bytes(101, 16) - bytes(100, 16), 4 * 16 * floats, "{kind:?}");
         });
     }
     let lstm = lstm(Options::NONE, 3, 32);

@@ -49,7 +49,7 @@ impl Worst {
 
 /// Whether the derivative of its non-linearity jumps: that of max(0, a).
 fn has_jump(kind: Kind) -> bool {
-    matches!(kind, Kind::Vanilla(phi) | Kind::Leaky(phi, _) | Kind::Skip(phi, _) if phi == Activation::Relu)
+    matches!(kind.plain(), Kind::Vanilla(phi) | Kind::Leaky(phi, _) | Kind::Skip(phi, _) if phi == Activation::Relu)
 }
 
 /// `test` on drawn cases of each kind.
@@ -192,7 +192,9 @@ fn gradients_are_difference_quotients_of_the_loss() {
                 .zip(bound(&expected))
                 .map(|(d, b)| Bounded { value: d.value, bound: d.error + b.bound })
                 .collect();
-            assert!(quotients.iter().all(|q| q.bound < 1e-3), "{name}: {quotients:?}");
+            // Few units that are normalised pass on errors several times as large.
+            let loosest = if layer.norm.is_some() { 1e-2 } else { 1e-3 };
+            assert!(quotients.iter().all(|q| q.bound < loosest), "{name}: {quotients:?}");
             for pass in &passes {
                 bounds::assert_within(name, actual(pass), &quotients);
             }

@@ -128,7 +128,7 @@ fn memory_is_as_documented() {
                 let cells = if layer.equations().has_state() { layer.hidden_size() } else { 0 };
                 expected += lines(2 * rows) + lines(state) + lines(data.batch * cells);
             }
-            let peepholes = matches!(kind, Kind::Lstm(Options { peepholes: true, .. }));
+            let peepholes = matches!(kind.plain(), Kind::Lstm(Options { peepholes: true, .. }));
             if peepholes && s > 0.0 {
                 expected += lines(rows * layer.hidden_size());
             }

@@ -2,8 +2,10 @@
 
 mod common;
 
-use bptt::{Activation, Cell, Error, Gate, Gru, Init, Leak, Leaky, Lstm, Purpose, Reset, Vanilla};
-use common::{isas, value};
+use bptt::{
+    Activation, Cell, Error, Gate, Gru, Init, LayerNorm, Leak, Leaky, Lstm, Purpose, Reset, Vanilla,
+};
+use common::{assert_mismatch, isas, value};
 use rand::{SeedableRng, rngs::StdRng};
 
 #[test]
@@ -82,6 +84,21 @@ fn leaks_outside_their_range() {
         let error = Err(value("alpha", given, "above 0 and below 1"));
         assert_eq!(leaky(Leak::Learned { initial }), error);
     }
+}
+
+#[test]
+fn normalisation_without_its_epsilon() {
+    let normed = || LayerNorm::new(Lstm::new(2, 3).unwrap()).unwrap();
+    for (epsilon, given) in [(0.0, "0"), (-1.0, "-1"), (f32::NAN, "NaN"), (f32::INFINITY, "inf")] {
+        let error = Err(value("epsilon", given, "positive and finite"));
+        assert_eq!(normed().with_epsilon(epsilon), error);
+    }
+    let parameters = normed().init(Init::Glorot, &mut StdRng::seed_from_u64(1)).unwrap();
+    assert_eq!(parameters.gain(), [1.0; 12]);
+    // Another ε makes another layer.
+    let other = normed().with_epsilon(1e-3).unwrap();
+    let error = other.pack(&parameters, Purpose::Inference, isas()[0]).unwrap_err();
+    assert_mismatch(error, "parameters", "ε 0.00001", "ε 0.001");
 }
 
 #[test]

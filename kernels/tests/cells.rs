@@ -28,7 +28,7 @@ fn reference(case: &Case) -> Layer {
     };
     let (inputs, dims) = (case.inputs, case.dims);
     let (hidden, outputs, masks) = (dims.hidden, dims.outputs, Masks::default());
-    Layer { inputs, hidden, outputs, cell, late: false, linear: true, masks }
+    Layer { inputs, hidden, outputs, cell, late: false, linear: true, masks, norm: None }
 }
 
 /// Every step as it follows from the pass's own results for the one before, or,

@@ -251,7 +251,9 @@ mod tests {
                     let noisy = steps != 2;
                     let case = Case { noisy, ..Case::draw(which, inputs, dims, 1, 0.5) };
                     let act = Activations::Tanh;
-                    let parts = |kept: Kept| [kept.gates, kept.extra, kept.h, kept.s, kept.seen];
+                    let parts = |kept: Kept| {
+                        [kept.gates, kept.extra, kept.h, kept.s, kept.seen, kept.normal]
+                    };
                     for &variant in Variant::of(which) {
                         each(
                             &format!("{which:?} forward, {variant:?}, {inputs} inputs, {dims:?}"),
@@ -266,6 +268,7 @@ mod tests {
                         extra: uniform(3, rows * cell.extra * hidden, 1.0),
                         h: uniform(4, rows * dims.outputs, 1.0),
                         s: uniform(5, cells, 1.0),
+                        normal: Vec::new(),
                         seen: uniform(6, if noisy { rows * dims.outputs } else { 0 }, 1.0),
                     };
                     each(

@@ -5,8 +5,8 @@ mod common;
 
 use bptt_kernels::cells::{Activations, Source};
 use bptt_kernels::recurrence::{
-    Backward, CellStates, Dims, Dropout, Forward, Gates, Kept, Recurrent, Single, Zoneout,
-    backward_scratch_len, forward_scratch_len, single_room,
+    Backward, CellStates, Dims, Dropout, Forward, Gates, Kept, Norm, NormBack, Recurrent, Single,
+    Zoneout, backward_scratch_len, forward_scratch_len, single_room,
 };
 use bptt_kernels::team::Pass;
 use bptt_kernels::{Dense, Isa, KernelError, PackedMatrix};
@@ -89,6 +89,7 @@ fn forward_lens(which: Which, variant: Variant) -> Lens {
         (false, false) => 0,
     };
     let inputs = if variant == Variant::Fused { INPUTS } else { 0 };
+    let kept = if keep { rows } else { d.batch };
     vec![
         ("x", rows * INPUTS),
         ("gates", rows * cell.gates * d.hidden),
@@ -104,6 +105,11 @@ fn forward_lens(which: Which, variant: Variant) -> Lens {
         ("before", d.batch * d.outputs),
         ("seen", d.steps * d.batch * d.outputs),
         ("other", if keep { 0 } else { d.batch * cells }),
+        ("gain", cell.norms * d.hidden),
+        ("norm bias", cell.gates * d.hidden),
+        ("normal", kept * cell.gates * d.hidden),
+        ("normal_extra", kept * (cell.norms - cell.gates) * d.hidden),
+        ("inverse", kept * cell.norms),
         ("scratch", forward_scratch_len(&cell, d, 1, inputs).unwrap()),
     ]
 }
@@ -117,9 +123,10 @@ fn forward(
     lens: &Lens,
 ) -> Result<(), KernelError> {
     let [x, mut gates, bias, h0, mut h, s0, mut s, mut extra, vectors, noise @ .., mut scratch] =
-        buffers::<15>(lens);
-    let [keys, mask, seen0, mut seen, mut other] = noise;
-    let snapshot = Snapshot::of(&[&gates, &h, &s, &extra, &seen, &other]);
+        buffers::<20>(lens);
+    let [keys, mask, seen0, mut seen, mut other, norm @ ..] = noise;
+    let [gain, norm_bias, mut normal, mut normal_extra, mut inverse] = norm;
+    let snapshot = Snapshot::of(&[&gates, &h, &s, &extra, &seen, &other, &normal, &inverse]);
     let (kept, discarded) = (gates.as_mut_slice(), filled(0));
     let discarded = if variant == Variant::Discard { kept.to_vec() } else { discarded };
     let stride = which.geometry().gates * dims.hidden;
@@ -145,11 +152,22 @@ fn forward(
         },
         zoneout: Some(Zoneout { rates: [0.5; 2], keys: Some(bytemuck::cast_slice(&keys)) }),
         dropout: Some(Dropout { mask: &mask, before: &seen0, seen: &mut seen }),
+        norm: Some(Norm {
+            epsilon: 1e-5,
+            gain: &gain,
+            bias: &norm_bias,
+            normal: &mut normal,
+            normal_extra: &mut normal_extra,
+            inverse: &mut inverse,
+        }),
         scratch: &mut scratch,
     }
     .run(isa, &mut Pass::serial());
     if result.is_err() {
-        assert_eq!(Snapshot::of(&[&gates, &h, &s, &extra, &seen, &other]), snapshot);
+        assert_eq!(
+            Snapshot::of(&[&gates, &h, &s, &extra, &seen, &other, &normal, &inverse]),
+            snapshot
+        );
     }
     result
 }
@@ -253,7 +271,7 @@ fn strides_and_delays() {
             (6 * 20, 21, length("gates", 120, 126)),
             (6 * 19, 19, length("stride", 19, 20)),
         ] {
-            let [_, _, _, h0, mut h, _, mut s, .., mut scratch] = buffers::<15>(&lens);
+            let [_, _, _, h0, mut h, _, mut s, .., mut scratch] = buffers::<20>(&lens);
             let forward = Forward {
                 dims,
                 cell: which.cell(Activations::Tanh, &[]),
@@ -265,13 +283,14 @@ fn strides_and_delays() {
                 cells: CellStates::InPlace(&mut s),
                 zoneout: None,
                 dropout: None,
+                norm: None,
                 scratch: &mut scratch,
             };
             assert_eq!(forward.run(isa, &mut Pass::serial()), Err(error));
         }
         let twice = [weights.recurrent.clone(), weights.recurrent.clone()];
         for delays in [&[1, 2][..], &[1, 0], &[1]] {
-            let [_, _, _, h0, mut h, _, mut s, .., mut scratch] = buffers::<15>(&lens);
+            let [_, _, _, h0, mut h, _, mut s, .., mut scratch] = buffers::<20>(&lens);
             let forward = Forward {
                 dims,
                 cell: which.cell(Activations::Tanh, &[]),
@@ -283,6 +302,7 @@ fn strides_and_delays() {
                 cells: CellStates::InPlace(&mut s),
                 zoneout: None,
                 dropout: None,
+                norm: None,
                 scratch: &mut scratch,
             };
             let error = forward.run(isa, &mut Pass::serial()).unwrap_err();
@@ -413,6 +433,12 @@ fn backward_lens(which: Which) -> Lens {
         ("mask", d.batch * d.outputs),
         ("seen", (rows + d.batch) * d.outputs),
         ("s_made", rows * cells),
+        ("gain", cell.norms * d.hidden),
+        ("normal", rows * cell.gates * d.hidden),
+        ("normal_extra", rows * (cell.norms - cell.gates) * d.hidden),
+        ("inverse", rows * cell.norms),
+        ("da", rows * cell.gates * d.hidden),
+        ("da_extra", rows * (cell.norms - cell.gates) * d.hidden),
         ("scratch", backward_scratch_len(&cell, d, 1).unwrap()),
     ]
 }
@@ -431,9 +457,11 @@ fn backward(isa: Isa, which: Which, weights: &Weights, lens: &Lens) -> Result<()
         vectors,
         noise @ ..,
         mut scratch,
-    ] = buffers::<16>(lens);
-    let [keys, mut dh_kept, mut ds_kept, mask, seen, mut s_made] = noise;
-    let before = Snapshot::of(&[&gates, &extra, &dh, &ds, &dh_all, &dh_kept, &ds_kept, &s_made]);
+    ] = buffers::<22>(lens);
+    let [keys, mut dh_kept, mut ds_kept, mask, seen, mut s_made, norm @ ..] = noise;
+    let [gain, normal, normal_extra, inverse, mut da, mut da_extra] = norm;
+    let before =
+        Snapshot::of(&[&gates, &extra, &dh, &ds, &dh_all, &dh_kept, &ds_kept, &s_made, &da]);
     let delays = vec![1; weights.back.len()];
     let result = Backward {
         dims: dims(which),
@@ -456,12 +484,21 @@ fn backward(isa: Isa, which: Which, weights: &Weights, lens: &Lens) -> Result<()
             Kept { h: &mut dh_kept, s: &mut ds_kept },
         )),
         dropout: Some((&mask, &seen)),
+        norm: Some(NormBack {
+            gain: &gain,
+            normal: &normal,
+            normal_extra: &normal_extra,
+            inverse: &inverse,
+            da: &mut da,
+            da_extra: &mut da_extra,
+        }),
         s_made: &mut s_made,
         scratch: &mut scratch,
     }
     .run(isa, &mut Pass::serial());
     if result.is_err() {
-        let after = Snapshot::of(&[&gates, &extra, &dh, &ds, &dh_all, &dh_kept, &ds_kept, &s_made]);
+        let after =
+            Snapshot::of(&[&gates, &extra, &dh, &ds, &dh_all, &dh_kept, &ds_kept, &s_made, &da]);
         assert_eq!(after, before);
     }
     result

@@ -53,6 +53,7 @@ impl<C: Layer> Delayed<C> {
 impl<C: Layer> Layer for Delayed<C> {
     type State<S: Default> = DelayedState<C::State<S>, S>;
     const LATE: bool = true;
+    const NORMED: bool = C::NORMED;
 
     #[inline]
     fn sizes(&self) -> Sizes {
@@ -79,6 +80,11 @@ impl<C: Layer> Layer for Delayed<C> {
 
     fn prepare(&self, own: &[f32], vectors: &mut [f32]) {
         self.layer.prepare(own, vectors);
+    }
+
+    #[inline]
+    fn norm<'a>(&self, vectors: &'a [f32]) -> Option<(f32, &'a [f32])> {
+        self.layer.norm(vectors)
     }
 
     fn diagonals(&self) -> &'static [Diagonal] {

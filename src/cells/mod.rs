@@ -4,6 +4,7 @@ mod delayed;
 mod gru;
 mod leaky;
 mod lstm;
+mod normalised;
 mod skip;
 mod vanilla;
 
@@ -11,6 +12,7 @@ pub use delayed::Delayed;
 pub use gru::{Gru, GruGate, Reset};
 pub use leaky::{Leak, Leaky};
 pub use lstm::{Gate, Lstm};
+pub use normalised::LayerNorm;
 pub use skip::Skip;
 pub use vanilla::Vanilla;
 

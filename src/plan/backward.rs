@@ -2,15 +2,15 @@
 //! them, and ∂L/∂x.
 
 use super::arena::Holds;
+use super::regions::Regions;
 use super::sums::Sums;
-use super::{Arena, Gradients, OutputGradients, Plan, Regions};
-use crate::arena::grant;
+use super::{Arena, Gradients, OutputGradients, Plan};
 use crate::error::check_optional;
 use crate::layer::Layer;
 use crate::state::{Parts, State};
 use crate::{Error, Weights, Write};
 use bptt_kernels::gemm::{Gemm, Start};
-use bptt_kernels::recurrence::{Backward, Kept, Zoneout};
+use bptt_kernels::recurrence::{Backward, Kept, NormBack, Zoneout};
 use bptt_kernels::team::Pass;
 use bptt_kernels::{KernelError, PackedMatrix};
 
@@ -72,32 +72,10 @@ impl<C: Layer> Plan<C> {
 
         arena.holds = Holds::Backward;
         let Arena { memory, team, .. } = arena;
-        let r = self.regions;
-        let Regions { gates, extra, h, s, seen, mask, keys, .. } = r;
-        let Regions { dh_kept, ds_kept, s_made, dh, ds, dh_all, x: waiting, scratch, .. } = r;
-        let [
-            gates,
-            extra,
-            h,
-            s,
-            seen,
-            mask,
-            keys,
-            dh_kept,
-            ds_kept,
-            s_made,
-            dh,
-            ds,
-            dh_all,
-            waiting,
-            scratch,
-        ] = grant(
-            memory,
-            [
-                gates, extra, h, s, seen, mask, keys, dh_kept, ds_kept, s_made, dh, ds, dh_all,
-                waiting, scratch,
-            ],
-        );
+        let granted = self.regions.granted(memory);
+        let Regions { gates, extra, h, s, seen, mask, keys, dh, ds, dh_all, .. } = granted;
+        let Regions { dh_kept, ds_kept, s_made, normal, normal_extra, inverse, .. } = granted;
+        let Regions { da, da_extra, x: waiting, scratch, .. } = granted;
         for (to, from) in [(&mut *dh, dh_last), (&mut *ds, ds_last)] {
             match from {
                 Some(from) => to.copy_from_slice(from),
@@ -126,9 +104,20 @@ impl<C: Layer> Plan<C> {
                 }),
                 dropout: (!seen.is_empty()).then_some((mask, seen)),
                 s_made: &mut *s_made,
+                norm: weights.norm().map(|(_, gain)| NormBack {
+                    gain,
+                    normal,
+                    normal_extra,
+                    inverse,
+                    da: &mut *da,
+                    da_extra: &mut *da_extra,
+                }),
                 scratch: &mut *scratch,
             }
             .run(self.isa, pass)?;
+            // The gradients by sums of products, and those by what the cell saw of them.
+            let (by_sums, extra_by_sums) =
+                if C::NORMED { (&*da, &*da_extra) } else { (&*gates, &*extra) };
             Sums {
                 isa: self.isa,
                 depth,
@@ -138,6 +127,9 @@ impl<C: Layer> Plan<C> {
                 accumulate: write == Write::Accumulate,
                 dz: gates,
                 extra,
+                da: by_sums,
+                da_extra: extra_by_sums,
+                normal: if C::NORMED { Some((normal, normal_extra)) } else { None },
                 dh_all,
                 waiting: &waiting[..late],
                 x,
@@ -151,7 +143,7 @@ impl<C: Layer> Plan<C> {
             let Some(input) = input else { return Ok(()) };
             // The first rows of dz are what the input that was waiting has made.
             let (first, rest) =
-                gates.split_at(if late > 0 { input.depth() * self.batch } else { 0 });
+                by_sums.split_at(if late > 0 { input.depth() * self.batch } else { 0 });
             if let Some(dx0) = dx0 {
                 self.by_input(input, first, dx0, scratch, pass)?;
             }

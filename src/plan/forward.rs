@@ -1,15 +1,16 @@
 //! The forward pass: the input's product of a stretch of time, and the steps over it.
 
 use super::arena::Holds;
-use super::{Arena, CHUNK_ROWS, Plan, Regions};
-use crate::arena::grant;
+use super::regions::Regions;
+use super::{Arena, CHUNK_ROWS, Plan};
+use crate::arena::first;
 use crate::error::check_optional;
 use crate::inputs::Inputs;
 use crate::layer::{Layer, Sizes};
 use crate::state::{Parts, State};
 use crate::{Error, Noise, Regularisation, Weights};
-use bptt_kernels::gemm::{Gemm, Start};
-use bptt_kernels::recurrence::{CellStates, Dropout, Forward, Gates, Zoneout};
+use bptt_kernels::gemm::Gemm;
+use bptt_kernels::recurrence::{CellStates, Dropout, Forward, Gates, Norm, Zoneout};
 
 impl<C: Layer> Plan<C> {
     /// Runs all steps over `x` `[τ, B, I]` from `initial` (zero where `None`) and
@@ -63,12 +64,12 @@ impl<C: Layer> Plan<C> {
         arena.holds = Holds::Nothing;
         let Sizes { input, hidden, output } = self.layer.sizes();
         let geometry = self.layer.geometry();
-        let regions = self.regions;
-        let Regions { gates, extra, h, s, seen, mask, keys, x: waiting, scratch, .. } = regions;
-        let [gates, extra, mut h, mut s, mut seen, mask, keys, waiting, scratch] =
-            grant(&mut arena.memory, [gates, extra, h, s, seen, mask, keys, waiting, scratch]);
-        let first = [(&mut *h, h_first, before), (&mut *s, s_first, cell)];
-        for (to, from, len) in first.into_iter().chain([(&mut *waiting, x_first, late)]) {
+        let granted = self.regions.granted(&mut arena.memory);
+        let Regions { gates, mut extra, mut h, mut s, mut seen, mask, keys, .. } = granted;
+        let Regions { mut normal, mut normal_extra, mut inverse, x: waiting, scratch, .. } =
+            granted;
+        let initial = [(&mut *h, h_first, before), (&mut *s, s_first, cell)];
+        for (to, from, len) in initial.into_iter().chain([(&mut *waiting, x_first, late)]) {
             match from {
                 Some(from) => to[..len].copy_from_slice(from),
                 None => to[..len].fill(0.0),
@@ -88,7 +89,8 @@ impl<C: Layer> Plan<C> {
         let work = self.layer.work_in_stretches(self.steps * self.batch, chunk);
         let rates = self.regularisation.rates();
         arena.team.pass(work, |pass| -> Result<(), Error> {
-            let (gate_row, mut extra) = (geometry.gates * hidden, extra);
+            let gate_row = geometry.gates * hidden;
+            let apart = (geometry.norms - geometry.gates) * hidden;
             let mut inputs = Inputs::new(&waiting[..late], x);
             for gates in gates.chunks_mut(chunk * gate_row) {
                 let rows = gates.len() / gate_row;
@@ -96,13 +98,11 @@ impl<C: Layer> Plan<C> {
                 for a in inputs.next(rows * input) {
                     let rows = a.len() / input;
                     let (now, rest) = c.split_at_mut(rows * gate_row);
-                    let start = Start::Bias(&weights.bias);
-                    let weights = &weights.input;
+                    let (start, weights) = (weights.start(), &weights.input);
                     Gemm { rows, a, weights, start, c: now, stride: gate_row, scratch }
                         .run(self.isa, pass)?;
                     c = rest;
                 }
-                let (extra_now, extra_rest) = extra.split_at_mut(rows * geometry.extra * hidden);
                 let (h0, h_now) = h.split_at_mut(before);
                 let (s0, s_now) = s.split_at_mut(cell);
                 let (keys_now, keys_rest) = keys.split_at(keys.len().min(2 * rows));
@@ -116,7 +116,7 @@ impl<C: Layer> Plan<C> {
                     cell: self.layer.cell(&weights.vectors),
                     recurrent: weights.forward(),
                     gates: Gates::Keep(gates),
-                    extra: extra_now,
+                    extra: first(&mut extra, rows * geometry.extra * hidden),
                     h0,
                     h: &mut h_now[..rows * output],
                     cells,
@@ -126,10 +126,18 @@ impl<C: Layer> Plan<C> {
                         before: seen0,
                         seen: &mut seen_now[..if dropout { rows * output } else { 0 }],
                     }),
+                    norm: weights.norm().map(|(epsilon, gain)| Norm {
+                        epsilon,
+                        gain,
+                        bias: &weights.bias,
+                        normal: first(&mut normal, rows * gate_row),
+                        normal_extra: first(&mut normal_extra, rows * apart),
+                        inverse: first(&mut inverse, rows * geometry.norms),
+                    }),
                     scratch,
                 }
                 .run(self.isa, pass)?;
-                (extra, keys) = (extra_rest, keys_rest);
+                keys = keys_rest;
                 seen = &mut seen[if dropout { rows * output } else { 0 }..];
                 h = &mut h[rows * output..];
                 s = &mut s[if cell > 0 { rows * hidden } else { 0 }..];

@@ -4,18 +4,19 @@
 mod arena;
 mod backward;
 mod forward;
+mod regions;
 mod sums;
 
 pub use arena::Arena;
 
 use crate::arena::{Layout, Region};
-use crate::error::{check_len, check_size, check_threads, product};
-use crate::layer::{Diagonal, Layer, Sizes};
+use crate::error::{check_len, check_size, check_threads};
+use crate::layer::{Layer, Sizes};
 use crate::{Error, Isa, Parameters, Regularisation, Weights, Write};
 use arena::Holds;
-use bptt_kernels::recurrence::{Dims, backward_scratch_len, forward_scratch_len};
+use bptt_kernels::recurrence::Dims;
 use bptt_kernels::team::Team;
-use bptt_kernels::{gemm, outer};
+use regions::Regions;
 
 /// Rows of the input product computed at a time, so that they are in the cache
 /// still when the steps read them.
@@ -39,6 +40,9 @@ pub(crate) const CHUNK_ROWS: usize = 192;
 ///   `(τ + D) BR`, and the masks, `BR`; with zoneout its keys, `2τB`, what it carries of
 ///   ∂L/∂h, `BR`, and of ∂L/∂s, `BH`, and, with zoneout of s in a cell whose output gate sees
 ///   s, `τBH`;
+/// - with [layer normalisation](crate::LayerNorm) of N sums (G, or one more of a GRU with its
+///   reset gate after the product), what is normalised, `NτBH`, its gradients, `NτBH`, and the
+///   deviations, `NτB`;
 /// - scratch, the largest of
 ///   - `min(τB, 96 N) · max(I, GH)` for N threads: rows of a product's left operand,
 ///     packed, each row rounded up to 16;
@@ -65,29 +69,7 @@ pub struct Plan<C> {
     threads: usize,
     regularisation: Regularisation,
     layout: Layout,
-    regions: Regions,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Regions {
-    gates: Region,
-    extra: Region,
-    h: Region,
-    s: Region,
-    /// What the products see of the hidden states where there is dropout, and the masks.
-    seen: Region,
-    mask: Region,
-    /// Of zoneout: the keys, what it carries of ∂L/∂h and ∂L/∂s, and s before it.
-    keys: Region,
-    dh_kept: Region,
-    ds_kept: Region,
-    s_made: Region,
-    dh: Region,
-    ds: Region,
-    dh_all: Region,
-    /// The inputs that wait before the first step and after the last.
-    x: Region,
-    scratch: Region,
+    regions: Regions<Region>,
 }
 
 /// Where the loss's gradient enters. What is `None` is zero.
@@ -170,35 +152,9 @@ impl<C: Layer> Plan<C> {
     ) -> Result<Self, Error> {
         check_size("steps", steps)?;
         check_size("batch", batch)?;
-        let (Sizes { input, hidden, output }, geometry) = (layer.sizes(), layer.geometry());
-        let history = layer.delays()[0];
-        let states =
-            |before: usize| steps.checked_add(before).ok_or(Error::TooLarge { what: "the arena" });
-        let (hidden_states, cell_states) = (states(history)?, states(1)?);
-        let (cells, projected) = (usize::from(geometry.cells), usize::from(geometry.projects));
-        product("the inputs", &[steps, batch, input])?;
-        let dropout = usize::from(regularisation.has_dropout());
-        let zoneout = usize::from(regularisation.rates().is_some());
-        let sees_states = |diagonal: &Diagonal| matches!(diagonal, Diagonal::GateAfter(_));
-        let s_made = regularisation.zoneout()[1] > 0.0 && layer.diagonals().iter().any(sees_states);
         let mut layout = Layout::default();
-        let regions = Regions {
-            gates: layout.book(&[steps, batch, geometry.gates, hidden])?,
-            extra: layout.book(&[steps, batch, geometry.extra, hidden])?,
-            h: layout.book(&[hidden_states, batch, output])?,
-            s: layout.book(&[cells, cell_states, batch, hidden])?,
-            seen: layout.book(&[dropout, hidden_states, batch, output])?,
-            mask: layout.book(&[dropout, batch, output])?,
-            keys: layout.book(&[zoneout, steps, batch, 2])?,
-            dh_kept: layout.book(&[zoneout, batch, output])?,
-            ds_kept: layout.book(&[zoneout * cells, batch, hidden])?,
-            s_made: layout.book(&[usize::from(s_made), steps, batch, hidden])?,
-            dh: layout.book(&[history, batch, output])?,
-            ds: layout.book(&[cells, batch, hidden])?,
-            dh_all: layout.book(&[projected, steps, batch, output])?,
-            x: layout.book(&[2 * usize::from(C::LATE), batch, input])?,
-            scratch: layout.book(&[scratch_len(&layer, (steps, batch), isa, threads)?])?,
-        };
+        let shape = (steps, batch);
+        let regions = Regions::book(&layer, shape, isa, threads, regularisation, &mut layout)?;
         Ok(Self { layer, steps, batch, isa, threads, regularisation, layout, regions })
     }
 
@@ -290,25 +246,4 @@ impl<C: Layer> Plan<C> {
             false => format!("{plan}, dropout {dropout}, zoneout {h} and {s}"),
         }
     }
-}
-
-/// What the most demanding of a pass's products needs.
-fn scratch_len<C: Layer>(
-    layer: &C,
-    (steps, batch): (usize, usize),
-    isa: Isa,
-    threads: usize,
-) -> Result<usize, Error> {
-    let (Sizes { input, hidden, output }, geometry) = (layer.sizes(), layer.geometry());
-    let dims = Dims { steps, batch, hidden, outputs: output };
-    let (rows, delays) = (product("the inputs", &[steps, batch])?, layer.delays().len());
-    let recurrent = if geometry.is_double() { hidden.max(output) } else { output };
-    let needs = [
-        gemm::team_scratch_len(threads, rows, input)?,
-        forward_scratch_len(&geometry, dims, delays, 0)?,
-        backward_scratch_len(&geometry, dims, delays)?,
-        outer::scratch_len(isa, threads, &[input, recurrent])?,
-        gemm::team_scratch_len(threads, rows, geometry.gates * hidden)?,
-    ];
-    Ok(needs.into_iter().fold(0, usize::max))
 }

@@ -2,13 +2,13 @@
 //! have left. Knows which operands meet; must not know cells.
 
 use crate::Isa;
+use crate::arena::first;
 use crate::layer::{Diagonal, Layer, Sizes};
 use bptt_kernels::KernelError;
 use bptt_kernels::cells::{Geometry, Source};
 use bptt_kernels::diagonal;
 use bptt_kernels::outer::{Outer, Right};
 use bptt_kernels::team::Pass;
-use std::mem::take;
 
 /// What the steps have left, and what they had.
 pub(super) struct Sums<'a, 'p> {
@@ -22,6 +22,11 @@ pub(super) struct Sums<'a, 'p> {
     /// ∂L/∂z, what is kept beside it, and all of ∂L/∂h where it is projected.
     pub dz: &'a [f32],
     pub extra: &'a [f32],
+    /// The gradients by sums of products: those, unless the cell saw them normalised, and then
+    /// what it saw.
+    pub da: &'a [f32],
+    pub da_extra: &'a [f32],
+    pub normal: Option<(&'a [f32], &'a [f32])>,
     pub dh_all: &'a [f32],
     /// The input that was waiting, and the pass's own.
     pub waiting: &'a [f32],
@@ -41,13 +46,6 @@ fn right<'a>(b: &'a [f32], c: &'a mut [f32], columns: usize) -> Right<'a> {
     Right { b, c, columns }
 }
 
-/// The first `len` floats of what is left of a section.
-fn first<'a>(rest: &mut &'a mut [f32], len: usize) -> &'a mut [f32] {
-    let (first, tail) = take(rest).split_at_mut(len);
-    *rest = tail;
-    first
-}
-
 impl<'a> Sums<'a, '_> {
     /// Adds all of them up: those of U, W, b, the layer's own and P.
     pub(super) fn add_up<C: Layer>(
@@ -58,7 +56,7 @@ impl<'a> Sums<'a, '_> {
         let Sizes { input, hidden, output } = self.sizes;
         let (u, w) = (hidden * input, hidden * output);
         let (geometry, delays) = (self.geometry, layer.delays());
-        let mut met = 0;
+        let (mut met, mut extra_bias) = (0, None);
         for (nth, &delay) in delays.iter().enumerate() {
             for &source in geometry.back {
                 let h = self.after_oldest(delays[0] - delay);
@@ -75,8 +73,10 @@ impl<'a> Sums<'a, '_> {
                         self.gates((first, count), Some(product), None)?;
                     }
                     Source::Extra => {
-                        let (a, bias) = ((self.extra, hidden), first(&mut own, hidden));
-                        self.block(a, product, Some(bias))?;
+                        let bias = first(&mut own, hidden);
+                        let sums = if self.normal.is_some() { None } else { Some(&mut *bias) };
+                        self.block((self.da_extra, hidden), product, sums)?;
+                        extra_bias = Some(bias);
                     }
                 }
             }
@@ -92,7 +92,32 @@ impl<'a> Sums<'a, '_> {
         if geometry.projects {
             self.block((self.dh_all, output), right(self.extra, dp, hidden), None)?;
         }
+        let Some((normal, normal_extra)) = self.normal else {
+            return self.diagonals(layer.diagonals(), own);
+        };
+        // The sums above were of what products made, and so were no gradients of biases.
+        let gain = geometry.norms * hidden;
+        let (own, gain) = own.split_at_mut(own.len() - gain);
+        let (gain, gain_extra) = gain.split_at_mut(geometry.gates * hidden);
+        let (dz, extra) = (self.dz, self.extra);
+        self.over_time(dz, None, db)?;
+        self.over_time(dz, Some(normal), gain)?;
+        if let Some(bias) = extra_bias {
+            self.over_time(extra, None, bias)?;
+            self.over_time(extra, Some(normal_extra), gain_extra)?;
+        }
         self.diagonals(layer.diagonals(), own)
+    }
+
+    /// Blocks of A, of B's or C's length, times B or ones, summed over the rows.
+    fn over_time(
+        &mut self,
+        a: &[f32],
+        b: Option<&[f32]>,
+        c: &mut [f32],
+    ) -> Result<(), KernelError> {
+        let (depth, accumulate, stride) = (self.depth, self.accumulate, c.len());
+        diagonal::Diagonal { depth, a, stride, b, c, accumulate }.run(self.isa, self.pass)
     }
 
     /// The hidden states that the rows saw so many steps after the oldest that they saw.
@@ -109,23 +134,30 @@ impl<'a> Sums<'a, '_> {
         input: Option<(&mut [f32], &mut [f32])>,
     ) -> Result<(), KernelError> {
         let (hidden, features) = (self.sizes.hidden, self.sizes.input);
-        let (a, rows) = (&self.dz[first * hidden..], count * hidden);
+        let (a, rows) = (&self.da[first * hidden..], count * hidden);
         let a = (a, self.geometry.gates * hidden, rows);
         match (recurrent, input) {
             (None, None) => Ok(()),
             (Some(recurrent), None) => self.outer(a, [recurrent], None),
             (recurrent, Some((du, db))) if !self.waiting.is_empty() => {
+                let db = self.sums(db);
                 match recurrent {
-                    Some(recurrent) => self.outer(a, [recurrent], Some(db))?,
-                    None => self.outer(a, [], Some(db))?,
+                    Some(recurrent) => self.outer(a, [recurrent], db)?,
+                    None if db.is_some() => self.outer(a, [], db)?,
+                    None => {}
                 }
                 self.late_input((first, count), du)
             }
-            (None, Some((du, db))) => self.outer(a, [right(self.x, du, features)], Some(db)),
+            (None, Some((du, db))) => self.outer(a, [right(self.x, du, features)], self.sums(db)),
             (Some(recurrent), Some((du, db))) => {
-                self.outer(a, [recurrent, right(self.x, du, features)], Some(db))
+                self.outer(a, [recurrent, right(self.x, du, features)], self.sums(db))
             }
         }
+    }
+
+    /// The columns' sums, where they are the bias's gradient.
+    fn sums<'c>(&self, db: &'c mut [f32]) -> Option<&'c mut [f32]> {
+        if self.normal.is_some() { None } else { Some(db) }
     }
 
     /// Blocks of ∂L/∂z with an input that is late: the first rows meet what was waiting, and
@@ -137,7 +169,7 @@ impl<'a> Sums<'a, '_> {
     ) -> Result<(), KernelError> {
         let Sizes { input, hidden, .. } = self.sizes;
         let (rows, stride) = (count * hidden, self.geometry.gates * hidden);
-        let (waited, seen) = self.dz.split_at(self.waiting.len() / input * stride);
+        let (waited, seen) = self.da.split_at(self.waiting.len() / input * stride);
         let later = &self.x[..self.x.len() - self.waiting.len()];
         let parts = [(seen, later, self.accumulate), (waited, self.waiting, true)];
         for (dz, b, accumulate) in parts {

@@ -1,6 +1,8 @@
 //! Every cell with every option, and the reference's equations of each.
 
-use bptt::{Activation, Candidate, Cell, Delayed, Gru, Leak, Leaky, Lstm, Reset, Skip, Vanilla};
+use bptt::{
+    Activation, Candidate, Cell, Delayed, Gru, LayerNorm, Leak, Leaky, Lstm, Reset, Skip, Vanilla,
+};
 use bptt_reference::cells::{Cell as Equations, Layer};
 use bptt_reference::noise::Masks;
 use bptt_reference::sample::uniform;
@@ -17,6 +19,7 @@ pub trait Subject: Cell {
             late: self.is_late(),
             linear: false,
             masks: Masks::default(),
+            norm: self.epsilon(),
         }
     }
 
@@ -24,6 +27,11 @@ pub trait Subject: Cell {
 
     fn is_late(&self) -> bool {
         false
+    }
+
+    /// ε, where gates are normalised.
+    fn epsilon(&self) -> Option<f64> {
+        None
     }
 
     /// Floats that a pass keeps for each step and sequence.
@@ -65,8 +73,31 @@ impl<C: Subject> Subject for Delayed<C> {
         true
     }
 
+    fn epsilon(&self) -> Option<f64> {
+        self.layer().epsilon()
+    }
+
     fn floats_per_step(&self) -> usize {
         self.layer().floats_per_step()
+    }
+}
+
+impl<C: Subject> Subject for LayerNorm<C> {
+    fn equations(&self) -> Equations {
+        self.layer().equations()
+    }
+
+    fn is_late(&self) -> bool {
+        self.layer().is_late()
+    }
+
+    fn epsilon(&self) -> Option<f64> {
+        Some(LayerNorm::epsilon(self).into())
+    }
+
+    /// What is normalised, its gradients, and a deviation for each.
+    fn floats_per_step(&self) -> usize {
+        self.layer().floats_per_step() + self.equations().norms() * (2 * self.hidden_size() + 1)
     }
 }
 
@@ -141,6 +172,13 @@ pub enum Kind {
     /// An LSTM whose input is late, for a state of all parts.
     LateLstm(Options),
     Lstm(Options),
+    /// Layers whose gates are normalised.
+    NormedLeaky(Activation, Alpha),
+    NormedSkip(Activation, &'static [usize]),
+    NormedGru(Reset, Candidate),
+    NormedLstm(Options),
+    /// And whose input is late besides.
+    NormedLateGru(Reset, Candidate),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -188,19 +226,55 @@ impl Kind {
                 all.push(Self::Lstm(Options { candidate, peepholes, coupled, projected }));
             }
         }
+        all.extend([Tanh, Relu].map(|phi| Self::NormedLeaky(phi, Alpha::Learned)));
+        all.push(Self::NormedSkip(Tanh, &[1, 3]));
+        all.push(Self::NormedSkip(Identity, &[1]));
+        for reset in [Reset::After, Reset::Before] {
+            all.push(Self::NormedGru(reset, Candidate::Tanh));
+            all.push(Self::NormedLateGru(reset, Candidate::Logistic));
+        }
+        for (peepholes, coupled, projected) in
+            [(false, false, false), (true, false, true), (true, true, false)]
+        {
+            let candidate = Candidate::Tanh;
+            all.push(Self::NormedLstm(Options { candidate, peepholes, coupled, projected }));
+        }
         all
+    }
+
+    /// The same without normalisation.
+    pub fn plain(self) -> Self {
+        match self {
+            Self::NormedLeaky(phi, alpha) => Self::Leaky(phi, alpha),
+            Self::NormedSkip(phi, delays) => Self::Skip(phi, delays),
+            Self::NormedGru(reset, candidate) => Self::Gru(reset, candidate),
+            Self::NormedLateGru(reset, candidate) => Self::LateGru(reset, candidate),
+            Self::NormedLstm(options) => Self::Lstm(options),
+            plain => plain,
+        }
     }
 
     /// One of each kernel: what does not depend on a non-linearity.
     pub fn kernels() -> Vec<Self> {
         let usual = |kind: &Self| match kind {
-            Self::Vanilla(phi) | Self::Skip(phi, _) => *phi == Activation::Tanh,
+            Self::Vanilla(phi) | Self::Skip(phi, _) | Self::NormedLeaky(phi, _) => {
+                *phi == Activation::Tanh
+            }
             Self::Leaky(phi, alpha) => *phi == Activation::Tanh && *alpha != Alpha::Layer,
             Self::Gru(_, candidate) | Self::LateGru(_, candidate) => *candidate == Candidate::Tanh,
             Self::Lstm(options) | Self::LateLstm(options) => options.candidate == Candidate::Tanh,
+            Self::NormedSkip(..)
+            | Self::NormedGru(..)
+            | Self::NormedLateGru(..)
+            | Self::NormedLstm(_) => true,
         };
         Self::all().into_iter().filter(usual).collect()
     }
+}
+
+/// With an ε that keeps what few units have of a variance from mattering too much.
+pub fn normed<C: Cell>(layer: C) -> LayerNorm<C> {
+    LayerNorm::new(layer).unwrap().with_epsilon(1e-2).unwrap()
 }
 
 pub fn vanilla(phi: Activation, inputs: usize, hidden: usize) -> Vanilla {
@@ -272,6 +346,31 @@ macro_rules! with_layer {
             }
             $crate::common::Kind::Lstm(options) => {
                 let $layer = $crate::common::lstm(options, inputs, hidden);
+                $body
+            }
+            $crate::common::Kind::NormedLeaky(phi, alpha) => {
+                let $layer =
+                    $crate::common::normed($crate::common::leaky(phi, alpha, inputs, hidden));
+                $body
+            }
+            $crate::common::Kind::NormedSkip(phi, delays) => {
+                let $layer =
+                    $crate::common::normed($crate::common::skip(phi, delays, inputs, hidden));
+                $body
+            }
+            $crate::common::Kind::NormedGru(reset, candidate) => {
+                let $layer =
+                    $crate::common::normed($crate::common::gru(reset, candidate, inputs, hidden));
+                $body
+            }
+            $crate::common::Kind::NormedLstm(options) => {
+                let $layer = $crate::common::normed($crate::common::lstm(options, inputs, hidden));
+                $body
+            }
+            $crate::common::Kind::NormedLateGru(reset, candidate) => {
+                let $layer = bptt::Delayed::new($crate::common::normed($crate::common::gru(
+                    reset, candidate, inputs, hidden,
+                )));
                 $body
             }
         }

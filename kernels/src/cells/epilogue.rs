@@ -51,6 +51,17 @@ pub(crate) trait Epilogue: Copy + Sync {
     /// The places are those of units that [`check`](Self::check) was told of.
     unsafe fn forward<S: Simd>(&self, s: S, at: &Forth, z: [S::V; MOST_SUMS]);
 
+    /// States of some units from all gates' sums with their biases, where these have been
+    /// normalised, and, of recurrent sums that are apart, the last one's without.
+    ///
+    /// # Safety
+    /// As [`forward`](Self::forward).
+    #[inline(always)]
+    unsafe fn forward_normed<S: Simd>(&self, s: S, at: &Forth, z: [S::V; MOST_SUMS], _apart: S::V) {
+        // SAFETY: the caller's.
+        unsafe { self.forward(s, at, z) };
+    }
+
     /// What the second product's sum makes of them.
     ///
     /// # Safety

@@ -50,13 +50,29 @@ impl Epilogue for GruAfter<'_> {
 
     #[inline(always)]
     unsafe fn forward<S: Simd>(&self, s: S, at: &Forth, sums: [S::V; MOST_SUMS]) {
+        // SAFETY: the caller's.
+        unsafe {
+            let z_r = s.add(at.input(s, RESET), sums[RESET]);
+            let z_u = s.add(at.input(s, UPDATE), sums[UPDATE]);
+            let input = at.input(s, CANDIDATE);
+            self.forward_normed(s, at, [z_r, z_u, input, input], sums[CANDIDATE]);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn forward_normed<S: Simd>(
+        &self,
+        s: S,
+        at: &Forth,
+        [z_r, z_u, input, _]: [S::V; MOST_SUMS],
+        recurrent: S::V,
+    ) {
         let act = self.activations;
         // SAFETY: the caller's; `check` has seen that there is a bias for each unit.
         unsafe {
-            let r = act.gate(s, s.add(at.input(s, RESET), sums[RESET]));
-            let u = act.gate(s, s.add(at.input(s, UPDATE), sums[UPDATE]));
-            let q = s.add(at.vector(s, self.bias, 0), sums[CANDIDATE]);
-            let n = act.candidate(s, s.mul_add(r, q, at.input(s, CANDIDATE)));
+            let (r, u) = (act.gate(s, z_r), act.gate(s, z_u));
+            let q = s.add(at.vector(s, self.bias, 0), recurrent);
+            let n = act.candidate(s, s.mul_add(r, q, input));
             let h_prev = at.load(s, at.h_prev);
             at.store(s, at.h, s.mul_add(u, s.sub(h_prev, n), n));
             if at.keeps() {

@@ -100,6 +100,9 @@ pub struct Geometry {
     pub second: Option<usize>,
     /// Whether the second product makes h of the extra block.
     pub projects: bool,
+    /// Sums that layer normalisation is of, N: the gates, and, where the recurrent sums are
+    /// apart from the input's part, one more of the last gate.
+    pub norms: usize,
     /// Whether a part of ∂L/∂h is carried from step to step.
     pub carries: bool,
     /// What backward's products are of: as many blocks of W as each says, from the first,
@@ -123,6 +126,7 @@ impl Geometry {
             fuses: !C::APART && C::SUMS == C::GATES,
             second: C::SECOND,
             projects: C::PROJECTS,
+            norms: C::GATES + C::APART as usize,
             carries: C::CARRIES,
             back: C::BACK,
         }

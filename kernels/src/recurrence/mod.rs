@@ -4,12 +4,14 @@
 
 mod backward;
 mod forward;
+mod norm;
 mod regularise;
 mod single;
 mod sweep;
 
 pub use backward::{Backward, Kept, backward_scratch_len};
 pub use forward::{CellStates, Forward, Gates, forward_scratch_len};
+pub use norm::{Norm, NormBack};
 pub use regularise::{Dropout, Zoneout};
 pub use single::{Single, single_room};
 
@@ -18,7 +20,7 @@ use crate::error::check_len;
 use crate::fetch::Fetches;
 use crate::left;
 use crate::pack::{Columns, PackedMatrix};
-use crate::simd::Simd;
+use crate::simd::{Kernel, Simd};
 use crate::team::Phases;
 use crate::tile;
 use crate::{Isa, KernelError, checked_len};
@@ -172,6 +174,15 @@ pub(crate) trait Step: Copy {
 
     /// Sees to what the cell has made.
     fn complete<S: Simd>(&self, s: S, at: Block);
+
+    /// Whether a stage ends with a kernel for each row, which needs all of its units.
+    fn ends_with_rows(&self) -> bool;
+
+    /// That kernel.
+    ///
+    /// # Safety
+    /// As [`finish`](Self::finish), of all units of a row.
+    unsafe fn end_row<S: Simd>(&self, s: S, row: usize);
 }
 
 /// The steps of a pass, in the order in which they are taken. A step has one stage or
@@ -197,8 +208,9 @@ pub(crate) struct Passage<T> {
 }
 
 impl<T: Steps> Passage<T> {
-    /// Of each stage one packs, one sweeps.
-    const PHASES: usize = if T::TWO { 4 } else { 2 };
+    /// Of each stage one packs, one sweeps, and one, if there is something for it, goes over
+    /// rows.
+    const PHASES: usize = if T::TWO { 6 } else { 3 };
 }
 
 impl<T: Steps> Phases for Passage<T> {
@@ -214,25 +226,21 @@ impl<T: Steps> Phases for Passage<T> {
         }
         let index = phase / Self::PHASES;
         match phase % Self::PHASES {
-            0 => packing(&self.steps.first(index)),
-            1 => self.steps.first(index).weights().groups(),
-            half => self.steps.second(index).map_or(0, |step| match half {
-                2 => packing(&step),
-                _ => step.weights().groups(),
-            }),
+            part @ 0..3 => tasks(&self.steps.first(index), part),
+            part => self.steps.second(index).map_or(0, |step| tasks(&step, part - 3)),
         }
     }
 
     fn backwards(&self, phase: usize) -> bool {
-        phase % 2 == 1 && phase / Self::PHASES % 2 == 1
+        phase % 3 == 1 && phase / Self::PHASES % 2 == 1
     }
 
     #[inline(always)]
     unsafe fn run<S: Simd>(&self, s: S, _thread: usize, phase: usize, task: usize) {
         if self.parts == 0 {
-            let (index, half) = (phase / Self::PHASES, phase % Self::PHASES);
-            let at = (half % 2, task, self.backwards(phase));
-            if half < 2 {
+            let index = phase / Self::PHASES;
+            let at = (phase % 3, task, self.backwards(phase));
+            if phase % Self::PHASES < 3 {
                 part(s, &self.steps.first(index), at);
             } else if const { T::TWO }
                 && let Some(step) = self.steps.second(index)
@@ -254,12 +262,24 @@ impl<T: Steps> Phases for Passage<T> {
     }
 }
 
-/// A task of a stage: a part of packing it, or a group.
+/// The tasks of a part of a stage.
 #[inline(always)]
-fn part<S: Simd>(s: S, step: &impl Step, (half, task, backwards): (usize, usize, bool)) {
-    match half {
+fn tasks(step: &impl Step, part: usize) -> usize {
+    match part {
+        0 => packing(step),
+        1 => step.weights().groups(),
+        _ if step.ends_with_rows() => step.batch(),
+        _ => 0,
+    }
+}
+
+/// A task of a stage: a part of packing it, a group, or a row.
+#[inline(always)]
+fn part<S: Simd>(s: S, step: &impl Step, (part, task, backwards): (usize, usize, bool)) {
+    match part {
         0 => s.call(Pack { step, part: task }),
-        _ => sweep(s, step, task, backwards),
+        1 => sweep(s, step, task, backwards),
+        _ => s.call(End { step, row: task }),
     }
 }
 
@@ -273,6 +293,26 @@ fn whole<S: Simd>(s: S, step: &impl Step, backwards: bool) {
     for group in 0..groups {
         let group = if backwards { groups - 1 - group } else { group };
         sweep(s, step, group, backwards);
+    }
+    if step.ends_with_rows() {
+        for row in 0..step.batch() {
+            s.call(End { step, row });
+        }
+    }
+}
+
+/// The end of a stage for a row.
+struct End<'a, T> {
+    step: &'a T,
+    row: usize,
+}
+
+impl<T: Step> Kernel for End<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        // SAFETY: whoever makes a step vouches for its operands; the row is of the batch.
+        unsafe { self.step.end_row(s, self.row) };
     }
 }
 

@@ -165,6 +165,7 @@ impl<C: Epilogue> Kernel for Checked<'_, C> {
             extra: single.extra.as_mut_ptr(),
             history,
             noise: zone.on.then_some(&noise),
+            norm: None,
             first_row: 0,
             s_prev: cells,
             s: s_next,

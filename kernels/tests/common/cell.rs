@@ -6,8 +6,8 @@ use bptt_kernels::cells::{
 };
 use bptt_kernels::gemm::{self, Start, gemm};
 use bptt_kernels::recurrence::{
-    self as recurrence, Backward, CellStates, Dims, Dropout, Forward, Gates, Recurrent, Single,
-    Zoneout, backward_scratch_len, forward_scratch_len, single_room,
+    self as recurrence, Backward, CellStates, Dims, Dropout, Forward, Gates, Norm, NormBack,
+    Recurrent, Single, Zoneout, backward_scratch_len, forward_scratch_len, single_room,
 };
 use bptt_kernels::team::Pass;
 use bptt_kernels::{Dense, Isa, PackedMatrix};
@@ -100,7 +100,7 @@ pub struct Case {
     pub dy: Vec<f32>,
     pub dh: Vec<f32>,
     pub ds: Vec<f32>,
-    /// Whether there is zoneout and dropout.
+    /// Whether there is zoneout, dropout and normalisation; single steps have zoneout alone.
     pub noisy: bool,
 }
 
@@ -116,6 +116,8 @@ pub struct Kept {
     pub s: Vec<f32>,
     /// What the products saw of h, where that was not all.
     pub seen: Vec<f32>,
+    /// What was normalised, where it was.
+    pub normal: Vec<f32>,
 }
 
 /// How a forward pass is given the input's part, and what it leaves.
@@ -158,6 +160,15 @@ impl Case {
             ds: draw(11, cells, 1.0),
             noisy: false,
         }
+    }
+
+    /// Floats of what is normalised in so many rows, of the sums apart, and of deviations.
+    fn norm_lens(&self, rows: usize) -> [usize; 3] {
+        let geometry = self.which.geometry();
+        let rows = if self.noisy { rows } else { 0 };
+        let apart = geometry.norms - geometry.gates;
+        let hidden = self.dims.hidden;
+        [rows * geometry.gates * hidden, rows * apart * hidden, rows * geometry.norms]
     }
 
     /// The keys of zoneout, the mask of dropout, and what it leaves of h₀.
@@ -255,6 +266,19 @@ impl Case {
         let mut seen = make(&filled(if self.noisy { self.dy.len() } else { 0 }));
         let keys = Some(bytemuck::cast_slice(&keys));
         let zoneout = self.noisy.then_some(Zoneout { rates: RATES, keys });
+        let at_once = if keep { rows } else { dims.batch };
+        let [gain, norm_bias] = [geometry.norms, geometry.gates]
+            .map(|blocks| make(&uniform(13, blocks * dims.hidden, 1.0)));
+        let [mut normal, mut normal_extra, mut inverse] =
+            self.norm_lens(at_once).map(|len| make(&filled(len)));
+        let norm = Norm {
+            epsilon: 1e-2,
+            gain: &gain,
+            bias: &norm_bias,
+            normal: &mut normal,
+            normal_extra: &mut normal_extra,
+            inverse: &mut inverse,
+        };
         let dropout = Dropout { mask: &mask, before: &seen0, seen: &mut seen };
         Forward {
             dims,
@@ -267,6 +291,7 @@ impl Case {
             cells,
             zoneout,
             dropout: self.noisy.then_some(dropout),
+            norm: self.noisy.then_some(norm),
             scratch,
         }
         .run(isa, &mut Pass::serial())
@@ -281,6 +306,7 @@ impl Case {
                 false => state.to_vec(),
             },
             seen: seen.to_vec(),
+            normal: normal.to_vec(),
         }
     }
 
@@ -359,6 +385,18 @@ impl Case {
         let mut s_made = noise(kept.s.len());
         let room = recurrence::Kept { h: &mut h_kept, s: &mut s_kept };
         let zoneout = Zoneout { rates: RATES, keys: Some(bytemuck::cast_slice(&keys)) };
+        let gain = make(&uniform(13, geometry.norms * dims.hidden, 1.0));
+        let lens = self.norm_lens(dims.steps * dims.batch);
+        let [normal, normal_extra, inverse] = lens.map(|len| make(&uniform(14, len, 1.0)));
+        let [mut da, mut da_extra] = [lens[0], lens[1]].map(|len| make(&filled(len)));
+        let norm = NormBack {
+            gain: &gain,
+            normal: &normal,
+            normal_extra: &normal_extra,
+            inverse: &inverse,
+            da: &mut da,
+            da_extra: &mut da_extra,
+        };
         Backward {
             dims,
             cell: self.which.cell(activations, &vectors),
@@ -373,6 +411,7 @@ impl Case {
             dh_all: &mut dh_all,
             zoneout: self.noisy.then_some((zoneout, room)),
             dropout: self.noisy.then_some((&mask, &seen)),
+            norm: self.noisy.then_some(norm),
             s_made: &mut s_made,
             scratch: &mut scratch,
         }

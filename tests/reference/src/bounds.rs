@@ -10,6 +10,7 @@
 //! | a·b | \|a\|β + \|b\|α + αβ | u·\|result\| |
 //! | Σ a·b, n terms, in any order | Σ (\|a\|β + \|b\|α + αβ) | γₙ·Σ \|a\|\|b\| |
 //! | tanh, σ | what the function can move over [a − α, a + α] | 2 ULP |
+//! | 1/√a | what the function can move over [a − α, a + α], as far as a can be | 2 ULP |
 //! | tanh′, σ′ from y | what y − y² or 1 − y² can move over [y − α, y + α] | u·y² + γ₃·\|result\| |
 //!
 //! A fused multiply-add makes fewer errors than are counted. The slopes may be written y(1 − y) or y − y², and
@@ -80,7 +81,7 @@ impl Bounded {
         }
         let up = function(self.value + self.bound) - value;
         let down = value - function(self.value - self.bound);
-        let passed_on = up.max(down);
+        let passed_on = up.abs().max(down.abs());
         let largest = value.abs() + passed_on;
         Self::result(value, largest, passed_on + ulps * 2.0 * UNIT_ROUNDOFF * largest, 1)
     }
@@ -160,6 +161,11 @@ impl Number for Bounded {
 
     fn tanh_slope(self) -> Self {
         self.slope(self.value.tanh_slope(), 2.0 * self.value)
+    }
+
+    /// A root and a quotient, each of one rounding.
+    fn inverse_root(self, least: f64) -> Self {
+        self.monotone(|a| 1.0 / a.max(least).sqrt(), 2.0)
     }
 
     /// Certain unless the error may carry y across zero, where the slope jumps by one.

@@ -20,6 +20,8 @@ pub struct Layer {
     /// Whether gates, and what shows of a cell state, are identities too: for tests, to tell a fault of a product
     /// from an error of an activation.
     pub linear: bool,
+    /// ε, if the gates' sums are normalised.
+    pub norm: Option<f64>,
     /// What the products see of the states, and what steps keep of them.
     pub masks: Masks,
 }
@@ -77,6 +79,11 @@ impl Cell {
             Cell::Lstm { peepholes: true, .. } => self.gates() - 1,
             _ => 0,
         }
+    }
+
+    /// The sums that are normalised, if any are: those that a bias is added to.
+    pub fn norms(&self) -> usize {
+        self.gates() + usize::from(matches!(self, Cell::GruAfter(_)))
     }
 
     /// The delays at which a step sees hidden states.
@@ -232,14 +239,30 @@ impl<N: Number> Step<'_, N> {
     /// b + U x + W h₋ of a gate.
     fn z(&mut self, gate: usize) -> Id {
         let terms = [(self.rows(0, gate, 1), self.x), (self.rows(1, gate, 1), self.seen())];
-        let bias = (self.params.nodes[2], gate * self.layer.hidden);
-        self.tape.affine(&terms, Some(bias))
+        self.sum(&terms, gate)
+    }
+
+    /// A gate's sum of products with its bias.
+    fn sum(&mut self, terms: &[(Rows, Id)], gate: usize) -> Id {
+        self.biased(terms, (self.params.nodes[2], gate * self.layer.hidden), gate)
+    }
+
+    /// A sum of products with this bias, of which it is the one of that number.
+    fn biased(&mut self, terms: &[(Rows, Id)], bias: (Id, usize), number: usize) -> Id {
+        let Some(epsilon) = self.layer.norm else {
+            return self.tape.affine(terms, Some(bias));
+        };
+        let sum = self.tape.affine(terms, None);
+        let normal = self.tape.norm(sum, epsilon);
+        let gain = self.own(self.layer.cell.own() + number);
+        let scaled = self.tape.mul(gain, normal);
+        let bias = self.tape.part(bias.0, bias.1, self.layer.hidden);
+        self.tape.add(bias, scaled)
     }
 
     /// b + U x of a gate.
     fn input(&mut self, gate: usize) -> Id {
-        let bias = (self.params.nodes[2], gate * self.layer.hidden);
-        self.tape.affine(&[(self.rows(0, gate, 1), self.x)], Some(bias))
+        self.sum(&[(self.rows(0, gate, 1), self.x)], gate)
     }
 
     /// A block of the cell's own parameters.
@@ -316,7 +339,7 @@ impl<N: Number> Step<'_, N> {
         for (nth, &delay) in delays.iter().enumerate() {
             terms.push((self.rows(1, nth, 1), self.line[self.line.len() - delay]));
         }
-        let z = self.tape.affine(&terms, Some((self.params.nodes[2], 0)));
+        let z = self.sum(&terms, 0);
         self.activate(0, phi, z)
     }
 
@@ -330,14 +353,17 @@ impl<N: Number> Step<'_, N> {
     fn gru_after(&mut self, phi: Activation) -> Id {
         let logistic = self.logistic();
         let mut gate = |gate: usize| {
-            let input = self.input(gate);
-            let recurrent = self.tape.affine(&[(self.rows(1, gate, 1), self.seen())], None);
-            let z = self.tape.add(input, recurrent);
+            let z = if self.layer.norm.is_some() {
+                self.z(gate)
+            } else {
+                let input = self.input(gate);
+                let recurrent = self.tape.affine(&[(self.rows(1, gate, 1), self.seen())], None);
+                self.tape.add(input, recurrent)
+            };
             self.gate(gate, logistic, z)
         };
         let (r, u) = (gate(0), gate(1));
-        let bias = Some((self.params.nodes[3], 0));
-        let q = self.tape.affine(&[(self.rows(1, 2, 1), self.seen())], bias);
+        let q = self.biased(&[(self.rows(1, 2, 1), self.seen())], (self.params.nodes[3], 0), 3);
         let input = self.input(2);
         let z = self.plus_product(input, r, q);
         let n = self.gate(2, phi, z);
@@ -351,8 +377,7 @@ impl<N: Number> Step<'_, N> {
         let u = self.gate(1, self.logistic(), z_u);
         let rh = self.tape.mul(r, self.seen());
         let terms = [(self.rows(0, 2, 1), self.x), (self.rows(1, 2, 1), rh)];
-        let bias = (self.params.nodes[2], 2 * self.layer.hidden);
-        let z = self.tape.affine(&terms, Some(bias));
+        let z = self.sum(&terms, 2);
         let n = self.gate(2, phi, z);
         self.between(u, n)
     }
@@ -444,7 +469,8 @@ impl Layer {
         let Layer { inputs, hidden, outputs, cell, .. } = self;
         let rows = cell.gates() * hidden;
         let projection = if self.projects() { outputs * hidden } else { 0 };
-        [rows * inputs, cell.delays().len() * rows * outputs, rows, cell.own() * hidden, projection]
+        let own = cell.own() + self.norm.map_or(0, |_| cell.norms());
+        [rows * inputs, cell.delays().len() * rows * outputs, rows, own * hidden, projection]
     }
 
     /// A forward and a backward pass; where `given`, each of its steps on its own, from what a pass under test has

@@ -34,6 +34,9 @@ pub trait Number:
     /// d max(0, a)/da, from the function's value y: 1 where y > 0, and 0 elsewhere, a = 0 included.
     fn relu_slope(self) -> Self;
 
+    /// 1 / √a of a sum that cannot be below `least`, which is positive.
+    fn inverse_root(self, least: f64) -> Self;
+
     /// Zero.
     fn zero() -> Self {
         Self::exact(0.0)
@@ -78,6 +81,10 @@ macro_rules! plain_number {
 
             fn relu_slope(self) -> Self {
                 if self > 0.0 { 1.0 } else { 0.0 }
+            }
+
+            fn inverse_root(self, _least: f64) -> Self {
+                1.0 / self.sqrt()
             }
         }
     };

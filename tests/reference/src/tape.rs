@@ -28,7 +28,7 @@ pub struct Rows {
 }
 
 #[derive(Clone, Debug)]
-enum Op {
+enum Op<N> {
     Leaf,
     /// Σ M v, plus a part of another node.
     Affine {
@@ -39,13 +39,21 @@ enum Op {
     Sub(Id, Id),
     Mul(Id, Id),
     Map(Activation, Id),
+    /// (a − μ) / √(σ² + ε) over the elements, whose root's inverse this is.
+    Norm(Id, N),
     /// Part of a node, from this element.
     Part(Id, usize),
     Pin(Id),
 }
 
+/// The mean of a·b.
+fn mean<N: Number>(pairs: impl ExactSizeIterator<Item = (N, N)>) -> N {
+    let count = N::exact(1.0 / pairs.len() as f64);
+    N::dot(pairs) * count
+}
+
 struct Node<N> {
-    op: Op,
+    op: Op<N>,
     value: Vec<N>,
     /// What the value was before it was pinned.
     computed: Vec<N>,
@@ -66,7 +74,7 @@ impl<N: Number> Default for Tape<N> {
 }
 
 impl<N: Number> Tape<N> {
-    fn push(&mut self, op: Op, value: Vec<N>) -> Id {
+    fn push(&mut self, op: Op<N>, value: Vec<N>) -> Id {
         let id = Id(self.nodes.len());
         let from: Vec<Id> = match &op {
             Op::Leaf => vec![],
@@ -75,7 +83,7 @@ impl<N: Number> Tape<N> {
                 operands.chain(bias.map(|(bias, _)| bias)).collect()
             }
             Op::Add(a, b) | Op::Sub(a, b) | Op::Mul(a, b) => vec![*a, *b],
-            Op::Map(_, a) | Op::Part(a, _) | Op::Pin(a) => vec![*a],
+            Op::Map(_, a) | Op::Norm(a, _) | Op::Part(a, _) | Op::Pin(a) => vec![*a],
         };
         for from in from {
             let enters = &mut self.nodes[from.0].enters;
@@ -123,7 +131,7 @@ impl<N: Number> Tape<N> {
         self.push(Op::Affine { terms: terms.to_vec(), bias }, value)
     }
 
-    fn pairwise(&mut self, op: Op, a: Id, b: Id, of: impl Fn(N, N) -> N) -> Id {
+    fn pairwise(&mut self, op: Op<N>, a: Id, b: Id, of: impl Fn(N, N) -> N) -> Id {
         let value = self.value(a).iter().zip(self.value(b)).map(|(&a, &b)| of(a, b)).collect();
         self.push(op, value)
     }
@@ -147,6 +155,17 @@ impl<N: Number> Tape<N> {
     pub fn map(&mut self, activation: Activation, a: Id) -> Id {
         let value = self.value(a).iter().map(|&a| activation.apply(a)).collect();
         self.push(Op::Map(activation, a), value)
+    }
+
+    /// (a − μ) / √(σ² + ε), with the mean μ and the variance σ² of the elements.
+    pub fn norm(&mut self, a: Id, epsilon: f64) -> Id {
+        let a_values = self.value(a);
+        let mean = mean(a_values.iter().map(|&a| (a, N::one())));
+        let off: Vec<N> = a_values.iter().map(|&a| a - mean).collect();
+        let variance = self::mean(off.iter().map(|&off| (off, off)));
+        let inverse = (variance + N::exact(epsilon)).inverse_root(epsilon);
+        let value = off.into_iter().map(|off| off * inverse).collect();
+        self.push(Op::Norm(a, inverse), value)
     }
 
     /// `len` elements from `start`.
@@ -239,6 +258,12 @@ impl<N: Number> Tape<N> {
                 }
             }
             Op::Map(activation, _) => terms.push((activation.slope(node.value[j]), adjoint[j])),
+            // (d − mean(d) − y mean(d ⊙ y)) / √(σ² + ε), with y the node and d its adjoint.
+            Op::Norm(_, inverse) => {
+                let even = mean(adjoint.iter().map(|&d| (d, N::one())));
+                let along = mean(adjoint.iter().copied().zip(node.value.iter().copied()));
+                terms.push((*inverse, (adjoint[j] - even) - node.value[j] * along));
+            }
             Op::Part(_, start) => {
                 if let Some(at) = j.checked_sub(*start)
                     && at < adjoint.len()

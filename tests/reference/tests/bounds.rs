@@ -128,6 +128,9 @@ impl Number for Lanes {
     fn relu_slope(self) -> Self {
         Lanes(self.0.relu_slope())
     }
+    fn inverse_root(self, _least: f64) -> Self {
+        Lanes(1.0 / self.0.sqrt())
+    }
 }
 
 fn shapes() -> Vec<(Lstm, usize, usize)> {

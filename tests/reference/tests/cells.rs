@@ -21,6 +21,7 @@ fn layer(cell: Cell) -> Layer {
         late: false,
         linear: false,
         masks: Masks::default(),
+        norm: None,
     }
 }
 
@@ -138,6 +139,7 @@ fn vanilla_by_hand() {
         late: false,
         linear: true,
         masks: Masks::default(),
+        norm: None,
     };
     let given = Inputs {
         params: vec![2.0, 3.0, 1.0],
@@ -171,6 +173,7 @@ fn gates_that_are_open_and_shut() {
             late: false,
             linear: false,
             masks: Masks::default(),
+            norm: None,
         };
         for (update, expected) in [(800.0, 0.5), (-800.0, (0.75f64).tanh())] {
             // U, W and b of r, u, n: n = tanh(0.75 + r ⊙ …), r = 0.

@@ -3,6 +3,7 @@
 
 mod step;
 
+use super::norm::NormBack;
 use super::regularise::Zone;
 use super::{Dims, Passage, Recurrent, Zoneout, parts};
 use crate::cells::{Cell, Epilogue, Geometry, with_cell};
@@ -11,7 +12,7 @@ use crate::left;
 use crate::team::Pass;
 use crate::{Isa, KernelError, checked_len};
 use std::ptr::{null, null_mut};
-use step::{Noise, Pointers, Step};
+use step::{Noise, NormAt, Pointers, Step};
 
 /// A backward pass over a stretch of time, last step first.
 ///
@@ -54,6 +55,8 @@ pub struct Backward<'a> {
     /// Where the cell states go as the cell made them, before zoneout: `[τ, B, H]`, or
     /// nothing. For cells whose own weights see them (peepholes).
     pub s_made: &'a mut [f32],
+    /// The normalisation of the forward pass.
+    pub norm: Option<NormBack<'a>>,
     /// [`backward_scratch_len`] floats or more.
     pub scratch: &'a mut [f32],
 }
@@ -120,6 +123,14 @@ impl Backward<'_> {
             Some((mask, seen)) => (mask.as_ptr(), seen.as_ptr()),
         };
         let s_made = if self.s_made.is_empty() { null_mut() } else { self.s_made.as_mut_ptr() };
+        let norm = self.norm.as_mut().map(|norm| NormAt {
+            gain: norm.gain.as_ptr(),
+            normal: norm.normal.as_ptr(),
+            normal_extra: norm.normal_extra.as_ptr(),
+            inverse: norm.inverse.as_ptr(),
+            da: norm.da.as_mut_ptr(),
+            da_extra: norm.da_extra.as_mut_ptr(),
+        });
         let noise = Noise { zone, dy: dy.unwrap_or(null()), dh_kept, ds_kept, mask, seen, s_made };
         let last = Step {
             batch: dims.batch,
@@ -138,6 +149,7 @@ impl Backward<'_> {
             dy: if noisy { None } else { dy },
             dh_all: self.dh_all.as_mut_ptr(),
             noise: noisy.then_some(&noise),
+            norm: norm.as_ref(),
             first_row: 0,
             all: dims.batch,
             scratch: self.scratch.as_mut_ptr(),
@@ -180,6 +192,9 @@ impl Backward<'_> {
         check_len("dh_all", self.dh_all.len(), if cell.projects { states } else { 0 })?;
         if let Some(dy) = self.dy {
             check_len("dy", dy.len(), states)?;
+        }
+        if let Some(norm) = &self.norm {
+            norm.check(&cell, dims)?;
         }
         if let Some((zoneout, kept)) = &self.zoneout {
             zoneout.check(dims)?;

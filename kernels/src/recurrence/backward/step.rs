@@ -3,6 +3,7 @@
 use crate::cells::{Back, Epilogue, Geometry, MOST_SUMS, Source};
 use crate::fetch::{Fetches, When};
 use crate::pack::{Columns, PackedMatrix};
+use crate::recurrence::norm::Denormalise;
 use crate::recurrence::regularise::{Before, Block, Rejoin, Zone};
 use crate::recurrence::{self, Origin, Recurrent, Steps, Term, Units};
 use crate::simd::Simd;
@@ -68,6 +69,16 @@ pub(super) struct Noise {
     pub s_made: *mut f32,
 }
 
+/// Normalisation in a pass: pointers to the first row at the first step.
+pub(super) struct NormAt {
+    pub gain: *const f32,
+    pub normal: *const f32,
+    pub normal_extra: *const f32,
+    pub inverse: *const f32,
+    pub da: *mut f32,
+    pub da_extra: *mut f32,
+}
+
 /// One step: pointers to the first row of each operand at the first step.
 #[derive(Clone, Copy)]
 pub(super) struct Step<'a, C> {
@@ -89,8 +100,9 @@ pub(super) struct Step<'a, C> {
     pub ds: *mut f32,
     pub dy: Option<*const f32>,
     pub dh_all: *mut f32,
-    /// A reference, since a step is copied for each.
+    /// References, since a step is copied for each.
     pub noise: Option<&'a Noise>,
+    pub norm: Option<&'a NormAt>,
     /// The place of the first row in the whole batch.
     pub first_row: usize,
     /// Rows of a step in memory, those of other parts of the batch among them.
@@ -178,6 +190,45 @@ impl<C: Epilogue> Step<'_, C> {
             dh: self.dh.wrapping_add(outputs),
             ds: self.ds.wrapping_add(units),
         }
+    }
+
+    /// The gradients of a step by the gates' sums: those by what the cell saw of them, unless
+    /// that was normalised.
+    #[inline(always)]
+    fn by_sums(&self, t: isize) -> *mut f32 {
+        let stride = C::GATES * self.hidden;
+        let gates = match self.norm {
+            Some(norm) => norm.da.wrapping_add(self.first_row * stride),
+            None => self.gates,
+        };
+        gates.wrapping_add(self.offset(t, 1, stride))
+    }
+
+    /// The gradient by a gate's sums, or by the one's that is apart, of a row.
+    ///
+    /// # Safety
+    /// As [`recurrence::Step::end_row`].
+    #[inline(always)]
+    unsafe fn denormalise<S: Simd>(&self, s: S, norm: &NormAt, row: usize, block: usize) {
+        let (hidden, norms) = (self.hidden, const { Geometry::new::<C>().norms });
+        let whole = self.offset(self.t, 1, 1) + self.first_row + row;
+        let place = self.place(Units { row, first: 0, lanes: 0 });
+        let in_gates = (whole * C::GATES + block) * hidden;
+        let apart = const { C::APART } && block == C::GATES;
+        s.call(Denormalise {
+            d: if apart { place.extra } else { place.gates.wrapping_add(block * hidden) },
+            gain: norm.gain.wrapping_add(block * hidden),
+            normal: match apart {
+                true => norm.normal_extra.wrapping_add(whole * hidden),
+                false => norm.normal.wrapping_add(in_gates),
+            },
+            inverse: norm.inverse.wrapping_add(whole * norms + block),
+            da: match apart {
+                true => norm.da_extra.wrapping_add(whole * hidden),
+                false => norm.da.wrapping_add(in_gates),
+            },
+            hidden,
+        });
     }
 
     /// Whether products saw a share of h.
@@ -290,12 +341,15 @@ impl<C: Epilogue> recurrence::Step for Step<'_, C> {
         let (rows, stride) = match source::<C>(index) {
             Source::Gates { first, .. } => {
                 let stride = C::GATES * self.hidden;
-                let gates = self.gates.wrapping_add(self.offset(after, 1, stride));
-                (gates.wrapping_add(first * self.hidden), stride)
+                (self.by_sums(after).wrapping_add(first * self.hidden), stride)
             }
             Source::Extra => {
                 let stride = C::EXTRA * self.hidden;
-                (self.extra.wrapping_add(self.offset(after, 1, stride)), stride)
+                let extra = match self.norm {
+                    Some(norm) => norm.da_extra.wrapping_add(self.first_row * stride),
+                    None => self.extra,
+                };
+                (extra.wrapping_add(self.offset(after, 1, stride)), stride)
             }
         };
         Some(Term { rows, stride, weights: &self.recurrent.weights[index] })
@@ -396,6 +450,24 @@ impl<C: Epilogue> recurrence::Step for Step<'_, C> {
             self.rejoin(s, at);
         }
     }
+
+    #[inline(always)]
+    fn ends_with_rows(&self) -> bool {
+        self.norm.is_some() && const { !C::PROJECTS } && self.t >= 1
+    }
+
+    /// The gradients by what the cell has seen to: with a second product that is the gate
+    /// which this is of.
+    #[inline(always)]
+    unsafe fn end_row<S: Simd>(&self, s: S, row: usize) {
+        let Some(norm) = self.norm else { return };
+        for block in 0..const { Geometry::new::<C>().norms } {
+            if const { C::SECOND.is_none() } || C::SECOND == Some(block) {
+                // SAFETY: the caller's; there is such a block.
+                unsafe { self.denormalise(s, norm, row, block) };
+            }
+        }
+    }
 }
 
 /// The second stage of a step: the gradient of the extra block.
@@ -428,9 +500,8 @@ impl<C: Epilogue> recurrence::Step for Second<'_, C> {
         let step = &self.step;
         let (rows, stride) = match C::SECOND {
             Some(gate) => {
-                let stride = C::GATES * step.hidden;
-                let gates = step.gates.wrapping_add(step.offset(step.t, 1, stride));
-                (gates.wrapping_add(gate * step.hidden), stride)
+                let gates = step.by_sums(step.t);
+                (gates.wrapping_add(gate * step.hidden), C::GATES * step.hidden)
             }
             None => (step.dh_all.wrapping_add(step.offset(step.t, 1, step.outputs)), step.outputs),
         };
@@ -488,6 +559,23 @@ impl<C: Epilogue> recurrence::Step for Second<'_, C> {
     fn complete<S: Simd>(&self, s: S, at: Block) {
         if const { C::PROJECTS } {
             self.step.rejoin(s, at);
+        }
+    }
+
+    #[inline(always)]
+    fn ends_with_rows(&self) -> bool {
+        self.step.norm.is_some()
+    }
+
+    /// The gradients by the other gates, which are all where the cell projects.
+    #[inline(always)]
+    unsafe fn end_row<S: Simd>(&self, s: S, row: usize) {
+        let Some(norm) = self.step.norm else { return };
+        for block in 0..C::GATES {
+            if C::SECOND != Some(block) {
+                // SAFETY: the caller's; there is such a block.
+                unsafe { self.step.denormalise(s, norm, row, block) };
+            }
         }
     }
 }

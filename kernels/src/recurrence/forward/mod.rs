@@ -5,6 +5,7 @@ mod step;
 
 pub(super) use step::{History, Input, Noise, Second, Step};
 
+use super::norm::Norm;
 use super::regularise::Zone;
 use super::{Dims, Dropout, Passage, Recurrent, Zoneout, parts};
 use crate::cells::{Cell, Epilogue, Geometry, with_cell};
@@ -14,7 +15,7 @@ use crate::pack::PackedMatrix;
 use crate::team::Pass;
 use crate::{Isa, KernelError, checked_len};
 use std::ptr::{null, null_mut};
-use step::{Pointers, SStep};
+use step::{NormAt, Pointers, SStep};
 
 /// Where the input's part of the G gates comes from, and whether the gates stay.
 #[derive(Debug)]
@@ -94,6 +95,8 @@ pub struct Forward<'a> {
     pub zoneout: Option<Zoneout<'a>>,
     /// What the recurrent products see of the states, where that is not all.
     pub dropout: Option<Dropout<'a>>,
+    /// Whether and how sums are normalised.
+    pub norm: Option<Norm<'a>>,
     /// [`forward_scratch_len`] floats or more.
     pub scratch: &'a mut [f32],
 }
@@ -175,6 +178,14 @@ impl Forward<'_> {
             noise.mask = mask.as_ptr();
             noise.seen = History { before: before.as_ptr(), h: seen.as_mut_ptr(), ..history };
         }
+        let norm = self.norm.as_mut().map(|norm| NormAt {
+            epsilon: norm.epsilon,
+            gain: norm.gain.as_ptr(),
+            bias: norm.bias.as_ptr(),
+            normal: norm.normal.as_mut_ptr(),
+            normal_extra: norm.normal_extra.as_mut_ptr(),
+            inverse: norm.inverse.as_mut_ptr(),
+        });
         let first = Step {
             batch: dims.batch,
             all: dims.batch,
@@ -187,6 +198,7 @@ impl Forward<'_> {
             extra: self.extra.as_mut_ptr(),
             history,
             noise: noisy.then_some(&noise),
+            norm: norm.as_ref(),
             first_row: 0,
             s_prev: s0,
             s,
@@ -260,6 +272,9 @@ impl Forward<'_> {
                 check_len("s", s.len(), state)?;
                 check_len("other", other.len(), state)?;
             }
+        }
+        if let Some(norm) = &self.norm {
+            norm.check(&cell, dims, matches!(self.gates, Gates::Keep(_)))?;
         }
         self.zoneout.map_or(Ok(()), |zoneout| zoneout.check(dims))?;
         let history = self.recurrent.history();

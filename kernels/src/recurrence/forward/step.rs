@@ -3,10 +3,11 @@
 use crate::cells::{Epilogue, Forth, Geometry, MOST_SUMS};
 use crate::fetch::{Fetches, When};
 use crate::pack::{Columns, PackedMatrix};
+use crate::recurrence::norm::Normalise;
 use crate::recurrence::regularise::{After, Block, Zone};
 use crate::recurrence::{self, Origin, Recurrent, Steps, Term, Units};
 use crate::simd::Simd;
-use crate::tile::store_lanes;
+use crate::tile::{load_lanes, store_lanes};
 use std::ptr::{null, null_mut};
 
 /// Where the cell states of the steps after the first are.
@@ -136,6 +137,32 @@ pub(in crate::recurrence) struct Noise {
     pub seen: History,
 }
 
+/// Normalisation in a pass: pointers to the first row of the first step.
+pub(in crate::recurrence) struct NormAt {
+    pub epsilon: f32,
+    pub gain: *const f32,
+    pub bias: *const f32,
+    pub normal: *mut f32,
+    pub normal_extra: *mut f32,
+    pub inverse: *mut f32,
+}
+
+impl NormAt {
+    /// b + γ ⊙ x̂ of some units, where x̂ is `normal` and the others begin.
+    ///
+    /// # Safety
+    /// All are readable for them.
+    #[inline(always)]
+    unsafe fn scaled<S: Simd>(&self, s: S, normal: *const f32, at: usize, lanes: usize) -> S::V {
+        // SAFETY: the caller's.
+        unsafe {
+            let gain = load_lanes(s, self.gain.add(at), lanes);
+            let bias = load_lanes(s, self.bias.add(at), lanes);
+            s.mul_add(gain, load_lanes(s, normal, lanes), bias)
+        }
+    }
+}
+
 /// One step: pointers to the first row of each operand.
 #[derive(Clone, Copy)]
 pub(in crate::recurrence) struct Step<'a, C> {
@@ -150,8 +177,9 @@ pub(in crate::recurrence) struct Step<'a, C> {
     pub gates: *mut f32,
     pub extra: *mut f32,
     pub history: History,
-    /// A reference, since a step is copied for each.
+    /// References, since a step is copied for each.
     pub noise: Option<&'a Noise>,
+    pub norm: Option<&'a NormAt>,
     /// The place of the first row in the whole batch, of which there are `all`.
     pub first_row: usize,
     pub s_prev: *const f32,
@@ -195,6 +223,69 @@ impl<C: Epilogue> Step<'_, C> {
             }
             _ => self.history,
         }
+    }
+
+    /// The place of a row in what is kept of all steps, or of one.
+    #[inline(always)]
+    fn kept_row(&self, row: usize) -> usize {
+        let step = if self.gates.is_null() { 0 } else { self.history.t * self.all };
+        step + self.first_row + row
+    }
+
+    /// A gate's sums of a row, to be normalised.
+    #[inline(always)]
+    fn normal(&self, norm: &NormAt, row: usize, gate: usize) -> *mut f32 {
+        norm.normal.wrapping_add((self.kept_row(row) * C::GATES + gate) * self.hidden)
+    }
+
+    /// Those of the last gate that are apart.
+    #[inline(always)]
+    fn normal_extra(&self, norm: &NormAt, row: usize) -> *mut f32 {
+        norm.normal_extra.wrapping_add(self.kept_row(row) * self.hidden)
+    }
+
+    /// Leaves some units' sums to be normalised.
+    ///
+    /// # Safety
+    /// As [`recurrence::Step::finish`].
+    #[inline(always)]
+    unsafe fn leave<S: Simd>(&self, s: S, norm: &NormAt, at: Units, z: [S::V; MOST_SUMS]) {
+        let place = self.place(at);
+        // SAFETY: the caller's; there is a block for each gate.
+        unsafe {
+            for gate in 0..MOST_SUMS {
+                if gate >= C::SUMS {
+                    continue;
+                }
+                let mut sum = z[gate];
+                if const { C::APART } {
+                    if gate == C::SUMS - 1 {
+                        let extra = self.normal_extra(norm, at.row).add(at.first);
+                        store_lanes(s, extra, sum, at.lanes);
+                        sum = place.input(s, gate);
+                    } else {
+                        sum = s.add(place.input(s, gate), sum);
+                    }
+                }
+                store_lanes(s, self.normal(norm, at.row, gate).add(at.first), sum, at.lanes);
+            }
+        }
+    }
+
+    /// Normalises the sums of a gate, or of the one that is apart.
+    ///
+    /// # Safety
+    /// As [`recurrence::Step::end_row`].
+    #[inline(always)]
+    unsafe fn normalise<S: Simd>(&self, s: S, norm: &NormAt, row: usize, block: usize) {
+        let norms = const { Geometry::new::<C>().norms };
+        let apart = const { C::APART } && block == C::GATES;
+        s.call(Normalise {
+            row: if apart { self.normal_extra(norm, row) } else { self.normal(norm, row, block) },
+            hidden: self.hidden,
+            epsilon: norm.epsilon,
+            inverse: norm.inverse.wrapping_add(self.kept_row(row) * norms + block),
+        });
     }
 
     /// What noise makes of some units' states, of which h is complete or s.
@@ -251,6 +342,8 @@ impl<C: Epilogue> recurrence::Step for Step<'_, C> {
     fn origin(&self) -> Option<Origin> {
         match self.input {
             _ if const { C::APART } => None,
+            // What is normalised has no bias.
+            Input::Fused { .. } if self.norm.is_some() => None,
             Input::Computed { z, stride } => Some(Origin { start: z, stride }),
             Input::Fused { bias, .. } => Some(Origin { start: bias, stride: 0 }),
         }
@@ -317,7 +410,10 @@ impl<C: Epilogue> recurrence::Step for Step<'_, C> {
     unsafe fn finish<S: Simd>(&self, s: S, at: Units, z: [S::V; MOST_SUMS]) {
         // SAFETY: the caller's.
         unsafe {
-            self.cell.forward(s, &self.place(at), z);
+            match self.norm {
+                None => self.cell.forward(s, &self.place(at), z),
+                Some(norm) => self.leave(s, norm, at, z),
+            }
         }
     }
 
@@ -329,8 +425,54 @@ impl<C: Epilogue> recurrence::Step for Step<'_, C> {
     #[inline(always)]
     fn complete<S: Simd>(&self, s: S, at: Block) {
         let two = const { Geometry::new::<C>().is_double() };
-        if !two || C::CELLS {
+        if (!two || C::CELLS) && self.norm.is_none() {
             self.perturb(s, at, !two, C::CELLS);
+        }
+    }
+
+    #[inline(always)]
+    fn ends_with_rows(&self) -> bool {
+        self.norm.is_some()
+    }
+
+    /// Normalises the sums of the first product, and makes states of them.
+    #[inline(always)]
+    unsafe fn end_row<S: Simd>(&self, s: S, row: usize) {
+        let Some(norm) = self.norm else { return };
+        let (two, hidden) = (const { Geometry::new::<C>().is_double() }, self.hidden);
+        let normal = self.normal(norm, row, 0);
+        let extra = self.normal_extra(norm, row);
+        // SAFETY: the caller's; there are blocks for each gate.
+        unsafe {
+            for gate in 0..C::GATES {
+                if const { C::SECOND.is_none() } || C::SECOND != Some(gate) {
+                    self.normalise(s, norm, row, gate);
+                }
+            }
+            if const { C::APART } {
+                self.normalise(s, norm, row, C::GATES);
+            }
+            for first in (0..hidden).step_by(S::LANES) {
+                let lanes = S::LANES.min(hidden - first);
+                let mut z = [s.zero(); MOST_SUMS];
+                for gate in 0..MOST_SUMS {
+                    if gate < C::GATES {
+                        let at = gate * hidden + first;
+                        z[gate] = norm.scaled(s, normal.add(at), at, lanes);
+                    }
+                }
+                let mut apart = s.zero();
+                if const { C::APART } {
+                    let gain = norm.gain.add(C::GATES * hidden + first);
+                    let gain = load_lanes(s, gain, lanes);
+                    apart = s.mul(gain, load_lanes(s, extra.add(first), lanes));
+                }
+                let place = self.place(Units { row, first, lanes });
+                self.cell.forward_normed(s, &place, z, apart);
+            }
+        }
+        if self.noise.is_some() && (!two || C::CELLS) {
+            self.perturb(s, Block { row, rows: 1, first: 0, end: hidden }, !two, C::CELLS);
         }
     }
 }
@@ -408,6 +550,9 @@ impl<C: Epilogue> recurrence::Step for Second<'_, C> {
             let place = self.step.place(at);
             if const { C::PROJECTS } {
                 store_lanes(s, place.h, sum, at.lanes);
+            } else if let (Some(norm), Some(gate)) = (self.step.norm, C::SECOND) {
+                let normal = self.step.normal(norm, at.row, gate);
+                store_lanes(s, normal.add(at.first), sum, at.lanes);
             } else {
                 self.step.cell.second(s, &place, sum);
             }
@@ -421,6 +566,32 @@ impl<C: Epilogue> recurrence::Step for Second<'_, C> {
 
     #[inline(always)]
     fn complete<S: Simd>(&self, s: S, at: Block) {
-        self.step.perturb(s, at, true, false);
+        if !recurrence::Step::ends_with_rows(self) {
+            self.step.perturb(s, at, true, false);
+        }
+    }
+
+    #[inline(always)]
+    fn ends_with_rows(&self) -> bool {
+        C::SECOND.is_some() && self.step.norm.is_some()
+    }
+
+    /// Normalises the second product's sums, and makes states of them.
+    #[inline(always)]
+    unsafe fn end_row<S: Simd>(&self, s: S, row: usize) {
+        let (Some(norm), Some(gate)) = (self.step.norm, C::SECOND) else { return };
+        let hidden = self.step.hidden;
+        let normal = self.step.normal(norm, row, gate);
+        // SAFETY: the caller's; there is a block for the gate.
+        unsafe {
+            self.step.normalise(s, norm, row, gate);
+            for first in (0..hidden).step_by(S::LANES) {
+                let lanes = S::LANES.min(hidden - first);
+                let sum = norm.scaled(s, normal.add(first), gate * hidden + first, lanes);
+                let place = self.step.place(Units { row, first, lanes });
+                self.step.cell.second(s, &place, sum);
+            }
+        }
+        self.step.perturb(s, Block { row, rows: 1, first: 0, end: hidden }, true, false);
     }
 }

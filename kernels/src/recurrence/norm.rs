@@ -1,0 +1,171 @@
+//! Layer normalisation of a step's sums (Ba et al. 2016), gate by gate over the units:
+//! `x̂ = (a − μ) / √(σ² + ε)`, of which the cell sees `b + γ ⊙ x̂`. A row's sums have to be
+//! there, all of them, before its cell: so a stage leaves them, and another goes over
+//! rows. Knows rows of units; must not know cells.
+
+use super::Dims;
+use crate::cells::Geometry;
+use crate::each::each;
+use crate::error::check_len;
+use crate::simd::{Kernel, Simd};
+use crate::tile::{load_lanes, store_lanes};
+use crate::{KernelError, checked_len};
+
+/// The normalisation of a forward pass. Where the recurrent sums are apart from the input's
+/// part, the last gate's are normalised apart too: there is an extra block.
+#[derive(Debug)]
+pub struct Norm<'a> {
+    /// ε.
+    pub epsilon: f32,
+    /// γ, `[N, H]`: of each gate, and of the extra block if there is one.
+    pub gain: &'a [f32],
+    /// b, `[G, H]`, which the input's part is without. The extra block's is the cell's own.
+    pub bias: &'a [f32],
+    /// x̂ comes out, `[τ, B, G, H]` where gates are kept, else that of one step.
+    pub normal: &'a mut [f32],
+    /// That of the extra block, `[τ, B, H]` or one step's, or nothing.
+    pub normal_extra: &'a mut [f32],
+    /// 1 / √(σ² + ε) comes out, `[τ, B, N]` or one step's.
+    pub inverse: &'a mut [f32],
+}
+
+/// The normalisation of a backward pass.
+#[derive(Debug)]
+pub struct NormBack<'a> {
+    /// As in the forward pass.
+    pub gain: &'a [f32],
+    /// What the forward pass has left: x̂, that of the extra block, and the inverse deviation.
+    pub normal: &'a [f32],
+    /// See [`Norm::normal_extra`].
+    pub normal_extra: &'a [f32],
+    /// See [`Norm::inverse`].
+    pub inverse: &'a [f32],
+    /// ∂L/∂a comes out, `[τ, B, G, H]`, beside that by what the cell saw, which is left
+    /// where the gates were.
+    pub da: &'a mut [f32],
+    /// That of the extra block, `[τ, B, H]`, or nothing.
+    pub da_extra: &'a mut [f32],
+}
+
+/// Floats of x̂, of its extra block and of the inverse deviations, of so many rows.
+fn lens(cell: &Geometry, rows: usize, hidden: usize) -> Result<[usize; 3], KernelError> {
+    Ok([
+        checked_len("normal", &[rows, cell.gates, hidden])?,
+        checked_len("normal_extra", &[rows, cell.norms - cell.gates, hidden])?,
+        checked_len("inverse", &[rows, cell.norms])?,
+    ])
+}
+
+impl Norm<'_> {
+    /// `Ok` where it fits a pass that keeps all steps, or one.
+    pub(super) fn check(
+        &self,
+        cell: &Geometry,
+        dims: Dims,
+        keeps: bool,
+    ) -> Result<(), KernelError> {
+        let rows = dims.rows("rows", if keeps { dims.steps } else { 1 })?;
+        check_len("gain", self.gain.len(), cell.norms * dims.hidden)?;
+        check_len("norm bias", self.bias.len(), cell.gates * dims.hidden)?;
+        let [normal, extra, inverse] = lens(cell, rows, dims.hidden)?;
+        check_len("normal", self.normal.len(), normal)?;
+        check_len("normal_extra", self.normal_extra.len(), extra)?;
+        check_len("inverse", self.inverse.len(), inverse)
+    }
+}
+
+impl NormBack<'_> {
+    /// `Ok` where it fits a pass.
+    pub(super) fn check(&self, cell: &Geometry, dims: Dims) -> Result<(), KernelError> {
+        let rows = dims.rows("rows", dims.steps)?;
+        check_len("gain", self.gain.len(), cell.norms * dims.hidden)?;
+        let [normal, extra, inverse] = lens(cell, rows, dims.hidden)?;
+        check_len("normal", self.normal.len(), normal)?;
+        check_len("normal_extra", self.normal_extra.len(), extra)?;
+        check_len("inverse", self.inverse.len(), inverse)?;
+        check_len("da", self.da.len(), normal)?;
+        check_len("da_extra", self.da_extra.len(), extra)
+    }
+}
+
+/// Normalises a row of sums where it stands.
+pub(super) struct Normalise {
+    pub row: *mut f32,
+    pub hidden: usize,
+    pub epsilon: f32,
+    /// Where the inverse deviation goes.
+    pub inverse: *mut f32,
+}
+
+impl Kernel for Normalise {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { row, hidden, epsilon, inverse } = self;
+        let count = s.splat(hidden as f32);
+        // SAFETY: whoever makes one vouches for the row and the place.
+        unsafe {
+            let mut sums = s.zero();
+            each!(S, hidden, |unit, lanes| {
+                sums = s.add(sums, load_lanes(s, row.add(unit), lanes));
+            });
+            let mean = s.div(s.splat(s.sum(sums)), count);
+            let mut squares = s.zero();
+            each!(S, hidden, |unit, lanes| {
+                let off = s.sub(load_lanes(s, row.add(unit), lanes), mean);
+                // Through memory, the lanes that are no units are none of the sum.
+                store_lanes(s, row.add(unit), off, lanes);
+                let off = load_lanes(s, row.add(unit), lanes);
+                squares = s.mul_add(off, off, squares);
+            });
+            let variance = s.div(s.splat(s.sum(squares)), count);
+            let deviation = s.sqrt(s.add(variance, s.splat(epsilon)));
+            let scale = s.div(s.splat(1.0), deviation);
+            each!(S, hidden, |unit, lanes| {
+                let off = load_lanes(s, row.add(unit), lanes);
+                store_lanes(s, row.add(unit), s.mul(off, scale), lanes);
+            });
+            store_lanes(s, inverse, scale, 1);
+        }
+    }
+}
+
+/// The gradient by a row of sums from that by what the cell saw of them:
+/// `(γ ⊙ d − mean(γ ⊙ d) − x̂ ⊙ mean(γ ⊙ d ⊙ x̂)) / √(σ² + ε)`.
+pub(super) struct Denormalise {
+    pub d: *const f32,
+    pub gain: *const f32,
+    pub normal: *const f32,
+    pub inverse: *const f32,
+    pub da: *mut f32,
+    pub hidden: usize,
+}
+
+impl Kernel for Denormalise {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { d, gain, normal, inverse, da, hidden } = self;
+        let count = s.splat(hidden as f32);
+        // SAFETY: whoever makes one vouches for the rows and the inverse.
+        unsafe {
+            let (mut sums, mut products) = (s.zero(), s.zero());
+            each!(S, hidden, |unit, lanes| {
+                let gain = load_lanes(s, gain.add(unit), lanes);
+                let g = s.mul(gain, load_lanes(s, d.add(unit), lanes));
+                sums = s.add(sums, g);
+                products = s.mul_add(g, load_lanes(s, normal.add(unit), lanes), products);
+            });
+            let mean = s.div(s.splat(s.sum(sums)), count);
+            let along = s.div(s.splat(s.sum(products)), count);
+            let scale = s.splat(*inverse);
+            each!(S, hidden, |unit, lanes| {
+                let gain = load_lanes(s, gain.add(unit), lanes);
+                let g = s.mul(gain, load_lanes(s, d.add(unit), lanes));
+                let normal = load_lanes(s, normal.add(unit), lanes);
+                let rest = s.neg_mul_add(normal, along, s.sub(g, mean));
+                store_lanes(s, da.add(unit), s.mul(scale, rest), lanes);
+            });
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Layer normalisation of the gates.
+
+use crate::layer::{Diagonal, Layer, Sizes};
+use crate::{Error, Parameters};
+use bptt_kernels::cells::Cell;
+
+/// A layer whose gates' pre-activations are normalised over the units (Ba et al. 2016), gate by
+/// gate: wherever the layer's equations have `b + a`, with `a = U x + W h₋`, stands
+///
+/// ```text
+/// b + γ ⊙ (a − μ) / √(σ² + ε)
+/// ```
+///
+/// with the mean μ and the variance σ² of the gate's H values of a, and a gain γ `[H]` for each
+/// gate, which is a parameter and begins as 1. Peepholes come after it, projections are not
+/// normalised. A GRU with its reset gate after the product has two sums in its candidate, and
+/// normalises each: `n = φ(b_n + γ_n ⊙ norm(U_n x) + r ⊙ (b_hn + γ_hn ⊙ norm(W_n h₋)))`.
+///
+/// γ comes after the [layer's own parameters](Parameters::own), in the order of the gates.
+///
+/// ```
+/// use bptt::{Cell, Init, Isa, LayerNorm, Lstm, Purpose};
+/// # use rand::{SeedableRng, rngs::SmallRng};
+///
+/// let (layer, isa) = (LayerNorm::new(Lstm::new(8, 16)?)?, Isa::best()?);
+/// let parameters = layer.init(Init::Orthogonal, &mut SmallRng::seed_from_u64(1))?;
+/// assert_eq!(parameters.gain(), [1.0; 4 * 16]);
+/// let weights = layer.pack(&parameters, Purpose::Inference, isa)?;
+/// let (x, mut y) = ([0.5; 20 * 8], [0.0; 20 * 16]);
+/// layer.stream(1, isa)?.forward(&weights, &x, &mut y)?;
+/// # Ok::<(), bptt::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LayerNorm<C> {
+    layer: C,
+    epsilon: f32,
+}
+
+impl<C: Layer> LayerNorm<C> {
+    /// `layer` with its gates normalised, with an ε of 10⁻⁵. One that is already does not
+    /// compile:
+    ///
+    /// ```compile_fail
+    /// # use bptt::{LayerNorm, Lstm};
+    /// let once = LayerNorm::new(Lstm::new(2, 5)?)?;
+    /// let twice = LayerNorm::new(once)?;
+    /// # Ok::<(), bptt::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] where the parameters do not fit the address space.
+    pub fn new(layer: C) -> Result<Self, Error> {
+        const { assert!(!C::NORMED, "what is normalised is not normalised again") };
+        super::checked(Self { layer, epsilon: 1e-5 })
+    }
+
+    /// The same with another ε.
+    ///
+    /// # Errors
+    /// [`Error::Value`] where it is not positive and finite.
+    pub fn with_epsilon(self, epsilon: f32) -> Result<Self, Error> {
+        if epsilon > 0.0 && epsilon.is_finite() {
+            return Ok(Self { epsilon, ..self });
+        }
+        let (given, expected) = (epsilon.to_string(), "positive and finite");
+        Err(Error::Value { what: "epsilon", given, expected })
+    }
+
+    /// The layer itself.
+    pub fn layer(&self) -> &C {
+        &self.layer
+    }
+
+    /// ε.
+    pub fn epsilon(&self) -> f32 {
+        self.epsilon
+    }
+}
+
+impl<C: Layer> Parameters<LayerNorm<C>> {
+    /// γ, `[N, H]`: of each gate, and, of a GRU with its reset gate after the product, of the
+    /// candidate's recurrent sum.
+    pub fn gain(&self) -> &[f32] {
+        let layer = self.layer();
+        &self.own()[layer.layer.own() * layer.sizes().hidden..]
+    }
+}
+
+impl<C: Layer> Layer for LayerNorm<C> {
+    type State<S: Default> = C::State<S>;
+    const LATE: bool = C::LATE;
+    const NORMED: bool = true;
+
+    #[inline]
+    fn sizes(&self) -> Sizes {
+        self.layer.sizes()
+    }
+
+    #[inline]
+    fn cell<'a>(&self, vectors: &'a [f32]) -> Cell<'a> {
+        let own = self.layer.vectors() * self.layer.sizes().hidden;
+        self.layer.cell(vectors.get(..own).unwrap_or_default())
+    }
+
+    #[inline]
+    fn delays(&self) -> &[usize] {
+        self.layer.delays()
+    }
+
+    fn own(&self) -> usize {
+        self.layer.own() + self.layer.geometry().norms
+    }
+
+    fn vectors(&self) -> usize {
+        self.layer.vectors() + self.layer.geometry().norms
+    }
+
+    fn prepare(&self, own: &[f32], vectors: &mut [f32]) {
+        let hidden = self.layer.sizes().hidden;
+        let (own, gain) = own.split_at(self.layer.own() * hidden);
+        let (vectors, prepared) = vectors.split_at_mut(self.layer.vectors() * hidden);
+        self.layer.prepare(own, vectors);
+        prepared.copy_from_slice(gain);
+    }
+
+    #[inline]
+    fn norm<'a>(&self, vectors: &'a [f32]) -> Option<(f32, &'a [f32])> {
+        let own = self.layer.vectors() * self.layer.sizes().hidden;
+        Some((self.epsilon, vectors.get(own..).unwrap_or_default()))
+    }
+
+    fn diagonals(&self) -> &'static [Diagonal] {
+        self.layer.diagonals()
+    }
+
+    fn initialise(&self, bias: &mut [f32], own: &mut [f32]) {
+        let (own, gain) = own.split_at_mut(self.layer.own() * self.layer.sizes().hidden);
+        self.layer.initialise(bias, own);
+        gain.fill(1.0);
+    }
+
+    #[inline]
+    fn computes_as(&self, other: &Self) -> bool {
+        self.epsilon == other.epsilon && self.layer.computes_as(&other.layer)
+    }
+
+    fn describe(&self) -> String {
+        format!("{}, normalised with ε {}", self.layer.describe(), self.epsilon)
+    }
+}
