@@ -3,11 +3,13 @@
 //! must not know a cell's equations, which are those of [`cells`](crate::cells).
 
 mod backward;
+mod clocked;
 mod forward;
 mod single;
 mod sweep;
 
 pub use backward::{Backward, backward_scratch_len};
+pub use clocked::{Clock, ClockedBackward, ClockedForward, Group, clocked_scratch_len};
 pub use forward::{CellStates, Forward, Gates, forward_scratch_len};
 pub use single::{Single, single_room};
 
