@@ -5,6 +5,7 @@ mod arena;
 mod cell;
 mod cells;
 mod clip;
+mod clocked;
 mod error;
 mod gradients;
 mod init;
@@ -21,7 +22,8 @@ mod weights;
 pub use bptt_kernels::{AlignedBuffer, Format, Isa, IsaError};
 pub use cell::Cell;
 pub use cells::{
-    Activation, Candidate, Delayed, Gate, Gru, GruGate, Leak, Leaky, Lstm, Reset, Skip, Vanilla,
+    Activation, Candidate, ClockGroup, Clockwork, Delayed, Gate, Gru, GruGate, Leak, Leaky, Lstm,
+    Reset, Skip, Vanilla,
 };
 pub use clip::{clip_elements, clip_global_norm};
 pub use error::Error;
@@ -34,6 +36,6 @@ pub use readout::{
     Readout, ReadoutArena, ReadoutGradients, ReadoutParameters, ReadoutPlan, ReadoutWeights,
     Reduction, Targets,
 };
-pub use state::{DelayLine, DelayedState, HiddenState, LstmState, Parts, State};
+pub use state::{ClockedState, DelayLine, DelayedState, HiddenState, LstmState, Parts, State};
 pub use stream::Stream;
 pub use weights::{Purpose, Weights};

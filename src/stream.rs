@@ -1,7 +1,9 @@
 //! Inference: the state carried from call to call, nothing else kept.
 
+mod clocked;
+
 use crate::arena::{Layout, Region, grant};
-use crate::error::{check_len, check_optional, check_size, check_threads};
+use crate::error::{check_len, check_optional, check_size, check_step, check_threads};
 use crate::inputs::Inputs;
 use crate::layer::{Layer, Sizes};
 use crate::plan::CHUNK_ROWS;
@@ -26,6 +28,11 @@ use bptt_kernels::{AlignedBuffer, Dense, KernelError};
 /// - the rows of a product's left operand, packed, the larger of `min(T, 96 N) · I` for N
 ///   threads and B rows of what a step's products are of, I included where its product is
 ///   part of the step, each rounded up to 16.
+///
+/// Of a [`Clockwork`](crate::Clockwork) the gates are those of the groups that move in
+/// t = max(1, ⌊192 / B⌋) steps, `⌈t / kᵢ⌉ B Hᵢ` of each, and with a period above 1, the
+/// shortest such being k, there are `⌈t / k⌉ B I` beside them; its input's product is no part
+/// of the step.
 ///
 /// ```
 /// use bptt::{Cell, Init, Isa, Lstm, Purpose};
@@ -52,6 +59,8 @@ pub struct Stream<C> {
     memory: Memory,
     /// Which way the last single step swept.
     backwards: bool,
+    /// The steps that have been taken, where they are counted.
+    step: u64,
     team: Team,
 }
 
@@ -94,6 +103,9 @@ impl<C: Layer> Stream<C> {
 
     fn laid_out(layer: C, batch: usize, isa: Isa, threads: usize) -> Result<Self, Error> {
         check_size("batch", batch)?;
+        if C::CLOCKED {
+            return Self::laid_out_clocked(layer, batch, isa, threads);
+        }
         let (Sizes { input, hidden, output }, geometry) = (layer.sizes(), layer.geometry());
         let chunk_steps = (CHUNK_ROWS / batch).max(1);
         let cells = usize::from(geometry.cells);
@@ -113,7 +125,7 @@ impl<C: Layer> Stream<C> {
         let floats = layout.allocate()?;
         let memory = Memory { floats, h, s, next, extra, gates, waiting, scratch };
         let team = Team::new(threads)?;
-        Ok(Self { layer, batch, isa, chunk_steps, memory, backwards: true, team })
+        Ok(Self { layer, batch, isa, chunk_steps, memory, backwards: true, step: 0, team })
     }
 
     /// The bytes that the stream holds.
@@ -124,14 +136,16 @@ impl<C: Layer> Stream<C> {
     /// The state after the last step: zero in a new stream.
     pub fn state(&self) -> C::State<&[f32]> {
         let Memory { floats, h, s, waiting, .. } = &self.memory;
-        State::from_parts(h.of(floats), s.of(floats), waiting.of(floats))
+        let state: C::State<&[f32]> =
+            State::from_parts(h.of(floats), s.of(floats), waiting.of(floats));
+        state.at_step(self.step)
     }
 
     /// Goes on from another state.
     ///
     /// # Errors
-    /// [`Error::Length`] where a part is not `[B, R]` or `[B, H]`, as the state says; nothing
-    /// is written then.
+    /// [`Error::Length`] where a part is not `[B, R]` or `[B, H]`, as the state says,
+    /// [`Error::Value`] where it is of 2⁶³ steps or more; nothing is written then.
     pub fn set_state(&mut self, state: C::State<&[f32]>) -> Result<(), Error> {
         let given = state.into_parts();
         let [h, s, x] = self.memory.state_mut();
@@ -139,6 +153,7 @@ impl<C: Layer> Stream<C> {
         for (what, given, part) in &parts {
             check_optional(what, *given, part.len())?;
         }
+        self.step = check_step(given.step.unwrap_or(0))?;
         for (_, given, part) in parts {
             given.into_iter().for_each(|given| part.copy_from_slice(given));
         }
@@ -148,6 +163,7 @@ impl<C: Layer> Stream<C> {
     /// Starts anew from the zero state.
     pub fn reset(&mut self) {
         self.memory.state_mut().into_iter().for_each(|part| part.fill(0.0));
+        self.step = 0;
     }
 
     /// One step: `x` `[B, I]` in, `y = h` `[B, R]` out. The bits are those of a pass
@@ -214,6 +230,9 @@ impl<C: Layer> Stream<C> {
         weights.check(&self.layer, self.isa)?;
         let sizes = self.layer.sizes();
         check_len("x", x.len(), self.batch * sizes.input)?;
+        if C::CLOCKED {
+            return self.advance_clocked(weights, x, output, o);
+        }
         let alone = self.batch == 1 && self.layer.delays() == [1];
         if !alone || self.team.helps(self.layer.multiply_adds(1)) {
             return self.advance_all(weights, x, output, o);
@@ -313,6 +332,9 @@ impl<C: Layer> Stream<C> {
         let steps = x.len() / (batch * i);
         check_len("x", x.len(), steps * batch * i)?;
         check_len("y", y.len(), steps * batch * output)?;
+        if C::CLOCKED {
+            return self.forward_clocked(weights, x, y);
+        }
         let m = &mut self.memory;
         let [h, s, extra, gates, waiting, scratch] =
             grant(&mut m.floats, [m.h, m.s, m.extra, m.gates, m.waiting, m.scratch]);

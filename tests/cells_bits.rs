@@ -71,7 +71,10 @@ fn a_sequence_alone_and_in_a_batch() {
     let case = (kinds(), shapes(20, 24, 150, 4), any::<u64>(), any::<Index>());
     check(CASES, case, |(kind, shape, seed, n)| {
         with_layer!(kind, (shape.inputs, shape.hidden), |layer| {
-            alone_is_as_in_the_batch(&Data::of(layer, shape, seed, 0.5), n.index(shape.batch))
+            alone_is_as_in_the_batch(
+                &Data::of(layer, shape, seed, 0.5).begun(seed),
+                n.index(shape.batch),
+            )
         });
     });
     each_large!(|data| for n in [0, data.batch / 2, data.batch - 1] {
@@ -98,15 +101,18 @@ fn stretches(steps: usize, cuts: &[Index]) -> Vec<Range<usize>> {
 fn in_stretches<C: Subject>(isa: Isa, data: &Data<C>, stretches: &[Range<usize>]) -> Pass {
     let given = data.inputs.clone();
     let mut state = (given.h0, given.s0, given.x0);
+    let mut first = data.first;
     let mut done: Vec<(Data<C>, Rig<C>, Pass)> = Vec::new();
     for steps in stretches {
         let mut part = data.stretch(steps.clone());
         (part.inputs.h0, part.inputs.s0, part.inputs.x0) = state;
+        part.first = first;
         let mut rig = Rig::new(isa, &part);
         let forward = rig.forward(&part);
         let last = rig.arena.last().unwrap().into_parts();
         let [s, x] = [last.s, last.x].map(|part| part.unwrap_or_default().to_vec());
         state = (last.h.to_vec(), s, x);
+        first = last.step.unwrap_or(0);
         done.push((part, rig, forward));
     }
 
@@ -150,7 +156,7 @@ fn a_sequence_in_one_pass_and_in_several() {
     check(CASES, case, |(kind, shape, seed, cuts)| {
         with_layer!(kind, (shape.inputs, shape.hidden), |layer| {
             let stretches = stretches(shape.steps, &cuts);
-            parts_are_as_the_whole(&Data::of(layer, shape, seed, 0.5), &stretches)
+            parts_are_as_the_whole(&Data::of(layer, shape, seed, 0.5).begun(seed), &stretches)
         });
     });
     each_large!(|data| parts_are_as_the_whole(&data, &[0..1, 1..data.steps]));
@@ -165,7 +171,7 @@ fn a_long_sequence_in_one_pass_and_in_several() {
     check(40, (kinds(), shape, any::<u64>(), cuts()), |(kind, shape, seed, cuts)| {
         with_layer!(kind, (shape.inputs, shape.hidden), |layer| {
             let stretches = stretches(shape.steps, &cuts);
-            parts_are_as_the_whole(&Data::of(layer, shape, seed, 0.5), &stretches)
+            parts_are_as_the_whole(&Data::of(layer, shape, seed, 0.5).begun(seed), &stretches)
         });
     });
 }
@@ -219,6 +225,7 @@ fn assert_states<'a, C: Cell>(given: C::State<&'a [f32]>, expected: C::State<&'a
     assert_bits("h", given.h, expected.h);
     assert_bits("s", given.s.unwrap_or_default(), expected.s.unwrap_or_default());
     assert_bits("x", given.x.unwrap_or_default(), expected.x.unwrap_or_default());
+    assert_eq!(given.step, expected.step);
 }
 
 fn stream_is_as_the_plan<C: Subject>(data: &Data<C>, feeds: &[Feed]) {
@@ -246,7 +253,7 @@ fn stream_is_as_the_plan<C: Subject>(data: &Data<C>, feeds: &[Feed]) {
 fn a_stream_and_a_plan() {
     let run = |kind, shape: Shape, seed, feeds: &[Feed]| {
         with_layer!(kind, (shape.inputs, shape.hidden), |layer| {
-            stream_is_as_the_plan(&Data::of(layer, shape, seed, 0.5), feeds)
+            stream_is_as_the_plan(&Data::of(layer, shape, seed, 0.5).begun(seed), feeds)
         })
     };
     check(CASES, (kinds(), shapes(20, 24, 40, 12), any::<u64>(), feeds()), |case| {

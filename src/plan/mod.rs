@@ -3,6 +3,7 @@
 
 mod arena;
 mod backward;
+mod clocked;
 mod forward;
 mod sums;
 
@@ -47,9 +48,16 @@ pub(crate) const CHUNK_ROWS: usize = 192;
 /// | [`Vanilla`](crate::Vanilla) | 1 | 0 | 2H |
 /// | [`Leaky`](crate::Leaky) | 1 | 0 | 2H, 3H with a learned α (E = 1) |
 /// | [`Skip`](crate::Skip) | 1 | 0 | 2H |
+/// | [`Clockwork`](crate::Clockwork) | 1 | 0 | H + Σ Hᵢ / kᵢ |
 /// | [`Gru`](crate::Gru) | 3 | 1 | 5H |
 /// | [`Lstm`](crate::Lstm) | 4 | 0 | 6H, 5H with coupled gates (G = 3) |
 /// | … projected | | 1 | 6H + 2R, 5H + 2R |
+///
+/// A [`Clockwork`](crate::Clockwork) keeps, in place of the gates, `⌈τ / kᵢ⌉ B Hᵢ` of each
+/// group, one after the other, and, where a period is above 1, room for m moves of the group
+/// with the shortest such period k, whose first unit is f: their inputs, `mBI`, and the states
+/// that they have seen, `mB (H − f)`, with `m = min(⌈τ / k⌉, max(1, ⌊192 / B⌋))`. In its
+/// scratch the largest Hᵢ stands for GH, and a step is of B rows of H.
 ///
 /// The scratch does not grow with τ.
 #[derive(Clone, Debug, PartialEq)]
@@ -145,6 +153,9 @@ impl<C: Layer> Plan<C> {
         check_size("steps", steps)?;
         check_size("batch", batch)?;
         let (Sizes { input, hidden, output }, geometry) = (layer.sizes(), layer.geometry());
+        if C::CLOCKED {
+            return Self::laid_out_clocked(layer, steps, batch, isa, threads);
+        }
         let history = layer.delays()[0];
         let states =
             |before: usize| steps.checked_add(before).ok_or(Error::TooLarge { what: "the arena" });
@@ -198,7 +209,7 @@ impl<C: Layer> Plan<C> {
     pub fn allocate(&self) -> Result<Arena<C>, Error> {
         let memory = self.layout.allocate()?;
         let team = Team::new(self.threads)?;
-        Ok(Arena { plan: self.clone(), memory, team, holds: Holds::Nothing })
+        Ok(Arena { plan: self.clone(), memory, team, holds: Holds::Nothing, step: 0 })
     }
 
     fn input_len(&self) -> usize {

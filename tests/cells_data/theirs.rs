@@ -105,7 +105,7 @@ pub fn pytorch<C: Subject>(case: &Case, layer: C, biases: Biases) -> (Data<C>, T
         gradients: Some([params, case.result("grad.x"), case.result("grad.h0"), ds0]),
         errors: None,
     };
-    (Data { layer, batch, steps, inputs }, theirs)
+    (Data { layer, batch, steps, first: 0, inputs }, theirs)
 }
 
 /// Where a gate of ours stands in ONNX, and whether with the other sign.
@@ -173,5 +173,5 @@ pub fn onnx<C: Subject>(case: &Case, layer: C, order: &Order, biases: Biases) ->
         gradients: None,
         errors: None,
     };
-    (Data { layer, batch, steps, inputs }, theirs)
+    (Data { layer, batch, steps, first: 0, inputs }, theirs)
 }

@@ -27,6 +27,8 @@ pub struct Data<C> {
     pub layer: C,
     pub batch: usize,
     pub steps: usize,
+    /// The steps that the sequences have taken before, which some cells count.
+    pub first: u64,
     pub inputs: Inputs<Vec<f32>>,
 }
 
@@ -58,7 +60,7 @@ impl<C: Subject> Data<C> {
             x0: draw(8, late),
             dx_last: draw(9, late),
         };
-        Self { layer, batch, steps, inputs }
+        Self { layer, batch, steps, first: 0, inputs }
     }
 
     /// Drawn evenly: parameters up to ±`weights`, cell states up to ±2, the rest up
@@ -77,6 +79,11 @@ impl<C: Subject> Data<C> {
     /// Another draw for the same layer and sizes.
     pub fn again(&self, seed: u64, weights: f32) -> Self {
         Self::draw(self.layer.clone(), self.batch, self.steps, seed, weights)
+    }
+
+    /// The same after some steps that have been taken before, where the cell counts them.
+    pub fn begun(self, seed: u64) -> Self {
+        Self { first: seed % 11, ..self }
     }
 
     /// The same of a shape, whose sizes are the layer's.
@@ -101,7 +108,8 @@ impl<C: Subject> Data<C> {
     }
 
     pub fn initial(&self) -> Option<C::State<&[f32]>> {
-        Some(state_of::<C>(&self.inputs.h0, &self.inputs.s0, &self.inputs.x0))
+        let state = state_of::<C>(&self.inputs.h0, &self.inputs.s0, &self.inputs.x0);
+        Some(bptt::State::at_step(state, self.first))
     }
 
     pub fn outputs(&self) -> OutputGradients<'_, C::State<&[f32]>> {
@@ -126,10 +134,11 @@ impl<C: Subject> Data<C> {
             x0: of(&given.x0, inputs),
             dx_last: of(&given.dx_last, inputs),
         };
-        Self { layer, batch: 1, steps: self.steps, inputs }
+        Self { layer, batch: 1, steps: self.steps, first: self.first, inputs }
     }
 
-    /// A stretch of time. The states at its ends are those of the whole.
+    /// A stretch of time. The states at its ends, and how many steps were before it, are those
+    /// of the whole.
     pub fn stretch(&self, steps: Range<usize>) -> Self {
         let of = |values: &[f32], width| values[steps.start * width..steps.end * width].to_vec();
         let inputs = Inputs {
@@ -137,7 +146,8 @@ impl<C: Subject> Data<C> {
             dy: of(&self.inputs.dy, self.state()),
             ..self.inputs.clone()
         };
-        Self { layer: self.layer.clone(), batch: self.batch, steps: steps.len(), inputs }
+        let (layer, batch) = (self.layer.clone(), self.batch);
+        Self { layer, batch, steps: steps.len(), first: self.first, inputs }
     }
 }
 
