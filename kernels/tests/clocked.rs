@@ -11,7 +11,9 @@ use bptt_kernels::team::Pass;
 use bptt_kernels::{Isa, KernelError, PackedMatrix};
 use bptt_reference::sample::uniform;
 use common::{Snapshot, by_columns, by_rows, filled, isas};
-use std::ops::{DerefMut, Range};
+#[cfg(unix)]
+use std::ops::DerefMut;
+use std::ops::Range;
 
 #[cfg(unix)]
 #[global_allocator]

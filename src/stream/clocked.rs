@@ -52,7 +52,8 @@ impl<C: Layer> Stream<C> {
     ) -> Result<(), Error> {
         let Some(clocked) = self.layer.clocked() else { return Ok(()) };
         let (isa, batch, start) = (self.isa, self.batch, self.step);
-        let work = self.layer.multiply_adds(batch);
+        // Reckoning it takes as long as a product of few units.
+        let work = if self.team.threads() > 1 { self.layer.multiply_adds(batch) } else { 0 };
         let m = &mut self.memory;
         let [h, next, gathered, gates, scratch] =
             grant(&mut m.floats, [m.h, m.next, m.extra, m.gates, m.scratch]);

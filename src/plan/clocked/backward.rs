@@ -184,7 +184,11 @@ impl ByInput<'_> {
         pass: &mut Pass<'_>,
     ) -> Result<(), KernelError> {
         let Self { isa, clock, steps, batch, dz: mut rest } = self;
-        dx.fill(0.0);
+        let mut start = Start::Zero;
+        if clock.groups[0].period > 1 {
+            dx.fill(0.0);
+            start = Start::Accumulate;
+        }
         for ((at, group), weights) in clock.groups.iter().enumerate().zip(weights) {
             let (move_len, row) = (batch * group.units, batch * weights.outputs());
             let (dz, tail) = rest.split_at(clock.moves(at, steps) * move_len);
@@ -192,7 +196,6 @@ impl ByInput<'_> {
             for run in runs(0..clock.moves(at, steps), group, batch, true) {
                 let a = &dz[run.start * move_len..run.end * move_len];
                 let (rows, stride) = (run.len() * batch, weights.outputs());
-                let start = Start::Accumulate;
                 let first = clock.step_of(at, run.start) * row;
                 if run.len() == 1 || group.period == 1 {
                     let c = &mut dx[first..][..run.len() * row];
@@ -208,6 +211,7 @@ impl ByInput<'_> {
                     dx[clock.step_of(at, nth) * row..][..row].copy_from_slice(from);
                 }
             }
+            start = Start::Accumulate;
         }
         Ok(())
     }

@@ -37,10 +37,14 @@ pub struct Clock<'a> {
 
 impl Clock<'_> {
     /// How many of the pass's first `steps` steps a group moves at.
-    #[inline]
+    #[inline(always)]
     pub fn moves(&self, group: usize, steps: usize) -> usize {
         let (period, first) = self.first_move(group);
-        if steps > first { (steps - first - 1) / period + 1 } else { 0 }
+        // A step of few units would take longer over divisions than over its products.
+        match steps.saturating_sub(first) {
+            left if left <= 1 || period == 1 => left,
+            left => (left - 1) / period + 1,
+        }
     }
 
     /// The step of the pass, from 0, at which a group moves for the nth time, from 0.
@@ -51,16 +55,19 @@ impl Clock<'_> {
     }
 
     /// Whether a group moves at a step of the pass.
-    #[inline]
+    #[inline(always)]
     fn moves_at(&self, group: usize, step: usize) -> bool {
         let (period, first) = self.first_move(group);
-        step >= first && (step - first).is_multiple_of(period)
+        step == first || (step > first && (step - first).is_multiple_of(period))
     }
 
     /// A group's period, and the step of the pass at which it moves first.
-    #[inline]
+    #[inline(always)]
     fn first_move(&self, group: usize) -> (usize, usize) {
         let period = self.groups[group].period;
+        if period == 1 {
+            return (1, 0);
+        }
         let late = (self.start % period as u64) as usize;
         (period, if late == 0 { 0 } else { period - late })
     }

@@ -47,6 +47,7 @@ pub(super) enum Ends {
 unsafe impl Sync for Work<'_> {}
 
 impl<'a> Work<'a> {
+    #[inline(always)]
     fn groups(&self) -> &'a [Group] {
         self.clock.groups
     }
@@ -121,6 +122,7 @@ impl<'a> Work<'a> {
     }
 
     /// Parts of the element-wise phase of a step: forward none where all groups move.
+    #[inline(always)]
     fn edges(&self, index: usize) -> usize {
         let step = self.step(index);
         let all = (0..self.groups().len()).all(|group| self.clock.moves_at(group, step));
@@ -132,11 +134,13 @@ impl<'a> Work<'a> {
 
     /// Whether a group's product sweeps backwards: to and fro from move to move, since what
     /// the last one left in the cache is read first.
+    #[inline(always)]
     fn backwards_in(&self, index: usize, group: usize) -> bool {
         !self.clock.moves(group, self.step(index)).is_multiple_of(2)
     }
 
     /// Phases of a step.
+    #[inline(always)]
     fn phases_of_step(&self) -> usize {
         1 + 2 * self.groups().len()
     }
@@ -150,11 +154,13 @@ impl<'a> Work<'a> {
 }
 
 impl Phases for Work<'_> {
+    #[inline(always)]
     fn phases(&self) -> usize {
         let (_, count) = self.stretch;
         if self.parts > 0 { count.min(1) } else { self.phases_of_step() * count }
     }
 
+    #[inline(always)]
     fn tasks(&self, phase: usize) -> usize {
         if self.parts > 0 {
             return self.parts;
@@ -167,6 +173,7 @@ impl Phases for Work<'_> {
         }
     }
 
+    #[inline(always)]
     fn backwards(&self, phase: usize) -> bool {
         if self.parts > 0 {
             return false;
