@@ -43,7 +43,7 @@ pub(crate) fn recurrent_len(
 
 /// Rows of a batch from which the products of a group are taken move by move, on inputs
 /// where they lie; with fewer the inputs of several moves are gathered.
-const ROWS_ALONE: usize = 16;
+pub(crate) const ROWS_ALONE: usize = 16;
 
 /// How many moves of a group of this period have gathered rows together, in a pass over so
 /// many steps.

@@ -30,9 +30,9 @@ use bptt_kernels::{AlignedBuffer, Dense, KernelError};
 ///   part of the step, each rounded up to 16.
 ///
 /// Of a [`Clockwork`](crate::Clockwork) the gates are those of the groups that move in
-/// t = max(1, ⌊192 / B⌋) steps, `⌈t / kᵢ⌉ B Hᵢ` of each, and with a period above 1, the
-/// shortest such being k, there are `⌈t / k⌉ B I` beside them; its input's product is no part
-/// of the step.
+/// t = max(1, ⌊192 / B⌋) steps, `⌈t / kᵢ⌉ B Hᵢ` of each, and with less than 16 sequences and
+/// a period above 1, the shortest such being k, there are `⌈t / k⌉ B I` beside them; its
+/// input's product is no part of the step.
 ///
 /// ```
 /// use bptt::{Cell, Init, Isa, Lstm, Purpose};

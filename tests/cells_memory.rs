@@ -183,7 +183,8 @@ fn documented_clocked_stream(of: &Sizes, shape: Shape, threads: usize) -> usize 
     let (batch, &Sizes { inputs, hidden, .. }) = (shape.batch, of);
     let steps = (192 / batch).max(1);
     let (kept, slow) = of_groups(of, steps, batch);
-    let gathered = slow.map_or(0, |(period, _)| steps.div_ceil(period) * batch * inputs);
+    let gathered = slow.filter(|_| batch < 16);
+    let gathered = gathered.map_or(0, |(period, _)| steps.div_ceil(period) * batch * inputs);
     let products = (steps * batch).min(96 * threads) * lines(inputs);
     let scratch = products.max(batch * lines(hidden));
     4 * (2 * lines(batch * hidden) + lines(kept) + lines(gathered) + lines(scratch))

@@ -2,7 +2,7 @@
 
 use super::{Memory, Stream, remember};
 use crate::arena::{Layout, grant};
-use crate::clocked::{Clocked, InputProduct};
+use crate::clocked::{Clocked, InputProduct, ROWS_ALONE};
 use crate::layer::{Layer, Sizes};
 use crate::plan::CHUNK_ROWS;
 use crate::{Error, Isa, Weights};
@@ -24,7 +24,9 @@ impl<C: Layer> Stream<C> {
         let (mut kept, mut gathered) = (0, 0);
         if let Some(clocked) = layer.clocked() {
             kept = clocked.most_kept(chunk_steps, batch)?;
-            [gathered, _] = clocked.gathered((chunk_steps, batch), (input, hidden))?;
+            if batch < ROWS_ALONE {
+                [gathered, _] = clocked.gathered((chunk_steps, batch), (input, hidden))?;
+            }
         }
         let mut layout = Layout::default();
         let h = layout.book(&[batch, hidden])?;
