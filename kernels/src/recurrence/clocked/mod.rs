@@ -114,8 +114,7 @@ pub fn clocked_scratch_len(batch: usize, hidden: usize) -> Result<usize, KernelE
 ///
 /// Measured on one core (Zen 5, AVX-512, FMA peak 247 GFLOP/s) for four groups of H / 4 with
 /// periods of 1, 2, 4 and 8 steps, with the input's product, of what moves: 0.82 of the peak for
-/// H 512, B 32, 0.5 for H 512, B 1, and 0.72 for H 512, B 32 in training, where a gradient of
-/// weights has fewer rows for each operand that is packed.
+/// H 512, B 32, 0.5 for H 512, B 1, and 0.72 for H 512, B 32 in training.
 /// `cargo run --release --example rnnbench -- --cell clockwork --batch 32`.
 #[derive(Debug)]
 pub struct ClockedForward<'a> {
