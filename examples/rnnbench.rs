@@ -5,15 +5,16 @@
 //! ```
 //!
 //! FLOPs are 2·T·B for each weight (for each but the biases, G·H·(I + H) of them in a cell
-//! of G gates) for a forward pass, three times that for training, a step's share for a stream. `peak_gflops` is what independent multiply-adds in
-//! registers reach, sampled between the rounds: the clock falls under load, so a
+//! of G gates; of a clockwork only at the steps at which its group moves) for a forward
+//! pass, three times that for training, a step's share for a stream. `peak_gflops` is what
+//! independent multiply-adds in registers reach, sampled between the rounds: the clock falls under load, so a
 //! peak measured before the work would be one that the work never sees. Both are
 //! medians.
 
 use bptt::{
-    Activation, Arena, Cell, Error, Format, Gradients, Gru, Init, Isa, LayerNorm, Leak, Leaky,
-    Lstm, Noise, OutputGradients, Parameters, Plan, Purpose, Regularisation, Reset, Skip, Stream,
-    Vanilla, Weights, Write,
+    Activation, Arena, Cell, ClockGroup, Clockwork, Error, Format, Gradients, Gru, Init, Isa,
+    LayerNorm, Leak, Leaky, Lstm, Noise, OutputGradients, Parameters, Plan, Purpose,
+    Regularisation, Reset, Skip, Stream, Vanilla, Weights, Write,
 };
 use clap::{Parser, ValueEnum};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -86,6 +87,8 @@ enum Layer {
     LstmNorm,
     /// The same.
     GruNorm,
+    /// Four groups of about equally many units, with periods of 1, 2, 4 and 8 steps.
+    Clockwork,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -147,11 +150,21 @@ fn run(options: &Options) -> Result<(), Error> {
         Layer::LstmNorm => time(LayerNorm::new(Lstm::new(input, hidden)?)?, options),
         Layer::GruNorm => time(LayerNorm::new(Gru::new(input, hidden, Reset::After)?)?, options),
         Layer::Skip => time(Skip::new(input, hidden, Activation::Tanh, &[1, 4])?, options),
+        Layer::Clockwork => {
+            let groups = clock_groups(hidden);
+            time(Clockwork::new(input, Activation::Tanh, &groups)?, options)
+        }
         Layer::LeakyLearned => {
             let leak = Leak::Learned { initial: 0.5 };
             time(Leaky::new(input, hidden, Activation::Tanh, leak)?, options)
         }
     }
+}
+
+fn clock_groups(hidden: usize) -> Vec<ClockGroup> {
+    let group =
+        |n: usize| ClockGroup { units: hidden * (n + 1) / 4 - hidden * n / 4, period: 1 << n };
+    (0..4).map(group).collect()
 }
 
 fn time<C: Cell>(layer: C, options: &Options) -> Result<(), Error> {
@@ -178,8 +191,12 @@ fn time<C: Cell>(layer: C, options: &Options) -> Result<(), Error> {
 
     let passes = if mode == Mode::Train { 3 } else { 1 };
     let timed_steps = if mode == Mode::Stream { 1 } else { steps };
-    let flops = 2 * passes * timed_steps * batch * problem.weights();
-    let gflops = flops as f64 / median / 1e9;
+    let weights = match cell {
+        Layer::Clockwork => moving_weights(options, timed_steps),
+        _ => (timed_steps * problem.weights()) as f64,
+    };
+    let flops = 2.0 * (passes * batch) as f64 * weights;
+    let gflops = flops / median / 1e9;
     let name = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
         value().map(|v| v.get_name().to_owned())
     };
@@ -214,6 +231,21 @@ fn time<C: Cell>(layer: C, options: &Options) -> Result<(), Error> {
         );
     }
     Ok(())
+}
+
+/// The weights of the groups that move in so many steps from the first, or, of a stream,
+/// which goes on from call to call, on average.
+fn moving_weights(options: &Options, steps: usize) -> f64 {
+    let (mut weights, mut read) = (0.0, options.hidden);
+    for ClockGroup { units, period } in clock_groups(options.hidden) {
+        let moves = match options.mode {
+            Mode::Train => steps.div_ceil(period) as f64,
+            Mode::Infer | Mode::Stream => steps as f64 / period as f64,
+        };
+        weights += moves * (units * (options.input + read)) as f64;
+        read -= units;
+    }
+    weights
 }
 
 /// So many calls that a sample is long beside the clock's grain.

@@ -8,7 +8,7 @@ use bptt_kernels::AlignedBuffer;
 const LINE: usize = bptt_kernels::ALIGNMENT / size_of::<f32>();
 
 /// A stretch of an arena.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Region {
     start: usize,
     len: usize,
@@ -50,12 +50,15 @@ impl Layout {
 }
 
 /// The floats of several regions at once, which are given in the order in which
-/// they were booked.
+/// they were booked; what is empty may stand anywhere.
 #[inline]
 pub(crate) fn grant<const N: usize>(memory: &mut [f32], regions: [Region; N]) -> [&mut [f32]; N] {
     let mut rest = memory;
     let mut at = 0;
     regions.map(|region| {
+        if region.len == 0 {
+            return Default::default();
+        }
         let (_, tail) = std::mem::take(&mut rest).split_at_mut(region.start - at);
         let (granted, tail) = tail.split_at_mut(region.len);
         at = region.start + region.len;

@@ -150,6 +150,14 @@ pub(crate) fn check_size(what: &'static str, given: usize) -> Result<usize, Erro
     }
 }
 
+/// A count of steps that a sequence may have taken.
+pub(crate) fn check_step(given: u64) -> Result<u64, Error> {
+    if given < 1 << 63 {
+        return Ok(given);
+    }
+    Err(Error::Value { what: "step", given: given.to_string(), expected: "below 2⁶³" })
+}
+
 /// A number of threads that a team can have.
 pub(crate) fn check_threads(given: usize) -> Result<usize, Error> {
     if (1..=MAX_THREADS).contains(&given) {

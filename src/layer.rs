@@ -2,6 +2,7 @@
 //! that the cells are those of this crate.
 
 use crate::Error;
+use crate::clocked::{self, Clocked};
 use crate::state::State;
 use bptt_kernels::cells::{Cell, Geometry};
 use bptt_kernels::checked_len;
@@ -40,6 +41,9 @@ pub trait Layer: Clone + PartialEq + Debug {
     /// Whether its gates are normalised.
     const NORMED: bool = false;
 
+    /// Whether it is [clocked](Self::clocked).
+    const CLOCKED: bool = false;
+
     /// I, H and R.
     fn sizes(&self) -> Sizes;
 
@@ -50,6 +54,12 @@ pub trait Layer: Clone + PartialEq + Debug {
     /// first.
     fn delays(&self) -> &[usize] {
         &[1]
+    }
+
+    /// The groups of a layer whose units move in such: its passes are others.
+    #[inline]
+    fn clocked(&self) -> Option<Clocked<'_>> {
+        None
     }
 
     /// Blocks of H that are parameters of the layer's own.
@@ -131,7 +141,10 @@ pub trait Layer: Clone + PartialEq + Debug {
         let what = "the parameters";
         let rows = checked_len(what, &[geometry.gates, hidden])?;
         let inputs = checked_len(what, &[rows, input])?;
-        let recurrent = checked_len(what, &[self.delays().len(), rows, output])?;
+        let recurrent = match self.clocked() {
+            None => checked_len(what, &[self.delays().len(), rows, output])?,
+            Some(Clocked { groups, .. }) => clocked::recurrent_len(what, groups, hidden)?,
+        };
         let own = checked_len(what, &[self.own(), hidden])?;
         let projection = if geometry.projects { checked_len(what, &[output, hidden])? } else { 0 };
         let mut ends = [inputs, recurrent, rows, own, projection];

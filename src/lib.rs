@@ -5,6 +5,7 @@ mod arena;
 mod cell;
 mod cells;
 mod clip;
+mod clocked;
 mod error;
 mod gradients;
 mod init;
@@ -22,8 +23,8 @@ mod weights;
 pub use bptt_kernels::{AlignedBuffer, Format, Isa, IsaError};
 pub use cell::Cell;
 pub use cells::{
-    Activation, Candidate, Delayed, Gate, Gru, GruGate, LayerNorm, Leak, Leaky, Lstm, Reset, Skip,
-    Vanilla,
+    Activation, Candidate, ClockGroup, Clockwork, Delayed, Gate, Gru, GruGate, LayerNorm, Leak,
+    Leaky, Lstm, Reset, Skip, Vanilla,
 };
 pub use clip::{clip_elements, clip_global_norm};
 pub use error::Error;
@@ -37,6 +38,6 @@ pub use readout::{
     Reduction, Targets,
 };
 pub use regularisation::{Noise, Regularisation};
-pub use state::{DelayLine, DelayedState, HiddenState, LstmState, Parts, State};
+pub use state::{ClockedState, DelayLine, DelayedState, HiddenState, LstmState, Parts, State};
 pub use stream::Stream;
 pub use weights::{Purpose, Weights};

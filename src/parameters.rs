@@ -41,6 +41,12 @@ impl<C: Layer> Parameters<C> {
         let Sizes { input, hidden, output } = layer.sizes();
         let (gates, delays) = (layer.geometry().gates, layer.delays().len());
         let [u, w, b, own, projection] = sections.split_mut(&mut parameters.buffer);
+        if let Some(clocked) = layer.clocked() {
+            clocked.draw((input, hidden), (u, w), |weights, outputs, inputs| {
+                init.fill(weights, outputs, inputs, rng)
+            })?;
+            return Ok(parameters);
+        }
         for gate in 0..gates {
             init.fill(&mut u[gate * hidden * input..][..hidden * input], hidden, input, rng)?;
             for delay in 0..delays {

@@ -1,6 +1,7 @@
 //! Noise in the recurrence of training passes: what is configured, and what is drawn.
 
 use crate::Error;
+use crate::layer::Layer;
 use bptt_kernels::threefry;
 
 /// Regularisation of a layer's recurrence, for [`Plan::with_regularisation`] and
@@ -95,9 +96,13 @@ impl Regularisation {
         (self.zoneout != [0.0; 2]).then_some(self.zoneout)
     }
 
-    /// `Ok` where a cell with a cell state, or without one, can have it.
-    pub(crate) fn check(&self, cells: bool) -> Result<(), Error> {
-        if cells || self.zoneout[1] == 0.0 {
+    /// `Ok` where a layer can have it.
+    pub(crate) fn check<C: Layer>(&self, layer: &C) -> Result<(), Error> {
+        if C::CLOCKED && *self != Self::none() {
+            let expected = "none, for units that move at periods of their own";
+            return Err(Error::Value { what: "regularisation", given: "some".into(), expected });
+        }
+        if layer.geometry().cells || self.zoneout[1] == 0.0 {
             return Ok(());
         }
         let (given, expected) = (self.zoneout[1].to_string(), "0, since the cell has none");

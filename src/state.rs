@@ -40,6 +40,18 @@ pub struct DelayedState<T, S> {
     pub x: S,
 }
 
+/// The state of a layer whose units move each at its period.
+///
+/// `S` is `&[f32]` for states that are given or shown and `&mut [f32]` for room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockedState<S> {
+    /// The hidden state h, `[B, H]`.
+    pub h: S,
+    /// The steps that the sequences have taken, below 2⁶³: what the periods count from. In a
+    /// gradient it means nothing and is not looked at.
+    pub step: u64,
+}
+
 /// A state in parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parts<S> {
@@ -49,6 +61,8 @@ pub struct Parts<S> {
     pub s: Option<S>,
     /// The input that is waiting, where it comes late.
     pub x: Option<S>,
+    /// The steps that have been taken, where the cell counts them.
+    pub step: Option<u64>,
 }
 
 /// A state as its parts.
@@ -57,6 +71,15 @@ pub trait State<S> {
     fn into_parts(self) -> Parts<S>;
     /// The state of them; one that the cell has not is left out.
     fn from_parts(h: S, s: S, x: S) -> Self;
+
+    /// The same after so many steps, where the cell counts them; a state of parts is from
+    /// before the first.
+    fn at_step(self, _step: u64) -> Self
+    where
+        Self: Sized,
+    {
+        self
+    }
 }
 
 /// States that are h alone.
@@ -65,7 +88,7 @@ macro_rules! hidden_alone {
         $(impl<S> State<S> for $state<S> {
             #[inline]
             fn into_parts(self) -> Parts<S> {
-                Parts { h: self.h, s: None, x: None }
+                Parts { h: self.h, s: None, x: None, step: None }
             }
 
             #[inline]
@@ -80,7 +103,7 @@ hidden_alone!(HiddenState DelayLine);
 impl<S> State<S> for LstmState<S> {
     #[inline]
     fn into_parts(self) -> Parts<S> {
-        Parts { h: self.h, s: Some(self.s), x: None }
+        Parts { h: self.h, s: Some(self.s), x: None, step: None }
     }
 
     #[inline]
@@ -101,5 +124,22 @@ where
     #[inline]
     fn from_parts(h: S, s: S, x: S) -> Self {
         Self { inner: T::from_parts(h, s, S::default()), x }
+    }
+}
+
+impl<S> State<S> for ClockedState<S> {
+    #[inline]
+    fn into_parts(self) -> Parts<S> {
+        Parts { h: self.h, s: None, x: None, step: Some(self.step) }
+    }
+
+    #[inline]
+    fn from_parts(h: S, _s: S, _x: S) -> Self {
+        Self { h, step: 0 }
+    }
+
+    #[inline]
+    fn at_step(self, step: u64) -> Self {
+        Self { step, ..self }
     }
 }

@@ -1,7 +1,9 @@
 //! Inference: the state carried from call to call, nothing else kept.
 
+mod clocked;
+
 use crate::arena::{Layout, Region, grant};
-use crate::error::{check_len, check_optional, check_size, check_threads};
+use crate::error::{check_len, check_optional, check_size, check_step, check_threads};
 use crate::inputs::Inputs;
 use crate::layer::{Layer, Sizes};
 use crate::plan::CHUNK_ROWS;
@@ -27,6 +29,11 @@ use bptt_kernels::{AlignedBuffer, Dense, KernelError};
 /// - the rows of a product's left operand, packed, the larger of `min(T, 96 N) · I` for N
 ///   threads and B rows of what a step's products are of, I included where its product is
 ///   part of the step, each rounded up to 16.
+///
+/// Of a [`Clockwork`](crate::Clockwork) the gates are those of the groups that move in
+/// t = max(1, ⌊192 / B⌋) steps, `⌈t / kᵢ⌉ B Hᵢ` of each, and with less than 16 sequences and
+/// a period above 1, the shortest such being k, there are `⌈t / k⌉ B I` beside them; its
+/// input's product is no part of the step.
 ///
 /// ```
 /// use bptt::{Cell, Init, Isa, Lstm, Purpose};
@@ -55,6 +62,8 @@ pub struct Stream<C> {
     keeps: Option<[f32; 2]>,
     /// Which way the last single step swept.
     backwards: bool,
+    /// The steps that have been taken, where they are counted.
+    step: u64,
     team: Team,
 }
 
@@ -114,10 +123,11 @@ impl<C: Layer> Stream<C> {
     /// dropout has scaled what it left, and asks for nothing here.
     ///
     /// # Errors
-    /// [`Error::Value`] where the cell has no cell state and there is zoneout of it,
+    /// [`Error::Value`] where the cell has no cell state and there is zoneout of it, or is a
+    /// [`Clockwork`](crate::Clockwork),
     /// [`Error::TooLarge`], [`Error::OutOfMemory`].
     pub fn with_regularisation(self, regularisation: Regularisation) -> Result<Self, Error> {
-        regularisation.check(self.layer.geometry().cells)?;
+        regularisation.check(&self.layer)?;
         let threads = self.team.threads();
         Self::laid_out(self.layer, self.batch, self.isa, threads, regularisation.rates())
     }
@@ -130,6 +140,9 @@ impl<C: Layer> Stream<C> {
         keeps: Option<[f32; 2]>,
     ) -> Result<Self, Error> {
         check_size("batch", batch)?;
+        if C::CLOCKED {
+            return Self::laid_out_clocked(layer, batch, isa, threads);
+        }
         let (Sizes { input, hidden, output }, geometry) = (layer.sizes(), layer.geometry());
         let chunk_steps = (CHUNK_ROWS / batch).max(1);
         let cells = usize::from(geometry.cells);
@@ -169,7 +182,7 @@ impl<C: Layer> Stream<C> {
             scratch,
         };
         let team = Team::new(threads)?;
-        Ok(Self { layer, batch, isa, chunk_steps, memory, keeps, backwards: true, team })
+        Ok(Self { layer, batch, isa, chunk_steps, memory, keeps, backwards: true, step: 0, team })
     }
 
     /// The bytes that the stream holds.
@@ -180,14 +193,16 @@ impl<C: Layer> Stream<C> {
     /// The state after the last step: zero in a new stream.
     pub fn state(&self) -> C::State<&[f32]> {
         let Memory { floats, h, s, waiting, .. } = &self.memory;
-        State::from_parts(h.of(floats), s.of(floats), waiting.of(floats))
+        let state: C::State<&[f32]> =
+            State::from_parts(h.of(floats), s.of(floats), waiting.of(floats));
+        state.at_step(self.step)
     }
 
     /// Goes on from another state.
     ///
     /// # Errors
-    /// [`Error::Length`] where a part is not `[B, R]` or `[B, H]`, as the state says; nothing
-    /// is written then.
+    /// [`Error::Length`] where a part is not `[B, R]` or `[B, H]`, as the state says,
+    /// [`Error::Value`] where it is of 2⁶³ steps or more; nothing is written then.
     pub fn set_state(&mut self, state: C::State<&[f32]>) -> Result<(), Error> {
         let given = state.into_parts();
         let [h, s, x] = self.memory.state_mut();
@@ -195,6 +210,7 @@ impl<C: Layer> Stream<C> {
         for (what, given, part) in &parts {
             check_optional(what, *given, part.len())?;
         }
+        self.step = check_step(given.step.unwrap_or(0))?;
         for (_, given, part) in parts {
             given.into_iter().for_each(|given| part.copy_from_slice(given));
         }
@@ -204,6 +220,7 @@ impl<C: Layer> Stream<C> {
     /// Starts anew from the zero state.
     pub fn reset(&mut self) {
         self.memory.state_mut().into_iter().for_each(|part| part.fill(0.0));
+        self.step = 0;
     }
 
     /// One step: `x` `[B, I]` in, `y = h` `[B, R]` out. The bits are those of a pass
@@ -270,6 +287,9 @@ impl<C: Layer> Stream<C> {
         weights.check(&self.layer, self.isa)?;
         let sizes = self.layer.sizes();
         check_len("x", x.len(), self.batch * sizes.input)?;
+        if C::CLOCKED {
+            return self.advance_clocked(weights, x, output, o);
+        }
         let alone = self.batch == 1 && self.layer.delays() == [1] && !C::NORMED;
         if !alone || self.team.helps(self.layer.multiply_adds(1)) {
             return self.advance_all(weights, x, output, o);
@@ -375,6 +395,9 @@ impl<C: Layer> Stream<C> {
         let steps = x.len() / (batch * i);
         check_len("x", x.len(), steps * batch * i)?;
         check_len("y", y.len(), steps * batch * output)?;
+        if C::CLOCKED {
+            return self.forward_clocked(weights, x, y);
+        }
         let m = &mut self.memory;
         let [h, s, _, s_next, normal, normal_extra, inverse, extra, gates, waiting, scratch] =
             m.granted();

@@ -1,5 +1,7 @@
 //! A layer's parameters in the layouts that its passes read.
 
+mod clocked;
+
 use crate::error::check_threads;
 use crate::layer::{Layer, Sizes};
 use crate::{Error, Format, Isa, Parameters};
@@ -36,6 +38,9 @@ pub struct Weights<C> {
     /// W by columns, `dz W`, and U, `dz U`.
     back: Option<Products>,
     pub(crate) input_back: Option<PackedMatrix>,
+    /// Where a layer is clocked, U is that of its first group, and these of the others.
+    others: Vec<PackedMatrix>,
+    others_back: Vec<PackedMatrix>,
     team: Team,
 }
 
@@ -114,6 +119,9 @@ impl<C: Layer> Weights<C> {
         isa: Isa,
     ) -> Result<Self, Error> {
         let (Sizes { input, hidden, output }, geometry) = (layer.sizes(), layer.geometry());
+        if C::CLOCKED {
+            return Self::clocked(layer, parameters, purpose, format, isa);
+        }
         let (gates, delays) = (geometry.gates, layer.delays());
         let by_rows =
             |gates, units, depth| PackedMatrix::zeros_as(format, isa, gates, units, depth);
@@ -148,6 +156,8 @@ impl<C: Layer> Weights<C> {
             forward,
             back,
             input_back,
+            others: Vec::new(),
+            others_back: Vec::new(),
             team: Team::serial(),
             layer,
         };
@@ -173,6 +183,9 @@ impl<C: Layer> Weights<C> {
     /// the format is int8 and a weight is ∞ or NaN; nothing is written then.
     pub fn update(&mut self, parameters: &Parameters<C>) -> Result<(), Error> {
         self.layer.check_same("parameters", parameters.layer())?;
+        if C::CLOCKED {
+            return self.update_clocked(parameters);
+        }
         let (Sizes { hidden, output, .. }, geometry) = (self.layer.sizes(), self.layer.geometry());
         let (u, w) = (parameters.input_weights(), parameters.recurrent_weights());
         let (p, block) = (parameters.projection(), hidden * output);
@@ -216,7 +229,9 @@ impl<C: Layer> Weights<C> {
         let vectors = size_of_val::<[f32]>(&self.bias) + size_of_val::<[f32]>(&self.vectors);
         let back = self.back.as_ref().map_or(0, Products::bytes);
         let input_back = self.input_back.as_ref().map_or(0, PackedMatrix::bytes);
-        vectors + self.input.bytes() + self.forward.bytes() + back + input_back
+        let others: usize =
+            self.others.iter().chain(&self.others_back).map(PackedMatrix::bytes).sum();
+        vectors + self.input.bytes() + self.forward.bytes() + back + input_back + others
     }
 
     /// The recurrent weights of forward passes.

@@ -71,10 +71,8 @@ fn a_sequence_alone_and_in_a_batch() {
     let case = (kinds(), shapes(20, 24, 150, 4), any::<u64>(), any::<Index>());
     check(CASES, case, |(kind, shape, seed, n)| {
         with_layer!(kind, (shape.inputs, shape.hidden), |layer| {
-            {
-                let data = Data::of(layer, shape, seed, 0.5).noisy(seed);
-                alone_is_as_in_the_batch(&data, n.index(shape.batch))
-            }
+            let data = Data::of(layer, shape, seed, 0.5).begun(seed).noisy(seed);
+            alone_is_as_in_the_batch(&data, n.index(shape.batch))
         });
     });
     each_large!(|data| for n in [0, data.batch / 2, data.batch - 1] {
@@ -101,15 +99,18 @@ fn stretches(steps: usize, cuts: &[Index]) -> Vec<Range<usize>> {
 fn in_stretches<C: Subject>(isa: Isa, data: &Data<C>, stretches: &[Range<usize>]) -> Pass {
     let given = data.inputs.clone();
     let mut state = (given.h0, given.s0, given.x0);
+    let mut first = data.first;
     let mut done: Vec<(Data<C>, Rig<C>, Pass)> = Vec::new();
     for steps in stretches {
         let mut part = data.stretch(steps.clone());
         (part.inputs.h0, part.inputs.s0, part.inputs.x0) = state;
+        part.first = first;
         let mut rig = Rig::new(isa, &part);
         let forward = rig.forward(&part);
         let last = rig.arena.last().unwrap().into_parts();
         let [s, x] = [last.s, last.x].map(|part| part.unwrap_or_default().to_vec());
         state = (last.h.to_vec(), s, x);
+        first = last.step.unwrap_or(0);
         done.push((part, rig, forward));
     }
 
@@ -160,7 +161,8 @@ fn a_sequence_in_one_pass_and_in_several() {
     check(CASES, case, |(kind, shape, seed, cuts)| {
         with_layer!(kind, (shape.inputs, shape.hidden), |layer| {
             let stretches = stretches(shape.steps, &cuts);
-            parts_are_as_the_whole(&Data::of(layer, shape, seed, 0.5).noisy(seed), &stretches)
+            let data = Data::of(layer, shape, seed, 0.5).begun(seed).noisy(seed);
+            parts_are_as_the_whole(&data, &stretches)
         });
     });
     each_large!(|data| {
@@ -179,7 +181,8 @@ fn a_long_sequence_in_one_pass_and_in_several() {
     check(40, (kinds(), shape, any::<u64>(), cuts()), |(kind, shape, seed, cuts)| {
         with_layer!(kind, (shape.inputs, shape.hidden), |layer| {
             let stretches = stretches(shape.steps, &cuts);
-            parts_are_as_the_whole(&Data::of(layer, shape, seed, 0.5).noisy(seed), &stretches)
+            let data = Data::of(layer, shape, seed, 0.5).begun(seed).noisy(seed);
+            parts_are_as_the_whole(&data, &stretches)
         });
     });
 }
@@ -233,6 +236,7 @@ fn assert_states<'a, C: Cell>(given: C::State<&'a [f32]>, expected: C::State<&'a
     assert_bits("h", given.h, expected.h);
     assert_bits("s", given.s.unwrap_or_default(), expected.s.unwrap_or_default());
     assert_bits("x", given.x.unwrap_or_default(), expected.x.unwrap_or_default());
+    assert_eq!(given.step, expected.step);
 }
 
 fn stream_is_as_the_plan<C: Subject>(data: &Data<C>, feeds: &[Feed]) {
@@ -260,7 +264,7 @@ fn stream_is_as_the_plan<C: Subject>(data: &Data<C>, feeds: &[Feed]) {
 fn a_stream_and_a_plan() {
     let run = |kind, shape: Shape, seed, feeds: &[Feed]| {
         with_layer!(kind, (shape.inputs, shape.hidden), |layer| {
-            stream_is_as_the_plan(&Data::of(layer, shape, seed, 0.5), feeds)
+            stream_is_as_the_plan(&Data::of(layer, shape, seed, 0.5).begun(seed), feeds)
         })
     };
     check(CASES, (kinds(), shapes(20, 24, 40, 12), any::<u64>(), feeds()), |case| {

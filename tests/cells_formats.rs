@@ -8,6 +8,7 @@ use bptt::{
     Cell, Error, Format, Gradients, Init, Isa, Lstm, OutputGradients, Parameters, Plan, Purpose,
     Weights, Write,
 };
+use bptt_reference::cells::Cell as Equations;
 use common::{
     Data, Kind, Options, Shape, Subject, any_of, assert_bits, assert_mismatch, check, filled, isas,
     lstm, shapes, shared_out,
@@ -17,19 +18,39 @@ use rand::{SeedableRng, rngs::SmallRng};
 
 const NARROW: [Format; 2] = [Format::Bf16, Format::Int8];
 
+/// The lengths of W's rows, each with how many there are of it.
+fn recurrent_rows<C: Subject>(layer: &C) -> Vec<(usize, usize)> {
+    let width = layer.output_size();
+    let Equations::Clockwork(_, groups) = layer.equations() else {
+        return vec![(width, usize::MAX)];
+    };
+    let mut read = width;
+    let of = |(units, _)| {
+        read -= units;
+        (read + units, units)
+    };
+    groups.into_iter().map(of).collect()
+}
+
+fn round_row(row: &mut [f32], format: Format) {
+    let largest = row.iter().fold(0.0f32, |m, w| m.max(w.abs()));
+    for weight in row {
+        *weight = format.rounded(*weight, largest);
+    }
+}
+
 /// The parameters that a format takes them for: U, W and P rounded output by output.
 fn rounded<C: Subject>(parameters: &Parameters<C>, format: Format) -> Parameters<C> {
     let mut rounded = parameters.clone();
     let layer = parameters.layer();
-    let depths = [layer.input_size(), layer.output_size(), layer.hidden_size()];
     let [u, w, _, _, p] = rounded.split_mut();
-    for (matrix, depth) in [u, w, p].into_iter().zip(depths) {
-        for row in matrix.chunks_exact_mut(depth) {
-            let largest = row.iter().fold(0.0f32, |m, w| m.max(w.abs()));
-            for weight in row {
-                *weight = format.rounded(*weight, largest);
-            }
-        }
+    u.chunks_exact_mut(layer.input_size()).for_each(|row| round_row(row, format));
+    p.chunks_exact_mut(layer.hidden_size()).for_each(|row| round_row(row, format));
+    let mut rest = w;
+    for (depth, rows) in recurrent_rows(layer) {
+        let (block, tail) = rest.split_at_mut(rest.len().min(rows.saturating_mul(depth)));
+        block.chunks_exact_mut(depth).for_each(|row| round_row(row, format));
+        rest = tail;
     }
     rounded
 }

@@ -5,6 +5,7 @@ mod common;
 
 use allocation_counter::measure;
 use bptt::{Cell, Gradients, Isa, OutputGradients, Purpose, Readout, State, Write};
+use bptt_reference::cells::Cell as Equations;
 use common::{
     Data, Kind, Options, Rig, Shape, Subject, any_of, check, filled, isas, lstm, shapes, shared_out,
 };
@@ -107,6 +108,8 @@ struct Sizes {
     /// Sums that are normalised: as many as gates, and those that are apart.
     normed: bool,
     apart: usize,
+    /// Units and period of each group, where there are such.
+    groups: Vec<(usize, usize)>,
 }
 
 /// Told from the layer's type and options, not by the crate.
@@ -132,6 +135,10 @@ fn sizes<C: Subject>(layer: &C, kind: Kind) -> Sizes {
         Kind::Skip(_, delays) => (delays.len(), *delays.iter().max().unwrap()),
         _ => (1, 1),
     };
+    let groups = match layer.equations() {
+        Equations::Clockwork(_, groups) => groups,
+        _ => Vec::new(),
+    };
     Sizes {
         inputs,
         hidden,
@@ -147,11 +154,54 @@ fn sizes<C: Subject>(layer: &C, kind: Kind) -> Sizes {
         fuses,
         normed,
         apart: layer.equations().norms() - gates,
+        groups,
     }
+}
+
+/// Floats that groups keep in so many steps, and the shortest period above 1 with the units
+/// from its group's first.
+fn of_groups(of: &Sizes, steps: usize, batch: usize) -> (usize, Option<(usize, usize)>) {
+    let kept = of.groups.iter().map(|&(units, period)| steps.div_ceil(period) * batch * units);
+    let slow = of.groups.iter().position(|&(_, period)| period > 1);
+    let read = |at: usize| of.groups[at..].iter().map(|&(units, _)| units).sum();
+    (kept.sum(), slow.map(|at| (of.groups[at].1, read(at))))
+}
+
+/// The formula of `Plan`'s documentation for groups, in bytes.
+fn documented_clocked_arena(of: &Sizes, shape: Shape, isa: Isa, threads: usize) -> usize {
+    let Shape { batch, steps, .. } = shape;
+    let &Sizes { inputs, hidden, .. } = of;
+    let (kept, slow) = of_groups(of, steps, batch);
+    let gathered = slow.map_or(0, |(period, read)| {
+        let moves = steps.div_ceil(period).min((192 / batch).max(1));
+        lines(moves * batch * inputs) + lines(moves * batch * read)
+    });
+    let regions =
+        lines(kept) + lines((steps + 1) * batch * hidden) + lines(batch * hidden) + gathered;
+    let widest = of.groups.iter().map(|group| group.0).max().unwrap();
+    let products = (steps * batch).min(96 * threads) * lines(inputs.max(widest));
+    let padded = |columns: usize| columns.div_ceil(2 * isa.lanes()) * 2 * isa.lanes();
+    let sums = 256 * (padded(inputs) + padded(hidden)) + 24_576 * threads;
+    4 * (regions + lines(products.max(batch * lines(hidden)).max(sums)))
+}
+
+/// The formula of `Stream`'s documentation for groups, in bytes.
+fn documented_clocked_stream(of: &Sizes, shape: Shape, threads: usize) -> usize {
+    let (batch, &Sizes { inputs, hidden, .. }) = (shape.batch, of);
+    let steps = (192 / batch).max(1);
+    let (kept, slow) = of_groups(of, steps, batch);
+    let gathered = slow.filter(|_| batch < 16);
+    let gathered = gathered.map_or(0, |(period, _)| steps.div_ceil(period) * batch * inputs);
+    let products = (steps * batch).min(96 * threads) * lines(inputs);
+    let scratch = products.max(batch * lines(hidden));
+    4 * (2 * lines(batch * hidden) + lines(kept) + lines(gathered) + lines(scratch))
 }
 
 /// The formula of `Plan`'s documentation, in bytes.
 fn documented_arena(of: &Sizes, shape: Shape, isa: Isa, threads: usize) -> usize {
+    if !of.groups.is_empty() {
+        return documented_clocked_arena(of, shape, isa, threads);
+    }
     let Shape { batch, steps, .. } = shape;
     let &Sizes { inputs, hidden, outputs, gates, extra, cells, projected, .. } = of;
     let padded = |columns: usize| columns.div_ceil(2 * isa.lanes()) * 2 * isa.lanes();
@@ -189,6 +239,9 @@ fn documented_arena(of: &Sizes, shape: Shape, isa: Isa, threads: usize) -> usize
 
 /// The formula of `Stream`'s documentation, in bytes.
 fn documented_stream(of: &Sizes, shape: Shape, threads: usize) -> usize {
+    if !of.groups.is_empty() {
+        return documented_clocked_stream(of, shape, threads);
+    }
     let batch = shape.batch;
     let &Sizes { inputs, hidden, outputs, gates, extra, cells, .. } = of;
     let rows = batch.max(192 / batch * batch);
@@ -255,9 +308,10 @@ fn memory_is_as_documented() {
 fn an_arena_grows_by_so_much_a_step() {
     for kind in Kind::all() {
         with_layer!(kind, (3, 32), |layer| for &isa in isas() {
-            let bytes = |steps, batch| layer.plan(steps, batch, isa).unwrap().arena_bytes();
-            let floats = layer.floats_per_step();
-            assert_eq!(bytes(101, 16) - bytes(100, 16), 4 * 16 * floats, "{kind:?}");
+            let bytes = |steps| layer.plan(steps, 16, isa).unwrap().arena_bytes();
+            // As many as all periods divide.
+            let floats = layer.floats_of_steps(60);
+            assert_eq!(bytes(180) - bytes(120), 4 * 16 * floats, "{kind:?}");
         });
     }
     let lstm = lstm(Options::NONE, 3, 32);

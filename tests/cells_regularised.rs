@@ -6,7 +6,7 @@
 mod common;
 
 use allocation_counter::measure;
-use bptt::{Cell, Error, Noise, Regularisation};
+use bptt::{Activation, Cell, ClockGroup, Clockwork, Error, Noise, Regularisation};
 use bptt_reference::cells::Inputs;
 use bptt_reference::{Bounded, bounds};
 use common::{
@@ -17,6 +17,12 @@ use proptest::prelude::*;
 
 fn half() -> Regularisation {
     Regularisation::none().with_dropout(0.5).unwrap().with_zoneout(0.5, 0.0).unwrap()
+}
+
+/// The kernels whose layers can have noise.
+fn kinds() -> Vec<Kind> {
+    let all = Kind::kernels().into_iter();
+    all.filter(|kind| !matches!(kind, Kind::Clockwork(..))).collect()
 }
 
 /// The same noise again, and another.
@@ -39,7 +45,7 @@ fn noise_is_a_function_of_its_place<C: Subject>(data: &Data<C>) {
 
 #[test]
 fn a_pass_can_be_repeated() {
-    for kind in Kind::kernels() {
+    for kind in kinds() {
         with_layer!(kind, (5, 40), |layer| {
             let noise = Noise { seed: 3, step: 4, sequence: 5 };
             let data = Data::draw(layer, 7, 6, 1, 0.3);
@@ -174,7 +180,7 @@ fn what_is_refused() {
         assert_eq!(none.with_zoneout(0.0, given), Err(expected("zoneout of s")));
     }
     let of_s = Regularisation::none().with_zoneout(0.0, 0.25).unwrap();
-    for kind in Kind::kernels() {
+    for kind in kinds() {
         with_layer!(kind, (3, 5), |layer| for &isa in isas() {
             let plan = layer.plan(2, 2, isa).unwrap().with_regularisation(of_s);
             let stream = layer.stream(2, isa).unwrap().with_regularisation(of_s);
@@ -186,6 +192,21 @@ fn what_is_refused() {
                 assert_eq!(stream.unwrap_err(), expected);
             }
         });
+    }
+}
+
+#[test]
+fn groups_with_periods_have_none() {
+    let groups = [(3, 1), (2, 2)].map(|(units, period)| ClockGroup { units, period });
+    let layer = Clockwork::new(2, Activation::Tanh, &groups).unwrap();
+    let expected = "none, for units that move at periods of their own";
+    for &isa in isas() {
+        let error = layer.plan(2, 2, isa).unwrap().with_regularisation(half()).unwrap_err();
+        assert_eq!(error, value("regularisation", "some", expected));
+        let error = layer.stream(2, isa).unwrap().with_regularisation(half()).unwrap_err();
+        assert_eq!(error, value("regularisation", "some", expected));
+        let none = Regularisation::none();
+        assert!(layer.plan(2, 2, isa).unwrap().with_regularisation(none).is_ok());
     }
 }
 

@@ -55,7 +55,7 @@ fn as_on_one_thread<C: Subject>(data: &Data<C>) {
 
 fn of_kind(kind: Kind, shape: Shape, seed: u64, weights: f32) {
     with_layer!(kind, (shape.inputs, shape.hidden), |layer| {
-        as_on_one_thread(&Data::of(layer, shape, seed, weights).noisy(seed))
+        as_on_one_thread(&Data::of(layer, shape, seed, weights).begun(seed).noisy(seed))
     });
 }
 

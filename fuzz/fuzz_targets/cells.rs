@@ -51,14 +51,19 @@ fn within_bounds<C: Subject>(data: &Data<C>, pass: &Pass) {
 
 /// A NaN goes on to what it is a term of, unless max(0, a) or a gate of 0 stops it.
 fn not_a_number<C: Subject>(kind: Kind, data: &Data<C>, pass: &Pass) {
-    if matches!(kind.plain(), Kind::Vanilla(Activation::Relu) | Kind::Leaky(Activation::Relu, _)) {
+    use Activation::Relu;
+    if matches!(kind.plain(), Kind::Vanilla(Relu) | Kind::Leaky(Relu, _) | Kind::Clockwork(Relu, _))
+    {
         return;
     }
     let (inputs, outputs) = (data.layer.input_size(), data.layer.output_size());
     if data.layer.is_late() {
         return;
     }
-    for (row, x) in data.inputs.x.chunks(inputs).enumerate() {
+    // Of a clockwork all units see the first step's input.
+    let steps = if matches!(kind, Kind::Clockwork(..)) { 1 } else { data.steps };
+    let x = &data.inputs.x[..steps * data.input()];
+    for (row, x) in x.chunks(inputs).enumerate() {
         if x.iter().any(|x| x.is_nan()) {
             assert!(pass.h[row * outputs..][..outputs].iter().all(|y| y.is_nan()), "row {row}");
         }
@@ -106,7 +111,8 @@ fn streamed<C: Subject>(isa: Isa, data: &Data<C>, rig: &Rig<C>, pass: &Pass) {
     let mut y = vec![f32::NAN; (data.steps - single) * data.state()];
     stream.forward(&rig.weights, rest, &mut y).unwrap();
     assert_same("a stretch", isa, &y, &pass.h[pass.h.len() - y.len()..]);
-    let Parts { h, s, x } = stream.state().into_parts();
+    let Parts { h, s, x, step } = stream.state().into_parts();
+    assert!(step.is_none_or(|step| step == data.steps as u64));
     // Of a short sequence some of the last states are initial ones.
     let all = [&data.inputs.h0[..], &pass.h].concat();
     assert_same("the last h", isa, h, &all[all.len() - h.len()..]);

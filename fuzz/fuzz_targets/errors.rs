@@ -137,7 +137,7 @@ fn stream<C: Subject>(bytes: &mut Bytes, isa: Isa, data: &Data<C>, rig: &Rig<C>)
     let right = lengths[0] == rights[0] && (lengths[1] == cell || cell == 0);
     let [h, s] = lengths.map(|n| vec![0.5; n]);
     if !assert_length(stream.set_state(state_of::<C>(&h, &s, &data.inputs.x0)), right) {
-        let Parts { h, s, x } = stream.state().into_parts();
+        let Parts { h, s, x, .. } = stream.state().into_parts();
         let others = s.unwrap_or_default().iter().chain(x.unwrap_or_default());
         assert!(h.iter().chain(others).all(|&v| v == 0.0));
     }

@@ -39,8 +39,19 @@ impl<C: Layer> Delayed<C> {
     /// let later = Delayed::new(late);
     /// # Ok::<(), bptt::Error>(())
     /// ```
+    ///
+    /// Nor does a [`Clockwork`](crate::Clockwork), whose groups see the input at steps of
+    /// their own:
+    ///
+    /// ```compile_fail
+    /// # use bptt::{Activation, ClockGroup, Clockwork, Delayed};
+    /// let groups = [ClockGroup { units: 5, period: 1 }];
+    /// let late = Delayed::new(Clockwork::new(2, Activation::Tanh, &groups)?);
+    /// # Ok::<(), bptt::Error>(())
+    /// ```
     pub fn new(layer: C) -> Self {
         const { assert!(!C::LATE, "the input is late by one step and not by more") };
+        const { assert!(!C::CLOCKED, "the input of a clocked layer is not late") };
         Self { layer }
     }
 

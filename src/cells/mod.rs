@@ -1,5 +1,6 @@
 //! The cells: a file each, with its equations, its options and the kernel that they name.
 
+mod clockwork;
 mod delayed;
 mod gru;
 mod leaky;
@@ -8,6 +9,7 @@ mod normalised;
 mod skip;
 mod vanilla;
 
+pub use clockwork::{ClockGroup, Clockwork};
 pub use delayed::Delayed;
 pub use gru::{Gru, GruGate, Reset};
 pub use leaky::{Leak, Leaky};

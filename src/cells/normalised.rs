@@ -37,8 +37,9 @@ pub struct LayerNorm<C> {
 }
 
 impl<C: Layer> LayerNorm<C> {
-    /// `layer` with its gates normalised, with an ε of 10⁻⁵. One that is already does not
-    /// compile:
+    /// `layer` with its gates normalised, with an ε of 10⁻⁵. A
+    /// [`Clockwork`](crate::Clockwork), which has no gate of all units at once, does not compile,
+    /// nor does one that is normalised already:
     ///
     /// ```compile_fail
     /// # use bptt::{LayerNorm, Lstm};
@@ -51,6 +52,7 @@ impl<C: Layer> LayerNorm<C> {
     /// [`Error::TooLarge`] where the parameters do not fit the address space.
     pub fn new(layer: C) -> Result<Self, Error> {
         const { assert!(!C::NORMED, "what is normalised is not normalised again") };
+        const { assert!(!C::CLOCKED, "groups that move at their own periods have no whole gate") };
         super::checked(Self { layer, epsilon: 1e-5 })
     }
 

@@ -16,6 +16,8 @@ pub struct Arena<C> {
     pub(super) memory: AlignedBuffer,
     pub(super) team: Team,
     pub(super) holds: Holds,
+    /// The steps before the pass that it holds, where they are counted.
+    pub(super) step: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +80,18 @@ impl<C: Layer> Arena<C> {
         let h = self.states("last", self.plan.regions.h, 0)?;
         let s = self.states("last", self.plan.regions.s, 0)?;
         let x = self.states("last", self.plan.regions.x, self.plan.late_len())?;
-        Ok(State::from_parts(&h[h.len() - before..], &s[s.len() - cell..], x))
+        let last: C::State<&[f32]> =
+            State::from_parts(&h[h.len() - before..], &s[s.len() - cell..], x);
+        Ok(last.at_step(self.step + self.plan.steps as u64))
+    }
+
+    /// What a pass keeps of the gates.
+    fn kept(&self) -> &[f32] {
+        let kept = self.plan.regions.gates.of(&self.memory);
+        match self.plan.layer.clocked() {
+            None => kept,
+            Some(clocked) => &kept[..clocked.kept_len(self.step, self.plan.steps, self.plan.batch)],
+        }
     }
 
     /// All gates, `[τ, B, G, H]` in the cell's order. Of a cell without gates: what its
@@ -88,16 +101,18 @@ impl<C: Layer> Arena<C> {
     /// [`Error::Order`] where the last pass was not a forward one.
     pub fn gates(&self) -> Result<&[f32], Error> {
         self.expect("gates", Holds::Forward)?;
-        Ok(self.plan.regions.gates.of(&self.memory))
+        Ok(self.kept())
     }
 
-    /// The gradients of the gates' pre-activations, `[τ, B, G, H]`.
+    /// The gradients of the gates' pre-activations, `[τ, B, G, H]`; of a
+    /// [`Clockwork`](crate::Clockwork) those of each group, one after the other, at the steps
+    /// at which it moved, `[moves, B, units]`.
     ///
     /// # Errors
     /// [`Error::Order`] where the last pass was not a backward one.
     pub fn preactivation_gradients(&self) -> Result<&[f32], Error> {
         self.expect("preactivation_gradients", Holds::Backward)?;
-        Ok(self.plan.regions.gates.of(&self.memory))
+        Ok(self.kept())
     }
 }
 

@@ -2,6 +2,7 @@
 //! them, and ∂L/∂x.
 
 use super::arena::Holds;
+use super::clocked::Ends;
 use super::regions::Regions;
 use super::sums::Sums;
 use super::{Arena, Gradients, OutputGradients, Plan};
@@ -42,11 +43,11 @@ impl<C: Layer> Plan<C> {
         let Gradients { parameters, write, dx, initial } = gradients;
         let late = self.late_len();
         let (dh_last, ds_last, dx_last) = match outputs.last.map(State::into_parts) {
-            Some(Parts { h, s, x }) => (Some(h), s, x),
+            Some(Parts { h, s, x, .. }) => (Some(h), s, x),
             None => (None, None, None),
         };
         let (dh0, ds0, dx0) = match initial.map(State::into_parts) {
-            Some(Parts { h, s, x }) => (Some(h), s, x),
+            Some(Parts { h, s, x, .. }) => (Some(h), s, x),
             None => (None, None, None),
         };
         check_optional("dy", outputs.dy, depth * self.layer.sizes().output)?;
@@ -69,6 +70,18 @@ impl<C: Layer> Plan<C> {
             (true, Some(input)) => Some(input),
             (true, None) => return Err(missing("TrainingWithInputGradient")),
         };
+
+        if let Some(clocked) = self.layer.clocked() {
+            let ends = Ends { dy: outputs.dy, dh_last, dx, dh0, write };
+            return self.backward_clocked(
+                clocked,
+                (weights, recurrent),
+                x,
+                ends,
+                arena,
+                parameters,
+            );
+        }
 
         arena.holds = Holds::Backward;
         let Arena { memory, team, .. } = arena;

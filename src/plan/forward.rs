@@ -4,7 +4,7 @@ use super::arena::Holds;
 use super::regions::Regions;
 use super::{Arena, CHUNK_ROWS, Plan};
 use crate::arena::first;
-use crate::error::check_optional;
+use crate::error::{check_optional, check_step};
 use crate::inputs::Inputs;
 use crate::layer::{Layer, Sizes};
 use crate::state::{Parts, State};
@@ -21,7 +21,8 @@ impl<C: Layer> Plan<C> {
     ///
     /// # Errors
     /// [`Error::Length`] or [`Error::Mismatch`] where an argument is not for this
-    /// plan, [`Error::Value`] where it has [regularisation](Regularisation), for which there is
+    /// plan, [`Error::Value`] where `initial` is of 2⁶³ steps or more, or the plan has
+    /// [regularisation](Regularisation), for which there is
     /// [`forward_with`](Self::forward_with); nothing is written then.
     pub fn forward(
         &self,
@@ -53,13 +54,17 @@ impl<C: Layer> Plan<C> {
         self.check(weights, x, arena)?;
         let (before, cell) = (self.before_len(), self.cell_len());
         let late = self.late_len();
-        let (h_first, s_first, x_first) = match initial.map(State::into_parts) {
-            Some(Parts { h, s, x }) => (Some(h), s, x),
-            None => (None, None, None),
+        let (h_first, s_first, x_first, step) = match initial.map(State::into_parts) {
+            Some(Parts { h, s, x, step }) => (Some(h), s, x, step),
+            None => (None, None, None, None),
         };
         check_optional("h0", h_first, before)?;
         check_optional("s0", s_first, cell)?;
         check_optional("x0", x_first, late)?;
+        if let Some(clocked) = self.layer.clocked() {
+            let step = check_step(step.unwrap_or(0))?;
+            return self.forward_clocked(clocked, weights, x, (h_first, step), arena);
+        }
 
         arena.holds = Holds::Nothing;
         let Sizes { input, hidden, output } = self.layer.sizes();

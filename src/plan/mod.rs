@@ -3,6 +3,7 @@
 
 mod arena;
 mod backward;
+mod clocked;
 mod forward;
 mod regions;
 mod sums;
@@ -55,9 +56,16 @@ pub(crate) const CHUNK_ROWS: usize = 192;
 /// | [`Vanilla`](crate::Vanilla) | 1 | 0 | 2H |
 /// | [`Leaky`](crate::Leaky) | 1 | 0 | 2H, 3H with a learned α (E = 1) |
 /// | [`Skip`](crate::Skip) | 1 | 0 | 2H |
+/// | [`Clockwork`](crate::Clockwork) | 1 | 0 | H + Σ Hᵢ / kᵢ |
 /// | [`Gru`](crate::Gru) | 3 | 1 | 5H |
 /// | [`Lstm`](crate::Lstm) | 4 | 0 | 6H, 5H with coupled gates (G = 3) |
 /// | … projected | | 1 | 6H + 2R, 5H + 2R |
+///
+/// A [`Clockwork`](crate::Clockwork) keeps, in place of the gates, `⌈τ / kᵢ⌉ B Hᵢ` of each
+/// group, one after the other, and, where a period is above 1, room for m moves of the group
+/// with the shortest such period k, whose first unit is f: their inputs, `mBI`, and the states
+/// that they have seen, `mB (H − f)`, with `m = min(⌈τ / k⌉, max(1, ⌊192 / B⌋))`. In its
+/// scratch the largest Hᵢ stands for GH, and a step is of B rows of H.
 ///
 /// The scratch does not grow with τ.
 #[derive(Clone, Debug, PartialEq)]
@@ -135,10 +143,11 @@ impl<C: Layer> Plan<C> {
     /// draws. Memory: see above; without it nothing is booked and nothing computed for it.
     ///
     /// # Errors
-    /// [`Error::Value`] where the cell has no cell state and there is zoneout of it,
+    /// [`Error::Value`] where the cell has no cell state and there is zoneout of it, or is a
+    /// [`Clockwork`](crate::Clockwork),
     /// [`Error::TooLarge`].
     pub fn with_regularisation(self, regularisation: Regularisation) -> Result<Self, Error> {
-        regularisation.check(self.layer.geometry().cells)?;
+        regularisation.check(&self.layer)?;
         let shape = (self.steps, self.batch);
         Self::laid_out(self.layer, shape, self.isa, self.threads, regularisation)
     }
@@ -152,6 +161,9 @@ impl<C: Layer> Plan<C> {
     ) -> Result<Self, Error> {
         check_size("steps", steps)?;
         check_size("batch", batch)?;
+        if C::CLOCKED {
+            return Self::laid_out_clocked(layer, steps, batch, isa, threads);
+        }
         let mut layout = Layout::default();
         let shape = (steps, batch);
         let regions = Regions::book(&layer, shape, isa, threads, regularisation, &mut layout)?;
@@ -195,7 +207,7 @@ impl<C: Layer> Plan<C> {
     pub fn allocate(&self) -> Result<Arena<C>, Error> {
         let memory = self.layout.allocate()?;
         let team = Team::new(self.threads)?;
-        Ok(Arena { plan: self.clone(), memory, team, holds: Holds::Nothing })
+        Ok(Arena { plan: self.clone(), memory, team, holds: Holds::Nothing, step: 0 })
     }
 
     fn input_len(&self) -> usize {

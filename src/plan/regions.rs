@@ -12,7 +12,7 @@ use bptt_kernels::{gemm, outer};
 macro_rules! regions {
     ($($(#[$doc:meta])* $name:ident)+) => {
         /// The regions of an arena, or their floats.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub(super) struct Regions<T> {
             $($(#[$doc])* pub $name: T,)+
         }

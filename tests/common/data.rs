@@ -2,7 +2,7 @@
 
 use super::Subject;
 use bptt::{Cell, Noise, OutputGradients, Parameters, Regularisation};
-use bptt_reference::cells::{Inputs, Layer};
+use bptt_reference::cells::{Cell as Equations, Inputs, Layer};
 use bptt_reference::noise;
 use bptt_reference::sample::uniform;
 use std::ops::Range;
@@ -28,6 +28,8 @@ pub struct Data<C> {
     pub layer: C,
     pub batch: usize,
     pub steps: usize,
+    /// The steps that the sequences have taken before, which some cells count.
+    pub first: u64,
     pub inputs: Inputs<Vec<f32>>,
     pub regularisation: Regularisation,
     pub noise: Noise,
@@ -67,11 +69,14 @@ impl<C: Subject> Data<C> {
     /// Made of its parts, without noise.
     pub fn with_inputs(layer: C, batch: usize, steps: usize, inputs: Inputs<Vec<f32>>) -> Self {
         let (regularisation, noise) = (Regularisation::none(), Noise::default());
-        Self { layer, batch, steps, inputs, regularisation, noise }
+        Self { layer, batch, steps, first: 0, inputs, regularisation, noise }
     }
 
     /// The same with noise in the recurrence, of each kind in half of all seeds.
     pub fn noisy(self, seed: u64) -> Self {
+        if matches!(self.layer.equations(), Equations::Clockwork(..)) {
+            return self;
+        }
         let [dropout, hidden, cell] = [1, 2, 4].map(|bit| (seed >> 17) & bit != 0);
         let rate = |has: bool, rate: f32| if has { rate } else { 0.0 };
         let cell = cell && self.layer.equations().has_state();
@@ -117,6 +122,11 @@ impl<C: Subject> Data<C> {
         Self { regularisation, noise, ..other }
     }
 
+    /// The same after some steps that have been taken before, where the cell counts them.
+    pub fn begun(self, seed: u64) -> Self {
+        Self { first: seed % 11, ..self }
+    }
+
     /// The same of a shape, whose sizes are the layer's.
     pub fn of(layer: C, shape: Shape, seed: u64, weights: f32) -> Self {
         Self::draw(layer, shape.batch, shape.steps, seed, weights)
@@ -139,7 +149,8 @@ impl<C: Subject> Data<C> {
     }
 
     pub fn initial(&self) -> Option<C::State<&[f32]>> {
-        Some(state_of::<C>(&self.inputs.h0, &self.inputs.s0, &self.inputs.x0))
+        let state = state_of::<C>(&self.inputs.h0, &self.inputs.s0, &self.inputs.x0);
+        Some(bptt::State::at_step(state, self.first))
     }
 
     pub fn outputs(&self) -> OutputGradients<'_, C::State<&[f32]>> {
@@ -169,7 +180,8 @@ impl<C: Subject> Data<C> {
         Self { layer, batch: 1, inputs, noise, ..*self }
     }
 
-    /// A stretch of time. The states at its ends are those of the whole.
+    /// A stretch of time. The states at its ends, and how many steps were before it, are those
+    /// of the whole.
     pub fn stretch(&self, steps: Range<usize>) -> Self {
         let of = |values: &[f32], width| values[steps.start * width..steps.end * width].to_vec();
         let inputs = Inputs {

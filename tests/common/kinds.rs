@@ -1,7 +1,8 @@
 //! Every cell with every option, and the reference's equations of each.
 
 use bptt::{
-    Activation, Candidate, Cell, Delayed, Gru, LayerNorm, Leak, Leaky, Lstm, Reset, Skip, Vanilla,
+    Activation, Candidate, Cell, ClockGroup, Clockwork, Delayed, Gru, LayerNorm, Leak, Leaky, Lstm,
+    Reset, Skip, Vanilla,
 };
 use bptt_reference::cells::{Cell as Equations, Layer};
 use bptt_reference::noise::Masks;
@@ -36,6 +37,17 @@ pub trait Subject: Cell {
 
     /// Floats that a pass keeps for each step and sequence.
     fn floats_per_step(&self) -> usize;
+
+    /// The same of so many steps.
+    fn floats_of_steps(&self, steps: usize) -> usize {
+        steps * self.floats_per_step()
+    }
+
+    /// ∂L/∂z as the reference has it, `[τ, B, G, H]`, of what an arena shows of a pass over
+    /// so many steps from this one on.
+    fn all_steps(&self, dz: &[f32], _first: u64, _steps: usize, _batch: usize) -> Vec<f32> {
+        dz.to_vec()
+    }
 }
 
 fn phi(activation: Activation) -> bptt_reference::Activation {
@@ -111,6 +123,38 @@ impl Subject for Skip {
     }
 }
 
+impl Subject for Clockwork {
+    fn equations(&self) -> Equations {
+        let groups = self.groups().map(|group| (group.units, group.period)).collect();
+        Equations::Clockwork(phi(self.activation()), groups)
+    }
+
+    fn floats_per_step(&self) -> usize {
+        unreachable!("a step does not keep as much as any other")
+    }
+
+    fn floats_of_steps(&self, steps: usize) -> usize {
+        let moved = self.groups().map(|group| steps / group.period * group.units);
+        steps * self.hidden_size() + moved.sum::<usize>()
+    }
+
+    fn all_steps(&self, dz: &[f32], first: u64, steps: usize, batch: usize) -> Vec<f32> {
+        let (hidden, mut rest, mut before) = (self.hidden_size(), dz, 0);
+        let mut all = vec![0.0; steps * batch * hidden];
+        for ClockGroup { units, period } in self.groups() {
+            let moves = (0..steps).filter(|&t| (first + t as u64).is_multiple_of(period as u64));
+            for (t, n) in moves.flat_map(|t| (0..batch).map(move |n| (t, n))) {
+                let (row, tail) = rest.split_at(units);
+                all[(t * batch + n) * hidden + before..][..units].copy_from_slice(row);
+                rest = tail;
+            }
+            before += units;
+        }
+        assert!(rest.is_empty(), "a group's dz at each of its moves");
+        all
+    }
+}
+
 impl Subject for Leaky {
     fn equations(&self) -> Equations {
         let phi = phi(self.activation());
@@ -165,6 +209,8 @@ pub enum Kind {
     Leaky(Activation, Alpha),
     /// With these delays.
     Skip(Activation, &'static [usize]),
+    /// Of groups with these periods, the first as many as there are units for.
+    Clockwork(Activation, &'static [usize]),
     Gru(Reset, Candidate),
     /// A GRU whose input is late: with the gate before the product and a logistic candidate
     /// the book's.
@@ -217,6 +263,9 @@ impl Kind {
         for delays in [&[1, 3][..], &[5, 2], &[4]] {
             all.extend([Tanh, Relu].map(|phi| Self::Skip(phi, delays)));
         }
+        for periods in [&[1, 2, 4][..], &[1, 3], &[2, 5], &[1], &[3]] {
+            all.extend([Tanh, Relu].map(|phi| Self::Clockwork(phi, periods)));
+        }
         for candidate in [Candidate::Tanh, Candidate::Logistic] {
             all.extend([Reset::After, Reset::Before].map(|reset| Self::Gru(reset, candidate)));
             all.extend([Reset::After, Reset::Before].map(|reset| Self::LateGru(reset, candidate)));
@@ -257,9 +306,10 @@ impl Kind {
     /// One of each kernel: what does not depend on a non-linearity.
     pub fn kernels() -> Vec<Self> {
         let usual = |kind: &Self| match kind {
-            Self::Vanilla(phi) | Self::Skip(phi, _) | Self::NormedLeaky(phi, _) => {
-                *phi == Activation::Tanh
-            }
+            Self::Vanilla(phi)
+            | Self::Skip(phi, _)
+            | Self::NormedLeaky(phi, _)
+            | Self::Clockwork(phi, _) => *phi == Activation::Tanh,
             Self::Leaky(phi, alpha) => *phi == Activation::Tanh && *alpha != Alpha::Layer,
             Self::Gru(_, candidate) | Self::LateGru(_, candidate) => *candidate == Candidate::Tanh,
             Self::Lstm(options) | Self::LateLstm(options) => options.candidate == Candidate::Tanh,
@@ -292,6 +342,18 @@ pub fn leaky(phi: Activation, alpha: Alpha, inputs: usize, hidden: usize) -> Lea
 
 pub fn skip(phi: Activation, delays: &[usize], inputs: usize, hidden: usize) -> Skip {
     Skip::new(inputs, hidden, phi, delays).unwrap()
+}
+
+/// Groups of about equally many units.
+pub fn clockwork(phi: Activation, periods: &[usize], inputs: usize, hidden: usize) -> Clockwork {
+    let count = periods.len().min(hidden);
+    let groups: Vec<ClockGroup> = (0..count)
+        .map(|n| ClockGroup {
+            units: hidden * (n + 1) / count - hidden * n / count,
+            period: periods[n],
+        })
+        .collect();
+    Clockwork::new(inputs, phi, &groups).unwrap()
 }
 
 pub fn gru(reset: Reset, candidate: Candidate, inputs: usize, hidden: usize) -> Gru {
@@ -329,6 +391,10 @@ macro_rules! with_layer {
             }
             $crate::common::Kind::Skip(phi, delays) => {
                 let $layer = $crate::common::skip(phi, delays, inputs, hidden);
+                $body
+            }
+            $crate::common::Kind::Clockwork(phi, periods) => {
+                let $layer = $crate::common::clockwork(phi, periods, inputs, hidden);
                 $body
             }
             $crate::common::Kind::Gru(reset, candidate) => {

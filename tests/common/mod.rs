@@ -16,6 +16,8 @@ pub use cases::check;
 pub use data::{Data, Shape, rows_of, state_of};
 pub use errors::{assert_mismatch, length, value};
 pub use isas::{isas, say};
-pub use kinds::{Alpha, Kind, Options, Subject, gru, leaky, lstm, normed, skip, vanilla};
+pub use kinds::{
+    Alpha, Kind, Options, Subject, clockwork, gru, leaky, lstm, normed, skip, vanilla,
+};
 pub use rig::{Pass, Rig, assert_same};
 pub use strategies::{any_of, shapes, shared_out};

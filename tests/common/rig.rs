@@ -62,7 +62,8 @@ impl<C: Subject> Rig<C> {
         let gradients = Gradients { parameters, write, dx: Some(&mut dx), initial };
         let Self { plan, weights, arena } = self;
         plan.backward(weights, &given.x, data.outputs(), arena, gradients).unwrap();
-        let dz = arena.preactivation_gradients().unwrap().to_vec();
+        let dz = arena.preactivation_gradients().unwrap();
+        let dz = data.layer.all_steps(dz, data.first, data.steps, data.batch);
         Pass { params: parameters.as_slice().to_vec(), dx, dh0, ds0, dx0, dz, ..forward }
     }
 

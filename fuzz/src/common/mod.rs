@@ -11,5 +11,7 @@ mod rig;
 
 pub use bits::{assert_bits, filled};
 pub use data::{Data, Shape, rows_of, state_of};
-pub use kinds::{Alpha, Kind, Options, Subject, gru, leaky, lstm, normed, skip, vanilla};
+pub use kinds::{
+    Alpha, Kind, Options, Subject, clockwork, gru, leaky, lstm, normed, skip, vanilla,
+};
 pub use rig::{Pass, Rig};

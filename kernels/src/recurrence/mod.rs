@@ -3,6 +3,7 @@
 //! must not know a cell's equations, which are those of [`cells`](crate::cells).
 
 mod backward;
+mod clocked;
 mod forward;
 mod norm;
 mod regularise;
@@ -10,6 +11,7 @@ mod single;
 mod sweep;
 
 pub use backward::{Backward, Kept, backward_scratch_len};
+pub use clocked::{Clock, ClockedBackward, ClockedForward, Group, clocked_scratch_len};
 pub use forward::{CellStates, Forward, Gates, forward_scratch_len};
 pub use norm::{Norm, NormBack};
 pub use regularise::{Dropout, Zoneout};
@@ -166,23 +168,31 @@ pub(crate) trait Step: Copy {
     unsafe fn finish<S: Simd>(&self, s: S, at: Units, sums: [S::V; MOST_SUMS]);
 
     /// Whether there is something to be seen to before the cell and after it.
-    fn is_noisy(&self) -> bool;
+    #[inline(always)]
+    fn is_noisy(&self) -> bool {
+        false
+    }
 
     /// Sees to the sums of a block of units, a vector each, before the cell has them.
     #[inline(always)]
     fn prepare<S: Simd>(&self, _s: S, _at: Block, _sums: Grid) {}
 
     /// Sees to what the cell has made.
-    fn complete<S: Simd>(&self, s: S, at: Block);
+    #[inline(always)]
+    fn complete<S: Simd>(&self, _s: S, _at: Block) {}
 
     /// Whether a stage ends with a kernel for each row, which needs all of its units.
-    fn ends_with_rows(&self) -> bool;
+    #[inline(always)]
+    fn ends_with_rows(&self) -> bool {
+        false
+    }
 
     /// That kernel.
     ///
     /// # Safety
     /// As [`finish`](Self::finish), of all units of a row.
-    unsafe fn end_row<S: Simd>(&self, s: S, row: usize);
+    #[inline(always)]
+    unsafe fn end_row<S: Simd>(&self, _s: S, _row: usize) {}
 }
 
 /// The steps of a pass, in the order in which they are taken. A step has one stage or

@@ -37,6 +37,9 @@ pub enum Cell {
     LeakyLearned(Activation),
     /// h = φ(b + Σ W_d h⁽ᵗ⁻ᵈ⁾ + U x) over these delays, the longest first.
     Skip(Activation, Vec<usize>),
+    /// Groups of so many units and such a period, the shortest first: at the steps t, from 0, that its period divides
+    /// a group is φ(b + U x + W h₋) of all units from its first, else what it was.
+    Clockwork(Activation, Vec<(usize, usize)>),
     /// The gated recurrent unit with the reset gate after the recurrent product.
     GruAfter(Activation),
     /// The same with the gate before it.
@@ -58,7 +61,8 @@ impl Cell {
     /// Blocks of H in b.
     pub fn gates(&self) -> usize {
         match self {
-            Cell::Vanilla(_) | Cell::Leaky(..) | Cell::LeakyLearned(_) | Cell::Skip(..) => 1,
+            Cell::Vanilla(_) | Cell::Leaky(..) | Cell::LeakyLearned(_) => 1,
+            Cell::Skip(..) | Cell::Clockwork(..) => 1,
             Cell::GruAfter(_) | Cell::GruBefore(_) => 3,
             Cell::Lstm { coupled, .. } => 4 - usize::from(*coupled),
         }
@@ -67,7 +71,8 @@ impl Cell {
     /// Of those, the ones whose value a pass shows.
     pub fn shown(&self) -> usize {
         match self {
-            Cell::Vanilla(_) | Cell::Leaky(..) | Cell::LeakyLearned(_) | Cell::Skip(..) => 0,
+            Cell::Vanilla(_) | Cell::Leaky(..) | Cell::LeakyLearned(_) => 0,
+            Cell::Skip(..) | Cell::Clockwork(..) => 0,
             _ => self.gates(),
         }
     }
@@ -212,6 +217,8 @@ struct Step<'a, N> {
     tape: &'a mut Tape<N>,
     x: Id,
     h: Id,
+    /// The step, from 0.
+    t: usize,
     /// The last D states, the oldest first, as the products see them.
     line: Vec<Id>,
     s: Option<Id>,
@@ -321,6 +328,7 @@ impl<N: Number> Step<'_, N> {
                 (self.leaky(*phi, alpha), None)
             }
             Cell::Skip(phi, delays) => (self.skip(*phi, delays), None),
+            Cell::Clockwork(phi, groups) => (self.clockwork(*phi, groups), None),
             Cell::GruAfter(phi) => (self.gru_after(*phi), None),
             Cell::GruBefore(phi) => (self.gru_before(*phi), None),
             &Cell::Lstm { candidate, peepholes, coupled, .. } => {
@@ -341,6 +349,42 @@ impl<N: Number> Step<'_, N> {
         }
         let z = self.sum(&terms, 0);
         self.activate(0, phi, z)
+    }
+
+    /// The pre-activations of groups that stay are zeros that nothing comes of.
+    fn clockwork(&mut self, phi: Activation, groups: &[(usize, usize)]) -> Id {
+        let Layer { inputs, hidden, .. } = *self.layer;
+        let (mut first, mut start) = (0, 0);
+        let (mut zs, mut places) = (Vec::new(), Vec::new());
+        for &(units, period) in groups {
+            let columns = hidden - first;
+            let by_input = Rows {
+                matrix: self.params.nodes[0],
+                start: first * inputs,
+                rows: units,
+                columns: inputs,
+            };
+            let by_state = Rows { matrix: self.params.nodes[1], start, rows: units, columns };
+            let moves = self.t.is_multiple_of(period);
+            zs.push(if moves {
+                let seen = self.tape.part(self.h, first, columns);
+                let terms = [(by_input, self.x), (by_state, seen)];
+                self.tape.affine(&terms, Some((self.params.nodes[2], first)))
+            } else {
+                self.tape.leaf(&vec![N::exact(0.0); units])
+            });
+            places.push((moves, first, units));
+            (first, start) = (first + units, start + units * columns);
+        }
+        let z = self.tape.join(&zs);
+        let y = self.activate(0, phi, z);
+        let parts: Vec<Id> = places
+            .into_iter()
+            .map(|(moves, first, units)| {
+                self.tape.part(if moves { y } else { self.h }, first, units)
+            })
+            .collect();
+        self.tape.join(&parts)
     }
 
     fn leaky(&mut self, phi: Activation, alpha: Id) -> Id {
@@ -470,7 +514,19 @@ impl Layer {
         let rows = cell.gates() * hidden;
         let projection = if self.projects() { outputs * hidden } else { 0 };
         let own = cell.own() + self.norm.map_or(0, |_| cell.norms());
-        [rows * inputs, cell.delays().len() * rows * outputs, rows, own * hidden, projection]
+        let recurrent = match cell {
+            Cell::Clockwork(_, groups) => {
+                let mut read = *hidden;
+                let blocks = groups.iter().map(|&(units, _)| {
+                    let block = units * read;
+                    read -= units;
+                    block
+                });
+                blocks.sum()
+            }
+            _ => cell.delays().len() * rows * outputs,
+        };
+        [rows * inputs, recurrent, rows, own * hidden, projection]
     }
 
     /// A forward and a backward pass; where `given`, each of its steps on its own, from what a pass under test has
@@ -530,6 +586,7 @@ impl Layer {
                 tape: &mut tape,
                 x,
                 h,
+                t: at / batch,
                 line: seen,
                 s,
                 given: given.map(|given| Given {

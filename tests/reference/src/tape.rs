@@ -43,6 +43,8 @@ enum Op<N> {
     Norm(Id, N),
     /// Part of a node, from this element.
     Part(Id, usize),
+    /// Nodes side by side.
+    Join(Vec<Id>),
     Pin(Id),
 }
 
@@ -83,6 +85,7 @@ impl<N: Number> Tape<N> {
                 operands.chain(bias.map(|(bias, _)| bias)).collect()
             }
             Op::Add(a, b) | Op::Sub(a, b) | Op::Mul(a, b) => vec![*a, *b],
+            Op::Join(parts) => parts.clone(),
             Op::Map(_, a) | Op::Norm(a, _) | Op::Part(a, _) | Op::Pin(a) => vec![*a],
         };
         for from in from {
@@ -172,6 +175,12 @@ impl<N: Number> Tape<N> {
     pub fn part(&mut self, a: Id, start: usize, len: usize) -> Id {
         let value = self.value(a)[start..start + len].to_vec();
         self.push(Op::Part(a, start), value)
+    }
+
+    /// Nodes side by side, each of which is there once.
+    pub fn join(&mut self, parts: &[Id]) -> Id {
+        let value = parts.iter().flat_map(|&part| self.value(part).to_vec()).collect();
+        self.push(Op::Join(parts.to_vec()), value)
     }
 
     /// A place that a pass shows: it goes on with `value` forward and `adjoint` backward, where they are given.
@@ -270,6 +279,11 @@ impl<N: Number> Tape<N> {
                 {
                     terms.push((N::one(), adjoint[at]));
                 }
+            }
+            Op::Join(parts) => {
+                let before = parts.iter().take_while(|&&part| part != id);
+                let start: usize = before.map(|&part| self.value(part).len()).sum();
+                terms.push((N::one(), adjoint[start + j]));
             }
             Op::Pin(_) => terms.push((N::one(), adjoint[j])),
         }

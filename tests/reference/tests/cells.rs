@@ -50,6 +50,8 @@ fn all() -> Vec<Cell> {
         all.extend([Cell::Vanilla(phi), Cell::GruAfter(phi), Cell::GruBefore(phi)]);
         all.extend([Cell::Leaky(phi, vec![0.25, 0.5, 0.875]), Cell::LeakyLearned(phi)]);
         all.extend([vec![3, 1], vec![5, 2], vec![4]].map(|delays| Cell::Skip(phi, delays)));
+        let groups = [vec![(1, 1), (2, 2)], vec![(2, 2), (1, 3)], vec![(1, 1), (1, 2), (1, 4)]];
+        all.extend(groups.map(|groups| Cell::Clockwork(phi, groups)));
         for options in 0..8 {
             let [peepholes, coupled, projected] = [1, 2, 4].map(|bit| options & bit != 0);
             all.push(Cell::Lstm { candidate: phi, peepholes, coupled, projected });

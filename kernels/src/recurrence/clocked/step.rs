@@ -1,0 +1,397 @@
+//! The steps of a clocked pass that has been checked, as pointers: in each the element-wise
+//! part of all groups, and then a product for each group that moves. A product is one of a
+//! pass like any other, and of one type in both directions, so that it is compiled once.
+
+use super::{Clock, Group};
+use crate::cells::{Activations, MOST_SUMS};
+use crate::each::each;
+use crate::fetch::{Fetches, When};
+use crate::left;
+use crate::pack::{Columns, PackedMatrix};
+use crate::recurrence::{self, Origin, Term, Units, packing, part, whole};
+use crate::simd::{Kernel, Simd};
+use crate::team::Phases;
+use crate::tile::{self, load_lanes, store_lanes};
+
+/// Most parts of a batch in an element-wise phase.
+const PARTS: usize = 8;
+
+/// A checked pass. Either parts of the batch go through all steps each on its own, or each
+/// step has a phase for what is element-wise, and two for each group that moves: packing its
+/// left operand, and sweeping.
+pub(super) struct Work<'a> {
+    pub clock: Clock<'a>,
+    /// Steps that z is for, and of these the first to be taken and how many.
+    pub steps: usize,
+    pub stretch: (usize, usize),
+    pub batch: usize,
+    pub hidden: usize,
+    pub activations: Activations,
+    pub weights: &'a [PackedMatrix],
+    pub z: *mut f32,
+    pub ends: Ends,
+    pub scratch: *mut f32,
+    /// Parts of the batch, or 0: see [`recurrence::parts`].
+    pub parts: usize,
+}
+
+/// What a direction reads and writes beside z.
+#[derive(Clone, Copy)]
+pub(super) enum Ends {
+    Forward { before: *const f32, h: *mut f32 },
+    Backward { h: *const f32, dy: Option<*const f32>, dh: *mut f32 },
+}
+
+// SAFETY: tasks write disjoint parts of what the pointers point to, which nobody else
+// has meanwhile: a group's units, a part of the batch, or a part of the scratch.
+unsafe impl Sync for Work<'_> {}
+
+impl<'a> Work<'a> {
+    #[inline(always)]
+    fn groups(&self) -> &'a [Group] {
+        self.clock.groups
+    }
+
+    /// Floats of a state.
+    #[inline(always)]
+    fn state(&self) -> usize {
+        self.batch * self.hidden
+    }
+
+    /// The step that is taken as the `index`th.
+    #[inline(always)]
+    fn step(&self, index: usize) -> usize {
+        let (first, count) = self.stretch;
+        match self.ends {
+            Ends::Forward { .. } => first + index,
+            Ends::Backward { .. } => first + count - 1 - index,
+        }
+    }
+
+    /// Where a group's z of a step begins at which it moves.
+    #[inline(always)]
+    fn z_of(&self, group: usize, step: usize) -> *mut f32 {
+        let groups = self.groups();
+        let mut rows = self.clock.moves(group, step) * groups[group].units;
+        for before in 0..group {
+            rows += self.clock.moves(before, self.steps) * groups[before].units;
+        }
+        self.z.wrapping_add(rows * self.batch)
+    }
+
+    /// The states before the `index`th step and after it, forward.
+    #[inline(always)]
+    fn states(&self, index: usize, (before, h): (*const f32, *mut f32)) -> (*const f32, *mut f32) {
+        let now = h.wrapping_add(index * self.state());
+        let before = if index == 0 { before } else { now.wrapping_sub(self.state()).cast_const() };
+        (before, now)
+    }
+
+    /// The product of a group in the `index`th step, if it moves there.
+    #[inline(always)]
+    fn product(&self, index: usize, group: usize) -> Option<Product<'a>> {
+        let step = self.step(index);
+        if !self.clock.moves_at(group, step) {
+            return None;
+        }
+        let Group { units, first, .. } = self.groups()[group];
+        let z = self.z_of(group, step);
+        let (rows, start, to, activations) = match self.ends {
+            Ends::Forward { before, h } => {
+                let (before, now) = self.states(index, (before, h));
+                let rows = (before.wrapping_add(first), self.hidden);
+                let to = (now.wrapping_add(first), self.hidden);
+                (rows, (z.cast_const(), units), to, self.activations)
+            }
+            Ends::Backward { dh, .. } => {
+                let to = (dh.wrapping_add(first), self.hidden);
+                let start = (to.0.cast_const(), self.hidden);
+                ((z.cast_const(), units), start, to, Activations::Identity)
+            }
+        };
+        Some(Product {
+            batch: self.batch,
+            weights: &self.weights[group],
+            rows,
+            start,
+            to,
+            activations,
+            scratch: self.scratch,
+            room: left::len(1, self.hidden),
+        })
+    }
+
+    /// Parts of the element-wise phase of a step: forward none where all groups move.
+    #[inline(always)]
+    fn edges(&self, index: usize) -> usize {
+        let step = self.step(index);
+        let all = (0..self.groups().len()).all(|group| self.clock.moves_at(group, step));
+        match self.ends {
+            Ends::Forward { .. } if all => 0,
+            _ => self.batch.min(PARTS),
+        }
+    }
+
+    /// Whether a group's product sweeps backwards: to and fro from move to move, since what
+    /// the last one left in the cache is read first.
+    #[inline(always)]
+    fn backwards_in(&self, index: usize, group: usize) -> bool {
+        !self.clock.moves(group, self.step(index)).is_multiple_of(2)
+    }
+
+    /// Phases of a step.
+    #[inline(always)]
+    fn phases_of_step(&self) -> usize {
+        1 + 2 * self.groups().len()
+    }
+
+    /// The step, and of its products the group and the half, or none for what is element-wise.
+    #[inline(always)]
+    fn place(&self, phase: usize) -> (usize, Option<(usize, usize)>) {
+        let (index, phase) = (phase / self.phases_of_step(), phase % self.phases_of_step());
+        (index, phase.checked_sub(1).map(|phase| (phase / 2, phase % 2)))
+    }
+}
+
+impl Phases for Work<'_> {
+    #[inline(always)]
+    fn phases(&self) -> usize {
+        let (_, count) = self.stretch;
+        if self.parts > 0 { count.min(1) } else { self.phases_of_step() * count }
+    }
+
+    #[inline(always)]
+    fn tasks(&self, phase: usize) -> usize {
+        if self.parts > 0 {
+            return self.parts;
+        }
+        match self.place(phase) {
+            (index, None) => self.edges(index),
+            (index, Some((group, half))) => self.product(index, group).map_or(0, |product| {
+                if half == 0 { packing(&product) } else { self.weights[group].groups() }
+            }),
+        }
+    }
+
+    #[inline(always)]
+    fn backwards(&self, phase: usize) -> bool {
+        if self.parts > 0 {
+            return false;
+        }
+        match self.place(phase) {
+            (index, Some((group, 1))) => self.backwards_in(index, group),
+            _ => false,
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(&self, s: S, _thread: usize, phase: usize, task: usize) {
+        if self.parts == 0 {
+            match self.place(phase) {
+                (index, None) => {
+                    let rows = tile::cut(self.batch, self.edges(index), task);
+                    s.call(Edge { work: self, index, rows });
+                }
+                (index, Some((group, half))) => {
+                    if let Some(product) = self.product(index, group) {
+                        part(s, &product, (half, task, self.backwards_in(index, group)));
+                    }
+                }
+            }
+            return;
+        }
+        let (row, rows) = tile::cut(self.batch, self.parts, task);
+        for index in 0..self.stretch.1 {
+            s.call(Edge { work: self, index, rows: (row, rows) });
+            for group in 0..self.groups().len() {
+                if let Some(product) = self.product(index, group) {
+                    let product = recurrence::Step::rows(product, row, rows);
+                    whole(s, &product, self.backwards_in(index, group));
+                }
+            }
+        }
+    }
+}
+
+/// What is element-wise in a step, of some rows. Forward: groups that stay are copied.
+/// Backward: dz of the groups that moved, whose ∂L/∂h starts anew, and dy for the others.
+struct Edge<'a, 'b> {
+    work: &'b Work<'a>,
+    index: usize,
+    rows: (usize, usize),
+}
+
+impl Kernel for Edge<'_, '_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { work, index, rows: (row, rows) } = self;
+        let step = work.step(index);
+        for group in 0..work.groups().len() {
+            let Group { units, first, .. } = work.groups()[group];
+            let moves = work.clock.moves_at(group, step);
+            for row in row..row + rows {
+                let unit = row * work.hidden + first;
+                // SAFETY: the pass has been checked: states have these rows and units, z
+                // these rows of the group where it moves.
+                unsafe {
+                    match work.ends {
+                        Ends::Forward { before, h } => {
+                            let (before, now) = work.states(index, (before, h));
+                            if !moves {
+                                copy(s, before.add(unit), now.add(unit), units);
+                            }
+                        }
+                        Ends::Backward { h, dy, dh } => {
+                            let at = step * work.state() + unit;
+                            let dy = dy.map(|dy| dy.wrapping_add(at));
+                            let dh = dh.add(unit);
+                            if moves {
+                                let dz = work.z_of(group, step).add(row * units);
+                                moved(s, work.activations, h.add(at), dy, (dh, dz), units);
+                            } else if let Some(dy) = dy {
+                                stayed(s, dy, dh, units);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// Both have so many units.
+#[inline(always)]
+unsafe fn copy<S: Simd>(s: S, from: *const f32, to: *mut f32, units: usize) {
+    each!(S, units, |at, lanes| {
+        // SAFETY: the caller's.
+        unsafe { store_lanes(s, to.add(at), load_lanes(s, from.add(at), lanes), lanes) };
+    });
+}
+
+/// Makes dz of ∂L/∂h, of which nothing is left. The part from outside comes last, as in every
+/// pass.
+///
+/// # Safety
+/// All have so many units.
+#[inline(always)]
+unsafe fn moved<S: Simd>(
+    s: S,
+    activations: Activations,
+    h: *const f32,
+    dy: Option<*const f32>,
+    (dh, dz): (*mut f32, *mut f32),
+    units: usize,
+) {
+    each!(S, units, |at, lanes| {
+        // SAFETY: the caller's.
+        unsafe {
+            let mut gradient = load_lanes(s, dh.add(at), lanes);
+            if let Some(dy) = dy {
+                gradient = s.add(gradient, load_lanes(s, dy.add(at), lanes));
+            }
+            let h = load_lanes(s, h.add(at), lanes);
+            let gradient = activations.candidate_gradient(s, gradient, h);
+            store_lanes(s, dz.add(at), gradient, lanes);
+            store_lanes(s, dh.add(at), s.zero(), lanes);
+        }
+    });
+}
+
+/// # Safety
+/// Both have so many units.
+#[inline(always)]
+unsafe fn stayed<S: Simd>(s: S, dy: *const f32, dh: *mut f32, units: usize) {
+    each!(S, units, |at, lanes| {
+        // SAFETY: the caller's.
+        unsafe {
+            let (gradient, dy) =
+                (load_lanes(s, dh.add(at), lanes), load_lanes(s, dy.add(at), lanes));
+            store_lanes(s, dh.add(at), s.add(gradient, dy), lanes);
+        }
+    });
+}
+
+/// A group's product in a step: `to = φ(start + rows · weights)`, each a place and the floats
+/// from one row to the next.
+#[derive(Clone, Copy)]
+struct Product<'a> {
+    batch: usize,
+    weights: &'a PackedMatrix,
+    rows: (*const f32, usize),
+    start: (*const f32, usize),
+    to: (*mut f32, usize),
+    activations: Activations,
+    /// Room for the packed rows, so many floats for each.
+    scratch: *mut f32,
+    room: usize,
+}
+
+impl recurrence::Step for Product<'_> {
+    const SUMS: usize = 1;
+
+    #[inline(always)]
+    fn batch(&self) -> usize {
+        self.batch
+    }
+
+    #[inline(always)]
+    fn weights(&self) -> &PackedMatrix {
+        self.weights
+    }
+
+    #[inline(always)]
+    fn terms(&self) -> usize {
+        1
+    }
+
+    #[inline(always)]
+    fn term(&self, _index: usize) -> Option<Term<'_>> {
+        let (rows, stride) = self.rows;
+        Some(Term { rows, stride, weights: self.weights })
+    }
+
+    #[inline(always)]
+    fn origin(&self) -> Option<Origin> {
+        let (start, stride) = self.start;
+        Some(Origin { start, stride })
+    }
+
+    #[inline(always)]
+    fn scratch(&self) -> *mut f32 {
+        self.scratch
+    }
+
+    #[inline(always)]
+    fn fetches(&self, columns: &Columns, row: usize) -> Fetches {
+        let mut fetches = Fetches::none();
+        let ((start, from), (to, stride)) = (self.start, self.to);
+        fetches.push(columns.fetch(start.wrapping_add(row * from), from, 1, When::Start));
+        if start != to.cast_const() {
+            let to = to.cast_const().wrapping_add(row * stride);
+            fetches.push(columns.fetch(to, stride, 1, When::After));
+        }
+        fetches
+    }
+
+    #[inline(always)]
+    fn rows(self, row: usize, rows: usize) -> Self {
+        Self {
+            batch: rows,
+            rows: (self.rows.0.wrapping_add(row * self.rows.1), self.rows.1),
+            start: (self.start.0.wrapping_add(row * self.start.1), self.start.1),
+            to: (self.to.0.wrapping_add(row * self.to.1), self.to.1),
+            scratch: self.scratch.wrapping_add(row * self.room),
+            ..self
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn finish<S: Simd>(&self, s: S, at: Units, [sum, ..]: [S::V; MOST_SUMS]) {
+        let (to, stride) = self.to;
+        let to = to.wrapping_add(at.row * stride + at.first);
+        // SAFETY: the caller's.
+        unsafe { store_lanes(s, to, self.activations.candidate(s, sum), at.lanes) };
+    }
+}

@@ -1,0 +1,115 @@
+//! Passes of a layer whose units move in groups, in the same arena: the gates' region has the
+//! input's part of each group at the steps at which it moves, and then its dz; the others have
+//! the rows that are gathered of the inputs and the states that a group has seen.
+
+mod backward;
+
+pub(super) use backward::Ends;
+
+use super::arena::Holds;
+use super::regions::Regions;
+use super::{Arena, CHUNK_ROWS, Plan};
+use crate::arena::{Layout, grant};
+use crate::clocked::{Clocked, InputProduct};
+use crate::error::product;
+use crate::layer::{Layer, Sizes};
+use crate::{Error, Isa, Regularisation, Weights};
+use bptt_kernels::recurrence::{ClockedForward, clocked_scratch_len};
+use bptt_kernels::{KernelError, gemm, outer};
+
+impl<C: Layer> Plan<C> {
+    pub(super) fn laid_out_clocked(
+        layer: C,
+        steps: usize,
+        batch: usize,
+        isa: Isa,
+        threads: usize,
+    ) -> Result<Self, Error> {
+        let Sizes { input, hidden, .. } = layer.sizes();
+        let states = steps.checked_add(1).ok_or(Error::TooLarge { what: "the arena" })?;
+        let rows = product("the inputs", &[steps, batch])?;
+        product("the inputs", &[rows, input])?;
+        let (mut kept, mut gathered, mut widest) = (0, [0, 0], 0);
+        if let Some(clocked) = layer.clocked() {
+            kept = clocked.most_kept(steps, batch)?;
+            gathered = clocked.gathered((steps, batch), (input, hidden))?;
+            widest = clocked.groups.iter().map(|group| group.units).fold(0, usize::max);
+        }
+        let needs = [
+            gemm::team_scratch_len(threads, rows, input.max(widest))?,
+            clocked_scratch_len(batch, hidden)?,
+            outer::scratch_len(isa, threads, &[input, hidden])?,
+        ];
+        let mut layout = Layout::default();
+        let regions = Regions {
+            gates: layout.book(&[kept])?,
+            extra: layout.book(&[gathered[1]])?,
+            h: layout.book(&[states, batch, hidden])?,
+            dh: layout.book(&[batch, hidden])?,
+            x: layout.book(&[gathered[0]])?,
+            scratch: layout.book(&[needs.into_iter().fold(0, usize::max)])?,
+            ..Regions::default()
+        };
+        let regularisation = Regularisation::none();
+        Ok(Self { layer, steps, batch, isa, threads, regularisation, layout, regions })
+    }
+
+    /// What [`forward`](Self::forward) does, with arguments that have been checked, from a
+    /// state, if there is one, after so many steps.
+    pub(super) fn forward_clocked(
+        &self,
+        clocked: Clocked<'_>,
+        weights: &Weights<C>,
+        x: &[f32],
+        (first, step): (Option<&[f32]>, u64),
+        arena: &mut Arena<C>,
+    ) -> Result<(), Error> {
+        (arena.holds, arena.step) = (Holds::Nothing, step);
+        let (steps, batch, isa, state) = (self.steps, self.batch, self.isa, self.before_len());
+        let r = self.regions;
+        let [kept, h, gathered, scratch] = grant(&mut arena.memory, [r.gates, r.h, r.x, r.scratch]);
+        match first {
+            Some(first) => h[..state].copy_from_slice(first),
+            None => h[..state].fill(0.0),
+        }
+        let (clock, activations) = (clocked.at(step), clocked.activations);
+        let z = &mut kept[..clocked.kept_len(step, steps, batch)];
+        let chunk = (CHUNK_ROWS / batch).max(1);
+        let work = self.layer.work_in_stretches(steps * batch, chunk * batch);
+        arena.team.pass(work, |pass| -> Result<(), KernelError> {
+            for first in (0..steps).step_by(chunk) {
+                let stretch = first..steps.min(first + chunk);
+                let part = InputProduct {
+                    isa,
+                    clock,
+                    steps,
+                    stretch: stretch.clone(),
+                    batch,
+                    x,
+                    bias: &weights.bias,
+                    z: &mut *z,
+                    gathered: &mut *gathered,
+                    scratch: &mut *scratch,
+                };
+                part.run(weights.inputs(), pass)?;
+                let (before, after) = h.split_at_mut((first + 1) * state);
+                ClockedForward {
+                    clock,
+                    steps,
+                    batch,
+                    activations,
+                    weights: weights.forward().weights,
+                    z,
+                    h0: &before[first * state..],
+                    h: &mut after[..stretch.len() * state],
+                    stretch,
+                    scratch,
+                }
+                .run(isa, pass)?;
+            }
+            Ok(())
+        })?;
+        arena.holds = Holds::Forward;
+        Ok(())
+    }
+}
