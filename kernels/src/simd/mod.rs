@@ -122,6 +122,7 @@ pub(crate) unsafe trait Simd: Copy + 'static {
     fn copysign(self, a: Self::V, b: Self::V) -> Self::V;
     /// `1 / a` to 13 bits or better, for normal `a` below 2¹²⁶; exact where `a`
     /// is a power of two.
+    #[inline(always)]
     fn recip(self, a: Self::V) -> Self::V {
         self.div(self.splat(1.0), a)
     }
