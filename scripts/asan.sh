@@ -23,6 +23,8 @@ export CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_DEBUG=line-tables
 # Tests ask for more memory than there is, and want an error for it.
 export ASAN_OPTIONS=allocator_may_return_null=1
 export PROPTEST_CASES=${PROPTEST_CASES:-12}
+# For a test that compares times.
+export EMULATED=1
 
 # Not the comparison with the reference: that computes for minutes here, and the kernels do
 # nothing in it that they do not do in the suites of bits.
