@@ -1,27 +1,27 @@
 //! Inference: the state carried from call to call, nothing else kept.
 
 mod clocked;
+mod memory;
 
-use crate::arena::{Layout, Region, grant};
-use crate::error::{check_len, check_optional, check_size, check_step, check_threads};
+use crate::arena::grant;
+use crate::error::{check_len, check_optional, check_step, check_threads};
 use crate::inputs::Inputs;
 use crate::layer::{Layer, Sizes};
-use crate::plan::CHUNK_ROWS;
 use crate::state::State;
 use crate::{Error, Isa, ReadoutWeights, Regularisation, Weights};
 use bptt_kernels::gemm::{self, Gemm};
-use bptt_kernels::recurrence::{
-    CellStates, Dims, Forward, Gates, Norm, Single, Zoneout, forward_scratch_len, single_room,
-};
+use bptt_kernels::recurrence::{Dims, Forward, Gates, Single, Zoneout, single_room};
 use bptt_kernels::team::{Pass, Team};
-use bptt_kernels::{AlignedBuffer, Dense, KernelError};
+use bptt_kernels::{Dense, KernelError};
+use memory::{Memory, carried, norm, remember, settle};
 
 /// B sequences that are fed as they come, any number of steps per call, in memory
 /// that does not grow, in f32 and each rounded up to 16 (G, H, R and D as at
 /// [`Plan`](crate::Plan)):
 ///
 /// - the hidden states, `DBR`, and the next one, `BR`; the cell state, `BH`, where there is
-///   one, and the next one with [zoneout](Self::with_regularisation); `BH` for what a step's second product is of, where there is one; and `BI` where the
+///   one, and the next one with [zoneout](Self::with_regularisation); `BH` for what a step's
+///   second product is of, where there is one; and `BI` where the
 ///   input is [late](crate::Delayed); with [layer normalisation](crate::LayerNorm) of N sums
 ///   `NBH` and `NB`;
 /// - the gates of T = max(B, ⌊192 / B⌋ · B) rows, `GTH` and 16T more where GH is a multiple
@@ -67,40 +67,6 @@ pub struct Stream<C> {
     team: Team,
 }
 
-#[derive(Clone, Debug)]
-struct Memory {
-    floats: AlignedBuffer,
-    h: Region,
-    s: Region,
-    /// Room for the next h, and, with zoneout, for the next s.
-    next: Region,
-    s_next: Region,
-    /// What is normalised of a step, and the inverse deviations.
-    normal: Region,
-    normal_extra: Region,
-    inverse: Region,
-    extra: Region,
-    gates: Region,
-    /// The input that waits, where it is late.
-    waiting: Region,
-    scratch: Region,
-}
-
-impl Memory {
-    /// All that a pass needs, in the order in which it was booked.
-    fn granted(&mut self) -> [&mut [f32]; 11] {
-        let Self { h, s, next, s_next, normal, normal_extra, inverse, .. } = *self;
-        let Self { extra, gates, waiting, scratch, .. } = *self;
-        let all =
-            [h, s, next, s_next, normal, normal_extra, inverse, extra, gates, waiting, scratch];
-        grant(&mut self.floats, all)
-    }
-
-    fn state_mut(&mut self) -> [&mut [f32]; 3] {
-        grant(&mut self.floats, [self.h, self.s, self.waiting])
-    }
-}
-
 impl<C: Layer> Stream<C> {
     pub(crate) fn new(layer: C, batch: usize, isa: Isa) -> Result<Self, Error> {
         Self::laid_out(layer, batch, isa, 1, None)
@@ -118,71 +84,18 @@ impl<C: Layer> Stream<C> {
         Self::laid_out(self.layer, self.batch, self.isa, check_threads(threads)?, self.keeps)
     }
 
-    /// The same stream, from the zero state, for weights that were trained with `regularisation`: with zoneout, h and
-    /// s keep the share of themselves with which training kept them, `h = p ⊙ h₋ + (1 − p) ⊙ ĥ`;
-    /// dropout has scaled what it left, and asks for nothing here.
+    /// The same stream, from the zero state, for weights that were trained with
+    /// `regularisation`: with zoneout, h and s keep the share of themselves with which training
+    /// kept them, `h = p ⊙ h₋ + (1 − p) ⊙ ĥ`; dropout has scaled what it left, and asks for
+    /// nothing here.
     ///
     /// # Errors
     /// [`Error::Value`] where the cell has no cell state and there is zoneout of it, or is a
-    /// [`Clockwork`](crate::Clockwork),
-    /// [`Error::TooLarge`], [`Error::OutOfMemory`].
+    /// [`Clockwork`](crate::Clockwork), [`Error::TooLarge`], [`Error::OutOfMemory`].
     pub fn with_regularisation(self, regularisation: Regularisation) -> Result<Self, Error> {
         regularisation.check(&self.layer)?;
         let threads = self.team.threads();
         Self::laid_out(self.layer, self.batch, self.isa, threads, regularisation.rates())
-    }
-
-    fn laid_out(
-        layer: C,
-        batch: usize,
-        isa: Isa,
-        threads: usize,
-        keeps: Option<[f32; 2]>,
-    ) -> Result<Self, Error> {
-        check_size("batch", batch)?;
-        if C::CLOCKED {
-            return Self::laid_out_clocked(layer, batch, isa, threads);
-        }
-        let (Sizes { input, hidden, output }, geometry) = (layer.sizes(), layer.geometry());
-        let chunk_steps = (CHUNK_ROWS / batch).max(1);
-        let cells = usize::from(geometry.cells);
-        let extra = if geometry.is_double() { geometry.extra } else { 0 };
-        let dims = Dims { steps: 1, batch, hidden, outputs: output };
-        let mut layout = Layout::default();
-        let h = layout.book(&[layer.delays()[0], batch, output])?;
-        let s = layout.book(&[cells, batch, hidden])?;
-        let next = layout.book(&[batch, output])?;
-        let turns = if keeps.is_some() { cells } else { 0 };
-        let s_next = layout.book(&[turns, batch, hidden])?;
-        let normed = usize::from(C::NORMED);
-        let normal = layout.book(&[normed, batch, geometry.gates, hidden])?;
-        let apart = geometry.norms - geometry.gates;
-        let normal_extra = layout.book(&[normed, batch, apart, hidden])?;
-        let inverse = layout.book(&[normed, batch, geometry.norms])?;
-        let extra = layout.book(&[extra, batch, hidden])?;
-        let gates = layout.book(&[chunk_steps, batch, gemm::spread(geometry.gates * hidden)])?;
-        let waiting = layout.book(&[usize::from(C::LATE), batch, input])?;
-        let product = gemm::team_scratch_len(threads, chunk_steps * batch, input)?;
-        let fused = if geometry.fuses { input } else { 0 };
-        let step = forward_scratch_len(&geometry, dims, layer.delays().len(), fused)?;
-        let scratch = layout.book(&[product.max(step)])?;
-        let floats = layout.allocate()?;
-        let memory = Memory {
-            floats,
-            h,
-            s,
-            next,
-            s_next,
-            normal,
-            normal_extra,
-            inverse,
-            extra,
-            gates,
-            waiting,
-            scratch,
-        };
-        let team = Team::new(threads)?;
-        Ok(Self { layer, batch, isa, chunk_steps, memory, keeps, backwards: true, step: 0, team })
     }
 
     /// The bytes that the stream holds.
@@ -443,39 +356,4 @@ impl<C: Layer> Stream<C> {
         }
         Ok(())
     }
-}
-
-/// The normalisation of a step.
-fn norm<'a, C: Layer>(
-    weights: &'a Weights<C>,
-    normal: &'a mut [f32],
-    normal_extra: &'a mut [f32],
-    inverse: &'a mut [f32],
-) -> Option<Norm<'a>> {
-    let (epsilon, gain) = weights.norm()?;
-    Some(Norm { epsilon, gain, bias: &weights.bias, normal, normal_extra, inverse })
-}
-
-/// The cell state, if there is one, in place or in turns.
-fn carried<'a>(s: &'a mut [f32], other: &'a mut [f32]) -> CellStates<'a> {
-    match (s.is_empty(), other.is_empty()) {
-        (true, _) => CellStates::None,
-        (false, true) => CellStates::InPlace(s),
-        (false, false) => CellStates::InTurns { s, other },
-    }
-}
-
-/// The cell state where it belongs after so many steps in turns.
-fn settle(steps: usize, s: &mut [f32], other: &[f32]) {
-    if steps % 2 == 1 && !other.is_empty() {
-        s.copy_from_slice(other);
-    }
-}
-
-/// The last of the states that were and those that came.
-fn remember(states: &mut [f32], came: &[f32]) {
-    let new = states.len().min(came.len());
-    states.copy_within(new.., 0);
-    let kept = states.len() - new;
-    states[kept..].copy_from_slice(&came[came.len() - new..]);
 }

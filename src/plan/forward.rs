@@ -11,6 +11,7 @@ use crate::state::{Parts, State};
 use crate::{Error, Noise, Regularisation, Weights};
 use bptt_kernels::gemm::Gemm;
 use bptt_kernels::recurrence::{CellStates, Dropout, Forward, Gates, Norm, Zoneout};
+use bptt_kernels::team::Team;
 
 impl<C: Layer> Plan<C> {
     /// Runs all steps over `x` `[τ, B, I]` from `initial` (zero where `None`) and
@@ -67,55 +68,70 @@ impl<C: Layer> Plan<C> {
         }
 
         arena.holds = Holds::Nothing;
-        let Sizes { input, hidden, output } = self.layer.sizes();
-        let geometry = self.layer.geometry();
-        let granted = self.regions.granted(&mut arena.memory);
-        let Regions { gates, mut extra, mut h, mut s, mut seen, mask, keys, .. } = granted;
-        let Regions { mut normal, mut normal_extra, mut inverse, x: waiting, scratch, .. } =
-            granted;
-        let initial = [(&mut *h, h_first, before), (&mut *s, s_first, cell)];
-        for (to, from, len) in initial.into_iter().chain([(&mut *waiting, x_first, late)]) {
+        let mut kept = self.regions.granted(&mut arena.memory);
+        let Regions { h, s, x: waiting, seen, mask, .. } = &mut kept;
+        let parts = [(&mut *h, h_first, before), (s, s_first, cell), (waiting, x_first, late)];
+        for (to, from, len) in parts {
             match from {
                 Some(from) => to[..len].copy_from_slice(from),
                 None => to[..len].fill(0.0),
             }
         }
-        let dropout = self.regularisation.has_dropout();
-        if dropout {
+        if self.regularisation.has_dropout() {
             noise.draw_masks(self.regularisation.dropout(), self.batch, mask);
             for (h, seen) in h[..before].chunks(mask.len()).zip(seen.chunks_mut(mask.len())) {
-                seen.iter_mut().zip(h).zip(&*mask).for_each(|((seen, h), m)| *seen = h * m);
+                seen.iter_mut().zip(h).zip(&**mask).for_each(|((seen, h), m)| *seen = h * m);
             }
         }
-        let keys: &mut [u32] = bytemuck::cast_slice_mut(keys);
-        noise.derive_keys(self.batch, keys);
-        let mut keys = &*keys;
+        noise.derive_keys(self.batch, bytemuck::cast_slice_mut(kept.keys));
+        self.stretches(weights, x, kept, &mut arena.team)?;
+        if late > 0 {
+            let waiting = &mut self.regions.granted(&mut arena.memory).x[late..];
+            waiting.copy_from_slice(&x[x.len() - late..]);
+        }
+        arena.holds = Holds::Forward;
+        Ok(())
+    }
+
+    /// The passes over stretches of time, each with the input's product before its steps.
+    fn stretches(
+        &self,
+        weights: &Weights<C>,
+        x: &[f32],
+        kept: Regions<&mut [f32]>,
+        team: &mut Team,
+    ) -> Result<(), Error> {
+        let Sizes { input, hidden, output } = self.layer.sizes();
+        let (geometry, dropout) = (self.layer.geometry(), self.regularisation.has_dropout());
+        let (before, cell, late) = (self.before_len(), self.cell_len(), self.late_len());
+        let Regions { gates, mut extra, mut h, mut s, mut seen, mask, keys, .. } = kept;
+        let Regions { mut normal, mut normal_extra, mut inverse, x: waiting, scratch, .. } = kept;
+        let (mask, mut keys): (&[f32], &[u32]) = (mask, bytemuck::cast_slice(keys));
+        let rates = self.regularisation.rates();
+        let gate_row = geometry.gates * hidden;
+        let apart = (geometry.norms - geometry.gates) * hidden;
         let chunk = (CHUNK_ROWS / self.batch).max(1) * self.batch;
         let work = self.layer.work_in_stretches(self.steps * self.batch, chunk);
-        let rates = self.regularisation.rates();
-        arena.team.pass(work, |pass| -> Result<(), Error> {
-            let gate_row = geometry.gates * hidden;
-            let apart = (geometry.norms - geometry.gates) * hidden;
+        team.pass(work, |pass| -> Result<(), Error> {
             let mut inputs = Inputs::new(&waiting[..late], x);
             for gates in gates.chunks_mut(chunk * gate_row) {
                 let rows = gates.len() / gate_row;
                 let mut c = &mut *gates;
                 for a in inputs.next(rows * input) {
-                    let rows = a.len() / input;
+                    let (rows, start) = (a.len() / input, weights.start());
                     let (now, rest) = c.split_at_mut(rows * gate_row);
-                    let (start, weights) = (weights.start(), &weights.input);
+                    let weights = &weights.input;
                     Gemm { rows, a, weights, start, c: now, stride: gate_row, scratch }
                         .run(self.isa, pass)?;
                     c = rest;
                 }
+                // Of states those before the stretch are read, and those of its steps written.
                 let (h0, h_now) = h.split_at_mut(before);
                 let (s0, s_now) = s.split_at_mut(cell);
                 let (keys_now, keys_rest) = keys.split_at(keys.len().min(2 * rows));
                 let (seen0, seen_now) = seen.split_at_mut(if dropout { before } else { 0 });
-                let cells = match geometry.cells {
-                    true => CellStates::Keep { s0, s: &mut s_now[..rows * hidden] },
-                    false => CellStates::None,
-                };
+                let (h_len, s_len) = (rows * output, if cell > 0 { rows * hidden } else { 0 });
+                let seen_len = if dropout { h_len } else { 0 };
                 Forward {
                     dims: self.dims(rows / self.batch),
                     cell: self.layer.cell(&weights.vectors),
@@ -123,13 +139,16 @@ impl<C: Layer> Plan<C> {
                     gates: Gates::Keep(gates),
                     extra: first(&mut extra, rows * geometry.extra * hidden),
                     h0,
-                    h: &mut h_now[..rows * output],
-                    cells,
+                    h: &mut h_now[..h_len],
+                    cells: match geometry.cells {
+                        true => CellStates::Keep { s0, s: &mut s_now[..s_len] },
+                        false => CellStates::None,
+                    },
                     zoneout: rates.map(|rates| Zoneout { rates, keys: Some(keys_now) }),
                     dropout: dropout.then_some(Dropout {
                         mask,
                         before: seen0,
-                        seen: &mut seen_now[..if dropout { rows * output } else { 0 }],
+                        seen: &mut seen_now[..seen_len],
                     }),
                     norm: weights.norm().map(|(epsilon, gain)| Norm {
                         epsilon,
@@ -142,17 +161,10 @@ impl<C: Layer> Plan<C> {
                     scratch,
                 }
                 .run(self.isa, pass)?;
+                (h, s, seen) = (&mut h[h_len..], &mut s[s_len..], &mut seen[seen_len..]);
                 keys = keys_rest;
-                seen = &mut seen[if dropout { rows * output } else { 0 }..];
-                h = &mut h[rows * output..];
-                s = &mut s[if cell > 0 { rows * hidden } else { 0 }..];
             }
             Ok(())
-        })?;
-        if late > 0 {
-            waiting[late..].copy_from_slice(&x[x.len() - late..]);
-        }
-        arena.holds = Holds::Forward;
-        Ok(())
+        })
     }
 }

@@ -40,7 +40,7 @@ pub(crate) const CHUNK_ROWS: usize = 192;
 /// - with [dropout](Regularisation), what the products see of the hidden states,
 ///   `(τ + D) BR`, and the masks, `BR`; with zoneout its keys, `2τB`, what it carries of
 ///   ∂L/∂h, `BR`, and of ∂L/∂s, `BH`, and, with zoneout of s in a cell whose output gate sees
-///   s, `τBH`;
+///   s ([peepholes](crate::Lstm::with_peepholes)), `τBH`;
 /// - with [layer normalisation](crate::LayerNorm) of N sums (G, or one more of a GRU with its
 ///   reset gate after the product), what is normalised, `NτBH`, its gradients, `NτBH`, and the
 ///   deviations, `NτB`;

@@ -10,14 +10,14 @@ mod isas;
 mod kinds;
 mod rig;
 mod strategies;
+mod subject;
 
 pub use bits::{SENTINEL, Snapshot, assert_bits, filled};
 pub use cases::check;
 pub use data::{Data, Shape, rows_of, state_of};
 pub use errors::{assert_mismatch, length, value};
 pub use isas::{isas, say};
-pub use kinds::{
-    Alpha, Kind, Options, Subject, clockwork, gru, leaky, lstm, normed, skip, vanilla,
-};
+pub use kinds::{Alpha, Kind, Options, clockwork, gru, leaky, lstm, normed, skip, vanilla};
 pub use rig::{Pass, Rig, assert_same};
 pub use strategies::{any_of, shapes, shared_out};
+pub use subject::Subject;

@@ -8,10 +8,11 @@ mod data;
 mod kinds;
 #[path = "../../../tests/common/rig.rs"]
 mod rig;
+#[path = "../../../tests/common/subject.rs"]
+mod subject;
 
 pub use bits::{assert_bits, filled};
 pub use data::{Data, Shape, rows_of, state_of};
-pub use kinds::{
-    Alpha, Kind, Options, Subject, clockwork, gru, leaky, lstm, normed, skip, vanilla,
-};
+pub use kinds::{Alpha, Kind, Options, clockwork, gru, leaky, lstm, normed, skip, vanilla};
 pub use rig::{Pass, Rig};
+pub use subject::Subject;

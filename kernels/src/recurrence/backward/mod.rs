@@ -1,6 +1,9 @@
 //! Back-propagation through time, step by step from the last: ∂L/∂h of a step, the
 //! caller's part plus `dz W` of the steps after, which the cell turns into its own dz.
 
+mod noise;
+mod norm;
+mod second;
 mod step;
 
 use super::norm::NormBack;
@@ -11,8 +14,10 @@ use crate::error::{check_len, check_room};
 use crate::left;
 use crate::team::Pass;
 use crate::{Isa, KernelError, checked_len};
+use noise::Noise;
+use norm::NormAt;
 use std::ptr::{null, null_mut};
-use step::{Noise, NormAt, Pointers, Step};
+use step::{Pointers, Step};
 
 /// A backward pass over a stretch of time, last step first.
 ///

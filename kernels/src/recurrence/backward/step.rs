@@ -1,10 +1,12 @@
 //! The steps of a backward pass that has been checked, as pointers.
 
+use super::noise::Noise;
+use super::norm::NormAt;
+use super::second::Second;
 use crate::cells::{Back, Epilogue, Geometry, MOST_SUMS, Source};
 use crate::fetch::{Fetches, When};
 use crate::pack::{Columns, PackedMatrix};
-use crate::recurrence::norm::Denormalise;
-use crate::recurrence::regularise::{Before, Block, Rejoin, Zone};
+use crate::recurrence::regularise::Block;
 use crate::recurrence::{self, Origin, Recurrent, Steps, Term, Units};
 use crate::simd::Simd;
 use crate::tile::{Grid, load_lanes, store_lanes};
@@ -53,32 +55,6 @@ impl<'a, C: Epilogue> Steps for Pointers<'a, C> {
     }
 }
 
-/// Noise in a pass: pointers to the first row at the first step.
-pub(super) struct Noise {
-    pub zone: Zone,
-    /// ∂L/∂h from outside, which comes before it.
-    pub dy: *const f32,
-    /// What zoneout has left of ∂L/∂h and ∂L/∂s to the step before.
-    pub dh_kept: *mut f32,
-    pub ds_kept: *mut f32,
-    /// The share that products saw of h, null where that is all, and, of step 1 − D on, what
-    /// that left.
-    pub mask: *const f32,
-    pub seen: *const f32,
-    /// Where s goes as the cell made it, or null.
-    pub s_made: *mut f32,
-}
-
-/// Normalisation in a pass: pointers to the first row at the first step.
-pub(super) struct NormAt {
-    pub gain: *const f32,
-    pub normal: *const f32,
-    pub normal_extra: *const f32,
-    pub inverse: *const f32,
-    pub da: *mut f32,
-    pub da_extra: *mut f32,
-}
-
 /// One step: pointers to the first row of each operand at the first step.
 #[derive(Clone, Copy)]
 pub(super) struct Step<'a, C> {
@@ -116,13 +92,13 @@ impl<C: Epilogue> Step<'_, C> {
     /// Floats from the first step to step `t` in what has `width` for each row, and its
     /// first at step `first`.
     #[inline(always)]
-    fn offset(&self, t: isize, first: isize, width: usize) -> usize {
+    pub(super) fn offset(&self, t: isize, first: isize, width: usize) -> usize {
         (t - first) as usize * self.all * width
     }
 
     /// Where ∂L/∂h of a step comes in, of the last D in their order, or is carried.
     #[inline(always)]
-    fn incoming(&self) -> *const f32 {
+    pub(super) fn incoming(&self) -> *const f32 {
         if const { C::CARRIES } {
             return self.dh;
         }
@@ -133,7 +109,7 @@ impl<C: Epilogue> Step<'_, C> {
     /// Whether it does: ∂L/∂h of the last steps goes on from what the caller gives, and that
     /// of all where the cell carries a part; of the others it is a sum alone.
     #[inline(always)]
-    fn is_given(&self) -> bool {
+    pub(super) fn is_given(&self) -> bool {
         let last = self.t + self.recurrent.history() as isize > self.steps as isize;
         last || const { C::CARRIES }
     }
@@ -147,7 +123,7 @@ impl<C: Epilogue> Step<'_, C> {
     }
 
     #[inline(always)]
-    fn place(&self, Units { row, first, lanes }: Units) -> Back {
+    pub(super) fn place(&self, Units { row, first, lanes }: Units) -> Back {
         let t = self.t;
         let history = self.recurrent.history() as isize;
         let units = row * self.hidden + first;
@@ -192,105 +168,10 @@ impl<C: Epilogue> Step<'_, C> {
         }
     }
 
-    /// The gradients of a step by the gates' sums: those by what the cell saw of them, unless
-    /// that was normalised.
-    #[inline(always)]
-    fn by_sums(&self, t: isize) -> *mut f32 {
-        let stride = C::GATES * self.hidden;
-        let gates = match self.norm {
-            Some(norm) => norm.da.wrapping_add(self.first_row * stride),
-            None => self.gates,
-        };
-        gates.wrapping_add(self.offset(t, 1, stride))
-    }
-
-    /// The gradient by a gate's sums, or by the one's that is apart, of a row.
-    ///
-    /// # Safety
-    /// As [`recurrence::Step::end_row`].
-    #[inline(always)]
-    unsafe fn denormalise<S: Simd>(&self, s: S, norm: &NormAt, row: usize, block: usize) {
-        let (hidden, norms) = (self.hidden, const { Geometry::new::<C>().norms });
-        let whole = self.offset(self.t, 1, 1) + self.first_row + row;
-        let place = self.place(Units { row, first: 0, lanes: 0 });
-        let in_gates = (whole * C::GATES + block) * hidden;
-        let apart = const { C::APART } && block == C::GATES;
-        s.call(Denormalise {
-            d: if apart { place.extra } else { place.gates.wrapping_add(block * hidden) },
-            gain: norm.gain.wrapping_add(block * hidden),
-            normal: match apart {
-                true => norm.normal_extra.wrapping_add(whole * hidden),
-                false => norm.normal.wrapping_add(in_gates),
-            },
-            inverse: norm.inverse.wrapping_add(whole * norms + block),
-            da: match apart {
-                true => norm.da_extra.wrapping_add(whole * hidden),
-                false => norm.da.wrapping_add(in_gates),
-            },
-            hidden,
-        });
-    }
-
-    /// Whether products saw a share of h.
-    #[inline(always)]
-    fn masks(&self) -> bool {
-        self.noise.is_some_and(|noise| !noise.mask.is_null())
-    }
-
-    /// What noise makes of some units' gradients before the cell has them, of which ∂L/∂h is
-    /// known or ∂L/∂s.
-    #[inline(always)]
-    fn before<S: Simd>(&self, s: S, at: Block, sums: Grid, has_h: bool, has_s: bool) {
-        let Some(noise) = self.noise else { return };
-        let (outputs, hidden) = (self.first_row * self.outputs, self.first_row * self.hidden);
-        let (zoned, is_step) = (noise.zone.on, self.t >= 1);
-        let row = if is_step { (self.t - 1) as usize * self.all } else { 0 };
-        // The state before the first step is the first that has something carried to it and
-        // nothing to carry on.
-        let carried = zoned && has_h && self.t >= 0 && self.t < self.steps as isize;
-        let adds_dy = is_step && !noise.dy.is_null();
-        let has_s = has_s && zoned && is_step;
-        s.call(Before {
-            at,
-            zone: noise.zone.from(row + self.first_row),
-            sums,
-            dh: has_h,
-            outputs: self.outputs,
-            mask: if self.masks() { noise.mask.wrapping_add(outputs) } else { null() },
-            incoming: if self.masks() && self.is_given() { self.incoming() } else { null() },
-            carried: if carried { noise.dh_kept.wrapping_add(outputs) } else { null_mut() },
-            dy: match adds_dy {
-                true => noise.dy.wrapping_add(row * self.outputs + outputs),
-                false => null(),
-            },
-            carry: match zoned && is_step && has_h {
-                true => noise.dh_kept.wrapping_add(outputs),
-                false => null_mut(),
-            },
-            ds: if has_s { self.ds } else { null_mut() },
-            ds_kept: noise.ds_kept.wrapping_add(hidden),
-            hidden: self.hidden,
-        });
-    }
-
-    /// What it makes of them after, in a stage where the cell has had them.
-    #[inline(always)]
-    fn rejoin<S: Simd>(&self, s: S, at: Block) {
-        if let Some(noise) = self.noise
-            && const { C::CELLS }
-            && noise.zone.on
-            && self.t >= 1
-        {
-            let (ds, hidden) = (self.ds, self.hidden);
-            let ds_kept = noise.ds_kept.wrapping_add(self.first_row * hidden);
-            s.call(Rejoin { at, ds, ds_kept, hidden });
-        }
-    }
-
     /// What the cell's gradients read and write of the rows from `row`, every `every`th
     /// vector of these columns.
     #[inline(always)]
-    fn fetch_cell(&self, fetches: &mut Fetches, columns: &Columns, row: usize) {
+    pub(super) fn fetch_cell(&self, fetches: &mut Fetches, columns: &Columns, row: usize) {
         let place = self.place(Units { row, first: 0, lanes: 0 });
         let stride = C::GATES * self.hidden;
         for gate in 0..C::GATES {
@@ -456,126 +337,9 @@ impl<C: Epilogue> recurrence::Step for Step<'_, C> {
         self.norm.is_some() && const { !C::PROJECTS } && self.t >= 1
     }
 
-    /// The gradients by what the cell has seen to: with a second product that is the gate
-    /// which this is of.
     #[inline(always)]
     unsafe fn end_row<S: Simd>(&self, s: S, row: usize) {
-        let Some(norm) = self.norm else { return };
-        for block in 0..const { Geometry::new::<C>().norms } {
-            if const { C::SECOND.is_none() } || C::SECOND == Some(block) {
-                // SAFETY: the caller's; there is such a block.
-                unsafe { self.denormalise(s, norm, row, block) };
-            }
-        }
-    }
-}
-
-/// The second stage of a step: the gradient of the extra block.
-#[derive(Clone, Copy)]
-pub(super) struct Second<'a, C> {
-    step: Step<'a, C>,
-    weights: &'a PackedMatrix,
-}
-
-impl<C: Epilogue> recurrence::Step for Second<'_, C> {
-    const SUMS: usize = 1;
-
-    #[inline(always)]
-    fn batch(&self) -> usize {
-        self.step.batch
-    }
-
-    #[inline(always)]
-    fn weights(&self) -> &PackedMatrix {
-        self.weights
-    }
-
-    #[inline(always)]
-    fn terms(&self) -> usize {
-        1
-    }
-
-    #[inline(always)]
-    fn term(&self, _index: usize) -> Option<Term<'_>> {
-        let step = &self.step;
-        let (rows, stride) = match C::SECOND {
-            Some(gate) => {
-                let gates = step.by_sums(step.t);
-                (gates.wrapping_add(gate * step.hidden), C::GATES * step.hidden)
-            }
-            None => (step.dh_all.wrapping_add(step.offset(step.t, 1, step.outputs)), step.outputs),
-        };
-        Some(Term { rows, stride, weights: self.weights })
-    }
-
-    #[inline(always)]
-    fn origin(&self) -> Option<Origin> {
-        None
-    }
-
-    #[inline(always)]
-    fn scratch(&self) -> *mut f32 {
-        self.step.scratch
-    }
-
-    #[inline(always)]
-    fn fetches(&self, columns: &Columns, row: usize) -> Fetches {
-        let mut fetches = Fetches::none();
-        if const { C::PROJECTS } {
-            self.step.fetch_cell(&mut fetches, columns, row);
-        }
-        fetches
-    }
-
-    #[inline(always)]
-    fn rows(self, row: usize, rows: usize) -> Self {
-        Self { step: recurrence::Step::rows(self.step, row, rows), ..self }
-    }
-
-    #[inline(always)]
-    unsafe fn finish<S: Simd>(&self, s: S, at: Units, [d, ..]: [S::V; MOST_SUMS]) {
         // SAFETY: the caller's.
-        unsafe {
-            let place = self.step.place(at);
-            if const { C::PROJECTS } {
-                self.step.cell.backward(s, &place, d);
-            } else {
-                self.step.cell.second_backward(s, &place, d);
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn is_noisy(&self) -> bool {
-        self.step.noise.is_some() && const { C::PROJECTS && C::CELLS }
-    }
-
-    #[inline(always)]
-    fn prepare<S: Simd>(&self, s: S, at: Block, sums: Grid) {
-        self.step.before(s, at, sums, false, true);
-    }
-
-    #[inline(always)]
-    fn complete<S: Simd>(&self, s: S, at: Block) {
-        if const { C::PROJECTS } {
-            self.step.rejoin(s, at);
-        }
-    }
-
-    #[inline(always)]
-    fn ends_with_rows(&self) -> bool {
-        self.step.norm.is_some()
-    }
-
-    /// The gradients by the other gates, which are all where the cell projects.
-    #[inline(always)]
-    unsafe fn end_row<S: Simd>(&self, s: S, row: usize) {
-        let Some(norm) = self.step.norm else { return };
-        for block in 0..C::GATES {
-            if C::SECOND != Some(block) {
-                // SAFETY: the caller's; there is such a block.
-                unsafe { self.step.denormalise(s, norm, row, block) };
-            }
-        }
+        unsafe { self.end_first(s, row) };
     }
 }

@@ -1,9 +1,14 @@
 //! Forward passes, step by step: the input's part, `b + U x`, plus the products of the
 //! states before, finished by the cell.
 
+mod noise;
+mod norm;
+mod second;
 mod step;
 
-pub(super) use step::{History, Input, Noise, Second, Step};
+pub(super) use noise::Noise;
+pub(super) use second::Second;
+pub(super) use step::{History, Input, Step};
 
 use super::norm::Norm;
 use super::regularise::Zone;
@@ -14,8 +19,9 @@ use crate::left;
 use crate::pack::PackedMatrix;
 use crate::team::Pass;
 use crate::{Isa, KernelError, checked_len};
+use norm::NormAt;
 use std::ptr::{null, null_mut};
-use step::{NormAt, Pointers, SStep};
+use step::{Pointers, SStep};
 
 /// Where the input's part of the G gates comes from, and whether the gates stay.
 #[derive(Debug)]

@@ -1,14 +1,15 @@
 //! The steps of a forward pass that has been checked, as pointers.
 
+use super::noise::Noise;
+use super::norm::NormAt;
+use super::second::Second;
 use crate::cells::{Epilogue, Forth, Geometry, MOST_SUMS};
 use crate::fetch::{Fetches, When};
 use crate::pack::{Columns, PackedMatrix};
-use crate::recurrence::norm::Normalise;
-use crate::recurrence::regularise::{After, Block, Zone};
+use crate::recurrence::regularise::Block;
 use crate::recurrence::{self, Origin, Recurrent, Steps, Term, Units};
 use crate::simd::Simd;
-use crate::tile::{load_lanes, store_lanes};
-use std::ptr::{null, null_mut};
+use std::ptr::null_mut;
 
 /// Where the cell states of the steps after the first are.
 #[derive(Clone, Copy)]
@@ -106,7 +107,7 @@ pub(in crate::recurrence) struct History {
 impl History {
     /// The state so many steps before the present one.
     #[inline(always)]
-    fn ago(&self, delay: usize) -> *const f32 {
+    pub(super) fn ago(&self, delay: usize) -> *const f32 {
         if self.t >= delay {
             self.h.cast_const().wrapping_add((self.t - delay) * self.state)
         } else {
@@ -116,50 +117,15 @@ impl History {
 
     /// The same for later rows, which begin so many floats further.
     #[inline(always)]
-    fn from(self, floats: usize) -> Self {
+    pub(super) fn from(self, floats: usize) -> Self {
         let (before, h) = (self.before.wrapping_add(floats), self.h.wrapping_add(floats));
         Self { before, h, ..self }
     }
 
     /// The present one.
     #[inline(always)]
-    fn now(&self) -> *mut f32 {
+    pub(super) fn now(&self) -> *mut f32 {
         self.h.wrapping_add(self.t * self.state)
-    }
-}
-
-/// Noise in a pass: pointers to the first row of the first step.
-pub(in crate::recurrence) struct Noise {
-    pub zone: Zone,
-    /// The share that products see of the hidden states, null where that is all, and what
-    /// that leaves.
-    pub mask: *const f32,
-    pub seen: History,
-}
-
-/// Normalisation in a pass: pointers to the first row of the first step.
-pub(in crate::recurrence) struct NormAt {
-    pub epsilon: f32,
-    pub gain: *const f32,
-    pub bias: *const f32,
-    pub normal: *mut f32,
-    pub normal_extra: *mut f32,
-    pub inverse: *mut f32,
-}
-
-impl NormAt {
-    /// b + γ ⊙ x̂ of some units, where x̂ is `normal` and the others begin.
-    ///
-    /// # Safety
-    /// All are readable for them.
-    #[inline(always)]
-    unsafe fn scaled<S: Simd>(&self, s: S, normal: *const f32, at: usize, lanes: usize) -> S::V {
-        // SAFETY: the caller's.
-        unsafe {
-            let gain = load_lanes(s, self.gain.add(at), lanes);
-            let bias = load_lanes(s, self.bias.add(at), lanes);
-            s.mul_add(gain, load_lanes(s, normal, lanes), bias)
-        }
     }
 }
 
@@ -191,7 +157,7 @@ pub(in crate::recurrence) struct Step<'a, C> {
 
 impl<C: Epilogue> Step<'_, C> {
     #[inline(always)]
-    fn place(&self, Units { row, first, lanes }: Units) -> Forth {
+    pub(super) fn place(&self, Units { row, first, lanes }: Units) -> Forth {
         let units = row * self.hidden + first;
         let outputs = row * self.outputs + first;
         let gates = row * C::GATES * self.hidden + first;
@@ -211,101 +177,6 @@ impl<C: Epilogue> Step<'_, C> {
             s_prev: self.s_prev.wrapping_add(units),
             s: self.s.wrapping_add(units),
         }
-    }
-
-    /// The hidden states as the products see them.
-    #[inline(always)]
-    fn seen(&self) -> History {
-        match self.noise {
-            Some(noise) if !noise.mask.is_null() => {
-                let seen = noise.seen.from(self.first_row * self.outputs);
-                History { t: self.history.t, ..seen }
-            }
-            _ => self.history,
-        }
-    }
-
-    /// The place of a row in what is kept of all steps, or of one.
-    #[inline(always)]
-    fn kept_row(&self, row: usize) -> usize {
-        let step = if self.gates.is_null() { 0 } else { self.history.t * self.all };
-        step + self.first_row + row
-    }
-
-    /// A gate's sums of a row, to be normalised.
-    #[inline(always)]
-    fn normal(&self, norm: &NormAt, row: usize, gate: usize) -> *mut f32 {
-        norm.normal.wrapping_add((self.kept_row(row) * C::GATES + gate) * self.hidden)
-    }
-
-    /// Those of the last gate that are apart.
-    #[inline(always)]
-    fn normal_extra(&self, norm: &NormAt, row: usize) -> *mut f32 {
-        norm.normal_extra.wrapping_add(self.kept_row(row) * self.hidden)
-    }
-
-    /// Leaves some units' sums to be normalised.
-    ///
-    /// # Safety
-    /// As [`recurrence::Step::finish`].
-    #[inline(always)]
-    unsafe fn leave<S: Simd>(&self, s: S, norm: &NormAt, at: Units, z: [S::V; MOST_SUMS]) {
-        let place = self.place(at);
-        // SAFETY: the caller's; there is a block for each gate.
-        unsafe {
-            for gate in 0..MOST_SUMS {
-                if gate >= C::SUMS {
-                    continue;
-                }
-                let mut sum = z[gate];
-                if const { C::APART } {
-                    if gate == C::SUMS - 1 {
-                        let extra = self.normal_extra(norm, at.row).add(at.first);
-                        store_lanes(s, extra, sum, at.lanes);
-                        sum = place.input(s, gate);
-                    } else {
-                        sum = s.add(place.input(s, gate), sum);
-                    }
-                }
-                store_lanes(s, self.normal(norm, at.row, gate).add(at.first), sum, at.lanes);
-            }
-        }
-    }
-
-    /// Normalises the sums of a gate, or of the one that is apart.
-    ///
-    /// # Safety
-    /// As [`recurrence::Step::end_row`].
-    #[inline(always)]
-    unsafe fn normalise<S: Simd>(&self, s: S, norm: &NormAt, row: usize, block: usize) {
-        let norms = const { Geometry::new::<C>().norms };
-        let apart = const { C::APART } && block == C::GATES;
-        s.call(Normalise {
-            row: if apart { self.normal_extra(norm, row) } else { self.normal(norm, row, block) },
-            hidden: self.hidden,
-            epsilon: norm.epsilon,
-            inverse: norm.inverse.wrapping_add(self.kept_row(row) * norms + block),
-        });
-    }
-
-    /// What noise makes of some units' states, of which h is complete or s.
-    #[inline(always)]
-    fn perturb<S: Simd>(&self, s: S, at: Block, has_h: bool, has_s: bool) {
-        let Some(noise) = self.noise else { return };
-        let masks = has_h && !noise.mask.is_null();
-        let mask = noise.mask.wrapping_add(self.first_row * self.outputs);
-        s.call(After {
-            at,
-            zone: noise.zone.from(self.history.t * self.all + self.first_row),
-            h: if has_h { self.history.now() } else { null_mut() },
-            h_prev: self.history.ago(1),
-            outputs: self.outputs,
-            s: if has_s { self.s } else { null_mut() },
-            s_prev: self.s_prev,
-            hidden: self.hidden,
-            mask: if masks { mask } else { null() },
-            seen: self.seen().now(),
-        });
     }
 }
 
@@ -435,163 +306,9 @@ impl<C: Epilogue> recurrence::Step for Step<'_, C> {
         self.norm.is_some()
     }
 
-    /// Normalises the sums of the first product, and makes states of them.
     #[inline(always)]
     unsafe fn end_row<S: Simd>(&self, s: S, row: usize) {
-        let Some(norm) = self.norm else { return };
-        let (two, hidden) = (const { Geometry::new::<C>().is_double() }, self.hidden);
-        let normal = self.normal(norm, row, 0);
-        let extra = self.normal_extra(norm, row);
-        // SAFETY: the caller's; there are blocks for each gate.
-        unsafe {
-            for gate in 0..C::GATES {
-                if const { C::SECOND.is_none() } || C::SECOND != Some(gate) {
-                    self.normalise(s, norm, row, gate);
-                }
-            }
-            if const { C::APART } {
-                self.normalise(s, norm, row, C::GATES);
-            }
-            for first in (0..hidden).step_by(S::LANES) {
-                let lanes = S::LANES.min(hidden - first);
-                let mut z = [s.zero(); MOST_SUMS];
-                for gate in 0..MOST_SUMS {
-                    if gate < C::GATES {
-                        let at = gate * hidden + first;
-                        z[gate] = norm.scaled(s, normal.add(at), at, lanes);
-                    }
-                }
-                let mut apart = s.zero();
-                if const { C::APART } {
-                    let gain = norm.gain.add(C::GATES * hidden + first);
-                    let gain = load_lanes(s, gain, lanes);
-                    apart = s.mul(gain, load_lanes(s, extra.add(first), lanes));
-                }
-                let place = self.place(Units { row, first, lanes });
-                self.cell.forward_normed(s, &place, z, apart);
-            }
-        }
-        if self.noise.is_some() && (!two || C::CELLS) {
-            self.perturb(s, Block { row, rows: 1, first: 0, end: hidden }, !two, C::CELLS);
-        }
-    }
-}
-
-/// The second stage of a step: a product of the extra block.
-#[derive(Clone, Copy)]
-pub(in crate::recurrence) struct Second<'a, C> {
-    pub step: Step<'a, C>,
-    pub weights: &'a PackedMatrix,
-}
-
-impl<C: Epilogue> recurrence::Step for Second<'_, C> {
-    const SUMS: usize = 1;
-
-    #[inline(always)]
-    fn batch(&self) -> usize {
-        self.step.batch
-    }
-
-    #[inline(always)]
-    fn weights(&self) -> &PackedMatrix {
-        self.weights
-    }
-
-    #[inline(always)]
-    fn terms(&self) -> usize {
-        1
-    }
-
-    #[inline(always)]
-    fn term(&self, _index: usize) -> Option<Term<'_>> {
-        let stride = C::EXTRA * self.step.hidden;
-        Some(Term { rows: self.step.extra, stride, weights: self.weights })
-    }
-
-    #[inline(always)]
-    fn origin(&self) -> Option<Origin> {
-        match (C::SECOND, self.step.input) {
-            (Some(gate), Input::Computed { z, stride }) => {
-                Some(Origin { start: z.wrapping_add(gate * self.step.hidden), stride })
-            }
-            _ => None,
-        }
-    }
-
-    #[inline(always)]
-    fn scratch(&self) -> *mut f32 {
-        self.step.scratch
-    }
-
-    #[inline(always)]
-    fn fetches(&self, columns: &Columns, row: usize) -> Fetches {
-        let mut fetches = Fetches::none();
-        let outputs = self.step.outputs;
-        if let Some(Origin { start, stride }) = self.origin() {
-            let z = start.wrapping_add(row * stride);
-            fetches.push(columns.fetch(z, stride, 1, When::Start));
-            let before = self.step.history.ago(1).wrapping_add(row * outputs);
-            fetches.push(columns.fetch(before, outputs, 1, When::After));
-        }
-        let now = self.step.history.now().wrapping_add(row * outputs);
-        fetches.push(columns.fetch(now, outputs, 1, When::After));
-        fetches
-    }
-
-    #[inline(always)]
-    fn rows(self, row: usize, rows: usize) -> Self {
-        Self { step: recurrence::Step::rows(self.step, row, rows), ..self }
-    }
-
-    #[inline(always)]
-    unsafe fn finish<S: Simd>(&self, s: S, at: Units, [sum, ..]: [S::V; MOST_SUMS]) {
         // SAFETY: the caller's.
-        unsafe {
-            let place = self.step.place(at);
-            if const { C::PROJECTS } {
-                store_lanes(s, place.h, sum, at.lanes);
-            } else if let (Some(norm), Some(gate)) = (self.step.norm, C::SECOND) {
-                let normal = self.step.normal(norm, at.row, gate);
-                store_lanes(s, normal.add(at.first), sum, at.lanes);
-            } else {
-                self.step.cell.second(s, &place, sum);
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn is_noisy(&self) -> bool {
-        recurrence::Step::is_noisy(&self.step)
-    }
-
-    #[inline(always)]
-    fn complete<S: Simd>(&self, s: S, at: Block) {
-        if !recurrence::Step::ends_with_rows(self) {
-            self.step.perturb(s, at, true, false);
-        }
-    }
-
-    #[inline(always)]
-    fn ends_with_rows(&self) -> bool {
-        C::SECOND.is_some() && self.step.norm.is_some()
-    }
-
-    /// Normalises the second product's sums, and makes states of them.
-    #[inline(always)]
-    unsafe fn end_row<S: Simd>(&self, s: S, row: usize) {
-        let (Some(norm), Some(gate)) = (self.step.norm, C::SECOND) else { return };
-        let hidden = self.step.hidden;
-        let normal = self.step.normal(norm, row, gate);
-        // SAFETY: the caller's; there is a block for the gate.
-        unsafe {
-            self.step.normalise(s, norm, row, gate);
-            for first in (0..hidden).step_by(S::LANES) {
-                let lanes = S::LANES.min(hidden - first);
-                let sum = norm.scaled(s, normal.add(first), gate * hidden + first, lanes);
-                let place = self.step.place(Units { row, first, lanes });
-                self.step.cell.second(s, &place, sum);
-            }
-        }
-        self.step.perturb(s, Block { row, rows: 1, first: 0, end: hidden }, true, false);
+        unsafe { self.end_first(s, row) };
     }
 }

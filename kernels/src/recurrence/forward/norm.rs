@@ -1,0 +1,156 @@
+//! Sums that are left to be normalised, and rows of them that are.
+
+use super::step::Step;
+use crate::cells::{Epilogue, Geometry, MOST_SUMS};
+use crate::recurrence::Units;
+use crate::recurrence::norm::Normalise;
+use crate::recurrence::regularise::Block;
+use crate::simd::Simd;
+use crate::tile::{load_lanes, store_lanes};
+
+/// Normalisation in a pass: pointers to the first row of the first step.
+pub(in crate::recurrence) struct NormAt {
+    pub epsilon: f32,
+    pub gain: *const f32,
+    pub bias: *const f32,
+    pub normal: *mut f32,
+    pub normal_extra: *mut f32,
+    pub inverse: *mut f32,
+}
+
+impl NormAt {
+    /// b + γ ⊙ x̂ of some units, where x̂ is `normal` and the others begin.
+    ///
+    /// # Safety
+    /// All are readable for them.
+    #[inline(always)]
+    pub(super) unsafe fn scaled<S: Simd>(
+        &self,
+        s: S,
+        normal: *const f32,
+        at: usize,
+        lanes: usize,
+    ) -> S::V {
+        // SAFETY: the caller's.
+        unsafe {
+            let gain = load_lanes(s, self.gain.add(at), lanes);
+            let bias = load_lanes(s, self.bias.add(at), lanes);
+            s.mul_add(gain, load_lanes(s, normal, lanes), bias)
+        }
+    }
+}
+
+impl<C: Epilogue> Step<'_, C> {
+    /// The place of a row in what is kept of all steps, or of one.
+    #[inline(always)]
+    pub(super) fn kept_row(&self, row: usize) -> usize {
+        let step = if self.gates.is_null() { 0 } else { self.history.t * self.all };
+        step + self.first_row + row
+    }
+
+    /// A gate's sums of a row, to be normalised.
+    #[inline(always)]
+    pub(super) fn normal(&self, norm: &NormAt, row: usize, gate: usize) -> *mut f32 {
+        norm.normal.wrapping_add((self.kept_row(row) * C::GATES + gate) * self.hidden)
+    }
+
+    /// Those of the last gate that are apart.
+    #[inline(always)]
+    pub(super) fn normal_extra(&self, norm: &NormAt, row: usize) -> *mut f32 {
+        norm.normal_extra.wrapping_add(self.kept_row(row) * self.hidden)
+    }
+
+    /// Leaves some units' sums to be normalised.
+    ///
+    /// # Safety
+    /// As [`Step::finish`](crate::recurrence::Step::finish).
+    #[inline(always)]
+    pub(super) unsafe fn leave<S: Simd>(
+        &self,
+        s: S,
+        norm: &NormAt,
+        at: Units,
+        z: [S::V; MOST_SUMS],
+    ) {
+        let place = self.place(at);
+        // SAFETY: the caller's; there is a block for each gate.
+        unsafe {
+            for gate in 0..MOST_SUMS {
+                if gate >= C::SUMS {
+                    continue;
+                }
+                let mut sum = z[gate];
+                if const { C::APART } {
+                    if gate == C::SUMS - 1 {
+                        let extra = self.normal_extra(norm, at.row).add(at.first);
+                        store_lanes(s, extra, sum, at.lanes);
+                        sum = place.input(s, gate);
+                    } else {
+                        sum = s.add(place.input(s, gate), sum);
+                    }
+                }
+                store_lanes(s, self.normal(norm, at.row, gate).add(at.first), sum, at.lanes);
+            }
+        }
+    }
+
+    /// Normalises the sums of a gate, or of the one that is apart.
+    ///
+    /// # Safety
+    /// As [`Step::end_row`](crate::recurrence::Step::end_row).
+    #[inline(always)]
+    pub(super) unsafe fn normalise<S: Simd>(&self, s: S, norm: &NormAt, row: usize, block: usize) {
+        let norms = const { Geometry::new::<C>().norms };
+        let apart = const { C::APART } && block == C::GATES;
+        s.call(Normalise {
+            row: if apart { self.normal_extra(norm, row) } else { self.normal(norm, row, block) },
+            hidden: self.hidden,
+            epsilon: norm.epsilon,
+            inverse: norm.inverse.wrapping_add(self.kept_row(row) * norms + block),
+        });
+    }
+
+    /// Normalises the sums of the first product, and makes states of them.
+    ///
+    /// # Safety
+    /// As [`Step::end_row`](crate::recurrence::Step::end_row).
+    #[inline(always)]
+    pub(super) unsafe fn end_first<S: Simd>(&self, s: S, row: usize) {
+        let Some(norm) = self.norm else { return };
+        let (two, hidden) = (const { Geometry::new::<C>().is_double() }, self.hidden);
+        let normal = self.normal(norm, row, 0);
+        let extra = self.normal_extra(norm, row);
+        // SAFETY: the caller's; there are blocks for each gate.
+        unsafe {
+            for gate in 0..C::GATES {
+                if const { C::SECOND.is_none() } || C::SECOND != Some(gate) {
+                    self.normalise(s, norm, row, gate);
+                }
+            }
+            if const { C::APART } {
+                self.normalise(s, norm, row, C::GATES);
+            }
+            for first in (0..hidden).step_by(S::LANES) {
+                let lanes = S::LANES.min(hidden - first);
+                let mut z = [s.zero(); MOST_SUMS];
+                for gate in 0..MOST_SUMS {
+                    if gate < C::GATES {
+                        let at = gate * hidden + first;
+                        z[gate] = norm.scaled(s, normal.add(at), at, lanes);
+                    }
+                }
+                let mut apart = s.zero();
+                if const { C::APART } {
+                    let gain = norm.gain.add(C::GATES * hidden + first);
+                    let gain = load_lanes(s, gain, lanes);
+                    apart = s.mul(gain, load_lanes(s, extra.add(first), lanes));
+                }
+                let place = self.place(Units { row, first, lanes });
+                self.cell.forward_normed(s, &place, z, apart);
+            }
+        }
+        if self.noise.is_some() && (!two || C::CELLS) {
+            self.perturb(s, Block { row, rows: 1, first: 0, end: hidden }, !two, C::CELLS);
+        }
+    }
+}
