@@ -10,7 +10,7 @@ use crate::layer::{Layer, Sizes};
 use crate::state::State;
 use crate::{Error, Isa, ReadoutWeights, Regularisation, Weights};
 use bptt_kernels::gemm::{self, Gemm};
-use bptt_kernels::recurrence::{Dims, Forward, Gates, Single, Zoneout, single_room};
+use bptt_kernels::recurrence::{Dims, Forward, Gates, Single, Zoneout};
 use bptt_kernels::team::{Pass, Team};
 use bptt_kernels::{Dense, KernelError};
 use memory::{Memory, carried, norm, remember, settle};
@@ -58,6 +58,9 @@ pub struct Stream<C> {
     isa: Isa,
     chunk_steps: usize,
     memory: Memory,
+    /// Where a step has a kernel of its own, which takes some tens of nanoseconds: the room for
+    /// the input's part that it needs.
+    alone: Option<usize>,
     /// The shares of h and s that stay as they were, if there is zoneout.
     keeps: Option<[f32; 2]>,
     /// Which way the last single step swept.
@@ -200,22 +203,19 @@ impl<C: Layer> Stream<C> {
         weights.check(&self.layer, self.isa)?;
         let sizes = self.layer.sizes();
         check_len("x", x.len(), self.batch * sizes.input)?;
-        if C::CLOCKED {
-            return self.advance_clocked(weights, x, output, o);
-        }
-        let alone = self.batch == 1 && self.layer.delays() == [1] && !C::NORMED;
-        if !alone || self.team.helps(self.layer.multiply_adds(1)) {
-            return self.advance_all(weights, x, output, o);
-        }
+        let Some(room) = self.alone else {
+            return match C::CLOCKED {
+                true => self.advance_clocked(weights, x, output, o),
+                false => self.advance_all(weights, x, output, o),
+            };
+        };
         self.backwards ^= true;
         let m = &mut self.memory;
         let [h, s, next, s_next, extra, z, waiting] =
             grant(&mut m.floats, [m.h, m.s, m.next, m.s_next, m.extra, m.gates, m.waiting]);
-        let cell = self.layer.cell(&weights.vectors);
-        let [room, _] = single_room(&cell.geometry(), sizes.hidden);
         let single = Single {
             hidden: sizes.hidden,
-            cell,
+            cell: self.layer.cell(&weights.vectors),
             input: &weights.input,
             recurrent: weights.forward(),
             bias: &weights.bias,

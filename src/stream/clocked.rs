@@ -53,8 +53,8 @@ impl<C: Layer> Stream<C> {
             scratch,
         };
         let team = Team::new(threads)?;
-        let keeps = None;
-        Ok(Self { layer, batch, isa, chunk_steps, memory, keeps, backwards: true, step: 0, team })
+        let (alone, keeps, backwards, step) = (None, None, true, 0);
+        Ok(Self { layer, batch, isa, chunk_steps, memory, alone, keeps, backwards, step, team })
     }
 
     /// What [`step`](Self::step) and [`predict`](Self::predict) do, with lengths that have

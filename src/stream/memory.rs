@@ -8,7 +8,7 @@ use crate::plan::CHUNK_ROWS;
 use crate::{Error, Isa, Weights};
 use bptt_kernels::AlignedBuffer;
 use bptt_kernels::gemm;
-use bptt_kernels::recurrence::{CellStates, Dims, Norm, forward_scratch_len};
+use bptt_kernels::recurrence::{CellStates, Dims, Norm, forward_scratch_len, single_room};
 use bptt_kernels::team::Team;
 
 #[derive(Clone, Debug)]
@@ -96,7 +96,11 @@ impl<C: Layer> Stream<C> {
             scratch,
         };
         let team = Team::new(threads)?;
-        Ok(Self { layer, batch, isa, chunk_steps, memory, keeps, backwards: true, step: 0, team })
+        let alone = batch == 1 && layer.delays() == [1] && !C::NORMED;
+        let alone = alone && !team.helps(layer.multiply_adds(1));
+        let alone = alone.then(|| single_room(&geometry, hidden)[0]);
+        let (backwards, step) = (true, 0);
+        Ok(Self { layer, batch, isa, chunk_steps, memory, alone, keeps, backwards, step, team })
     }
 }
 

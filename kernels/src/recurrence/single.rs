@@ -22,8 +22,8 @@ use std::ptr::{null, null_mut};
 /// the length of `h`, I that of `x`. For cells whose state is that of the step before.
 ///
 /// Measured on one core (Zen 5, AVX-512, 4.4 GHz) for an LSTM of one input, with an output
-/// of one: 65 to 75 ns for H 16, of which some 46 are the latency of instructions that wait
-/// for one another; 96 to 105 ns for H 32; 296 to 325 ns for H 64, whose weights no longer
+/// of one: 90 ns for H 16, of which some 46 are the latency of instructions that wait
+/// for one another; 123 ns for H 32; 354 ns for H 64, whose weights no longer
 /// fit the first-level cache. `cargo bench --bench latency`.
 #[derive(Debug)]
 pub struct Single<'a> {
@@ -76,7 +76,7 @@ impl Single<'_> {
     /// [`KernelError`] where a slice does not fit the dimensions or weights are packed
     /// for something else; nothing is written then.
     #[inline]
-    pub fn run(self, isa: Isa) -> Result<(), KernelError> {
+    pub fn run(mut self, isa: Isa) -> Result<(), KernelError> {
         let (hidden, outputs, cell) = (self.hidden, self.h.len(), self.cell.geometry());
         check_len("recurrent weights", self.recurrent.weights.len(), 1)?;
         check_len("delays", self.recurrent.delays.len(), 1)?;
@@ -105,39 +105,41 @@ impl Single<'_> {
     }
 
     /// What [`run`](Self::run) has checked. Compiled here, not where it is called.
-    fn take(self, isa: Isa) {
+    /// By reference: a copy would load, a vector at a time, what has just been stored in words.
+    #[inline(never)]
+    fn take(&mut self, isa: Isa) {
         let _flushed = Flushed::new();
         with_cell!(self.cell, |cell| isa.enter(Checked { single: self, cell }));
     }
 }
 
 /// A step whose slices have been checked.
-struct Checked<'a, C> {
-    single: Single<'a>,
+struct Checked<'s, 'a, C> {
+    single: &'s mut Single<'a>,
     cell: C,
 }
 
-impl<C: Epilogue> Checked<'_, C> {
+impl<C: Epilogue> Checked<'_, '_, C> {
     const TWO: bool = Geometry::new::<C>().is_double();
     const FUSES: bool = Geometry::new::<C>().fuses;
 }
 
-impl<C: Epilogue> Kernel for Checked<'_, C> {
+impl<C: Epilogue> Kernel for Checked<'_, '_, C> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { single, cell } = self;
-        let Single { hidden, input: u, recurrent, backwards, .. } = single;
+        let Single { hidden, input: u, recurrent, backwards, .. } = *single;
         let outputs = single.h.len();
         let (h, next) = (single.h.as_mut_ptr(), single.next.as_mut_ptr());
         let (cells, z) = (single.s.as_mut_ptr(), single.z.as_mut_ptr());
         let (x, bias) = (single.x.as_ptr(), single.bias.as_ptr());
         let groups = recurrent.weights[0].groups();
         // A group has read all of h before it writes its units.
-        let (zone, s_next) = match single.keeps {
+        let (zone, s_next) = match &mut single.keeps {
             None => (Zone::OFF, cells),
             Some((rates, s_next)) => {
-                (Zone::new(Some(Zoneout { rates, keys: None })), s_next.as_mut_ptr())
+                (Zone::new(Some(Zoneout { rates: *rates, keys: None })), s_next.as_mut_ptr())
             }
         };
         let in_place = groups == 1 && const { !Self::TWO } && !zone.on;
@@ -175,7 +177,9 @@ impl<C: Epilogue> Kernel for Checked<'_, C> {
         };
         for turn in 0..groups {
             let group = if backwards { groups - 1 - turn } else { turn };
-            s.call(Row { step: &step, group, backwards });
+            // Not called: the step would have to be in memory for it, which takes as long as
+            // the products of 16 units.
+            Row { step: &step, group, backwards }.run(s);
         }
         if const { Self::TWO }
             && let Some(weights) = recurrent.second

@@ -1,4 +1,4 @@
-//! The cells, as their equations are written, on a [`Tape`]: one function each, forward only.
+//! The cells, as their equations are written, on a [`Tape`](crate::tape::Tape): one function each, forward only.
 
 mod pass;
 mod step;
