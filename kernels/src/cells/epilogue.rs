@@ -144,7 +144,6 @@ pub(crate) struct Back {
     pub(crate) mask: *const f32,
     pub(crate) h: *const f32,
     pub(crate) s_prev: *const f32,
-    pub(crate) s: *const f32,
     /// Where s goes as the cell made it, before zoneout; null where nobody asks.
     pub(crate) s_made: *mut f32,
     /// What is carried of ∂L/∂h to the step before, and ∂L/∂s.

@@ -162,7 +162,6 @@ impl<C: Epilogue> Step<'_, C> {
             h,
             s_prev: s.wrapping_sub(cells),
             s_made,
-            s,
             dh: self.dh.wrapping_add(outputs),
             ds: self.ds.wrapping_add(units),
         }
@@ -179,7 +178,7 @@ impl<C: Epilogue> Step<'_, C> {
             fetches.push(columns.fetch(gate, stride, 1, When::After));
         }
         if const { C::CELLS } {
-            for state in [place.s, place.s_prev, place.ds.cast_const()] {
+            for state in [place.s_prev, place.ds.cast_const()] {
                 fetches.push(columns.fetch(state, self.hidden, 1, When::After));
             }
         } else {
