@@ -53,19 +53,40 @@ impl Layout {
 /// they were booked; what is empty may stand anywhere.
 #[inline]
 pub(crate) fn grant<const N: usize>(memory: &mut [f32], regions: [Region; N]) -> [&mut [f32]; N] {
-    let mut rest = memory;
-    let mut at = 0;
-    regions.map(|region| {
-        if region.len == 0 {
-            return Default::default();
+    let (mut rest, mut at) = (memory, 0);
+    // Not by `map`, which is a call for a stream of few units.
+    let mut granted = [(); N].map(|()| <&mut [f32]>::default());
+    for (granted, region) in granted.iter_mut().zip(regions) {
+        if region.len > 0 {
+            let (_, tail) = std::mem::take(&mut rest).split_at_mut(region.start - at);
+            (*granted, rest) = tail.split_at_mut(region.len);
+            at = region.start + region.len;
         }
-        let (_, tail) = std::mem::take(&mut rest).split_at_mut(region.start - at);
-        let (granted, tail) = tail.split_at_mut(region.len);
-        at = region.start + region.len;
-        rest = tail;
-        granted
-    })
+    }
+    granted
 }
+
+/// Makes the struct, and the grant of all of its regions, of one list.
+macro_rules! regions {
+    ($($(#[$doc:meta])* $name:ident)+) => {
+        /// The regions of an arena, or their floats.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub(super) struct Regions<T> {
+            $($(#[$doc])* pub $name: T,)+
+        }
+
+        impl Regions<Region> {
+            /// The floats of all of them.
+            #[inline]
+            pub(super) fn granted(self, memory: &mut [f32]) -> Regions<&mut [f32]> {
+                let Regions { $($name),+ } = self;
+                let [$($name),+] = $crate::arena::grant(memory, [$($name),+]);
+                Regions { $($name),+ }
+            }
+        }
+    };
+}
+pub(crate) use regions;
 
 /// The first `len` floats of what is left of a region.
 #[inline]

@@ -13,7 +13,7 @@ use bptt_kernels::gemm::{self, Gemm};
 use bptt_kernels::recurrence::{Dims, Forward, Gates, Single, Zoneout};
 use bptt_kernels::team::{Pass, Team};
 use bptt_kernels::{Dense, KernelError};
-use memory::{Memory, carried, norm, remember, settle};
+use memory::{Memory, Regions, carried, norm, remember, settle};
 
 /// B sequences that are fed as they come, any number of steps per call, in memory
 /// that does not grow, in f32 and each rounded up to 16 (G, H, R and D as at
@@ -108,7 +108,7 @@ impl<C: Layer> Stream<C> {
 
     /// The state after the last step: zero in a new stream.
     pub fn state(&self) -> C::State<&[f32]> {
-        let Memory { floats, h, s, waiting, .. } = &self.memory;
+        let Memory { floats, regions: Regions { h, s, waiting, .. } } = &self.memory;
         let state: C::State<&[f32]> =
             State::from_parts(h.of(floats), s.of(floats), waiting.of(floats));
         state.at_step(self.step)
@@ -149,7 +149,7 @@ impl<C: Layer> Stream<C> {
     pub fn step(&mut self, weights: &Weights<C>, x: &[f32], y: &mut [f32]) -> Result<(), Error> {
         check_len("y", y.len(), self.batch * self.layer.sizes().output)?;
         self.advance(weights, x, None, &mut [])?;
-        let h = self.memory.h.of(&self.memory.floats);
+        let h = self.memory.h();
         y.copy_from_slice(&h[h.len() - y.len()..]);
         Ok(())
     }
@@ -210,12 +210,13 @@ impl<C: Layer> Stream<C> {
             };
         };
         self.backwards ^= true;
-        let m = &mut self.memory;
-        let [h, s, next, s_next, extra, z, waiting] =
-            grant(&mut m.floats, [m.h, m.s, m.next, m.s_next, m.extra, m.gates, m.waiting]);
+        // Not all: each takes part of a nanosecond.
+        let Memory { floats, regions: r } = &mut self.memory;
+        let [h, s, next, s_next, extra, gates, waiting] =
+            grant(floats, [r.h, r.s, r.next, r.s_next, r.extra, r.gates, r.waiting]);
         let single = Single {
             hidden: sizes.hidden,
-            cell: self.layer.cell(&weights.vectors),
+            cell: &self.layer.cell(&weights.vectors),
             input: &weights.input,
             recurrent: weights.forward(),
             bias: &weights.bias,
@@ -223,7 +224,7 @@ impl<C: Layer> Stream<C> {
             h,
             s,
             next,
-            z: &mut z[..room],
+            z: &mut gates[..room],
             extra,
             keeps: self.keeps.map(|rates| (rates, s_next)),
             backwards: self.backwards,
@@ -251,9 +252,9 @@ impl<C: Layer> Stream<C> {
         let (sizes, fuses) = (layer.sizes(), layer.geometry().fuses);
         let work = layer.multiply_adds(batch);
         let zoneout = self.keeps.map(|rates| Zoneout { rates, keys: None });
-        let m = &mut self.memory;
-        let [h, s, next, s_next, normal, normal_extra, inverse, extra, gates, waiting, scratch] =
-            m.granted();
+        let granted = self.memory.granted();
+        let Regions { h, s, next, s_next, extra, gates, waiting, scratch, .. } = granted;
+        let Regions { normal, normal_extra, inverse, .. } = granted;
         let seen = if C::LATE { &*waiting } else { x };
         self.team.pass(work, |pass: &mut Pass<'_>| -> Result<(), KernelError> {
             let (input, bias) = (&weights.input, &weights.bias);
@@ -311,9 +312,9 @@ impl<C: Layer> Stream<C> {
         if C::CLOCKED {
             return self.forward_clocked(weights, x, y);
         }
-        let m = &mut self.memory;
-        let [h, s, _, s_next, normal, normal_extra, inverse, extra, gates, waiting, scratch] =
-            m.granted();
+        let granted = self.memory.granted();
+        let Regions { h, s, s_next, extra, gates, waiting, scratch, .. } = granted;
+        let Regions { normal, normal_extra, inverse, .. } = granted;
         let stride = gemm::spread(weights.input.outputs());
         let chunk = self.chunk_steps * batch;
         let work = layer.work_in_stretches(steps * batch, chunk);

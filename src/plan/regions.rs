@@ -1,32 +1,12 @@
 //! What a plan books in its arena, in one list, and gives out again in the same order. Knows
 //! lengths; must not know what is done with them.
 
-use crate::arena::{Layout, Region, grant};
+use crate::arena::{Layout, Region, regions};
 use crate::error::product;
 use crate::layer::{Diagonal, Layer, Sizes};
 use crate::{Error, Isa, Regularisation};
 use bptt_kernels::recurrence::{Dims, backward_scratch_len, forward_scratch_len};
 use bptt_kernels::{gemm, outer};
-
-/// Makes the struct, and the grant of all of its regions, of one list.
-macro_rules! regions {
-    ($($(#[$doc:meta])* $name:ident)+) => {
-        /// The regions of an arena, or their floats.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        pub(super) struct Regions<T> {
-            $($(#[$doc])* pub $name: T,)+
-        }
-
-        impl Regions<Region> {
-            /// The floats of all of them.
-            pub(super) fn granted(self, memory: &mut [f32]) -> Regions<&mut [f32]> {
-                let Regions { $($name),+ } = self;
-                let [$($name),+] = grant(memory, [$($name),+]);
-                Regions { $($name),+ }
-            }
-        }
-    };
-}
 
 regions! {
     gates

@@ -1,62 +1,47 @@
 //! Streams of a layer whose units move in groups.
 
-use super::{Memory, Stream, remember};
-use crate::arena::{Layout, Region, grant};
+use super::Stream;
+use super::memory::{Regions, chunk_steps, remember};
+use crate::arena::{Layout, Region};
 use crate::clocked::{Clocked, InputProduct, ROWS_ALONE};
 use crate::layer::{Layer, Sizes};
-use crate::plan::CHUNK_ROWS;
 use crate::{Error, Isa, Weights};
 use bptt_kernels::gemm;
 use bptt_kernels::recurrence::{ClockedForward, clocked_scratch_len};
-use bptt_kernels::team::{Pass, Team};
+use bptt_kernels::team::Pass;
 use bptt_kernels::{Dense, KernelError};
 use std::ops::Range;
 
-impl<C: Layer> Stream<C> {
-    pub(super) fn laid_out_clocked(
-        layer: C,
+impl Regions<Region> {
+    /// Books those of a layer in groups.
+    pub(super) fn book_clocked(
+        clocked: Clocked<'_>,
+        Sizes { input, hidden, .. }: Sizes,
         batch: usize,
-        isa: Isa,
         threads: usize,
+        layout: &mut Layout,
     ) -> Result<Self, Error> {
-        let Sizes { input, hidden, .. } = layer.sizes();
-        let chunk_steps = (CHUNK_ROWS / batch).max(1);
-        let (mut kept, mut gathered) = (0, 0);
-        if let Some(clocked) = layer.clocked() {
-            kept = clocked.most_kept(chunk_steps, batch)?;
-            if batch < ROWS_ALONE {
-                [gathered, _] = clocked.gathered((chunk_steps, batch), (input, hidden))?;
-            }
-        }
-        let mut layout = Layout::default();
-        let h = layout.book(&[batch, hidden])?;
-        let next = layout.book(&[batch, hidden])?;
-        let extra = layout.book(&[gathered])?;
-        let gates = layout.book(&[kept])?;
-        let product = gemm::team_scratch_len(threads, chunk_steps * batch, input)?;
-        let scratch = layout.book(&[product.max(clocked_scratch_len(batch, hidden)?)])?;
-        let floats = layout.allocate()?;
-        let none = Region::default();
-        let [s, s_next, normal, normal_extra, inverse, waiting] = [none; 6];
-        let memory = Memory {
-            floats,
-            h,
-            s,
-            next,
-            s_next,
-            normal,
-            normal_extra,
-            inverse,
-            extra,
-            gates,
-            waiting,
-            scratch,
+        let steps = chunk_steps(batch);
+        let kept = clocked.most_kept(steps, batch)?;
+        let gathered = match batch < ROWS_ALONE {
+            true => clocked.gathered((steps, batch), (input, hidden))?[0],
+            false => 0,
         };
-        let team = Team::new(threads)?;
-        let (alone, keeps, backwards, step) = (None, None, true, 0);
-        Ok(Self { layer, batch, isa, chunk_steps, memory, alone, keeps, backwards, step, team })
+        let product = gemm::team_scratch_len(threads, steps * batch, input)?;
+        let scratch = product.max(clocked_scratch_len(batch, hidden)?);
+        // In the order of the list.
+        Ok(Self {
+            h: layout.book(&[batch, hidden])?,
+            next: layout.book(&[batch, hidden])?,
+            extra: layout.book(&[gathered])?,
+            gates: layout.book(&[kept])?,
+            scratch: layout.book(&[scratch])?,
+            ..Self::default()
+        })
     }
+}
 
+impl<C: Layer> Stream<C> {
     /// What [`step`](Self::step) and [`predict`](Self::predict) do, with lengths that have
     /// been checked.
     pub(super) fn advance_clocked(
@@ -70,9 +55,7 @@ impl<C: Layer> Stream<C> {
         let (isa, batch, start) = (self.isa, self.batch, self.step);
         // Reckoning it takes as long as a product of few units.
         let work = if self.team.threads() > 1 { self.layer.multiply_adds(batch) } else { 0 };
-        let m = &mut self.memory;
-        let [h, next, gathered, gates, scratch] =
-            grant(&mut m.floats, [m.h, m.next, m.extra, m.gates, m.scratch]);
+        let Regions { h, next, extra: gathered, gates, scratch, .. } = self.memory.granted();
         self.team.pass(work, |pass: &mut Pass<'_>| -> Result<(), KernelError> {
             let mut stretch = Stretch { clocked, isa, batch, start, gates, gathered, scratch };
             stretch.run(weights, x, (h, next), pass)?;
@@ -99,9 +82,7 @@ impl<C: Layer> Stream<C> {
         let steps = self.chunk_steps;
         let rows = x.len() / input;
         let work = self.layer.work_in_stretches(rows, steps * batch);
-        let m = &mut self.memory;
-        let [h, gathered, gates, scratch] =
-            grant(&mut m.floats, [m.h, m.extra, m.gates, m.scratch]);
+        let Regions { h, extra: gathered, gates, scratch, .. } = self.memory.granted();
         self.team.pass(work, |pass: &mut Pass<'_>| -> Result<(), KernelError> {
             let stretch = steps * batch;
             for (x, y) in x.chunks(stretch * input).zip(y.chunks_mut(stretch * hidden)) {

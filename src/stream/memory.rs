@@ -1,7 +1,7 @@
 //! What a stream holds, in one allocation, and the parts of it that a pass is given.
 
 use super::Stream;
-use crate::arena::{Layout, Region, grant};
+use crate::arena::{Layout, Region, regions};
 use crate::error::check_size;
 use crate::layer::{Layer, Sizes};
 use crate::plan::CHUNK_ROWS;
@@ -11,38 +11,91 @@ use bptt_kernels::gemm;
 use bptt_kernels::recurrence::{CellStates, Dims, Norm, forward_scratch_len, single_room};
 use bptt_kernels::team::Team;
 
+regions! {
+    h
+    s
+    /// Room for the next h, and, with zoneout, for the next s.
+    next
+    s_next
+    /// What is normalised of a step, and the inverse deviations.
+    normal
+    normal_extra
+    inverse
+    extra
+    gates
+    /// The input that waits, where it is late.
+    waiting
+    scratch
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Memory {
     pub floats: AlignedBuffer,
-    pub h: Region,
-    pub s: Region,
-    /// Room for the next h, and, with zoneout, for the next s.
-    pub next: Region,
-    pub s_next: Region,
-    /// What is normalised of a step, and the inverse deviations.
-    pub normal: Region,
-    pub normal_extra: Region,
-    pub inverse: Region,
-    pub extra: Region,
-    pub gates: Region,
-    /// The input that waits, where it is late.
-    pub waiting: Region,
-    pub scratch: Region,
+    pub regions: Regions<Region>,
 }
 
 impl Memory {
-    /// All that a pass needs, in the order in which it was booked.
-    pub(super) fn granted(&mut self) -> [&mut [f32]; 11] {
-        let Self { h, s, next, s_next, normal, normal_extra, inverse, .. } = *self;
-        let Self { extra, gates, waiting, scratch, .. } = *self;
-        let all =
-            [h, s, next, s_next, normal, normal_extra, inverse, extra, gates, waiting, scratch];
-        grant(&mut self.floats, all)
+    #[inline]
+    pub(super) fn granted(&mut self) -> Regions<&mut [f32]> {
+        self.regions.granted(&mut self.floats)
+    }
+
+    #[inline]
+    pub(super) fn h(&self) -> &[f32] {
+        self.regions.h.of(&self.floats)
     }
 
     pub(super) fn state_mut(&mut self) -> [&mut [f32]; 3] {
-        grant(&mut self.floats, [self.h, self.s, self.waiting])
+        let Regions { h, s, waiting, .. } = self.granted();
+        [h, s, waiting]
     }
+}
+
+/// Steps of a stretch of so many sequences.
+pub(super) fn chunk_steps(batch: usize) -> usize {
+    (CHUNK_ROWS / batch).max(1)
+}
+
+impl Regions<Region> {
+    /// Books them all.
+    fn book<C: Layer>(
+        layer: &C,
+        batch: usize,
+        threads: usize,
+        zoneout: bool,
+        layout: &mut Layout,
+    ) -> Result<Self, Error> {
+        let (Sizes { input, hidden, output }, geometry) = (layer.sizes(), layer.geometry());
+        let (cells, normed) = (usize::from(geometry.cells), usize::from(C::NORMED));
+        let turns = if zoneout { cells } else { 0 };
+        let apart = geometry.norms - geometry.gates;
+        let extra = if geometry.is_double() { geometry.extra } else { 0 };
+        let gates = gemm::spread(geometry.gates * hidden);
+        // In the order of the list.
+        Ok(Self {
+            h: layout.book(&[layer.delays()[0], batch, output])?,
+            s: layout.book(&[cells, batch, hidden])?,
+            next: layout.book(&[batch, output])?,
+            s_next: layout.book(&[turns, batch, hidden])?,
+            normal: layout.book(&[normed, batch, geometry.gates, hidden])?,
+            normal_extra: layout.book(&[normed, batch, apart, hidden])?,
+            inverse: layout.book(&[normed, batch, geometry.norms])?,
+            extra: layout.book(&[extra, batch, hidden])?,
+            gates: layout.book(&[chunk_steps(batch), batch, gates])?,
+            waiting: layout.book(&[usize::from(C::LATE), batch, input])?,
+            scratch: layout.book(&[scratch_len(layer, batch, threads)?])?,
+        })
+    }
+}
+
+/// What the more demanding of a step's products and a stretch's needs.
+fn scratch_len<C: Layer>(layer: &C, batch: usize, threads: usize) -> Result<usize, Error> {
+    let (Sizes { input, hidden, output }, geometry) = (layer.sizes(), layer.geometry());
+    let dims = Dims { steps: 1, batch, hidden, outputs: output };
+    let fused = if geometry.fuses { input } else { 0 };
+    let product = gemm::team_scratch_len(threads, chunk_steps(batch) * batch, input)?;
+    let step = forward_scratch_len(&geometry, dims, layer.delays().len(), fused)?;
+    Ok(product.max(step))
 }
 
 impl<C: Layer> Stream<C> {
@@ -54,52 +107,19 @@ impl<C: Layer> Stream<C> {
         keeps: Option<[f32; 2]>,
     ) -> Result<Self, Error> {
         check_size("batch", batch)?;
-        if C::CLOCKED {
-            return Self::laid_out_clocked(layer, batch, isa, threads);
-        }
-        let (Sizes { input, hidden, output }, geometry) = (layer.sizes(), layer.geometry());
-        let chunk_steps = (CHUNK_ROWS / batch).max(1);
-        let cells = usize::from(geometry.cells);
-        let extra = if geometry.is_double() { geometry.extra } else { 0 };
-        let dims = Dims { steps: 1, batch, hidden, outputs: output };
         let mut layout = Layout::default();
-        let h = layout.book(&[layer.delays()[0], batch, output])?;
-        let s = layout.book(&[cells, batch, hidden])?;
-        let next = layout.book(&[batch, output])?;
-        let turns = if keeps.is_some() { cells } else { 0 };
-        let s_next = layout.book(&[turns, batch, hidden])?;
-        let normed = usize::from(C::NORMED);
-        let normal = layout.book(&[normed, batch, geometry.gates, hidden])?;
-        let apart = geometry.norms - geometry.gates;
-        let normal_extra = layout.book(&[normed, batch, apart, hidden])?;
-        let inverse = layout.book(&[normed, batch, geometry.norms])?;
-        let extra = layout.book(&[extra, batch, hidden])?;
-        let gates = layout.book(&[chunk_steps, batch, gemm::spread(geometry.gates * hidden)])?;
-        let waiting = layout.book(&[usize::from(C::LATE), batch, input])?;
-        let product = gemm::team_scratch_len(threads, chunk_steps * batch, input)?;
-        let fused = if geometry.fuses { input } else { 0 };
-        let step = forward_scratch_len(&geometry, dims, layer.delays().len(), fused)?;
-        let scratch = layout.book(&[product.max(step)])?;
-        let floats = layout.allocate()?;
-        let memory = Memory {
-            floats,
-            h,
-            s,
-            next,
-            s_next,
-            normal,
-            normal_extra,
-            inverse,
-            extra,
-            gates,
-            waiting,
-            scratch,
+        let regions = match layer.clocked() {
+            Some(clocked) => {
+                Regions::book_clocked(clocked, layer.sizes(), batch, threads, &mut layout)?
+            }
+            None => Regions::book(&layer, batch, threads, keeps.is_some(), &mut layout)?,
         };
+        let memory = Memory { floats: layout.allocate()?, regions };
         let team = Team::new(threads)?;
-        let alone = batch == 1 && layer.delays() == [1] && !C::NORMED;
+        let alone = batch == 1 && layer.delays() == [1] && !C::NORMED && !C::CLOCKED;
         let alone = alone && !team.helps(layer.multiply_adds(1));
-        let alone = alone.then(|| single_room(&geometry, hidden)[0]);
-        let (backwards, step) = (true, 0);
+        let alone = alone.then(|| single_room(&layer.geometry(), layer.sizes().hidden)[0]);
+        let (chunk_steps, backwards, step) = (chunk_steps(batch), true, 0);
         Ok(Self { layer, batch, isa, chunk_steps, memory, alone, keeps, backwards, step, team })
     }
 }

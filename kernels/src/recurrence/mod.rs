@@ -96,6 +96,7 @@ impl<'a> Recurrent<'a> {
     }
 
     /// `Ok` where the second product's weights are there if there is one, and fit.
+    #[inline]
     fn check_second(&self, isa: Isa, sizes: Option<(usize, usize)>) -> Result<(), KernelError> {
         match (self.second, sizes) {
             (Some(second), Some((units, depth))) => second.check(isa, 1, units, depth),

@@ -29,8 +29,9 @@ use std::ptr::{null, null_mut};
 pub struct Single<'a> {
     /// H.
     pub hidden: usize,
-    /// The cell.
-    pub cell: Cell<'a>,
+    /// The cell. By reference: a copy would load, a vector at a time, what has just been
+    /// stored in words.
+    pub cell: &'a Cell<'a>,
     /// U packed by rows, with G gates.
     pub input: &'a PackedMatrix,
     /// The recurrent weights, packed by rows, as [`Forward`](super::Forward) has them.
@@ -77,46 +78,52 @@ impl Single<'_> {
     /// for something else; nothing is written then.
     #[inline]
     pub fn run(mut self, isa: Isa) -> Result<(), KernelError> {
-        let (hidden, outputs, cell) = (self.hidden, self.h.len(), self.cell.geometry());
+        self.dispatch(isa)
+    }
+
+    /// Compiled here, not where it is called; by reference for the same reason as the cell.
+    #[inline(never)]
+    fn dispatch(&mut self, isa: Isa) -> Result<(), KernelError> {
+        with_cell!(self.cell, |cell| self.take(isa, cell))
+    }
+
+    /// With the cell's type known, so that what is checked against it are constants.
+    #[inline(always)]
+    fn take<C: Epilogue>(&mut self, isa: Isa, cell: &C) -> Result<(), KernelError> {
+        let geometry = const { Geometry::new::<C>() };
+        let (hidden, outputs) = (self.hidden, self.h.len());
         check_len("recurrent weights", self.recurrent.weights.len(), 1)?;
         check_len("delays", self.recurrent.delays.len(), 1)?;
         check_len("delay", self.recurrent.delays[0], 1)?;
-        self.recurrent.weights[0].check(isa, cell.sums, hidden, outputs)?;
-        self.recurrent.check_second(isa, cell.second_product(hidden, outputs))?;
-        if !cell.projects {
+        self.recurrent.weights[0].check(isa, C::SUMS, hidden, outputs)?;
+        self.recurrent.check_second(isa, geometry.second_product(hidden, outputs))?;
+        if !C::PROJECTS {
             check_len("h", outputs, hidden)?;
         }
-        self.cell.check(hidden)?;
-        self.input.check(isa, cell.gates, hidden, self.x.len())?;
-        check_len("bias", self.bias.len(), cell.gates * hidden)?;
-        check_len("s", self.s.len(), if cell.cells { hidden } else { 0 })?;
+        cell.check(hidden)?;
+        self.input.check(isa, C::GATES, hidden, self.x.len())?;
+        check_len("bias", self.bias.len(), C::GATES * hidden)?;
+        check_len("s", self.s.len(), if C::CELLS { hidden } else { 0 })?;
         check_len("next", self.next.len(), outputs)?;
         if let Some((_, s_next)) = &self.keeps {
             check_len("s_next", s_next.len(), self.s.len())?;
         }
-        let [z, extra] = single_room(&cell, hidden);
+        let [z, extra] = single_room(&geometry, hidden);
         check_len("z", self.z.len(), z)?;
         check_len("extra", self.extra.len(), extra)?;
         if let Some(dense) = self.output {
             dense.check(isa, self.o.len(), outputs)?;
         }
-        self.take(isa);
-        Ok(())
-    }
-
-    /// What [`run`](Self::run) has checked. Compiled here, not where it is called.
-    /// By reference: a copy would load, a vector at a time, what has just been stored in words.
-    #[inline(never)]
-    fn take(&mut self, isa: Isa) {
         let _flushed = Flushed::new();
-        with_cell!(self.cell, |cell| isa.enter(Checked { single: self, cell }));
+        isa.enter(Checked { single: self, cell });
+        Ok(())
     }
 }
 
 /// A step whose slices have been checked.
 struct Checked<'s, 'a, C> {
     single: &'s mut Single<'a>,
-    cell: C,
+    cell: &'s C,
 }
 
 impl<C: Epilogue> Checked<'_, '_, C> {
@@ -160,7 +167,7 @@ impl<C: Epilogue> Kernel for Checked<'_, '_, C> {
             all: 1,
             hidden,
             outputs,
-            cell,
+            cell: *cell,
             recurrent,
             input,
             gates: null_mut(),

@@ -335,7 +335,7 @@ impl Case {
             let (x, mut o) = (make(x), make(&filled(outputs)));
             Single {
                 hidden,
-                cell: self.which.cell(activations, &vectors),
+                cell: &self.which.cell(activations, &vectors),
                 input: &input,
                 recurrent,
                 bias: &bias,

@@ -36,7 +36,7 @@ fn single(
     let before = Snapshot::of(&[&h, &s, &next, &s_next, &z, &extra, &o]);
     let result = Single {
         hidden: dims(which).hidden,
-        cell: which.cell(Activations::Tanh, &vectors),
+        cell: &which.cell(Activations::Tanh, &vectors),
         input: &weights.input,
         recurrent: Recurrent {
             second: weights.second.as_ref(),
