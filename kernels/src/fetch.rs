@@ -89,7 +89,7 @@ impl<'a> Walk<'a> {
     #[inline(always)]
     fn turn(&mut self) {
         while let Some(fetch) = self.fetches.first() {
-            if self.vec == self.width {
+            if self.vec >= self.width {
                 (self.fetches, self.vec) = (&self.fetches[1..], 0);
                 continue;
             }

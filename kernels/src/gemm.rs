@@ -8,7 +8,7 @@ use crate::pack::{Columns, PackedMatrix, Place};
 use crate::scratch;
 use crate::simd::{Kernel, Simd};
 use crate::team::{Pass, Phases};
-use crate::tile::{DEPTH_BLOCK, GROUP, Sums, load_lanes, store_lanes};
+use crate::tile::{DEPTH_BLOCK, GROUP, PANEL, Sums, load_lanes, store_lanes};
 use crate::{Isa, KernelError, checked_len};
 
 /// What the sums of a product start from.
@@ -236,7 +236,7 @@ pub(crate) unsafe fn row<S: Simd>(
 ) {
     let columns = weights.columns(group, S::LANES);
     let row = Row { a, weights, from, c, group, columns: &columns };
-    match columns.vecs {
+    match columns.vecs.next_multiple_of(PANEL) {
         2 => s.call(RowOf::<2>(row)),
         4 => s.call(RowOf::<4>(row)),
         6 => s.call(RowOf::<6>(row)),
@@ -253,7 +253,7 @@ struct Row<'a> {
     columns: &'a Columns,
 }
 
-/// [`row`] of a group of `V` vectors.
+/// [`row`] of a group of `V` vectors, with padding.
 struct RowOf<'a, const V: usize>(Row<'a>);
 
 impl<const V: usize> Kernel for RowOf<'_, V> {

@@ -41,7 +41,7 @@ pub struct PackedMatrix {
 #[derive(Clone, Copy)]
 pub(crate) struct Place {
     pub group: usize,
-    /// Its vectors.
+    /// Its vectors, without the padding to whole panels.
     pub vecs: usize,
     /// The group that comes after it.
     pub next: usize,
@@ -51,6 +51,7 @@ pub(crate) struct Place {
 /// the result, and how many of its lanes are real.
 #[derive(Clone, Copy)]
 pub(crate) struct Columns {
+    /// Its vectors, without the padding to whole panels.
     pub vecs: usize,
     pub offset: [usize; GROUP],
     pub lanes: [usize; GROUP],
@@ -218,7 +219,7 @@ impl PackedMatrix {
     /// Where a group's block of depth from `first_k` begins.
     #[inline(always)]
     pub(crate) fn block(&self, group: usize, vecs: usize, first_k: usize, lanes: usize) -> usize {
-        lanes * (group * self.whole * self.depth + vecs * first_k)
+        lanes * (group * self.whole * self.depth + vecs.next_multiple_of(PANEL) * first_k)
     }
 
     /// The same as an address, in a matrix of any format.
@@ -421,9 +422,8 @@ pub(crate) fn columns(gates: usize, units: usize, index: usize, lanes: usize) ->
     let group = whole(gates);
     let first = index * group;
     let (mut block, mut gate) = (first / gates, first % gates);
-    let total = (units.div_ceil(lanes) * gates).next_multiple_of(PANEL);
     let mut columns = Columns {
-        vecs: group.min(total - first),
+        vecs: group.min(units.div_ceil(lanes) * gates - first),
         offset: [0; GROUP],
         lanes: [0; GROUP],
         whole: true,
@@ -431,7 +431,7 @@ pub(crate) fn columns(gates: usize, units: usize, index: usize, lanes: usize) ->
         advance: group / gates * lanes,
     };
     for v in 0..columns.vecs {
-        let unit = (block * lanes).min(units);
+        let unit = block * lanes;
         columns.offset[v] = gate * units + unit;
         columns.lanes[v] = lanes.min(units - unit);
         columns.whole &= columns.lanes[v] == lanes;

@@ -89,8 +89,7 @@ impl<T: Step> Kernel for Sweep<'_, T> {
                 }
                 step.prepare(s, at, between.grid());
             }
-            // Of three sums a last vector may be padding to a panel.
-            for vec in (0..columns.vecs + 1 - T::SUMS).step_by(T::SUMS) {
+            for vec in (0..columns.vecs).step_by(T::SUMS) {
                 let (first, lanes) = (columns.offset[vec], columns.lanes[vec]);
                 for r in 0..rows {
                     let mut sums = [s.zero(); MOST_SUMS];
@@ -118,7 +117,7 @@ impl<T: Step> Kernel for Sweep<'_, T> {
 /// The unit after the last of a group whose units have so many sums each.
 #[inline(always)]
 fn end(columns: &Columns, sums: usize) -> usize {
-    let last = (columns.vecs / sums - 1) * sums;
+    let last = columns.vecs - sums;
     columns.offset[last] + columns.lanes[last]
 }
 

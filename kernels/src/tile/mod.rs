@@ -220,7 +220,7 @@ pub(crate) fn heights<S: Simd>(rows: usize) -> impl Iterator<Item = (usize, usiz
     (0..tiles).map(move |tile| cut(rows, tiles, tile))
 }
 
-/// `rows` rows times the `vecs` vectors (even, at most [`GROUP`]) of a group.
+/// `rows` rows times the `vecs` vectors (at most [`GROUP`]) of a group.
 ///
 /// # Safety
 /// Every element of the product is readable, and the real lanes of the sums are
@@ -240,6 +240,16 @@ pub(crate) unsafe fn group<S: Simd>(
         2 | 3 => 4,
         4..=6 if S::MAX_ROWS == 12 => 4,
         _ => 2,
+    };
+    // A tall tile of one vector takes half as long; a flat one waits for its few sums, and may
+    // as well add up the padding.
+    let padded = widest > PANEL && !vecs.is_multiple_of(PANEL);
+    let edge;
+    let (vecs, sums) = if padded {
+        edge = Sums { whole: false, ..*sums };
+        (vecs + 1, &edge)
+    } else {
+        (vecs, sums)
     };
     let mut first = 0;
     let tiles = rows.div_ceil(S::MAX_ROWS);
@@ -288,6 +298,9 @@ unsafe fn sized_tile<S: Simd>(
         };
     }
     dispatch!(
+        3 by 1, 4 by 1, 5 by 1, 6 by 1,
+        7 by 1 above 6, 8 by 1 above 6, 9 by 1 above 6, 10 by 1 above 6, 11 by 1 above 6,
+        12 by 1 above 6,
         1 by 8, 2 by 8 above 6, 3 by 8 above 6,
         1 by 4, 2 by 4, 3 by 4, 4 by 4 above 6, 5 by 4 above 6, 6 by 4 above 6,
         1 by 2, 2 by 2, 3 by 2, 4 by 2, 5 by 2, 6 by 2,
