@@ -3,7 +3,8 @@
 //! tasks; must not know what they compute.
 //!
 //! A step takes microseconds, so no thread is woken for one: helpers come when a
-//! [`Team::pass`] begins and stay until it ends. Work is cut into phases of
+//! [`Team::pass`] begins, stay until it ends, and some tens of microseconds longer, should
+//! the next one be just behind. Work is cut into phases of
 //! independent tasks. A thread takes the tasks of its own share first, the same in
 //! each phase, so that what they read stays in its cache, and then those of others.
 //! Whoever finishes the last task of a phase opens the next. Nobody waits for a
@@ -27,7 +28,9 @@ pub const MAX_THREADS: usize = 256;
 
 /// Multiply-adds below which a pass stays with its caller: a thread that sleeps takes
 /// some 20 µs to come.
-pub const WORTH_CALLING: usize = 1 << 21;
+pub const WORTH_CALLING: usize = 1 << 20;
+/// Those below which it does where the helpers are awake.
+const WORTH_SHARING: usize = 1 << 19;
 
 /// A computation in phases, which follow one another; the tasks of one phase are
 /// independent.
@@ -92,7 +95,9 @@ impl Team {
     /// Whether a pass of so many multiply-adds calls helpers.
     #[inline]
     pub fn helps(&self, work: usize) -> bool {
-        self.shared.is_some() && work >= WORTH_CALLING
+        self.shared.as_ref().is_some_and(|shared| {
+            work >= WORTH_CALLING || work >= WORTH_SHARING && shared.is_attended()
+        })
     }
 
     /// Calls the helpers for as long as `pass` runs, or none where its `work`, in

@@ -74,7 +74,9 @@ impl Shared {
     pub(super) fn help(&self, id: usize) {
         let mut last = 0;
         let mut spins = 0;
-        while self.on.load(Ordering::Acquire) {
+        // After a pass it stays awake for about as long as it takes to wake: the next one is
+        // often just behind.
+        while self.on.load(Ordering::Acquire) || spins < SPINS {
             match self.enter(last) {
                 Some(number) => {
                     // SAFETY: inside, the job is written and stays.
@@ -89,6 +91,11 @@ impl Shared {
             }
         }
         self.called[id].store(false, Ordering::Release);
+    }
+
+    /// Whether a helper is there, or on its way.
+    pub(super) fn is_attended(&self) -> bool {
+        self.called.iter().any(|called| called.load(Ordering::Relaxed))
     }
 
     /// Goes in, unless the gate is closed or this work's number is `last`.
@@ -194,9 +201,12 @@ fn place(phase: usize, task: usize) -> u64 {
     phase as u64 % NUMBER * NUMBER + task as u64
 }
 
+/// Turns that a thread waits awake, some tens of microseconds.
+const SPINS: u32 = 1 << 12;
+
 /// Waits a little, and lets others have the core when it has been long.
 #[inline(never)]
 pub(super) fn wait(spins: &mut u32) {
     *spins = spins.saturating_add(1);
-    if *spins < 1 << 12 { std::hint::spin_loop() } else { std::thread::yield_now() }
+    if *spins < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
 }
