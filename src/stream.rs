@@ -90,7 +90,8 @@ impl<C: Layer> Stream<C> {
     /// The same stream, from the zero state, for weights that were trained with
     /// `regularisation`: with zoneout, h and s keep the share of themselves with which training
     /// kept them, `h = p ⊙ h₋ + (1 − p) ⊙ ĥ`; dropout has scaled what it left, and asks for
-    /// nothing here.
+    /// nothing here. With zoneout a single step is one of a batch of one, and has no kernel of
+    /// its own.
     ///
     /// # Errors
     /// [`Error::Value`] where the cell has no cell state and there is zoneout of it, or is a
@@ -212,8 +213,8 @@ impl<C: Layer> Stream<C> {
         self.backwards ^= true;
         // Not all: each takes part of a nanosecond.
         let Memory { floats, regions: r } = &mut self.memory;
-        let [h, s, next, s_next, extra, gates, waiting] =
-            grant(floats, [r.h, r.s, r.next, r.s_next, r.extra, r.gates, r.waiting]);
+        let [h, s, next, extra, gates, waiting] =
+            grant(floats, [r.h, r.s, r.next, r.extra, r.gates, r.waiting]);
         let single = Single {
             hidden: sizes.hidden,
             cell: &self.layer.cell(&weights.vectors),
@@ -226,7 +227,6 @@ impl<C: Layer> Stream<C> {
             next,
             z: &mut gates[..room],
             extra,
-            keeps: self.keeps.map(|rates| (rates, s_next)),
             backwards: self.backwards,
             output,
             o,

@@ -116,8 +116,8 @@ impl<C: Layer> Stream<C> {
         };
         let memory = Memory { floats: layout.allocate()?, regions };
         let team = Team::new(threads)?;
-        let alone = batch == 1 && layer.delays() == [1] && !C::NORMED && !C::CLOCKED;
-        let alone = alone && !team.helps(layer.multiply_adds(1));
+        let plain = layer.delays() == [1] && !C::NORMED && !C::CLOCKED && keeps.is_none();
+        let alone = plain && batch == 1 && !team.helps(layer.multiply_adds(1));
         let alone = alone.then(|| single_room(&layer.geometry(), layer.sizes().hidden)[0]);
         let (chunk_steps, backwards, step) = (chunk_steps(batch), true, 0);
         Ok(Self { layer, batch, isa, chunk_steps, memory, alone, keeps, backwards, step, team })

@@ -2,10 +2,9 @@
 //! what [`Forward`](super::Forward) spends on steps, batches and threads would be a third
 //! of it.
 
-use super::forward::{History, Input, Noise, Second, Step};
-use super::regularise::Zone;
+use super::Recurrent;
+use super::forward::{History, Input, Second, Step};
 use super::sweep::Row;
-use super::{Recurrent, Zoneout};
 use crate::cells::{Cell, Epilogue, Geometry, with_cell};
 use crate::denormals::Flushed;
 use crate::dense::Dense;
@@ -16,14 +15,14 @@ use crate::pack::PackedMatrix;
 use crate::simd::{Kernel, Simd};
 use crate::tile::{load_lanes, store_lanes};
 use crate::{Isa, KernelError};
-use std::ptr::{null, null_mut};
+use std::ptr::null_mut;
 
 /// A step of one sequence, with the product of the input, on the calling thread. R is
 /// the length of `h`, I that of `x`. For cells whose state is that of the step before.
 ///
 /// Measured on one core (Zen 5, AVX-512, 4.4 GHz) for an LSTM of one input, with an output
-/// of one: 90 ns for H 16, of which some 46 are the latency of instructions that wait
-/// for one another; 123 ns for H 32; 354 ns for H 64, whose weights no longer
+/// of one: 75 ns for H 16, of which some 46 are the latency of instructions that wait
+/// for one another; 108 ns for H 32; 327 ns for H 64, whose weights no longer
 /// fit the first-level cache. `cargo bench --bench latency`.
 #[derive(Debug)]
 pub struct Single<'a> {
@@ -50,9 +49,6 @@ pub struct Single<'a> {
     pub z: &'a mut [f32],
     /// Room for what is beside the gates, `[E, H]`, where a second product reads it.
     pub extra: &'a mut [f32],
-    /// Shares of h and s that stay as they were, zoneout's rates, and room for the next s,
-    /// `[H]` or nothing.
-    pub keeps: Option<([f32; 2], &'a mut [f32])>,
     /// Whether the units are swept from the last to the first. In turns with the other way
     /// it finds what the step before has left in the cache.
     pub backwards: bool,
@@ -105,9 +101,6 @@ impl Single<'_> {
         check_len("bias", self.bias.len(), C::GATES * hidden)?;
         check_len("s", self.s.len(), if C::CELLS { hidden } else { 0 })?;
         check_len("next", self.next.len(), outputs)?;
-        if let Some((_, s_next)) = &self.keeps {
-            check_len("s_next", s_next.len(), self.s.len())?;
-        }
         let [z, extra] = single_room(&geometry, hidden);
         check_len("z", self.z.len(), z)?;
         check_len("extra", self.extra.len(), extra)?;
@@ -143,13 +136,7 @@ impl<C: Epilogue> Kernel for Checked<'_, '_, C> {
         let (x, bias) = (single.x.as_ptr(), single.bias.as_ptr());
         let groups = recurrent.weights[0].groups();
         // A group has read all of h before it writes its units.
-        let (zone, s_next) = match &mut single.keeps {
-            None => (Zone::OFF, cells),
-            Some((rates, s_next)) => {
-                (Zone::new(Some(Zoneout { rates: *rates, keys: None })), s_next.as_mut_ptr())
-            }
-        };
-        let in_place = groups == 1 && const { !Self::TWO } && !zone.on;
+        let in_place = groups == 1 && const { !Self::TWO };
         let input = if const { Self::FUSES } {
             Input::Fused { x, weights: u, bias }
         } else {
@@ -161,7 +148,6 @@ impl<C: Epilogue> Kernel for Checked<'_, '_, C> {
         };
         let now = if in_place { h } else { next };
         let history = History { before: h, h: now, depth: 1, state: outputs, t: 0 };
-        let noise = Noise { zone, mask: null(), seen: history };
         let step = Step {
             batch: 1,
             all: 1,
@@ -173,11 +159,11 @@ impl<C: Epilogue> Kernel for Checked<'_, '_, C> {
             gates: null_mut(),
             extra: single.extra.as_mut_ptr(),
             history,
-            noise: zone.on.then_some(&noise),
+            noise: None,
             norm: None,
             first_row: 0,
             s_prev: cells,
-            s: s_next,
+            s: cells,
             // One row lies as it would be packed.
             scratch: null_mut(),
             room: 0,
@@ -202,11 +188,6 @@ impl<C: Epilogue> Kernel for Checked<'_, '_, C> {
             if !in_place {
                 each!(S, outputs, |at, lanes| {
                     store_lanes(s, h.add(at), load_lanes(s, next.add(at), lanes), lanes);
-                });
-            }
-            if s_next != cells && const { C::CELLS } {
-                each!(S, hidden, |at, lanes| {
-                    store_lanes(s, cells.add(at), load_lanes(s, s_next.add(at), lanes), lanes);
                 });
             }
             if let Some(dense) = single.output {

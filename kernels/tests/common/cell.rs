@@ -326,7 +326,6 @@ impl Case {
         let (recurrent, second) = self.forward_weights(isa);
         let recurrent = Recurrent { second: second.as_ref(), ..Recurrent::of(&recurrent) };
         let (mut h, mut s) = (make(&self.h0), make(&self.s0));
-        let mut s_next = make(&filled(self.s0.len()));
         let (mut next, bias) = (make(&filled(self.dims.outputs)), make(&self.b));
         let [mut z, mut extra] = single_room(&geometry, hidden).map(|len| make(&filled(len)));
         let vectors = make(&self.vectors);
@@ -345,7 +344,6 @@ impl Case {
                 next: &mut next,
                 z: &mut z,
                 extra: &mut extra,
-                keeps: self.noisy.then_some((RATES, &mut s_next)),
                 backwards: t % 2 == 1,
                 output: Some(dense),
                 o: &mut o,
