@@ -124,10 +124,11 @@ impl<C: Layer> Plan<C> {
     /// from the rayon pool that it calls in, as many as come. One, which is what a
     /// plan has from the start, never touches rayon. The results have the same bits
     /// for any number, and none is waited for that has not come: a busy pool makes
-    /// a pass slower and does not stop it. A pass of less than 2²¹ multiply-adds, `GτBH(I + R)`
-    /// forward, stays with its caller, since it is done before helpers could be there; so
-    /// does a forward pass of less than 2²⁰ in each of its stretches of some 192 rows.
-    /// Helpers stay awake for the length of a pass; calling each allocates a job of rayon's,
+    /// a pass slower and does not stop it. A pass of less than 2²⁰ multiply-adds, `GτBH(I + R)`
+    /// forward, stays with its caller, since it is done before helpers could be there, or of
+    /// less than 2¹⁹ where they still are; so does a forward pass of less than 2²⁰ in each of
+    /// its stretches of some 192 rows. Helpers stay awake for the length of a pass and some
+    /// tens of microseconds longer; calling each allocates a job of rayon's,
     /// where a pass on one thread allocates nothing.
     ///
     /// # Errors

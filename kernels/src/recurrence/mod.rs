@@ -7,6 +7,7 @@ mod clocked;
 mod forward;
 mod norm;
 mod regularise;
+mod row;
 mod single;
 mod sweep;
 
@@ -27,7 +28,8 @@ use crate::team::Phases;
 use crate::tile;
 use crate::{Isa, KernelError, checked_len};
 use regularise::Block;
-use sweep::{Pack, Row, Sweep};
+use row::Row;
+use sweep::{Pack, Sweep};
 use tile::Grid;
 
 /// The sizes of a pass.

@@ -4,7 +4,7 @@
 
 use super::Recurrent;
 use super::forward::{History, Input, Second, Step};
-use super::sweep::Row;
+use super::row::Row;
 use crate::cells::{Cell, Epilogue, Geometry, with_cell};
 use crate::denormals::Flushed;
 use crate::dense::Dense;

@@ -94,6 +94,21 @@ fn helpers_come() {
     work.assert_done_once();
 }
 
+/// A helper stays a little longer than its pass, and not for good.
+#[test]
+fn helpers_leave() {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    let mut team = Team::new(2).unwrap();
+    assert!(!team.helps(WORTH_SHARING), "attended before it was called");
+    pool.install(|| team.pass(WORTH_CALLING, |pass| run(pass, &Counted::new(vec![2], |_, _| ()))));
+    let start = Instant::now();
+    while team.helps(WORTH_SHARING) {
+        assert!(start.elapsed() < Duration::from_secs(60), "it stays");
+        std::thread::yield_now();
+    }
+    assert!(team.helps(WORTH_CALLING));
+}
+
 /// A task that panics on the caller's thread reaches the caller, with nobody left in
 /// the work, and the team goes on.
 #[test]
