@@ -9,51 +9,49 @@ pub(super) use backward::Ends;
 use super::arena::Holds;
 use super::regions::Regions;
 use super::{Arena, CHUNK_ROWS, Plan};
-use crate::arena::{Layout, grant};
+use crate::arena::{Layout, Region};
 use crate::clocked::{Clocked, InputProduct};
 use crate::error::product;
 use crate::layer::{Layer, Sizes};
-use crate::{Error, Isa, Regularisation, Weights};
+use crate::{Error, Isa, Weights};
 use bptt_kernels::recurrence::{ClockedForward, clocked_scratch_len};
 use bptt_kernels::{KernelError, gemm, outer};
 
-impl<C: Layer> Plan<C> {
-    pub(super) fn laid_out_clocked(
-        layer: C,
-        steps: usize,
-        batch: usize,
+impl Regions<Region> {
+    /// Books those of a layer in groups.
+    pub(super) fn book_clocked(
+        clocked: Clocked<'_>,
+        Sizes { input, hidden, .. }: Sizes,
+        (steps, batch): (usize, usize),
         isa: Isa,
         threads: usize,
+        layout: &mut Layout,
     ) -> Result<Self, Error> {
-        let Sizes { input, hidden, .. } = layer.sizes();
         let states = steps.checked_add(1).ok_or(Error::TooLarge { what: "the arena" })?;
         let rows = product("the inputs", &[steps, batch])?;
         product("the inputs", &[rows, input])?;
-        let (mut kept, mut gathered, mut widest) = (0, [0, 0], 0);
-        if let Some(clocked) = layer.clocked() {
-            kept = clocked.most_kept(steps, batch)?;
-            gathered = clocked.gathered((steps, batch), (input, hidden))?;
-            widest = clocked.groups.iter().map(|group| group.units).fold(0, usize::max);
-        }
+        let kept = clocked.most_kept(steps, batch)?;
+        let [inputs, seen] = clocked.gathered((steps, batch), (input, hidden))?;
+        let widest = clocked.groups.iter().map(|group| group.units).fold(0, usize::max);
         let needs = [
             gemm::team_scratch_len(threads, rows, input.max(widest))?,
             clocked_scratch_len(batch, hidden)?,
             outer::scratch_len(isa, threads, &[input, hidden])?,
         ];
-        let mut layout = Layout::default();
-        let regions = Regions {
+        // In the order of the list.
+        Ok(Self {
             gates: layout.book(&[kept])?,
-            extra: layout.book(&[gathered[1]])?,
+            extra: layout.book(&[seen])?,
             h: layout.book(&[states, batch, hidden])?,
             dh: layout.book(&[batch, hidden])?,
-            x: layout.book(&[gathered[0]])?,
+            x: layout.book(&[inputs])?,
             scratch: layout.book(&[needs.into_iter().fold(0, usize::max)])?,
-            ..Regions::default()
-        };
-        let regularisation = Regularisation::none();
-        Ok(Self { layer, steps, batch, isa, threads, regularisation, layout, regions })
+            ..Self::default()
+        })
     }
+}
 
+impl<C: Layer> Plan<C> {
     /// What [`forward`](Self::forward) does, with arguments that have been checked, from a
     /// state, if there is one, after so many steps.
     pub(super) fn forward_clocked(
@@ -66,8 +64,8 @@ impl<C: Layer> Plan<C> {
     ) -> Result<(), Error> {
         (arena.holds, arena.step) = (Holds::Nothing, step);
         let (steps, batch, isa, state) = (self.steps, self.batch, self.isa, self.before_len());
-        let r = self.regions;
-        let [kept, h, gathered, scratch] = grant(&mut arena.memory, [r.gates, r.h, r.x, r.scratch]);
+        let granted = self.regions.granted(&mut arena.memory);
+        let Regions { gates: kept, h, x: gathered, scratch, .. } = granted;
         match first {
             Some(first) => h[..state].copy_from_slice(first),
             None => h[..state].fill(0.0),

@@ -162,12 +162,14 @@ impl<C: Layer> Plan<C> {
     ) -> Result<Self, Error> {
         check_size("steps", steps)?;
         check_size("batch", batch)?;
-        if C::CLOCKED {
-            return Self::laid_out_clocked(layer, steps, batch, isa, threads);
-        }
-        let mut layout = Layout::default();
-        let shape = (steps, batch);
-        let regions = Regions::book(&layer, shape, isa, threads, regularisation, &mut layout)?;
+        let (mut layout, shape) = (Layout::default(), (steps, batch));
+        let regions = match layer.clocked() {
+            Some(clocked) => {
+                let sizes = layer.sizes();
+                Regions::book_clocked(clocked, sizes, shape, isa, threads, &mut layout)?
+            }
+            None => Regions::book(&layer, shape, isa, threads, regularisation, &mut layout)?,
+        };
         Ok(Self { layer, steps, batch, isa, threads, regularisation, layout, regions })
     }
 

@@ -1,10 +1,10 @@
 //! The backward pass of a layer whose units move in groups: the steps from the last, and for
 //! each group the sums over the steps at which it moved, and its part of ∂L/∂x.
 
-use crate::arena::grant;
 use crate::clocked::{Clocked, Place, gather, runs};
 use crate::layer::{Layer, Sizes};
 use crate::plan::arena::Holds;
+use crate::plan::regions::Regions;
 use crate::plan::{Arena, Plan};
 use crate::{Error, Isa, Parameters, Weights, Write};
 use bptt_kernels::gemm::{Gemm, Start};
@@ -37,9 +37,9 @@ impl<C: Layer> Plan<C> {
         arena.holds = Holds::Backward;
         let Ends { dy, dh_last, dx, dh0, write } = ends;
         let (steps, batch, isa, state) = (self.steps, self.batch, self.isa, self.before_len());
-        let (r, Sizes { input, hidden, .. }) = (self.regions, self.layer.sizes());
-        let [kept, gathered_h, h, dh, gathered_x, scratch] =
-            grant(&mut arena.memory, [r.gates, r.extra, r.h, r.dh, r.x, r.scratch]);
+        let Sizes { input, hidden, .. } = self.layer.sizes();
+        let granted = self.regions.granted(&mut arena.memory);
+        let Regions { gates: kept, extra: gathered_h, h, dh, x: gathered_x, scratch, .. } = granted;
         match dh_last {
             Some(dh_last) => dh.copy_from_slice(dh_last),
             None => dh.fill(0.0),
