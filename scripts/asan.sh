@@ -4,7 +4,7 @@
 # run.
 #
 # Needs a nightly toolchain (`rustup toolchain install nightly --profile minimal`)
-# on x86_64 Linux. Arguments go to `cargo test`. PROPTEST_CASES, here 16 where the
+# on x86_64 Linux. Arguments go to `cargo test`. PROPTEST_CASES, here 8 where the
 # environment says nothing, keeps random tests short.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -22,7 +22,7 @@ export RUSTFLAGS="-Zsanitizer=address -Cllvm-args=-asan-instrumentation-with-cal
 export CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_DEBUG=line-tables-only
 # Tests ask for more memory than there is, and want an error for it.
 export ASAN_OPTIONS=allocator_may_return_null=1
-export PROPTEST_CASES=${PROPTEST_CASES:-12}
+export PROPTEST_CASES=${PROPTEST_CASES:-8}
 # For a test that compares times.
 export EMULATED=1
 

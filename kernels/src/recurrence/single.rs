@@ -21,9 +21,9 @@ use std::ptr::null_mut;
 /// the length of `h`, I that of `x`. For cells whose state is that of the step before.
 ///
 /// Measured on one core (Zen 5, AVX-512, 4.4 GHz) for an LSTM of one input, with an output
-/// of one: 75 ns for H 16, of which some 46 are the latency of instructions that wait
-/// for one another; 108 ns for H 32; 327 ns for H 64, whose weights no longer
-/// fit the first-level cache. `cargo bench --bench latency`.
+/// of one: 75 to 80 ns for H 16, of which some 46 are the latency of instructions that
+/// wait for one another; 108 to 114 ns for H 32; 327 to 350 ns for H 64, whose weights no
+/// longer fit the first-level cache. `cargo bench --bench latency`.
 #[derive(Debug)]
 pub struct Single<'a> {
     /// H.
