@@ -36,8 +36,8 @@ pub fn scratch_len(isa: Isa, threads: usize, columns: &[usize]) -> Result<usize,
 ///
 /// Measured on one core (Zen 5, AVX-512, FMA peak 285 GFLOP/s), for C of 4H × H: 0.84 of
 /// the peak for H 1024 with 1600 rows, 0.84 for H 512 with 800, 0.80 for H 256 with 2400,
-/// 0.75 for H 64 with 3200 and 0.29 for H 16 with 100, whose columns are padded to two
-/// vectors. `cargo bench --bench products`.
+/// 0.75 for H 64 with 3200 and 0.38 for H 16 with 100.
+/// `cargo bench --bench products`.
 #[derive(Debug)]
 pub struct Outer<'a, 'b, const N: usize> {
     /// Rows of A and of each B: the terms of each sum.
