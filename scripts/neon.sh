@@ -71,9 +71,13 @@ for file in kernels/tests/*.rs kernels/tests/*/main.rs tests/*.rs tests/*/main.r
         targets+=(--test "$name")
     fi
 done
-packages=(-p bptt-kernels -p bptt)
-[ "${1:-all}" != kernels ] || { packages=(-p bptt-kernels --features baseline) targets=(--lib --test '*'); }
+crates=(-p bptt-kernels -p bptt)
+if [ "${1:-all}" = kernels ]; then
+    crates=(-p bptt-kernels --features baseline)
+    targets=(--lib --test '*')
+fi
 reference=profile.release.package.bptt-reference.opt-level=3
 # In one call: in two the features of what both depend on differ, and the kernels would be
 # compiled twice.
-cargo --config "$reference" test --no-fail-fast --release --target aarch64-unknown-linux-gnu "${packages[@]}" "${targets[@]}"
+cargo --config "$reference" test --no-fail-fast --release --target aarch64-unknown-linux-gnu \
+    "${crates[@]}" "${targets[@]}"
