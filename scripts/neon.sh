@@ -9,6 +9,7 @@
 #
 #     scripts/neon.sh            the kernels' tests, then the root crate's
 #     scripts/neon.sh kernels    the kernels' tests alone
+#     scripts/neon.sh golden     records NEON's lines of tests/golden/hashes.txt
 #
 # An emulated instruction takes some tens of native ones. PROPTEST_CASES, here 8
 # where the environment says nothing, keeps random tests short.
@@ -75,6 +76,13 @@ crates=(-p bptt-kernels -p bptt)
 if [ "${1:-all}" = kernels ]; then
     crates=(-p bptt-kernels --features baseline)
     targets=(--lib --test '*')
+fi
+if [ "${1:-all}" = golden ]; then
+    crates=(-p bptt)
+    targets=(--test golden)
+    export BPTT_GOLDEN=record
+    # All cases, which takes minutes.
+    unset EMULATED
 fi
 reference=profile.release.package.bptt-reference.opt-level=3
 # In one call: in two the features of what both depend on differ, and the kernels would be

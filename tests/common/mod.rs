@@ -10,6 +10,7 @@ mod isas;
 mod kinds;
 mod rig;
 mod strategies;
+mod stretches;
 mod subject;
 
 pub use bits::{SENTINEL, Snapshot, assert_bits, filled};
@@ -20,4 +21,5 @@ pub use isas::{isas, say};
 pub use kinds::{Alpha, Kind, Options, clockwork, gru, leaky, lstm, normed, skip, vanilla};
 pub use rig::{Pass, Rig, assert_same};
 pub use strategies::{any_of, shapes, shared_out};
+pub use stretches::in_stretches;
 pub use subject::Subject;

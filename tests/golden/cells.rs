@@ -1,0 +1,179 @@
+//! Every cell with every option: passes, streams and weights in fewer bits.
+
+use super::hash::{Hash, Hashes};
+use super::{Log, is_slow};
+use crate::common::{
+    Alpha, Data, Kind, Options, Pass, Rig, Shape, Subject, filled, in_stretches, shared_out,
+};
+use crate::with_layer;
+use bptt::{Format, Isa, Purpose, Readout, Stream, Weights};
+use bptt_reference::sample::uniform;
+
+/// I, H, B and τ that every kind has: units that do not fill a vector, and a batch.
+const EVERY: [(usize, usize, usize, usize); 2] = [(3, 3, 1, 7), (2, 16, 13, 5)];
+
+/// Those that every kernel has: rows alone, edges of vectors, more than 96 rows.
+const KERNELS: [(usize, usize, usize, usize); 4] =
+    [(1, 16, 1, 9), (5, 20, 13, 6), (3, 40, 1, 5), (4, 40, 100, 3)];
+
+/// Those that kernels share: groups of units, blocks of a sum's depth over units, inputs and
+/// time, a batch of several blocks of rows, and work that is worth sending for helpers.
+const LARGE: [(usize, usize, usize, usize); 5] =
+    [(20, 150, 13, 3), (3, 270, 5, 2), (300, 17, 2, 3), (2, 9, 3, 150), (40, 100, 200, 2)];
+
+/// A seed for which there is noise of each kind.
+const NOISE: u64 = 7 << 17;
+
+pub fn run(isa: Isa, log: &mut Log) {
+    let mut cases: Vec<(Kind, (usize, usize, usize, usize))> = Vec::new();
+    cases.extend(Kind::all().into_iter().flat_map(|kind| EVERY.map(|shape| (kind, shape))));
+    cases.extend(Kind::kernels().into_iter().flat_map(|kind| KERNELS.map(|shape| (kind, shape))));
+    if !is_slow() {
+        cases.extend(shared_out(&LARGE, 2));
+    }
+    for (kind, (inputs, hidden, batch, steps)) in cases {
+        let case = format!("{}/I{inputs}-H{hidden}-B{batch}-T{steps}", name(kind));
+        with_layer!(kind, (inputs, hidden), |layer| {
+            let shape = Shape::new(inputs, hidden, batch, steps);
+            // Sums of about the same size whatever there are of terms.
+            let weights = 1.5 / ((inputs + hidden) as f32).sqrt();
+            let data = Data::of(layer, shape, 1, weights).begun(3);
+            let mut hashes = passes(isa, &data, &case, log);
+            hashes.extend(streams(isa, &data, &case, log));
+            log.add(&case, isa, &hashes);
+            if has_noise(kind) && (batch > 1 || hidden < 16) {
+                let case = format!("{case}-noise");
+                let data = data.noisy(NOISE);
+                let mut hashes = passes(isa, &data, &case, log);
+                hashes.push(("zoneout", Hash::of(&[&kept(isa, &data)])));
+                log.add(&case, isa, &hashes);
+            }
+        });
+    }
+}
+
+/// Units that move at periods of their own have none, and it knows no non-linearity.
+fn has_noise(kind: Kind) -> bool {
+    !matches!(kind, Kind::Clockwork(..)) && Kind::kernels().contains(&kind)
+}
+
+/// A name without spaces, of a kind and its options.
+fn name(kind: Kind) -> String {
+    let list = |numbers: &[usize]| {
+        let words: Vec<String> = numbers.iter().map(usize::to_string).collect();
+        words.join(",")
+    };
+    let of = |Options { candidate, peepholes, coupled, projected }: Options| {
+        let options = [(peepholes, "-peepholes"), (coupled, "-coupled"), (projected, "-projected")];
+        let names: String = options.iter().filter(|o| o.0).map(|o| o.1).collect();
+        format!("{candidate:?}{names}")
+    };
+    let name = match kind {
+        Kind::Vanilla(phi) => format!("vanilla-{phi:?}"),
+        Kind::Leaky(phi, alpha) => {
+            let alpha = match alpha {
+                Alpha::Layer => "layer",
+                Alpha::Units => "units",
+                Alpha::Learned => "learned",
+            };
+            format!("leaky-{phi:?}-{alpha}")
+        }
+        Kind::Skip(phi, delays) => format!("skip-{phi:?}-{}", list(delays)),
+        Kind::Clockwork(phi, periods) => format!("clockwork-{phi:?}-{}", list(periods)),
+        Kind::Gru(reset, candidate) => format!("gru-{reset:?}-{candidate:?}"),
+        Kind::LateGru(reset, candidate) => format!("late-gru-{reset:?}-{candidate:?}"),
+        Kind::LateLstm(options) => format!("late-lstm-{}", of(options)),
+        Kind::Lstm(options) => format!("lstm-{}", of(options)),
+        normed => format!("norm-{}", name(normed.plain())),
+    };
+    name.to_lowercase()
+}
+
+fn hashes_of(pass: &Pass) -> Hashes {
+    let Pass { gates, h, s, dz, params, dx, dh0, ds0, dx0 } = pass;
+    vec![
+        ("forward", Hash::of(&[gates, h, s])),
+        ("backward", Hash::of(&[dz, dx, dh0, ds0, dx0])),
+        ("weights", Hash::of(&[params])),
+    ]
+}
+
+/// Forward and backward, in every way that gives the same bits.
+fn passes<C: Subject>(isa: Isa, data: &Data<C>, case: &str, log: &mut Log) -> Hashes {
+    let hashes = hashes_of(&Rig::new(isa, data).run(data));
+    if !is_slow() {
+        let threaded = hashes_of(&Rig::with_threads(isa, data, 3).run(data));
+        log.expect(threaded == hashes, case, isa, "on three threads");
+    }
+    // Of masked sums of several products the stretches are not promised the whole's bits.
+    let masked_delays =
+        data.layer.equations().delays()[0] > 1 && data.regularisation.dropout() > 0.0;
+    if !masked_delays {
+        let cut = (data.steps / 2).max(1);
+        let all = [0..1, 1..cut, cut..data.steps];
+        let parts =
+            in_stretches(isa, data, &all.into_iter().filter(|p| !p.is_empty()).collect::<Vec<_>>());
+        log.expect(hashes_of(&parts) == hashes, case, isa, "in several passes");
+    }
+    hashes
+}
+
+/// The outputs of a plan, of a stream at once and of its single steps.
+fn outputs<C: Subject>(isa: Isa, data: &Data<C>, weights: &Weights<C>) -> [Vec<f32>; 3] {
+    let plan = data.layer.plan(data.steps, data.batch, isa).unwrap();
+    let mut arena = plan.allocate().unwrap();
+    plan.forward(weights, &data.inputs.x, data.initial(), &mut arena).unwrap();
+    let mut whole = filled(data.steps * data.state());
+    stream(isa, data).forward(weights, &data.inputs.x, &mut whole).unwrap();
+    let (mut stepped, mut stream) = (filled(whole.len()), stream(isa, data));
+    for (x, y) in data.inputs.x.chunks(data.input()).zip(stepped.chunks_mut(data.state())) {
+        stream.step(weights, x, y).unwrap();
+    }
+    [arena.hidden().unwrap().to_vec(), whole, stepped]
+}
+
+fn stream<C: Subject>(isa: Isa, data: &Data<C>) -> Stream<C> {
+    let mut stream = data.layer.stream(data.batch, isa).unwrap();
+    stream.set_state(data.initial().unwrap()).unwrap();
+    stream
+}
+
+/// Inference in each format, and with a layer after it of few outputs and of more.
+fn streams<C: Subject>(isa: Isa, data: &Data<C>, case: &str, log: &mut Log) -> Hashes {
+    let (layer, parameters) = (&data.layer, data.parameters());
+    let mut hashes = Hashes::new();
+    for (part, format) in [("stream", Format::F32), ("bf16", Format::Bf16), ("int8", Format::Int8)]
+    {
+        let weights = layer.pack_inference(&parameters, format, isa).unwrap();
+        let [plan, whole, stepped] = outputs(isa, data, &weights).map(|y| Hash::of(&[&y]));
+        log.expect(plan == whole && plan == stepped, case, isa, &format!("in a stream, {part}"));
+        hashes.push((part, plan));
+    }
+    for (part, outputs) in [("few", 2), ("more", 20)] {
+        let weights = layer.pack(&parameters, Purpose::Inference, isa).unwrap();
+        let readout = Readout::new(layer.output_size(), outputs).unwrap();
+        let mut dense = readout.parameters().unwrap();
+        dense.as_mut_slice().copy_from_slice(&uniform(2, readout.parameter_count(), 0.25));
+        let dense = readout.pack(&dense, Purpose::Inference, isa).unwrap();
+        let mut stream = stream(isa, data);
+        let mut all = Vec::new();
+        for x in data.inputs.x.chunks(data.input()) {
+            let mut o = filled(data.batch * outputs);
+            stream.predict(&weights, &dense, x, &mut o).unwrap();
+            all.extend(o);
+        }
+        hashes.push((part, Hash::of(&[&all])));
+    }
+    hashes
+}
+
+/// The outputs of a stream that keeps the shares of its states which training keeps on average.
+fn kept<C: Subject>(isa: Isa, data: &Data<C>) -> Vec<f32> {
+    let weights = data.layer.pack(&data.parameters(), Purpose::Inference, isa).unwrap();
+    let stream = data.layer.stream(data.batch, isa).unwrap();
+    let mut stream = stream.with_regularisation(data.regularisation).unwrap();
+    stream.set_state(data.initial().unwrap()).unwrap();
+    let mut y = filled(data.steps * data.state());
+    stream.forward(&weights, &data.inputs.x, &mut y).unwrap();
+    y
+}
