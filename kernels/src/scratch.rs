@@ -45,7 +45,7 @@ impl<V: Copy> Scratch<V> {
         unsafe { self.sums.as_mut_ptr().cast::<V>().add(Self::at(row, vec)).cast() }
     }
 
-    /// The grid that a group's product fills.
+    /// The grid that a group's product fills, in whole vectors.
     #[inline(always)]
     pub(crate) fn grid(&mut self) -> Grid {
         let lanes = size_of::<V>() / size_of::<f32>();
@@ -53,7 +53,7 @@ impl<V: Copy> Scratch<V> {
         for vec in 0..GROUP {
             offset[vec] = Self::at(0, vec) * lanes;
         }
-        Grid { start: self.sums.as_mut_ptr().cast(), stride: PANEL * lanes, offset }
+        Grid { start: self.sums.as_mut_ptr().cast(), stride: PANEL * lanes, offset, roomy: true }
     }
 }
 

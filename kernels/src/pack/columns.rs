@@ -40,7 +40,7 @@ impl Columns {
     /// Rows of a result, `stride` floats apart, in these columns.
     #[inline(always)]
     pub(crate) fn grid(&self, start: *mut f32, stride: usize) -> Grid {
-        Grid { start, stride, offset: self.offset }
+        Grid { start, stride, offset: self.offset, roomy: false }
     }
 
     /// Rows to be fetched in these columns, every `every`th vector.

@@ -133,7 +133,7 @@ unsafe fn long_row<S: Simd, T: Step>(
         for vec in 0..GROUP {
             offset[vec] = vec * S::LANES;
         }
-        step.prepare(s, at, Grid { start: to, stride: 0, offset });
+        step.prepare(s, at, Grid { start: to, stride: 0, offset, roomy: true });
     }
     for vec in (0..vecs).step_by(T::SUMS) {
         let first = first + vec / T::SUMS * S::LANES;

@@ -57,9 +57,8 @@ impl<T: Step> Kernel for Sweep<'_, T> {
             let from = step.origin().map(|Origin { start, stride }| {
                 columns.grid(start.cast_mut().wrapping_add(row * stride), stride)
             });
-            // The scratch holds whole vectors, whatever lanes are real.
-            let whole = columns.whole || from.is_none();
-            let mut sums = Sums { from, to: between.grid(), lanes: columns.lanes, whole };
+            let Columns { lanes, whole, .. } = columns;
+            let mut sums = Sums { from, to: between.grid(), lanes, whole };
             let fetches = step.fetches(&columns, row);
             let mut packed = step.scratch().cast_const();
             let mut summed = false;

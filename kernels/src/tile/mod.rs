@@ -223,8 +223,8 @@ pub(crate) fn heights<S: Simd>(rows: usize) -> impl Iterator<Item = (usize, usiz
 /// `rows` rows times the `vecs` vectors (at most [`GROUP`]) of a group.
 ///
 /// # Safety
-/// Every element of the product is readable, and the real lanes of the sums are
-/// readable and writable.
+/// Every element of the product is readable, and the real lanes of the sums, or all where
+/// a grid is roomy, are readable and writable.
 #[inline(always)]
 pub(crate) unsafe fn group<S: Simd>(
     s: S,

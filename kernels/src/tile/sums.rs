@@ -11,6 +11,9 @@ pub(crate) struct Grid {
     pub start: *mut f32,
     pub stride: usize,
     pub offset: [usize; GROUP],
+    /// Whether every vector of a group has room for all of its lanes, real or not. Sums that
+    /// rest in such a place are stored and read in whole vectors.
+    pub roomy: bool,
 }
 
 /// Where the chains of a group's product start, and where they are left.
@@ -19,9 +22,9 @@ pub(crate) struct Sums {
     /// `None` is zero. A bias is a grid whose stride is 0.
     pub from: Option<Grid>,
     pub to: Grid,
-    /// Real lanes of each vector.
+    /// Real lanes of each vector, which are all that a grid without room for more has.
     pub lanes: [usize; GROUP],
-    /// Whether every lane of every vector is real, in both grids.
+    /// Whether every lane of every vector is real.
     pub whole: bool,
 }
 
@@ -35,7 +38,7 @@ impl Sums {
     /// The sums of the tile whose first row and vector these are, to go on from.
     ///
     /// # Safety
-    /// The real lanes of `from` are readable.
+    /// The real lanes of `from` are readable, or, where it is roomy, all of them.
     #[inline(always)]
     pub(super) unsafe fn take<S: Simd, const R: usize, const V: usize>(
         &self,
@@ -45,10 +48,11 @@ impl Sums {
     ) -> [[S::V; V]; R] {
         let mut acc = [[s.zero(); V]; R];
         let Some(from) = &self.from else { return acc };
+        let whole = self.whole || from.roomy;
         let from = Corner::of(from, row, first);
         // SAFETY: the caller's.
         unsafe {
-            if self.whole {
+            if whole {
                 for r in 0..R {
                     for v in 0..V {
                         acc[r][v] = s.load(from.at(r, v));
@@ -69,7 +73,7 @@ impl Sums {
     /// Leaves the tile's sums where they belong.
     ///
     /// # Safety
-    /// The real lanes of `to` are writable.
+    /// The real lanes of `to` are writable, or, where it is roomy, all of them.
     #[inline(always)]
     pub(super) unsafe fn leave<S: Simd, const R: usize, const V: usize>(
         &self,
@@ -81,7 +85,7 @@ impl Sums {
         let to = Corner::of(&self.to, row, first);
         // SAFETY: the caller's.
         unsafe {
-            if self.whole {
+            if self.whole || self.to.roomy {
                 for r in 0..R {
                     for v in 0..V {
                         s.store(to.at(r, v), acc[r][v]);
