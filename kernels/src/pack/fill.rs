@@ -86,7 +86,8 @@ unsafe fn transpose<S: Simd>(
             // SAFETY: the caller's; the quads are those of terms i, i + 4, …
             unsafe {
                 s.prefetch(to.wrapping_add((S::LANES + lane + i) * PANEL * S::LANES));
-                let to = to.add(i * PANEL * S::LANES + lane);
+                // Of fewer than four terms some have no place here: none is written there.
+                let to = to.wrapping_add(i * PANEL * S::LANES + lane);
                 let count = terms.saturating_sub(i).div_ceil(QUAD);
                 s.store_quads(to, QUAD * PANEL * S::LANES, quads[i], count);
             }
