@@ -151,18 +151,24 @@ impl Forward<'_> {
     fn run_checked<C: Epilogue>(mut self, cell: C, room: usize, isa: Isa, pass: &mut Pass<'_>) {
         let dims = self.dims;
         let state = dims.batch * dims.hidden;
+        // What is read and written too has one pointer for both: one that was made for reading
+        // is no longer good when another has been made for writing.
         let (s0, s, s_step) = match &mut self.cells {
             CellStates::None => (null(), null_mut(), SStep::Along(0)),
             CellStates::Keep { s0, s } => (s0.as_ptr(), s.as_mut_ptr(), SStep::Along(state)),
-            CellStates::InPlace(s) => (s.as_ptr(), s.as_mut_ptr(), SStep::Along(0)),
+            CellStates::InPlace(s) => {
+                let s = s.as_mut_ptr();
+                (s.cast_const(), s, SStep::Along(0))
+            }
             CellStates::InTurns { s, other } => {
-                (s.as_ptr(), other.as_mut_ptr(), SStep::Turns(s.as_mut_ptr()))
+                let s = s.as_mut_ptr();
+                (s.cast_const(), other.as_mut_ptr(), SStep::Turns(s))
             }
         };
         let (input, gates) = match &mut self.gates {
             Gates::Keep(z) => {
-                let stride = C::GATES * dims.hidden;
-                (Input::Computed { z: z.as_ptr(), stride }, z.as_mut_ptr())
+                let (z, stride) = (z.as_mut_ptr(), C::GATES * dims.hidden);
+                (Input::Computed { z, stride }, z)
             }
             Gates::Discard { z, stride } => {
                 (Input::Computed { z: z.as_ptr(), stride: *stride }, null_mut())
