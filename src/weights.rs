@@ -197,7 +197,7 @@ impl<C: Layer> Weights<C> {
         self.layer.prepare(parameters.own(), &mut self.vectors);
         let Self { input, forward, back, input_back, team, .. } = self;
         // Moving a value takes as long as some 16 multiply-adds.
-        team.pass(16 * (u.len() + w.len()), |pass: &mut Pass<'_>| {
+        team.pass((u.len() + w.len()).saturating_mul(16), |pass: &mut Pass<'_>| {
             input.pack_rows(u, pass)?;
             forward.pack((w, p), (delays, &sums, block), |to, rows| to.pack_rows(rows, pass))?;
             if let Some(back) = back {

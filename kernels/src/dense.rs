@@ -57,7 +57,8 @@ impl Dense {
         bias: &[f32],
         pass: &mut Pass<'_>,
     ) -> Result<(), KernelError> {
-        check_len("weights", weights.len(), self.bias.len() * self.depth)?;
+        let expected = checked_len("weights", &[self.bias.len(), self.depth])?;
+        check_len("weights", weights.len(), expected)?;
         check_len("bias", bias.len(), self.bias.len())?;
         self.bias.copy_from_slice(bias);
         match &mut self.weights {

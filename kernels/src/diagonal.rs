@@ -1,7 +1,7 @@
 //! Sums of element-wise products over time, `c += Σ a ⊙ b`: the gradients of weights that
 //! belong to a unit each (peepholes, leaks, a bias). Knows strides; must not know cells.
 
-use crate::error::{check_len, check_room};
+use crate::error::{check_len, check_room, checked_sum};
 use crate::simd::Simd;
 use crate::team::{Pass, Phases};
 use crate::tile::{load_lanes, store_lanes};
@@ -40,8 +40,8 @@ impl Diagonal<'_> {
         let columns = self.c.len();
         check_room("stride", self.stride, columns)?;
         if self.depth > 0 {
-            let rows = checked_len("a", &[self.depth - 1, self.stride])? + columns;
-            check_room("a", self.a.len(), rows)?;
+            let others = checked_len("a", &[self.depth - 1, self.stride])?;
+            check_room("a", self.a.len(), checked_sum("a", &[others, columns])?)?;
         }
         if let Some(b) = self.b {
             check_len("b", b.len(), checked_len("b", &[self.depth, columns])?)?;

@@ -106,6 +106,13 @@ pub(crate) fn check_room(
     if given >= expected { Ok(()) } else { Err(KernelError::Length { what, given, expected }) }
 }
 
+/// The sum of lengths, or [`KernelError::TooLarge`] as [`checked_len`].
+#[inline]
+pub(crate) fn checked_sum(what: &'static str, lens: &[usize]) -> Result<usize, KernelError> {
+    let sum = lens.iter().try_fold(0usize, |sum, &len| sum.checked_add(len));
+    checked_len(what, &[sum.ok_or(KernelError::TooLarge { what })?])
+}
+
 /// The product of dimensions, or [`KernelError::TooLarge`] where it (in f32)
 /// does not fit `isize`.
 #[inline]

@@ -2,7 +2,7 @@
 //! both operands change with every pass. Knows blocking and its scratch; must not
 //! know cells.
 
-use crate::error::{check_len, check_room};
+use crate::error::{check_len, check_room, checked_sum};
 use crate::fetch::When;
 use crate::left;
 use crate::pack::{self, PackedMatrix};
@@ -25,8 +25,8 @@ const PARTS: usize = 8;
 pub fn scratch_len(isa: Isa, threads: usize, columns: &[usize]) -> Result<usize, KernelError> {
     let mut len = checked_len("scratch", &[threads, ROW_BLOCK * DEPTH_BLOCK])?;
     for &columns in columns {
-        len += PackedMatrix::len(isa, 1, columns.max(1), DEPTH_BLOCK)?;
-        checked_len("scratch", &[len])?;
+        let panels = PackedMatrix::len(isa, 1, columns.max(1), DEPTH_BLOCK)?;
+        len = checked_sum("scratch", &[len, panels])?;
     }
     Ok(len)
 }
@@ -82,14 +82,15 @@ impl<const N: usize> Outer<'_, '_, N> {
         let threads = pass.threads();
         check_room("stride", self.stride, self.rows)?;
         if self.depth > 0 {
-            let rows = checked_len("a", &[self.depth - 1, self.stride])? + self.rows;
-            check_room("a", self.a.len(), rows)?;
+            let others = checked_len("a", &[self.depth - 1, self.stride])?;
+            check_room("a", self.a.len(), checked_sum("a", &[others, self.rows])?)?;
         }
         let mut expected = scratch_len(isa, threads, &[])?;
         for right in &self.products {
             check_len("b", right.b.len(), checked_len("b", &[self.depth, right.columns])?)?;
             check_len("c", right.c.len(), checked_len("c", &[self.rows, right.columns])?)?;
-            expected += scratch_len(isa, 0, &[right.columns])?;
+            let panels = scratch_len(isa, 0, &[right.columns])?;
+            expected = checked_sum("scratch", &[expected, panels])?;
         }
         if let Some(sums) = &self.sums {
             check_len("sums", sums.len(), self.rows)?;
@@ -158,9 +159,8 @@ impl<const N: usize> Work<N> {
     /// of about equal depth.
     #[inline(always)]
     fn block(&self, block: usize) -> (usize, usize) {
-        let blocks = self.depth.div_ceil(DEPTH_BLOCK);
-        let end = self.depth - self.depth * block / blocks;
-        (end, end - (self.depth - self.depth * (block + 1) / blocks))
+        let (before, depth) = tile::cut(self.depth, self.depth.div_ceil(DEPTH_BLOCK), block);
+        (self.depth - before, depth)
     }
 }
 

@@ -32,7 +32,7 @@ impl Kernel for Chains {
         for chain in chains {
             total += s.sum(chain);
         }
-        (2.0 * (self.rounds * CHAINS * S::LANES) as f64, total)
+        (2.0 * self.rounds as f64 * (CHAINS * S::LANES) as f64, total)
     }
 }
 

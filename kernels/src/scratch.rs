@@ -3,7 +3,7 @@
 //! product its sums between two blocks of depth.
 
 use crate::simd::Simd;
-use crate::tile::{GROUP, Grid, PANEL};
+use crate::tile::{GROUP, Grid, PANEL, cut};
 use std::mem::MaybeUninit;
 
 /// Rows handled at a time: their sums (48 KiB at the most) stay close while the
@@ -67,9 +67,7 @@ pub(crate) fn row_blocks(batch: usize) -> impl Iterator<Item = (usize, usize)> {
 /// One of them: its first row, and how many.
 #[inline(always)]
 pub(crate) fn row_block(batch: usize, block: usize) -> (usize, usize) {
-    let blocks = batch.div_ceil(ROWS);
-    let start = batch * block / blocks;
-    (start, batch * (block + 1) / blocks - start)
+    cut(batch, batch.div_ceil(ROWS), block)
 }
 
 const _: () = assert!(size_of::<Scratch<[f32; 16]>>() == 48 << 10);

@@ -11,7 +11,7 @@ mod sums;
 pub use arena::Arena;
 
 use crate::arena::{Layout, Region};
-use crate::error::{check_len, check_size, check_threads};
+use crate::error::{check_len, check_size, check_threads, product};
 use crate::layer::{Layer, Sizes};
 use crate::{Error, Isa, Parameters, Regularisation, Weights, Write};
 use arena::Holds;
@@ -162,6 +162,8 @@ impl<C: Layer> Plan<C> {
     ) -> Result<Self, Error> {
         check_size("steps", steps)?;
         check_size("batch", batch)?;
+        // The arena has room for the input's part, not for the input.
+        product("the input", &[steps, batch, layer.sizes().input])?;
         let (mut layout, shape) = (Layout::default(), (steps, batch));
         let regions = match layer.clocked() {
             Some(clocked) => {

@@ -2,7 +2,7 @@
 
 use super::Stream;
 use crate::arena::{Layout, Region, regions};
-use crate::error::check_size;
+use crate::error::{check_size, product};
 use crate::layer::{Layer, Sizes};
 use crate::plan::CHUNK_ROWS;
 use crate::{Error, Isa, Weights};
@@ -107,6 +107,7 @@ impl<C: Layer> Stream<C> {
         keeps: Option<[f32; 2]>,
     ) -> Result<Self, Error> {
         check_size("batch", batch)?;
+        product("the input", &[batch, layer.sizes().input])?;
         let mut layout = Layout::default();
         let regions = match layer.clocked() {
             Some(clocked) => {

@@ -85,7 +85,7 @@ impl<C: Layer> Weights<C> {
         self.bias.copy_from_slice(parameters.bias());
         let Self { layer, input, others, forward, back, input_back, others_back, team, .. } = self;
         // Moving a value takes as long as some 16 multiply-adds.
-        team.pass(16 * (u.len() + w.len()), |pass: &mut Pass<'_>| {
+        team.pass((u.len() + w.len()).saturating_mul(16), |pass: &mut Pass<'_>| {
             let packed = once(input).chain(others).zip(&mut forward.weights);
             for (place, (by_input, by_state)) in places(layer).zip(packed) {
                 by_input.pack_rows(&u[place.u], pass)?;

@@ -363,8 +363,10 @@ fn parts(threads: usize, dims: Dims, recurrent: &Recurrent<'_>) -> usize {
         return 1;
     }
     let all = || recurrent.weights.iter().chain(recurrent.second);
-    let step = dims.batch * all().map(PackedMatrix::row_terms).sum::<usize>();
-    let bytes: usize = all().map(PackedMatrix::bytes).sum();
+    // Other sizes than those of slices, which may be larger than a word of 32 bits.
+    let sum = |sum: usize, part| sum.saturating_add(part);
+    let step = dims.batch.saturating_mul(all().map(PackedMatrix::row_terms).fold(0, sum));
+    let bytes = all().map(PackedMatrix::bytes).fold(0, sum);
     let rows_alone = dims.batch >= threads * OWN_ROWS && bytes <= OWN_CACHE;
     match rows_alone {
         true if step.saturating_mul(dims.steps) >= WORTH_MEETING => threads,

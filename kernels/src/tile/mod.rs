@@ -202,7 +202,8 @@ impl<const R: usize, const V: usize> Kernel for Tile<'_, R, V> {
 }
 
 /// Tile `tile` of the `tiles` that rows are cut into, (first row, height): heights
-/// differ by one at most, so that none is much slower than the others.
+/// differ by one at most, so that none is much slower than the others. No product of two
+/// sizes, which could exceed a word of 32 bits.
 #[inline(always)]
 pub(crate) fn cut(rows: usize, tiles: usize, tile: usize) -> (usize, usize) {
     // A division takes as long as a vector of units of a single row.

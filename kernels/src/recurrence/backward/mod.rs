@@ -10,7 +10,7 @@ use super::norm::NormBack;
 use super::regularise::Zone;
 use super::{Dims, Passage, Recurrent, Zoneout, parts};
 use crate::cells::{Cell, Epilogue, Geometry, with_cell};
-use crate::error::{check_len, check_room};
+use crate::error::{check_len, check_room, checked_sum};
 use crate::left;
 use crate::team::Pass;
 use crate::{Isa, KernelError, checked_len};
@@ -91,7 +91,8 @@ pub fn backward_scratch_len(
 fn room(geometry: &Geometry, dims: Dims, delays: usize) -> Result<usize, KernelError> {
     let mut first = 0;
     for source in geometry.back {
-        first += left::checked_len(1, checked_len("scratch", &[source.blocks(), dims.hidden])?)?;
+        let rows = checked_len("scratch", &[source.blocks(), dims.hidden])?;
+        first = checked_sum("scratch", &[first, left::checked_len(1, rows)?])?;
     }
     let second = match (geometry.projects, geometry.second) {
         (true, _) => left::checked_len(1, dims.outputs)?,
@@ -173,7 +174,8 @@ impl Backward<'_> {
         self.recurrent.check()?;
         check_len("terms", self.recurrent.weights.len() % cell.back.len(), 0)?;
         for (weights, source) in self.recurrent.weights.iter().zip(cell.back.iter().cycle()) {
-            weights.check(isa, 1, outputs, source.blocks() * hidden)?;
+            let depth = checked_len("hidden", &[source.blocks(), hidden])?;
+            weights.check(isa, 1, outputs, depth)?;
         }
         let second = cell.second_product(hidden, outputs).map(|(units, depth)| (depth, units));
         self.recurrent.check_second(isa, second)?;
@@ -189,10 +191,12 @@ impl Backward<'_> {
         let before = checked_len("dh", &[history, state])?;
         check_len("gates", self.gates.len(), dims.all("gates", cell.gates, hidden)?)?;
         check_len("extra", self.extra.len(), dims.all("extra", cell.extra, hidden)?)?;
-        check_len("h", self.h.len(), before + states)?;
+        let all = checked_sum("h", &[before, states])?;
+        check_len("h", self.h.len(), all)?;
         check_len("dh", self.dh.len(), before)?;
         let cells = if cell.cells { dims.rows("s", hidden)? } else { 0 };
-        check_len("s", self.s.len(), checked_len("s", &[steps + 1, cells])?)?;
+        let made = checked_len("s", &[steps, cells])?;
+        check_len("s", self.s.len(), checked_sum("s", &[made, cells])?)?;
         check_len("ds", self.ds.len(), cells)?;
         check_len("dh_all", self.dh_all.len(), if cell.projects { states } else { 0 })?;
         if let Some(dy) = self.dy {
@@ -209,10 +213,10 @@ impl Backward<'_> {
         }
         if let Some((mask, seen)) = self.dropout {
             check_len("mask", mask.len(), state)?;
-            check_len("seen", seen.len(), before + states)?;
+            check_len("seen", seen.len(), all)?;
         }
         if !self.s_made.is_empty() {
-            check_len("s_made", self.s_made.len(), checked_len("s_made", &[steps, cells])?)?;
+            check_len("s_made", self.s_made.len(), made)?;
         }
         let delays = self.recurrent.delays.len() / cell.back.len();
         let expected = backward_scratch_len(&cell, dims, delays)?;

@@ -14,7 +14,7 @@ use super::norm::Norm;
 use super::regularise::Zone;
 use super::{Dims, Dropout, Passage, Recurrent, Zoneout, parts};
 use crate::cells::{Cell, Epilogue, Geometry, with_cell};
-use crate::error::{check_len, check_room};
+use crate::error::{check_len, check_room, checked_sum};
 use crate::left;
 use crate::pack::PackedMatrix;
 use crate::team::Pass;
@@ -132,7 +132,7 @@ fn room(
 ) -> Result<usize, KernelError> {
     let first = checked_len("scratch", &[delays, left::checked_len(1, dims.outputs)?])?;
     let second = if geometry.is_double() { left::checked_len(1, dims.hidden)? } else { 0 };
-    Ok(second.max(first + left::checked_len(1, input)?))
+    Ok(second.max(checked_sum("scratch", &[first, left::checked_len(1, input)?])?))
 }
 
 impl Forward<'_> {
@@ -227,7 +227,7 @@ impl Forward<'_> {
     fn check(&self, isa: Isa) -> Result<usize, KernelError> {
         let (dims, cell) = (self.dims, self.cell.geometry());
         let Dims { hidden, outputs, .. } = dims;
-        let gates = cell.gates * hidden;
+        let gates = checked_len("gates", &[cell.gates, hidden])?;
         self.recurrent.check()?;
         for weights in self.recurrent.weights {
             weights.check(isa, cell.sums, hidden, outputs)?;
@@ -242,7 +242,7 @@ impl Forward<'_> {
         check_len("h", self.h.len(), dims.all("h", 1, outputs)?)?;
         let extra = match self.gates {
             Gates::Keep(_) => dims.all("extra", cell.extra, hidden)?,
-            _ if cell.is_double() => dims.rows("extra", cell.extra * hidden)?,
+            _ if cell.is_double() => checked_len("extra", &[dims.batch, cell.extra, hidden])?,
             _ => 0,
         };
         check_len("extra", self.extra.len(), extra)?;
