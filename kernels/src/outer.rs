@@ -96,7 +96,8 @@ impl<const N: usize> Outer<'_, '_, N> {
             check_len("sums", sums.len(), self.rows)?;
         }
         check_room("scratch", self.scratch.len(), expected)?;
-        if self.depth == 0 {
+        // Without rows of C any number of rows of A may be nothing.
+        if self.depth == 0 || self.rows == 0 {
             if !self.accumulate {
                 self.sums.into_iter().for_each(|sums| sums.fill(0.0));
                 self.products.into_iter().for_each(|right| right.c.fill(0.0));

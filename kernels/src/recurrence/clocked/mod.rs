@@ -224,6 +224,10 @@ impl ClockedForward<'_> {
         }
         check_len("h0", h0.len(), checked_len("h0", &[batch, hidden])?)?;
         check_len("h", h.len(), checked_len("h", &[stretch.len(), batch, hidden])?)?;
+        // Slices of nothing fit any number of steps.
+        if batch == 0 {
+            return Ok(());
+        }
         let work = Work {
             clock,
             steps,
@@ -259,6 +263,9 @@ impl ClockedBackward<'_> {
         check_len("dh", dh.len(), checked_len("dh", &[batch, hidden])?)?;
         if let Some(dy) = dy {
             check_len("dy", dy.len(), states)?;
+        }
+        if batch == 0 {
+            return Ok(());
         }
         let dy = dy.map(<[f32]>::as_ptr);
         let work = Work {

@@ -1,0 +1,191 @@
+//! Sizes that no slice has: what a check reckons from them must not wrap to a length that
+//! one has, and a pass without rows is over at once, however many steps it is said to take.
+
+mod common;
+
+use bptt_kernels::KernelError;
+use bptt_kernels::cells::Activations;
+use bptt_kernels::diagonal::Diagonal;
+use bptt_kernels::outer::{Outer, Right};
+use bptt_kernels::recurrence::{
+    Backward, CellStates, Clock, ClockedBackward, ClockedForward, Dims, Forward, Gates, Group,
+    Recurrent,
+};
+use bptt_kernels::team::Pass;
+use bptt_kernels::{Isa, PackedMatrix};
+use common::{Which, isas};
+
+/// A forward pass of these sizes in slices of nothing, with weights for five units.
+fn forward(isa: Isa, which: Which, dims: Dims) -> Result<(), KernelError> {
+    let geometry = which.geometry();
+    let zeros = |gates, units, depth| PackedMatrix::zeros(isa, gates, units, depth).unwrap();
+    let Dims { hidden, outputs, .. } = which.dims(1, 1, 5);
+    let recurrent = zeros(geometry.sums, hidden, outputs);
+    let second = geometry.second_product(hidden, outputs).map(|(u, d)| zeros(1, u, d));
+    let vectors = vec![0.0; which.vectors() * hidden];
+    let cells = match geometry.cells {
+        true => CellStates::Keep { s0: &[], s: &mut [] },
+        false => CellStates::None,
+    };
+    Forward {
+        dims,
+        cell: which.cell(Activations::Tanh, &vectors),
+        recurrent: Recurrent { second: second.as_ref(), ..Recurrent::of(&recurrent) },
+        gates: Gates::Keep(&mut []),
+        extra: &mut [],
+        h0: &[],
+        h: &mut [],
+        cells,
+        zoneout: None,
+        dropout: None,
+        norm: None,
+        scratch: &mut [],
+    }
+    .run(isa, &mut Pass::serial())
+}
+
+/// The same of a backward pass.
+fn backward(isa: Isa, which: Which, dims: Dims) -> Result<(), KernelError> {
+    let geometry = which.geometry();
+    let zeros = |units, depth| PackedMatrix::zeros(isa, 1, units, depth).unwrap();
+    let Dims { hidden, outputs, .. } = which.dims(1, 1, 5);
+    let weights: Vec<_> =
+        geometry.back.iter().map(|source| zeros(outputs, source.blocks() * hidden)).collect();
+    let second = geometry.second_product(hidden, outputs).map(|(u, d)| zeros(d, u));
+    let vectors = vec![0.0; which.vectors() * hidden];
+    let delays = vec![1; weights.len()];
+    Backward {
+        dims,
+        cell: which.cell(Activations::Tanh, &vectors),
+        recurrent: Recurrent { weights: &weights, delays: &delays, second: second.as_ref() },
+        gates: &mut [],
+        extra: &mut [],
+        h: &[],
+        s: &[],
+        dy: None,
+        dh: &mut [],
+        ds: &mut [],
+        dh_all: &mut [],
+        zoneout: None,
+        dropout: None,
+        s_made: &mut [],
+        norm: None,
+        scratch: &mut [],
+    }
+    .run(isa, &mut Pass::serial())
+}
+
+#[test]
+fn passes_without_rows_are_over_at_once() {
+    for &isa in isas() {
+        for which in Which::all() {
+            let dims = which.dims(usize::MAX, 0, 5);
+            assert_eq!(forward(isa, which, dims), Ok(()), "{which:?} on {isa}");
+            assert_eq!(backward(isa, which, dims), Ok(()), "{which:?} on {isa}");
+        }
+        let groups =
+            [Group { units: 3, first: 0, period: 1 }, Group { units: 2, first: 3, period: 2 }];
+        let clock = Clock { groups: &groups, start: 1 };
+        let [a, b, c] = [(3, 5), (2, 2), (5, 3)]
+            .map(|(units, depth)| PackedMatrix::zeros(isa, 1, units, depth).unwrap());
+        let pass = &mut Pass::serial();
+        let (steps, batch, activations) = (usize::MAX, 0, Activations::Tanh);
+        let stretch = 0..steps;
+        let (weights, z, h0, h, scratch) = (&[a, b.clone()], &[], &[], &mut [], &mut []);
+        let forward = ClockedForward {
+            clock,
+            steps,
+            batch,
+            stretch,
+            activations,
+            weights,
+            z,
+            h0,
+            h,
+            scratch,
+        };
+        assert_eq!(forward.run(isa, pass), Ok(()));
+        let (weights, z, h, dh, scratch) = (&[c, b], &mut [], &[], &mut [], &mut []);
+        let backward = ClockedBackward {
+            clock,
+            steps,
+            batch,
+            activations,
+            weights,
+            z,
+            h,
+            dy: None,
+            dh,
+            scratch,
+        };
+        assert_eq!(backward.run(isa, pass), Ok(()));
+    }
+}
+
+#[test]
+fn sums_of_nothing_are_over_at_once() {
+    for &isa in isas() {
+        for accumulate in [false, true] {
+            let outer = Outer {
+                depth: usize::MAX,
+                a: &[],
+                stride: 0,
+                rows: 0,
+                products: [Right { b: &[], c: &mut [], columns: 0 }],
+                sums: Some(&mut []),
+                accumulate,
+                scratch: &mut vec![0.0; bptt_kernels::outer::scratch_len(isa, 1, &[0]).unwrap()],
+            };
+            assert_eq!(outer.run(isa, &mut Pass::serial()), Ok(()));
+            let diagonal = Diagonal {
+                depth: usize::MAX,
+                a: &[],
+                stride: 0,
+                b: Some(&[]),
+                c: &mut [],
+                accumulate,
+            };
+            assert_eq!(diagonal.run(isa, &mut Pass::serial()), Ok(()));
+        }
+    }
+}
+
+#[test]
+fn units_beyond_the_address_space_are_refused() {
+    // Times a few gates they wrap to small numbers.
+    for hidden in [usize::MAX, usize::MAX / 2 + 1 + 5, usize::MAX / 4 + 1 + 5] {
+        for &isa in isas() {
+            for which in Which::all() {
+                let dims = Dims { hidden, outputs: hidden, ..which.dims(1, 1, 5) };
+                for result in [forward(isa, which, dims), backward(isa, which, dims)] {
+                    let refused = matches!(
+                        result,
+                        Err(KernelError::TooLarge { .. } | KernelError::Packing { .. })
+                    );
+                    assert!(refused, "{which:?} on {isa}: {result:?}");
+                }
+            }
+        }
+    }
+}
+
+/// The panels of sixteen right operands, each of a size that there may be, are of one that
+/// wraps to nothing; and no memory is needed to say so, where there are no rows.
+#[test]
+fn the_scratch_of_many_products_is_no_sum_that_wraps() {
+    let columns = 1 << (usize::BITS - 12);
+    for &isa in isas() {
+        let outer = Outer {
+            depth: 0,
+            a: &[],
+            stride: 0,
+            rows: 0,
+            products: std::array::from_fn::<_, 16, _>(|_| Right { b: &[], c: &mut [], columns }),
+            sums: None,
+            accumulate: false,
+            scratch: &mut [0.0; 96 * 256],
+        };
+        let error = KernelError::TooLarge { what: "scratch" };
+        assert_eq!(outer.run(isa, &mut Pass::serial()), Err(error));
+    }
+}
