@@ -3,18 +3,22 @@
 //! operation takes up to a hundred times as long on some CPUs. Knows the control
 //! register; must not know what is computed.
 //!
-//! The compiler takes the mode for the default one. What it may do with that is to
-//! compute an operation on constants, or to move one out of the guard's life; both
-//! give a number that differs by less than the smallest normal one.
+//! The compiler takes the mode for the default one, and Rust does not define what code does
+//! in another. What compilers are seen to do is to compute an operation on constants, or to
+//! move one out of the guard's life; both give a number that differs by less than the
+//! smallest normal one.
+//!
+//! Miri runs no assembly, and nothing is flushed there.
 
+#[cfg(not(miri))]
 use std::arch::asm;
 
 /// The register's bits that flush results to zero and take operands for zero.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(miri)))]
 const FLUSH: u64 = 1 << 15 | 1 << 6;
-#[cfg(target_arch = "aarch64")]
+#[cfg(all(target_arch = "aarch64", not(miri)))]
 const FLUSH: u64 = 1 << 24;
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
 const FLUSH: u64 = 0;
 
 /// While it lives this thread's denormals are zero.
@@ -48,21 +52,21 @@ impl Drop for Flushed {
 
 #[inline(always)]
 fn mode() -> u64 {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
     {
         let mut mode = 0u32;
         // SAFETY: SSE is part of x86_64; the register is stored to a local.
         unsafe { asm!("stmxcsr [{}]", in(reg) &raw mut mode, options(nostack, preserves_flags)) };
         u64::from(mode)
     }
-    #[cfg(target_arch = "aarch64")]
+    #[cfg(all(target_arch = "aarch64", not(miri)))]
     {
         let mode: u64;
         // SAFETY: reading the control register has no effect.
         unsafe { asm!("mrs {}, fpcr", out(reg) mode, options(nomem, nostack, preserves_flags)) };
         mode
     }
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
     {
         FLUSH
     }
@@ -70,19 +74,21 @@ fn mode() -> u64 {
 
 #[inline(always)]
 fn set_mode(mode: u64) {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
     {
         let mode = mode as u32;
-        // SAFETY: only `FLUSH` differs from what the thread had; see the module. No
-        // memory clobber is left out: operations stay on their side of the block.
-        unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const mode, options(nostack, preserves_flags)) };
+        // SAFETY: only `FLUSH`, and the exceptions that were raised since, differ from what the
+        // thread had; see the module. The flags of exceptions count as flags, so those are not
+        // preserved. No memory clobber is left out: loads and stores stay on their side of the
+        // block.
+        unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const mode, options(nostack)) };
     }
-    #[cfg(target_arch = "aarch64")]
-    // SAFETY: as above.
+    #[cfg(all(target_arch = "aarch64", not(miri)))]
+    // SAFETY: as above, but the flags of exceptions are in another register.
     unsafe {
         asm!("msr fpcr, {}", in(reg) mode, options(nostack, preserves_flags))
     };
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
     let _ = mode;
 }
 

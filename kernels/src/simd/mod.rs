@@ -179,6 +179,7 @@ macro_rules! entry {
             // On a line of its own in the cache, wherever it is linked: where its loops fall is
             // a tenth of a step of 16 units. Pads one byte at the most, at this place; what
             // matters is that the function's section is aligned as far.
+            #[cfg(not(miri))]
             // SAFETY: no instruction, or one that does nothing.
             unsafe {
                 std::arch::asm!(
