@@ -162,8 +162,6 @@ impl<C: Layer> Plan<C> {
     ) -> Result<Self, Error> {
         check_size("steps", steps)?;
         check_size("batch", batch)?;
-        // The arena has room for the input's part, not for the input.
-        product("the input", &[steps, batch, layer.sizes().input])?;
         let (mut layout, shape) = (Layout::default(), (steps, batch));
         let regions = match layer.clocked() {
             Some(clocked) => {
@@ -172,6 +170,8 @@ impl<C: Layer> Plan<C> {
             }
             None => Regions::book(&layer, shape, isa, threads, regularisation, &mut layout)?,
         };
+        // The input is not the arena's.
+        product("the input", &[steps, batch, layer.sizes().input])?;
         Ok(Self { layer, steps, batch, isa, threads, regularisation, layout, regions })
     }
 

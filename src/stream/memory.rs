@@ -107,7 +107,6 @@ impl<C: Layer> Stream<C> {
         keeps: Option<[f32; 2]>,
     ) -> Result<Self, Error> {
         check_size("batch", batch)?;
-        product("the input", &[batch, layer.sizes().input])?;
         let mut layout = Layout::default();
         let regions = match layer.clocked() {
             Some(clocked) => {
@@ -115,6 +114,7 @@ impl<C: Layer> Stream<C> {
             }
             None => Regions::book(&layer, batch, threads, keeps.is_some(), &mut layout)?,
         };
+        product("the input", &[batch, layer.sizes().input])?;
         let memory = Memory { floats: layout.allocate()?, regions };
         let team = Team::new(threads)?;
         let plain = layer.delays() == [1] && !C::NORMED && !C::CLOCKED && keeps.is_none();
