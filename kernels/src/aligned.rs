@@ -1,6 +1,7 @@
 //! Memory of f32 that starts on a cache line. Knows no layout.
 
 use crate::KernelError;
+use crate::tuning::HUGE_PAGE;
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
@@ -33,9 +34,9 @@ impl AlignedBuffer {
         let Some(layout) = Self::layout(len) else { return Err(out_of_memory) };
         // SAFETY: the layout's size is not zero, since len > 0.
         let start =
-            unsafe { if layout.size() < HUGE { alloc_zeroed(layout) } else { alloc(layout) } };
+            unsafe { if layout.size() < HUGE_PAGE { alloc_zeroed(layout) } else { alloc(layout) } };
         let start = NonNull::new(start).ok_or(out_of_memory)?;
-        if layout.size() >= HUGE {
+        if layout.size() >= HUGE_PAGE {
             // SAFETY: the allocation is of that size.
             unsafe {
                 ask_for_huge_pages(start, layout.size());
@@ -47,12 +48,9 @@ impl AlignedBuffer {
 
     fn layout(len: usize) -> Option<Layout> {
         let layout = Layout::array::<f32>(len).ok()?;
-        layout.align_to(if layout.size() < HUGE { ALIGNMENT } else { HUGE }).ok()
+        layout.align_to(if layout.size() < HUGE_PAGE { ALIGNMENT } else { HUGE_PAGE }).ok()
     }
 }
-
-/// Bytes of a huge page, and of buffers from which on we ask for them.
-const HUGE: usize = 2 << 20;
 
 /// # Safety
 /// So many bytes from `start` are an allocation.

@@ -6,6 +6,7 @@ use crate::error::check_len;
 use crate::gemm::{self, Gemm, Start};
 use crate::simd::{Kernel, Simd};
 use crate::team::Pass;
+use crate::tuning::suits_dots;
 use crate::{AlignedBuffer, Isa, KernelError, PackedMatrix, checked_len};
 
 /// W and the bias, in the layout that the product reads.
@@ -36,9 +37,7 @@ impl Dense {
                 return Err(KernelError::Dimension { what, given, expected: "1 or more".into() });
             }
         }
-        // A panel is two vectors wide: with up to a quarter of its lanes in use dot
-        // products are faster at any depth and number of rows.
-        let weights = if 2 * outputs <= isa.lanes() {
+        let weights = if suits_dots(outputs, isa.lanes()) {
             let len = checked_len("weights", &[outputs, depth])?;
             Weights::Rows(AlignedBuffer::try_new(len)?)
         } else {

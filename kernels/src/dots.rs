@@ -5,12 +5,10 @@
 use crate::simd::{Kernel, Simd};
 use crate::team::Phases;
 use crate::tile::load_lanes;
+use crate::tuning::DOTS_ROW_BLOCK;
 
 /// Sums side by side, so that one need not wait for the last.
 const SUMS: usize = 4;
-
-/// Rows of a task.
-const ROW_BLOCK: usize = 64;
 
 /// `C = bias + A · Wᵀ`, checked: A `[rows, depth]`, W `[outputs, depth]`, the bias
 /// `[outputs]`, C `[rows, outputs]`.
@@ -34,14 +32,14 @@ impl Phases for Dots {
     }
 
     fn tasks(&self, _phase: usize) -> usize {
-        self.rows.div_ceil(ROW_BLOCK)
+        self.rows.div_ceil(DOTS_ROW_BLOCK)
     }
 
     #[inline(always)]
     unsafe fn run<S: Simd>(&self, s: S, _thread: usize, _phase: usize, task: usize) {
-        let first = task * ROW_BLOCK;
+        let first = task * DOTS_ROW_BLOCK;
         s.call(Dots {
-            rows: ROW_BLOCK.min(self.rows - first),
+            rows: DOTS_ROW_BLOCK.min(self.rows - first),
             a: self.a.wrapping_add(first * self.depth),
             c: self.c.wrapping_add(first * self.outputs),
             ..*self

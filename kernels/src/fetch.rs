@@ -1,8 +1,8 @@
 //! What a tile asks memory for while it multiplies: rows that a cell or a later tile
 //! will want. Knows grids of rows and vectors; must not know what they hold.
 
+use crate::layout::{GROUP, PANEL};
 use crate::simd::Simd;
-use crate::tile::{GROUP, PANEL};
 use std::mem::MaybeUninit;
 
 /// Rows that are asked for while a product runs.

@@ -3,12 +3,14 @@
 
 use crate::error::{check_len, check_room};
 use crate::fetch::When;
+use crate::layout::{DEPTH_BLOCK, GROUP, PANEL, ROW_BLOCK, left_len};
 use crate::left;
 use crate::pack::{Columns, PackedMatrix, Place};
 use crate::scratch;
 use crate::simd::{Kernel, Simd};
 use crate::team::{Pass, Phases};
-use crate::tile::{DEPTH_BLOCK, GROUP, PANEL, Sums, load_lanes, store_lanes};
+use crate::tile::{Sums, load_lanes, store_lanes};
+use crate::tuning::{GAP, GEMM_PARTS, PERIOD};
 use crate::{Isa, KernelError, checked_len};
 
 /// What the sums of a product start from.
@@ -21,11 +23,6 @@ pub enum Start<'a> {
     /// A value per column, `[outputs]`: `C = bias + A · B`.
     Bias(&'a [f32]),
 }
-
-/// Rows handled before moving on.
-const ROW_BLOCK: usize = scratch::ROWS;
-/// Parts in which a block of rows is packed.
-const PARTS: usize = 8;
 
 /// A product, `C = start + A · B`: A `[rows, depth]`, B packed, C `[rows, outputs]`,
 /// all row-major. Each element of C is one sum in the order of the depth.
@@ -72,7 +69,7 @@ pub fn team_scratch_len(threads: usize, rows: usize, depth: usize) -> Result<usi
 /// A stride for rows of so many floats that come and go: rows a multiple of the cache's
 /// period apart evict each other and the weights (3 % of the time at H 512 to 2048).
 pub const fn spread(len: usize) -> usize {
-    if len.is_multiple_of(256) { len + 16 } else { len }
+    if len.is_multiple_of(PERIOD) { len + GAP } else { len }
 }
 
 impl Gemm<'_> {
@@ -141,7 +138,7 @@ impl Phases for Work<'_> {
         }
         let blocks = self.rows.div_ceil(ROW_BLOCK);
         let in_round = self.threads.min(blocks - phase / 2 * self.threads);
-        in_round * if phase.is_multiple_of(2) { PARTS } else { self.weights.groups() }
+        in_round * if phase.is_multiple_of(2) { GEMM_PARTS } else { self.weights.groups() }
     }
 
     #[inline(always)]
@@ -158,19 +155,19 @@ impl Phases for Work<'_> {
             return;
         }
         let depth = w.depth();
-        let tasks = if phase.is_multiple_of(2) { PARTS } else { w.groups() };
+        let tasks = if phase.is_multiple_of(2) { GEMM_PARTS } else { w.groups() };
         let (place, task) = (task / tasks, task % tasks);
         let (first_row, rows) = self.block(phase / 2 * self.threads + place);
         // SAFETY: `Gemm::run` has checked that A is rows × depth and the scratch long
         // enough for a block of each place, packed.
         unsafe {
             let a = self.a.add(first_row * depth);
-            let packed = self.scratch.add(left::len(place * ROW_BLOCK, depth));
+            let packed = self.scratch.add(left_len(place * ROW_BLOCK, depth));
             if !phase.is_multiple_of(2) {
                 // One row lies as it would be packed.
                 self.multiply(s, (first_row, rows), if rows == 1 { a } else { packed }, task);
             } else if rows > 1 {
-                left::pack(s, (a, depth), rows, depth, packed, task, PARTS);
+                left::pack(s, (a, depth), rows, depth, packed, task, GEMM_PARTS);
             }
         }
     }

@@ -1,21 +1,16 @@
 //! The left operands of products, packed in tiles as the tile reads them:
-//! `[tile][k / RUN][row][RUN]`, cut as [`tile::heights`] cuts. Twelve rows read where
+//! `[tile][k / RUN][row][RUN]`, cut as [`heights`] cuts. Twelve rows read where
 //! they lie are twelve streams that no prefetcher follows and twelve addresses to
 //! reckon; packed they are one of each, and a row's terms still lie side by side,
 //! so that packing is copying.
 
 use crate::KernelError;
-use crate::scratch::{row_block, row_blocks};
+use crate::layout::{DEPTH_BLOCK, RUN, cut, heights, left_len, row_block, row_blocks};
 use crate::simd::{QUAD, Simd};
-use crate::tile::{self, DEPTH_BLOCK, RUN, load_lanes, store_lanes};
+use crate::tile::{load_lanes, store_lanes};
+use crate::tuning::{COLUMNS_AHEAD, LEFT_AHEAD, STEP_PARTS};
 
-/// Floats that `rows` packed rows of `depth` terms take: whole runs.
-#[inline(always)]
-pub(crate) const fn len(rows: usize, depth: usize) -> usize {
-    rows * depth.next_multiple_of(RUN)
-}
-
-/// [`len`] of a caller's sizes.
+/// [`left_len`] of a caller's sizes.
 ///
 /// # Errors
 /// [`KernelError::TooLarge`] where that does not fit the address space.
@@ -24,16 +19,12 @@ pub(crate) fn checked_len(rows: usize, depth: usize) -> Result<usize, KernelErro
     crate::checked_len("scratch", &[rows, depth.div_ceil(RUN), RUN])
 }
 
-/// Rows by which [`pack`] asks for memory before it reads it: the hardware follows
-/// a row, and loses it at its end.
-const ROWS_AHEAD: usize = 4;
-
 /// Packs part `part` of `parts` of `a`, `rows` rows of `depth`, `stride` floats apart,
 /// block of depth after block of depth: block `first_k` begins at rows · first_k. One row
 /// need not be packed, it lies as it would be.
 ///
 /// # Safety
-/// `a` is readable for the rows, and `to` has room for [`len`].
+/// `a` is readable for the rows, and `to` has room for [`left_len`].
 #[inline(always)]
 pub(crate) unsafe fn pack<S: Simd>(
     s: S,
@@ -46,7 +37,7 @@ pub(crate) unsafe fn pack<S: Simd>(
 ) {
     let tiles = rows.div_ceil(S::MAX_ROWS);
     for tile in tiles * part / parts..tiles * (part + 1) / parts {
-        let (first, height) = tile::cut(rows, tiles, tile);
+        let (first, height) = cut(rows, tiles, tile);
         for row in 0..height {
             // SAFETY: the caller's: the row lies in A, its runs in the packed blocks;
             // k < depth.
@@ -54,10 +45,10 @@ pub(crate) unsafe fn pack<S: Simd>(
                 let a = a.add((first + row) * stride);
                 for first_k in (0..depth).step_by(DEPTH_BLOCK) {
                     let terms = DEPTH_BLOCK.min(depth - first_k);
-                    let to = to.add(rows * first_k + len(first, terms) + row * RUN);
+                    let to = to.add(rows * first_k + left_len(first, terms) + row * RUN);
                     for k in (0..terms).step_by(S::LANES) {
                         let from = a.add(first_k + k);
-                        s.prefetch(from.wrapping_add(ROWS_AHEAD * stride));
+                        s.prefetch(from.wrapping_add(LEFT_AHEAD * stride));
                         let v = load_lanes(s, from, S::LANES.min(terms - k));
                         s.store(to.add(k / RUN * RUN * height + k % RUN), v);
                     }
@@ -69,14 +60,11 @@ pub(crate) unsafe fn pack<S: Simd>(
 
 /// The parts in which a batch is packed: none where it is of one row.
 pub(crate) fn batch_parts(batch: usize) -> usize {
-    if batch == 1 { 0 } else { row_blocks(batch).count() * BLOCK_PARTS }
+    if batch == 1 { 0 } else { row_blocks(batch).count() * STEP_PARTS }
 }
 
-/// Parts of each block of rows of a batch.
-const BLOCK_PARTS: usize = 4;
-
 /// Packs part `part` of [`batch_parts`] of a batch, each of its [`row_blocks`] as
-/// [`pack`] does; the block from row `row` begins at [`len`] of so many rows.
+/// [`pack`] does; the block from row `row` begins at [`left_len`] of so many rows.
 ///
 /// # Safety
 /// As [`pack`], and the part is one of them.
@@ -89,22 +77,19 @@ pub(crate) unsafe fn pack_batch<S: Simd>(
     to: *mut f32,
     part: usize,
 ) {
-    let (row, rows) = row_block(batch, part / BLOCK_PARTS);
+    let (row, rows) = row_block(batch, part / STEP_PARTS);
     // SAFETY: the caller's. No block is of one row: they are of about equal height.
     unsafe {
-        let (a, to) = (a.add(row * stride), to.add(len(row, depth)));
-        pack(s, (a, stride), rows, depth, to, part % BLOCK_PARTS, BLOCK_PARTS);
+        let (a, to) = (a.add(row * stride), to.add(left_len(row, depth)));
+        pack(s, (a, stride), rows, depth, to, part % STEP_PARTS, STEP_PARTS);
     }
 }
-
-/// Rows by which [`by_columns`] asks for memory before it reads it.
-const AHEAD: usize = 16;
 
 /// Packs `height` columns of `a` as rows: terms are rows end − 1 down to end − depth
 /// of it, `stride` floats apart. Each column's terms are added to its one of `sums`.
 ///
 /// # Safety
-/// A has `end` rows of `height` columns; `to` has room for [`len`], and there are
+/// A has `end` rows of `height` columns; `to` has room for [`left_len`], and there are
 /// `height` sums.
 #[inline(always)]
 pub(crate) unsafe fn by_columns<S: Simd>(
@@ -117,14 +102,14 @@ pub(crate) unsafe fn by_columns<S: Simd>(
 ) {
     for k in (0..depth).step_by(RUN) {
         let terms = RUN.min(depth - k);
-        for (first, rows) in tile::heights::<S>(height) {
+        for (first, rows) in heights::<S>(height) {
             for r in (0..rows).step_by(S::LANES) {
                 let columns = height - first - r;
                 // SAFETY: the caller's; rows end − 1 − k and up are there, and the runs lie
                 // in the tile.
                 unsafe {
                     let from = a.add((end - 1 - k) * stride + first + r);
-                    let to = to.add(len(first, depth) + k * rows + r * RUN);
+                    let to = to.add(left_len(first, depth) + k * rows + r * RUN);
                     let (rows, sums) = (rows - r, sums.add(first + r));
                     if columns >= S::LANES && terms == RUN {
                         runs::<S, true>(s, (from, stride), (columns, terms), to, rows, sums);
@@ -164,7 +149,7 @@ unsafe fn runs<S: Simd, const WHOLE: bool>(
                 let term = QUAD * q + i;
                 let at = if WHOLE { term } else { term.min(terms - 1) };
                 let from = from.wrapping_sub(at * stride);
-                s.prefetch(from.wrapping_sub(AHEAD * stride));
+                s.prefetch(from.wrapping_sub(COLUMNS_AHEAD * stride));
                 quads[q][i] = if WHOLE { s.load(from) } else { s.load_first(from, columns) };
                 if WHOLE || term < terms {
                     sum = s.add(sum, quads[q][i]);

@@ -1,6 +1,6 @@
-//! Weights in fewer bits, for inference: where a pass is bound by reading them, it is
-//! as much faster as they are smaller. Knows formats and how a register gets their
-//! values; must not know cells.
+//! Products with weights in fewer bits, for inference: where a pass is bound by reading
+//! them, it is as much faster as they are smaller. Knows formats and how a register gets
+//! their values; must not know cells.
 //!
 //! The arithmetic stays that of f32: a value is widened on its way to a register (and
 //! an int8 multiplied by its scale), so a pass gives the bits of one whose f32 weights
@@ -9,117 +9,15 @@
 //! interleaved, so that a shift gives one and a mask the other, and those of int8 stand
 //! one after the other.
 
+use crate::fetch::Fetch;
+use crate::format::Format;
+use crate::layout::{DEPTH_BLOCK, GROUP, PANEL};
 use crate::pack::{PackedMatrix, Place};
 use crate::simd::{Kernel, MAX_LANES, Simd};
-use crate::tile::{self, DEPTH_BLOCK, GROUP, PANEL, Product, Sums};
-use crate::{KernelError, fetch::Fetch};
-use half::bf16;
+use crate::tile::{self, Product, Sums};
+use crate::tuning::NARROW_AHEAD;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
-
-/// How packed weights are stored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Format {
-    /// As they are.
-    #[default]
-    F32,
-    /// Rounded to 8 significant bits, ties to even: off by 2⁻⁸ of the value at most.
-    Bf16,
-    /// Rounded to multiples of a scale per output, a 127th of the largest of its
-    /// weights: off by half of that at most.
-    Int8,
-}
-
-impl Format {
-    /// Bytes of a weight.
-    pub const fn bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::Bf16 => 2,
-            Self::Int8 => 1,
-        }
-    }
-
-    /// The f32 that a weight of an output, the largest of which has the magnitude
-    /// `largest`, is taken for.
-    ///
-    /// ```
-    /// use bptt_kernels::Format;
-    ///
-    /// assert_eq!(Format::Bf16.rounded(1.003, 2.0), 1.0);
-    /// assert_eq!(Format::Int8.rounded(0.6, 127.0), 1.0);
-    /// ```
-    pub fn rounded(self, weight: f32, largest: f32) -> f32 {
-        match self {
-            Self::F32 => weight,
-            Self::Bf16 => bf16::from_f32(weight).to_f32(),
-            Self::Int8 => f32::from(quantized(weight, scale(largest))) * scale(largest),
-        }
-    }
-
-    /// `Ok` where all of `weights` can be stored so: int8 has no infinity and no NaN.
-    pub(crate) fn check(self, weights: &[f32]) -> Result<(), KernelError> {
-        if self != Self::Int8 {
-            return Ok(());
-        }
-        match weights.iter().position(|weight| !weight.is_finite()) {
-            None => Ok(()),
-            Some(at) => Err(KernelError::NotFinite { what: "weights", at }),
-        }
-    }
-}
-
-/// The scale of an output. One that is not normal would be flushed in a pass.
-fn scale(largest: f32) -> f32 {
-    let scale = largest / 127.0;
-    if scale.is_normal() { scale } else { 0.0 }
-}
-
-fn quantized(weight: f32, scale: f32) -> i8 {
-    // The cast saturates, and takes the 0 / 0 of an output without weights for 0.
-    (weight / scale).round_ties_even().clamp(-127.0, 127.0) as i8
-}
-
-impl PackedMatrix {
-    /// Packs rows of weights, each an output, as [`PackedMatrix::pack_rows`] for a
-    /// format that is not f32.
-    pub(crate) fn pack_narrow(&mut self, weights: &[f32]) {
-        let (format, depth, lanes) = (self.format(), self.depth(), self.isa().lanes());
-        for group in 0..self.groups() {
-            let (columns, first_vec) = (self.columns(group, lanes), self.first_vec(group));
-            for vec in 0..columns.vecs {
-                for lane in 0..columns.lanes[vec] {
-                    let row = &weights[(columns.offset[vec] + lane) * depth..][..depth];
-                    let largest = row.iter().fold(0.0f32, |m, w| m.max(w.abs()));
-                    let scale = scale(largest);
-                    if format == Format::Int8 {
-                        self.scales_mut()[(first_vec + vec) * lanes + lane] = scale;
-                    }
-                    for (k, &weight) in row.iter().enumerate() {
-                        let first_k = k - k % DEPTH_BLOCK;
-                        let terms = DEPTH_BLOCK.min(depth - first_k);
-                        let pair = self.block(group, columns.vecs, first_k, lanes)
-                            + (vec / PANEL * terms + k - first_k) * PANEL * lanes;
-                        let panels: &mut [f32] = self.panels_mut();
-                        match format {
-                            Format::F32 => unreachable!("f32 has a packing of its own"),
-                            Format::Bf16 => {
-                                let at = pair + lane * PANEL + vec % PANEL;
-                                bytemuck::cast_slice_mut::<_, u16>(panels)[at] =
-                                    bf16::from_f32(weight).to_bits();
-                            }
-                            Format::Int8 => {
-                                let at = pair + vec % PANEL * lanes + lane;
-                                bytemuck::cast_slice_mut::<_, i8>(panels)[at] =
-                                    quantized(weight, scale);
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
 
 /// A format that is not f32, as a kernel reads it.
 pub(crate) trait Narrow {
@@ -158,10 +56,6 @@ impl Narrow for Int8 {
     }
 }
 
-/// Lines ahead of the sum that a row's product asks for: the hardware follows each
-/// panel, and loses it at its end.
-const AHEAD: usize = 32;
-
 /// `acc[v] += Σₖ a[k] · b[k][FIRST + v]` for one row and a block of depth, whose panels
 /// start at `panels`.
 ///
@@ -190,7 +84,7 @@ unsafe fn row<S: Simd, W: Narrow, const FIRST: usize, const V: usize>(
             let row = s.splat(*a.add(k));
             for v in (0..V).step_by(PANEL) {
                 let p = panels.add(((FIRST + v) / PANEL * depth + k) * term);
-                s.prefetch(p.wrapping_add(AHEAD * 64).cast());
+                s.prefetch(p.wrapping_add(NARROW_AHEAD * 64).cast());
                 let pair = W::pair(s, p, [scale[v], scale[v + 1]]);
                 acc[v] = s.mul_add(row, pair[0], acc[v]);
                 acc[v + 1] = s.mul_add(row, pair[1], acc[v + 1]);
@@ -350,7 +244,7 @@ unsafe fn widen<S: Simd, W: Narrow>(
                 scale = [s.load(scales), s.load(scales.add(S::LANES))];
             }
             for _ in 0..depth {
-                s.prefetch(from.wrapping_add(AHEAD * 64).cast());
+                s.prefetch(from.wrapping_add(NARROW_AHEAD * 64).cast());
                 let pair = W::pair(s, from, scale);
                 s.store(to, pair[0]);
                 s.store(to.add(S::LANES), pair[1]);

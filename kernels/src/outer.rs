@@ -4,18 +4,15 @@
 
 use crate::error::{check_len, check_room, checked_sum};
 use crate::fetch::When;
+use crate::layout::{DEPTH_BLOCK, GROUP, PANEL, ROW_BLOCK, cut};
 use crate::left;
 use crate::pack::{self, PackedMatrix};
 use crate::simd::Simd;
 use crate::team::{Pass, Phases};
-use crate::tile::{self, DEPTH_BLOCK, GROUP, PANEL, Product, Sums, load_lanes};
+use crate::tile::{self, Product, Sums, load_lanes};
+use crate::tuning::OUTER_PARTS;
 use crate::{Isa, KernelError, checked_len};
 use std::ops::Range;
-
-/// Rows of C whose left operand is packed at a time.
-const ROW_BLOCK: usize = 96;
-/// Parts in which the right operands are packed.
-const PARTS: usize = 8;
 
 /// Floats of scratch that [`Outer`] needs for products of so many columns each, on
 /// so many threads.
@@ -160,7 +157,7 @@ impl<const N: usize> Work<N> {
     /// of about equal depth.
     #[inline(always)]
     fn block(&self, block: usize) -> (usize, usize) {
-        let (before, depth) = tile::cut(self.depth, self.depth.div_ceil(DEPTH_BLOCK), block);
+        let (before, depth) = cut(self.depth, self.depth.div_ceil(DEPTH_BLOCK), block);
         (self.depth - before, depth)
     }
 }
@@ -172,7 +169,7 @@ impl<const N: usize> Phases for Work<N> {
 
     fn tasks(&self, phase: usize) -> usize {
         match phase % 2 {
-            0 => PARTS,
+            0 => OUTER_PARTS,
             _ => self.rows.div_ceil(ROW_BLOCK),
         }
     }
@@ -185,7 +182,7 @@ impl<const N: usize> Phases for Work<N> {
         unsafe {
             let mut panels = self.panels;
             if phase.is_multiple_of(2) {
-                let terms = depth * task / PARTS..depth * (task + 1) / PARTS;
+                let terms = depth * task / OUTER_PARTS..depth * (task + 1) / OUTER_PARTS;
                 for product in &self.products {
                     let size = (end, depth);
                     pack_right(s, product.b, product.columns, size, terms.clone(), panels);

@@ -2,17 +2,14 @@
 //! recurrent step keeps its pre-activations between the product and the cell, and a
 //! product its sums between two blocks of depth.
 
+use crate::layout::{GROUP, PANEL, ROW_BLOCK};
 use crate::simd::Simd;
-use crate::tile::{GROUP, Grid, PANEL, cut};
+use crate::tile::Grid;
 use std::mem::MaybeUninit;
-
-/// Rows handled at a time: their sums (48 KiB at the most) stay close while the
-/// panels of a group pass over them.
-pub(crate) const ROWS: usize = 96;
 
 /// `[panel][row][2]` vectors.
 pub(crate) struct Scratch<V> {
-    sums: MaybeUninit<[[[V; PANEL]; ROWS]; GROUP / PANEL]>,
+    sums: MaybeUninit<[[[V; PANEL]; ROW_BLOCK]; GROUP / PANEL]>,
 }
 
 impl<V: Copy> Scratch<V> {
@@ -23,12 +20,12 @@ impl<V: Copy> Scratch<V> {
 
     #[inline(always)]
     fn at(row: usize, vec: usize) -> usize {
-        debug_assert!(row < ROWS && vec < GROUP);
-        (vec / PANEL * ROWS + row) * PANEL + vec % PANEL
+        debug_assert!(row < ROW_BLOCK && vec < GROUP);
+        (vec / PANEL * ROW_BLOCK + row) * PANEL + vec % PANEL
     }
 
     /// # Safety
-    /// `row < ROWS`, `vec < GROUP`, and the place has been written.
+    /// `row < ROW_BLOCK`, `vec < GROUP`, and the place has been written.
     #[inline(always)]
     pub(crate) unsafe fn get(&self, row: usize, vec: usize) -> V {
         // SAFETY: the place lies in the array and is initialised, says the caller.
@@ -38,7 +35,7 @@ impl<V: Copy> Scratch<V> {
     /// A place, as floats.
     ///
     /// # Safety
-    /// `row < ROWS` and `vec < GROUP`.
+    /// `row < ROW_BLOCK` and `vec < GROUP`.
     #[inline(always)]
     pub(crate) unsafe fn place(&mut self, row: usize, vec: usize) -> *mut f32 {
         // SAFETY: the place lies in the array, says the caller.
@@ -57,20 +54,7 @@ impl<V: Copy> Scratch<V> {
     }
 }
 
-/// The batch cut into blocks of at most [`ROWS`] rows of about equal height.
-#[inline(always)]
-pub(crate) fn row_blocks(batch: usize) -> impl Iterator<Item = (usize, usize)> {
-    let blocks = batch.div_ceil(ROWS);
-    (0..blocks).map(move |block| row_block(batch, block))
-}
-
-/// One of them: its first row, and how many.
-#[inline(always)]
-pub(crate) fn row_block(batch: usize, block: usize) -> (usize, usize) {
-    cut(batch, batch.div_ceil(ROWS), block)
-}
-
-const _: () = assert!(size_of::<Scratch<[f32; 16]>>() == 48 << 10);
+const _: () = assert!(cfg!(miri) || size_of::<Scratch<[f32; 16]>>() == 48 << 10);
 
 /// Marks that a scratch is made for `S`'s vectors.
 pub(crate) type For<S> = Scratch<<S as Simd>::V>;

@@ -2,7 +2,8 @@
 //! not know weights.
 
 use crate::fetch::{Fetch, When};
-use crate::tile::{GROUP, Grid};
+use crate::layout::GROUP;
+use crate::tile::Grid;
 
 /// A group of a matrix in a sweep.
 #[derive(Clone, Copy)]

@@ -1,22 +1,114 @@
-//! Putting f32 weights into the panels, a group per task: transposed where an output's
-//! weights are a row, as they lie where they are a column. Knows a matrix's geometry;
-//! must not know what it is for.
+//! Putting weights into the panels. Those of f32 a group per task: transposed where an
+//! output's weights are a row, as they lie where they are a column. Knows a matrix's
+//! geometry; must not know what it is for.
 
 use super::PackedMatrix;
+use crate::KernelError;
+use crate::error::check_len;
+use crate::format::{Format, quantized, scale};
+use crate::layout::{DEPTH_BLOCK, PANEL};
 use crate::simd::{QUAD, Simd};
-use crate::team::Phases;
-use crate::tile::{DEPTH_BLOCK, PANEL, load_lanes};
+use crate::team::{Pass, Phases};
+use crate::tile::load_lanes;
+use crate::tuning::{FILL_ROWS_AHEAD, FILL_TERMS_AHEAD};
+use half::bf16;
 
-/// Terms of each row, and rows, by which packing asks for weights before it reads them.
-const TERMS_AHEAD: usize = 64;
-const ROWS_AHEAD: usize = 8;
+impl PackedMatrix {
+    /// `Ok` where [`pack_rows`](Self::pack_rows) would take `weights`.
+    ///
+    /// # Errors
+    /// [`KernelError::Length`] where `weights` is not `outputs × depth` long, `NotFinite`
+    /// where the format is int8 and one of them is ∞ or NaN.
+    pub fn check_rows(&self, weights: &[f32]) -> Result<(), KernelError> {
+        check_len("weights", weights.len(), self.outputs() * self.depth)?;
+        self.format.check(weights)
+    }
+
+    /// Packs `weights`, `[gates · units, depth]` row-major: each output's weights
+    /// are a row, `y = A · weightsᵀ`.
+    ///
+    /// # Errors
+    /// As [`check_rows`](Self::check_rows); nothing is written then.
+    pub fn pack_rows(&mut self, weights: &[f32], pass: &mut Pass<'_>) -> Result<(), KernelError> {
+        self.check_rows(weights)?;
+        if self.format != Format::F32 {
+            self.pack_narrow(weights);
+            return Ok(());
+        }
+        let to = self.panels.as_mut_ptr();
+        // SAFETY: the weights and the matrix were borrowed for this call.
+        unsafe { pass.run(self.isa, &Rows { weights, packed: self, to }) };
+        Ok(())
+    }
+
+    /// Packs `weights`, `[depth, units]` row-major: `y = A · weights`. For one
+    /// gate and f32 only.
+    ///
+    /// # Errors
+    /// [`KernelError::Length`] where `weights` is not `outputs × depth` long, `Packing`
+    /// where the format is another.
+    pub fn pack_columns(
+        &mut self,
+        weights: &[f32],
+        pass: &mut Pass<'_>,
+    ) -> Result<(), KernelError> {
+        check_len("weights", weights.len(), self.outputs() * self.depth)?;
+        check_len("gates", self.gates, 1)?;
+        if self.format != Format::F32 {
+            return Err(self.mismatch(self.isa, 1, self.units, self.depth));
+        }
+        let to = self.panels.as_mut_ptr();
+        // SAFETY: the weights and the matrix were borrowed for this call.
+        unsafe { pass.run(self.isa, &ByColumns { weights, packed: self, to }) };
+        Ok(())
+    }
+
+    /// Packs rows of weights, each an output, as [`PackedMatrix::pack_rows`] for a
+    /// format that is not f32.
+    fn pack_narrow(&mut self, weights: &[f32]) {
+        let (format, depth, lanes) = (self.format(), self.depth(), self.isa().lanes());
+        for group in 0..self.groups() {
+            let (columns, first_vec) = (self.columns(group, lanes), self.first_vec(group));
+            for vec in 0..columns.vecs {
+                for lane in 0..columns.lanes[vec] {
+                    let row = &weights[(columns.offset[vec] + lane) * depth..][..depth];
+                    let largest = row.iter().fold(0.0f32, |m, w| m.max(w.abs()));
+                    let scale = scale(largest);
+                    if format == Format::Int8 {
+                        self.scales_mut()[(first_vec + vec) * lanes + lane] = scale;
+                    }
+                    for (k, &weight) in row.iter().enumerate() {
+                        let first_k = k - k % DEPTH_BLOCK;
+                        let terms = DEPTH_BLOCK.min(depth - first_k);
+                        let pair = self.block(group, columns.vecs, first_k, lanes)
+                            + (vec / PANEL * terms + k - first_k) * PANEL * lanes;
+                        let panels: &mut [f32] = self.panels_mut();
+                        match format {
+                            Format::F32 => unreachable!("f32 has a packing of its own"),
+                            Format::Bf16 => {
+                                let at = pair + lane * PANEL + vec % PANEL;
+                                bytemuck::cast_slice_mut::<_, u16>(panels)[at] =
+                                    bf16::from_f32(weight).to_bits();
+                            }
+                            Format::Int8 => {
+                                let at = pair + vec % PANEL * lanes + lane;
+                                bytemuck::cast_slice_mut::<_, i8>(panels)[at] =
+                                    quantized(weight, scale);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
 
 /// Weights by rows and the matrix that they are packed into, a group per task.
-pub(super) struct Rows<'a> {
-    pub weights: &'a [f32],
-    pub packed: &'a PackedMatrix,
+struct Rows<'a> {
+    weights: &'a [f32],
+    packed: &'a PackedMatrix,
     /// The matrix's panels.
-    pub to: *mut f32,
+    to: *mut f32,
 }
 
 // SAFETY: tasks write disjoint parts of the panels, which nobody else has meanwhile.
@@ -76,7 +168,7 @@ unsafe fn transpose<S: Simd>(
             // SAFETY: the caller's; lane + i < rows.
             unsafe {
                 let from = from.add((lane + i) * stride);
-                s.prefetch(from.wrapping_add(TERMS_AHEAD));
+                s.prefetch(from.wrapping_add(FILL_TERMS_AHEAD));
                 quads[i] = load_lanes(s, from, terms);
             }
         }
@@ -96,11 +188,11 @@ unsafe fn transpose<S: Simd>(
 }
 
 /// Weights by columns and the matrix that they are packed into, a group per task.
-pub(super) struct ByColumns<'a> {
-    pub weights: &'a [f32],
-    pub packed: &'a PackedMatrix,
+struct ByColumns<'a> {
+    weights: &'a [f32],
+    packed: &'a PackedMatrix,
     /// The matrix's panels.
-    pub to: *mut f32,
+    to: *mut f32,
 }
 
 // SAFETY: tasks write disjoint parts of the panels, which nobody else has meanwhile.
@@ -128,7 +220,7 @@ impl Phases for ByColumns<'_> {
                 // padding no lane is read.
                 unsafe {
                     let from = self.weights.as_ptr().wrapping_add(k * units + unit);
-                    s.prefetch(from.wrapping_add(ROWS_AHEAD * units));
+                    s.prefetch(from.wrapping_add(FILL_ROWS_AHEAD * units));
                     let to = self.packed.vector::<S>(group, &columns, first_k, vec);
                     let to = self.to.add(to + (k - first_k) * PANEL * S::LANES);
                     s.prefetch(to.wrapping_add(16 * PANEL * S::LANES));

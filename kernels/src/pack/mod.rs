@@ -11,15 +11,12 @@
 mod columns;
 mod fill;
 
-use crate::error::check_len;
-use crate::fetch::{Fetch, Walk};
-use crate::narrow::{self, Bf16, Format, Int8, Widened};
+use crate::format::Format;
+use crate::layout::{DEPTH_BLOCK, PANEL};
 use crate::simd::Simd;
-use crate::team::Pass;
-use crate::tile::{self, DEPTH_BLOCK, PANEL, Product, Sums};
+use crate::tile::Product;
 use crate::{AlignedBuffer, Isa, KernelError, checked_len};
 pub(crate) use columns::{Columns, Place, columns, whole};
-use fill::{ByColumns, Rows};
 
 /// A weight matrix packed for one instruction set: `depth` inputs to
 /// `gates × units` outputs.
@@ -110,55 +107,6 @@ impl PackedMatrix {
         self.format
     }
 
-    /// `Ok` where [`pack_rows`](Self::pack_rows) would take `weights`.
-    ///
-    /// # Errors
-    /// [`KernelError::Length`] where `weights` is not `outputs × depth` long, `NotFinite`
-    /// where the format is int8 and one of them is ∞ or NaN.
-    pub fn check_rows(&self, weights: &[f32]) -> Result<(), KernelError> {
-        check_len("weights", weights.len(), self.outputs() * self.depth)?;
-        self.format.check(weights)
-    }
-
-    /// Packs `weights`, `[gates · units, depth]` row-major: each output's weights
-    /// are a row, `y = A · weightsᵀ`.
-    ///
-    /// # Errors
-    /// As [`check_rows`](Self::check_rows); nothing is written then.
-    pub fn pack_rows(&mut self, weights: &[f32], pass: &mut Pass<'_>) -> Result<(), KernelError> {
-        self.check_rows(weights)?;
-        if self.format != Format::F32 {
-            self.pack_narrow(weights);
-            return Ok(());
-        }
-        let to = self.panels.as_mut_ptr();
-        // SAFETY: the weights and the matrix were borrowed for this call.
-        unsafe { pass.run(self.isa, &Rows { weights, packed: self, to }) };
-        Ok(())
-    }
-
-    /// Packs `weights`, `[depth, units]` row-major: `y = A · weights`. For one
-    /// gate and f32 only.
-    ///
-    /// # Errors
-    /// [`KernelError::Length`] where `weights` is not `outputs × depth` long, `Packing`
-    /// where the format is another.
-    pub fn pack_columns(
-        &mut self,
-        weights: &[f32],
-        pass: &mut Pass<'_>,
-    ) -> Result<(), KernelError> {
-        check_len("weights", weights.len(), self.outputs() * self.depth)?;
-        check_len("gates", self.gates, 1)?;
-        if self.format != Format::F32 {
-            return Err(self.mismatch(self.isa, 1, self.units, self.depth));
-        }
-        let to = self.panels.as_mut_ptr();
-        // SAFETY: the weights and the matrix were borrowed for this call.
-        unsafe { pass.run(self.isa, &ByColumns { weights, packed: self, to }) };
-        Ok(())
-    }
-
     /// Where a group's block of depth from `first_k` begins.
     #[inline(always)]
     pub(crate) fn block(&self, group: usize, vecs: usize, first_k: usize, lanes: usize) -> usize {
@@ -217,65 +165,6 @@ impl PackedMatrix {
         let terms = DEPTH_BLOCK.min(self.depth - first_k);
         let panel = (vec / PANEL * terms * PANEL + vec % PANEL) * S::LANES;
         self.block(group, columns.vecs, first_k, S::LANES) + panel
-    }
-
-    /// Adds the product of `rows` rows of `a` with a group, for the block of depth from
-    /// `first_k`, to `sums`; `a` starts at its first row and at that k.
-    ///
-    /// # Safety
-    /// As [`tile::group`]; the places and `first_k` lie in the matrix, whose lanes are
-    /// `S`'s.
-    #[inline(always)]
-    pub(crate) unsafe fn multiply<S: Simd>(
-        &self,
-        s: S,
-        (rows, a): (usize, *const f32),
-        place: Place,
-        first_k: usize,
-        sums: &Sums,
-        fetches: &[Fetch],
-    ) {
-        // SAFETY: the caller's.
-        unsafe {
-            match self.format {
-                Format::F32 => {
-                    let product = self.product(a, place, first_k, S::LANES);
-                    tile::group(s, rows, product, place.vecs, sums, fetches);
-                }
-                _ => s.call(Widened { weights: self, rows, a, place, first_k, sums, fetches }),
-            }
-        }
-    }
-
-    /// Adds the product of one row `a` with a group, which has `V` vectors, to `acc`: sums
-    /// that never leave the registers.
-    ///
-    /// # Safety
-    /// `a` has the matrix's depth, the places lie in the matrix, and its lanes are `S`'s.
-    #[inline(always)]
-    pub(crate) unsafe fn multiply_row<S: Simd, const V: usize>(
-        &self,
-        s: S,
-        a: *const f32,
-        (group, next): (usize, usize),
-        acc: &mut [[S::V; V]; 1],
-    ) {
-        // SAFETY: the caller's, and first_k < depth.
-        unsafe {
-            match self.format {
-                Format::F32 => {}
-                Format::Bf16 => return narrow::multiply_row::<S, Bf16, V>(s, a, self, group, acc),
-                Format::Int8 => return narrow::multiply_row::<S, Int8, V>(s, a, self, group, acc),
-            }
-            let mut first_k = 0;
-            while first_k < self.depth {
-                let place = Place { group, vecs: V, next };
-                let product = self.product(a.add(first_k), place, first_k, S::LANES);
-                let ahead = product.depth * V * S::LANES;
-                tile::accumulate(s, product, 0, ahead, Walk::none(), acc);
-                first_k += DEPTH_BLOCK;
-            }
-        }
     }
 
     /// The product of `a` with a group of f32 for the block of depth from `first_k`; `a`

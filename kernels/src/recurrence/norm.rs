@@ -3,7 +3,7 @@
 //! there, all of them, before its cell: so a stage leaves them, and another goes over
 //! rows. Knows rows of units; must not know cells.
 
-use super::Dims;
+use super::dims::Dims;
 use crate::cells::Geometry;
 use crate::each::each;
 use crate::error::check_len;

@@ -1,7 +1,8 @@
 //! What comes between a step's result and the states that later steps see: zoneout, and
 //! dropout of what the recurrent products see. Knows units and steps; must not know cells.
 
-use super::Dims;
+use super::dims::Dims;
+use super::step::Block;
 use crate::each::each;
 use crate::error::check_len;
 use crate::simd::{Kernel, MAX_LANES, Simd};
@@ -116,15 +117,6 @@ impl Zone {
         let kept = s.lt(drawn, s.splat(self.rates[state]));
         [s.select(kept, s.zero(), d), s.select(kept, d, s.zero())]
     }
-}
-
-/// Some units, from the first to the end, of some rows.
-#[derive(Clone, Copy)]
-pub(crate) struct Block {
-    pub row: usize,
-    pub rows: usize,
-    pub first: usize,
-    pub end: usize,
 }
 
 /// States after the cell has made them: what later steps and products see. A kernel of its

@@ -1,13 +1,13 @@
 //! The kernels of a step of one row, which lies as it would be packed: its sums stay in
 //! registers, of few units up to the cell.
 
-use super::regularise::Block;
+use super::step::{Block, Origin, Step, Units};
 use super::sweep::after;
-use super::{Origin, Step, Units};
 use crate::cells::MOST_SUMS;
+use crate::layout::GROUP;
 use crate::pack::{self, PackedMatrix};
 use crate::simd::{Kernel, Simd};
-use crate::tile::{GROUP, Grid, load_lanes};
+use crate::tile::{Grid, load_lanes};
 use std::mem::MaybeUninit;
 use std::ptr::null;
 

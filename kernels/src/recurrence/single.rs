@@ -2,7 +2,7 @@
 //! what [`Forward`](super::Forward) spends on steps, batches and threads would be a third
 //! of it.
 
-use super::Recurrent;
+use super::dims::Recurrent;
 use super::forward::{History, Input, Second, Step};
 use super::row::Row;
 use crate::cells::{Cell, Epilogue, Geometry, with_cell};

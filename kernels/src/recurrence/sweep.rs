@@ -1,15 +1,15 @@
 //! The kernels of a step of several rows: packing its left operands, and the sums of one group
 //! of units by way of the tile.
 
-use super::regularise::Block;
-use super::{Origin, Step, Units};
+use super::step::{Block, Origin, Step, Units};
 use crate::cells::MOST_SUMS;
 use crate::fetch::Fetch;
+use crate::layout::{DEPTH_BLOCK, left_len, row_blocks};
 use crate::left;
 use crate::pack::{Columns, PackedMatrix, Place};
-use crate::scratch::{self, row_blocks};
+use crate::scratch;
 use crate::simd::{Kernel, Simd};
-use crate::tile::{DEPTH_BLOCK, Grid, Sums, load_lanes};
+use crate::tile::{Grid, Sums, load_lanes};
 
 /// Packs a part of the left operands.
 pub(super) struct Pack<'a, T> {
@@ -29,7 +29,7 @@ impl<T: Step> Kernel for Pack<'_, T> {
             // SAFETY: whoever makes a step vouches for its operands and its scratch.
             unsafe {
                 left::pack_batch(s, (term.rows, stride), batch, depth, to, self.part);
-                to = to.add(left::len(batch, depth));
+                to = to.add(left_len(batch, depth));
             }
         }
     }
@@ -68,10 +68,10 @@ impl<T: Step> Kernel for Sweep<'_, T> {
                 // SAFETY: whoever makes a step vouches for its operands; the rows lie in
                 // the batch, the group in the weights, and the operands have been packed.
                 unsafe {
-                    let a = packed.add(left::len(row, depth));
+                    let a = packed.add(left_len(row, depth));
                     let (weights, fetches) = (term.weights, fetches.as_slice());
                     s.call(Sum { rows, a, weights, place, sums, fetches });
-                    packed = packed.add(left::len(batch, depth));
+                    packed = packed.add(left_len(batch, depth));
                 }
                 sums = sums.resumed();
                 summed = true;

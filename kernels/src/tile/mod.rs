@@ -17,21 +17,10 @@
 mod sums;
 
 use crate::fetch::{Fetch, Walk};
-use crate::left;
+use crate::layout::{PANEL, RUN, heights, left_len};
 use crate::simd::{Kernel, Simd};
+use crate::tuning::{FETCH, UNROLL, most_fetches};
 pub(crate) use sums::{Grid, Sums, load_lanes, store_lanes};
-
-/// Vectors side by side in a panel.
-pub(crate) const PANEL: usize = 2;
-/// Vectors of a whole group.
-pub(crate) const GROUP: usize = 8;
-/// Terms between two rests of a sum: so many of a panel stay in the first-level
-/// cache (16 KiB or 32 KiB of it) while the row tiles pass over them. Packing
-/// follows it: `[group][block of depth][panel][k][2][lane]`.
-pub(crate) const DEPTH_BLOCK: usize = 256;
-
-/// Terms of one row of the left operand that lie side by side: a line of the cache.
-pub(crate) const RUN: usize = 16;
 
 /// One product to sum over: `rows × depth` times a group of panels.
 #[derive(Clone, Copy)]
@@ -49,24 +38,8 @@ pub(crate) struct Product {
     pub ahead: *const f32,
 }
 
-/// Terms per turn of the loop: so few instructions beside the multiply-adds that
-/// they find slots of their own.
-const UNROLL: usize = 4;
-
 /// Floats of a cache line.
 const LINE: usize = 16;
-/// Lines of `ahead` that a tile asks for in any turn of its loop, and the most, if it takes
-/// so many to have all of it in the end. Few rows are as fast as their panels come, and
-/// what they ask for beyond that only delays those.
-const FETCH: usize = 2;
-const fn most_fetches(rows: usize) -> usize {
-    match rows {
-        1..=3 => FETCH,
-        4..=6 => 4,
-        _ => 8,
-    }
-}
-
 /// `acc[r][v] += Σₖ a[r][k] · b[k][first + v]`; a pair of vectors that `walk` names
 /// is asked for in each turn, so that no turn waits for room to ask for more.
 ///
@@ -190,7 +163,7 @@ impl<const R: usize, const V: usize> Kernel for Tile<'_, R, V> {
     fn run<S: Simd>(self, s: S) {
         let Self { product, sums, fetches, ahead, row, first } = self;
         let product =
-            Product { a: product.a.wrapping_add(left::len(row, product.depth)), ..product };
+            Product { a: product.a.wrapping_add(left_len(row, product.depth)), ..product };
         let walk = Walk::new(fetches, (row, R), (first, V));
         // SAFETY: whoever makes a tile vouches for its product and its sums.
         unsafe {
@@ -201,27 +174,7 @@ impl<const R: usize, const V: usize> Kernel for Tile<'_, R, V> {
     }
 }
 
-/// Tile `tile` of the `tiles` that rows are cut into, (first row, height): heights
-/// differ by one at most, so that none is much slower than the others. No product of two
-/// sizes, which could exceed a word of 32 bits.
-#[inline(always)]
-pub(crate) fn cut(rows: usize, tiles: usize, tile: usize) -> (usize, usize) {
-    // A division takes as long as a vector of units of a single row.
-    if tiles == 1 {
-        return (0, rows);
-    }
-    let (height, taller) = (rows / tiles, rows % tiles);
-    (tile * height + tile.min(taller), height + usize::from(tile < taller))
-}
-
-/// All of them, of at most [`Simd::MAX_ROWS`] rows.
-#[inline(always)]
-pub(crate) fn heights<S: Simd>(rows: usize) -> impl Iterator<Item = (usize, usize)> {
-    let tiles = rows.div_ceil(S::MAX_ROWS);
-    (0..tiles).map(move |tile| cut(rows, tiles, tile))
-}
-
-/// `rows` rows times the `vecs` vectors (at most [`GROUP`]) of a group.
+/// `rows` rows times the `vecs` vectors (at most [`GROUP`](crate::layout::GROUP)) of a group.
 ///
 /// # Safety
 /// Every element of the product is readable, and the real lanes of the sums, or all where

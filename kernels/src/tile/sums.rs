@@ -1,7 +1,7 @@
 //! Where a tile's sums come from and where they go. Knows rows of vectors in memory and
 //! lanes that are not there; must not know products.
 
-use super::GROUP;
+use crate::layout::GROUP;
 use crate::simd::Simd;
 use std::mem::MaybeUninit;
 

@@ -1,23 +1,25 @@
 //! Back-propagation through time, step by step from the last: ∂L/∂h of a step, the
 //! caller's part plus `dz W` of the steps after, which the cell turns into its own dz.
 
+mod first;
 mod noise;
 mod norm;
 mod second;
 mod step;
+mod steps;
 
+use super::dims::{Dims, Recurrent};
 use super::norm::NormBack;
-use super::regularise::Zone;
-use super::{Dims, Passage, Recurrent, Zoneout, parts};
+use super::pass::{Passage, parts};
+use super::regularise::{Zone, Zoneout};
 use crate::cells::{Cell, Epilogue, Geometry, with_cell};
 use crate::error::{check_len, check_room, checked_sum};
 use crate::left;
 use crate::team::Pass;
 use crate::{Isa, KernelError, checked_len};
-use noise::Noise;
-use norm::NormAt;
 use std::ptr::{null, null_mut};
-use step::{Pointers, Step};
+use step::{Noise, NormAt, Step};
+use steps::Pointers;
 
 /// A backward pass over a stretch of time, last step first.
 ///

@@ -2,26 +2,11 @@
 
 use super::step::Step;
 use crate::cells::Epilogue;
-use crate::recurrence::regularise::{Before, Block, Rejoin, Zone};
+use crate::recurrence::regularise::{Before, Rejoin};
+use crate::recurrence::step::Block;
 use crate::simd::Simd;
 use crate::tile::Grid;
 use std::ptr::{null, null_mut};
-
-/// Noise in a pass: pointers to the first row at the first step.
-pub(super) struct Noise {
-    pub zone: Zone,
-    /// ∂L/∂h from outside, which comes before it.
-    pub dy: *const f32,
-    /// What zoneout has left of ∂L/∂h and ∂L/∂s to the step before.
-    pub dh_kept: *mut f32,
-    pub ds_kept: *mut f32,
-    /// The share that products saw of h, null where that is all, and, of step 1 − D on, what
-    /// that left.
-    pub mask: *const f32,
-    pub seen: *const f32,
-    /// Where s goes as the cell made it, or null.
-    pub s_made: *mut f32,
-}
 
 impl<C: Epilogue> Step<'_, C> {
     /// Whether products saw a share of h.

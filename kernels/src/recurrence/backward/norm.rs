@@ -1,20 +1,10 @@
 //! Gradients by sums that were normalised, of those by what the cell saw of them.
 
-use super::step::Step;
+use super::step::{NormAt, Step};
 use crate::cells::{Epilogue, Geometry};
-use crate::recurrence::Units;
 use crate::recurrence::norm::Denormalise;
+use crate::recurrence::step::Units;
 use crate::simd::Simd;
-
-/// Normalisation in a pass: pointers to the first row at the first step.
-pub(super) struct NormAt {
-    pub gain: *const f32,
-    pub normal: *const f32,
-    pub normal_extra: *const f32,
-    pub inverse: *const f32,
-    pub da: *mut f32,
-    pub da_extra: *mut f32,
-}
 
 impl<C: Epilogue> Step<'_, C> {
     /// The gradients of a step by the gates' sums: those by what the cell saw of them, unless
@@ -32,7 +22,7 @@ impl<C: Epilogue> Step<'_, C> {
     /// The gradient by a gate's sums, or by the one's that is apart, of a row.
     ///
     /// # Safety
-    /// As [`Step::end_row`](crate::recurrence::Step::end_row).
+    /// As [`Step::end_row`](crate::recurrence::step::Step::end_row).
     #[inline(always)]
     pub(super) unsafe fn denormalise<S: Simd>(
         &self,
@@ -66,7 +56,7 @@ impl<C: Epilogue> Step<'_, C> {
     /// which this is of.
     ///
     /// # Safety
-    /// As [`Step::end_row`](crate::recurrence::Step::end_row).
+    /// As [`Step::end_row`](crate::recurrence::step::Step::end_row).
     #[inline(always)]
     pub(super) unsafe fn end_first<S: Simd>(&self, s: S, row: usize) {
         let Some(norm) = self.norm else { return };

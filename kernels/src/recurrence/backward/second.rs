@@ -4,8 +4,7 @@ use super::step::Step;
 use crate::cells::{Epilogue, MOST_SUMS};
 use crate::fetch::Fetches;
 use crate::pack::{Columns, PackedMatrix};
-use crate::recurrence::regularise::Block;
-use crate::recurrence::{self, Origin, Term, Units};
+use crate::recurrence::step::{self, Block, Origin, Term, Units};
 use crate::simd::Simd;
 use crate::tile::Grid;
 
@@ -16,7 +15,7 @@ pub(super) struct Second<'a, C> {
     pub weights: &'a PackedMatrix,
 }
 
-impl<C: Epilogue> recurrence::Step for Second<'_, C> {
+impl<C: Epilogue> step::Step for Second<'_, C> {
     const SUMS: usize = 1;
 
     #[inline(always)]
@@ -68,7 +67,7 @@ impl<C: Epilogue> recurrence::Step for Second<'_, C> {
 
     #[inline(always)]
     fn rows(self, row: usize, rows: usize) -> Self {
-        Self { step: recurrence::Step::rows(self.step, row, rows), ..self }
+        Self { step: step::Step::rows(self.step, row, rows), ..self }
     }
 
     #[inline(always)]

@@ -2,19 +2,18 @@
 //! part of all groups, and then a product for each group that moves. A product is one of a
 //! pass like any other, and of one type in both directions, so that it is compiled once.
 
-use super::{Clock, Group};
+use super::clock::{Clock, Group};
 use crate::cells::{Activations, MOST_SUMS};
 use crate::each::each;
 use crate::fetch::{Fetches, When};
-use crate::left;
+use crate::layout::{cut, left_len};
 use crate::pack::{Columns, PackedMatrix};
-use crate::recurrence::{self, Origin, Term, Units, packing, part, whole};
+use crate::recurrence::pass::{packing, part, whole};
+use crate::recurrence::step::{self, Origin, Term, Units};
 use crate::simd::{Kernel, Simd};
 use crate::team::Phases;
-use crate::tile::{self, load_lanes, store_lanes};
-
-/// Most parts of a batch in an element-wise phase.
-const PARTS: usize = 8;
+use crate::tile::{load_lanes, store_lanes};
+use crate::tuning::EDGE_PARTS;
 
 /// A checked pass. Either parts of the batch go through all steps each on its own, or each
 /// step has a phase for what is element-wise, and two for each group that moves: packing its
@@ -31,7 +30,7 @@ pub(super) struct Work<'a> {
     pub z: *mut f32,
     pub ends: Ends,
     pub scratch: *mut f32,
-    /// Parts of the batch, or 0: see [`recurrence::parts`].
+    /// Parts of the batch, or 0: see [`parts`](crate::recurrence::pass::parts).
     pub parts: usize,
 }
 
@@ -117,7 +116,7 @@ impl<'a> Work<'a> {
             to,
             activations,
             scratch: self.scratch,
-            room: left::len(1, self.hidden),
+            room: left_len(1, self.hidden),
         })
     }
 
@@ -128,7 +127,7 @@ impl<'a> Work<'a> {
         let all = (0..self.groups().len()).all(|group| self.clock.moves_at(group, step));
         match self.ends {
             Ends::Forward { .. } if all => 0,
-            _ => self.batch.min(PARTS),
+            _ => self.batch.min(EDGE_PARTS),
         }
     }
 
@@ -189,7 +188,7 @@ impl Phases for Work<'_> {
         if self.parts == 0 {
             match self.place(phase) {
                 (index, None) => {
-                    let rows = tile::cut(self.batch, self.edges(index), task);
+                    let rows = cut(self.batch, self.edges(index), task);
                     s.call(Edge { work: self, index, rows });
                 }
                 (index, Some((group, half))) => {
@@ -200,12 +199,12 @@ impl Phases for Work<'_> {
             }
             return;
         }
-        let (row, rows) = tile::cut(self.batch, self.parts, task);
+        let (row, rows) = cut(self.batch, self.parts, task);
         for index in 0..self.stretch.1 {
             s.call(Edge { work: self, index, rows: (row, rows) });
             for group in 0..self.groups().len() {
                 if let Some(product) = self.product(index, group) {
-                    let product = recurrence::Step::rows(product, row, rows);
+                    let product = step::Step::rows(product, row, rows);
                     whole(s, &product, self.backwards_in(index, group));
                 }
             }
@@ -328,7 +327,7 @@ struct Product<'a> {
     room: usize,
 }
 
-impl recurrence::Step for Product<'_> {
+impl step::Step for Product<'_> {
     const SUMS: usize = 1;
 
     #[inline(always)]

@@ -1,27 +1,29 @@
 //! Forward passes, step by step: the input's part, `b + U x`, plus the products of the
 //! states before, finished by the cell.
 
+mod first;
 mod noise;
 mod norm;
 mod second;
 mod step;
+mod steps;
 
-pub(super) use noise::Noise;
 pub(super) use second::Second;
 pub(super) use step::{History, Input, Step};
 
+use super::dims::{Dims, Recurrent};
 use super::norm::Norm;
-use super::regularise::Zone;
-use super::{Dims, Dropout, Passage, Recurrent, Zoneout, parts};
+use super::pass::{Passage, parts};
+use super::regularise::{Dropout, Zone, Zoneout};
 use crate::cells::{Cell, Epilogue, Geometry, with_cell};
 use crate::error::{check_len, check_room, checked_sum};
 use crate::left;
 use crate::pack::PackedMatrix;
 use crate::team::Pass;
 use crate::{Isa, KernelError, checked_len};
-use norm::NormAt;
 use std::ptr::{null, null_mut};
-use step::{Pointers, SStep};
+use step::{Noise, NormAt};
+use steps::{Pointers, SStep};
 
 /// Where the input's part of the G gates comes from, and whether the gates stay.
 #[derive(Debug)]

@@ -2,18 +2,10 @@
 
 use super::step::{History, Step};
 use crate::cells::Epilogue;
-use crate::recurrence::regularise::{After, Block, Zone};
+use crate::recurrence::regularise::After;
+use crate::recurrence::step::Block;
 use crate::simd::Simd;
 use std::ptr::{null, null_mut};
-
-/// Noise in a pass: pointers to the first row of the first step.
-pub(in crate::recurrence) struct Noise {
-    pub zone: Zone,
-    /// The share that products see of the hidden states, null where that is all, and what
-    /// that leaves.
-    pub mask: *const f32,
-    pub seen: History,
-}
 
 impl<C: Epilogue> Step<'_, C> {
     /// The hidden states as the products see them.

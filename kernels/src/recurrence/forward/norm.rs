@@ -1,22 +1,11 @@
 //! Sums that are left to be normalised, and rows of them that are.
 
-use super::step::Step;
+use super::step::{NormAt, Step};
 use crate::cells::{Epilogue, Geometry, MOST_SUMS};
-use crate::recurrence::Units;
 use crate::recurrence::norm::Normalise;
-use crate::recurrence::regularise::Block;
+use crate::recurrence::step::{Block, Units};
 use crate::simd::Simd;
 use crate::tile::{load_lanes, store_lanes};
-
-/// Normalisation in a pass: pointers to the first row of the first step.
-pub(in crate::recurrence) struct NormAt {
-    pub epsilon: f32,
-    pub gain: *const f32,
-    pub bias: *const f32,
-    pub normal: *mut f32,
-    pub normal_extra: *mut f32,
-    pub inverse: *mut f32,
-}
 
 impl NormAt {
     /// b + γ ⊙ x̂ of some units, where x̂ is `normal` and the others begin.
@@ -63,7 +52,7 @@ impl<C: Epilogue> Step<'_, C> {
     /// Leaves some units' sums to be normalised.
     ///
     /// # Safety
-    /// As [`Step::finish`](crate::recurrence::Step::finish).
+    /// As [`Step::finish`](crate::recurrence::step::Step::finish).
     #[inline(always)]
     pub(super) unsafe fn leave<S: Simd>(
         &self,
@@ -97,7 +86,7 @@ impl<C: Epilogue> Step<'_, C> {
     /// Normalises the sums of a gate, or of the one that is apart.
     ///
     /// # Safety
-    /// As [`Step::end_row`](crate::recurrence::Step::end_row).
+    /// As [`Step::end_row`](crate::recurrence::step::Step::end_row).
     #[inline(always)]
     pub(super) unsafe fn normalise<S: Simd>(&self, s: S, norm: &NormAt, row: usize, block: usize) {
         let norms = const { Geometry::new::<C>().norms };
@@ -113,7 +102,7 @@ impl<C: Epilogue> Step<'_, C> {
     /// Normalises the sums of the first product, and makes states of them.
     ///
     /// # Safety
-    /// As [`Step::end_row`](crate::recurrence::Step::end_row).
+    /// As [`Step::end_row`](crate::recurrence::step::Step::end_row).
     #[inline(always)]
     pub(super) unsafe fn end_first<S: Simd>(&self, s: S, row: usize) {
         let Some(norm) = self.norm else { return };

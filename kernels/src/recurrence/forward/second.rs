@@ -4,8 +4,7 @@ use super::step::{Input, Step};
 use crate::cells::{Epilogue, MOST_SUMS};
 use crate::fetch::{Fetches, When};
 use crate::pack::{Columns, PackedMatrix};
-use crate::recurrence::regularise::Block;
-use crate::recurrence::{self, Origin, Term, Units};
+use crate::recurrence::step::{self, Block, Origin, Term, Units};
 use crate::simd::Simd;
 use crate::tile::store_lanes;
 
@@ -16,7 +15,7 @@ pub(in crate::recurrence) struct Second<'a, C> {
     pub weights: &'a PackedMatrix,
 }
 
-impl<C: Epilogue> recurrence::Step for Second<'_, C> {
+impl<C: Epilogue> step::Step for Second<'_, C> {
     const SUMS: usize = 1;
 
     #[inline(always)]
@@ -72,7 +71,7 @@ impl<C: Epilogue> recurrence::Step for Second<'_, C> {
 
     #[inline(always)]
     fn rows(self, row: usize, rows: usize) -> Self {
-        Self { step: recurrence::Step::rows(self.step, row, rows), ..self }
+        Self { step: step::Step::rows(self.step, row, rows), ..self }
     }
 
     #[inline(always)]
@@ -93,12 +92,12 @@ impl<C: Epilogue> recurrence::Step for Second<'_, C> {
 
     #[inline(always)]
     fn is_noisy(&self) -> bool {
-        recurrence::Step::is_noisy(&self.step)
+        step::Step::is_noisy(&self.step)
     }
 
     #[inline(always)]
     fn complete<S: Simd>(&self, s: S, at: Block) {
-        if !recurrence::Step::ends_with_rows(self) {
+        if !step::Step::ends_with_rows(self) {
             self.step.perturb(s, at, true, false);
         }
     }

@@ -1,0 +1,71 @@
+//! Rows times a group of a packed matrix, whatever its format. Knows which way a format
+//! takes; must not know where rows come from and sums go to.
+
+use crate::fetch::{Fetch, Walk};
+use crate::format::Format;
+use crate::layout::DEPTH_BLOCK;
+use crate::narrow::{self, Bf16, Int8, Widened};
+use crate::pack::{PackedMatrix, Place};
+use crate::simd::Simd;
+use crate::tile::{self, Sums};
+
+impl PackedMatrix {
+    /// Adds the product of `rows` rows of `a` with a group, for the block of depth from
+    /// `first_k`, to `sums`; `a` starts at its first row and at that k.
+    ///
+    /// # Safety
+    /// As [`tile::group`]; the places and `first_k` lie in the matrix, whose lanes are
+    /// `S`'s.
+    #[inline(always)]
+    pub(crate) unsafe fn multiply<S: Simd>(
+        &self,
+        s: S,
+        (rows, a): (usize, *const f32),
+        place: Place,
+        first_k: usize,
+        sums: &Sums,
+        fetches: &[Fetch],
+    ) {
+        // SAFETY: the caller's.
+        unsafe {
+            match self.format() {
+                Format::F32 => {
+                    let product = self.product(a, place, first_k, S::LANES);
+                    tile::group(s, rows, product, place.vecs, sums, fetches);
+                }
+                _ => s.call(Widened { weights: self, rows, a, place, first_k, sums, fetches }),
+            }
+        }
+    }
+
+    /// Adds the product of one row `a` with a group, which has `V` vectors, to `acc`: sums
+    /// that never leave the registers.
+    ///
+    /// # Safety
+    /// `a` has the matrix's depth, the places lie in the matrix, and its lanes are `S`'s.
+    #[inline(always)]
+    pub(crate) unsafe fn multiply_row<S: Simd, const V: usize>(
+        &self,
+        s: S,
+        a: *const f32,
+        (group, next): (usize, usize),
+        acc: &mut [[S::V; V]; 1],
+    ) {
+        // SAFETY: the caller's, and first_k < depth.
+        unsafe {
+            match self.format() {
+                Format::F32 => {}
+                Format::Bf16 => return narrow::multiply_row::<S, Bf16, V>(s, a, self, group, acc),
+                Format::Int8 => return narrow::multiply_row::<S, Int8, V>(s, a, self, group, acc),
+            }
+            let mut first_k = 0;
+            while first_k < self.depth() {
+                let place = Place { group, vecs: V, next };
+                let product = self.product(a.add(first_k), place, first_k, S::LANES);
+                let ahead = product.depth * V * S::LANES;
+                tile::accumulate(s, product, 0, ahead, Walk::none(), acc);
+                first_k += DEPTH_BLOCK;
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The first stage of a step: ∂L/∂h from the steps after, and the cell.
+
+use super::step::Step;
+use crate::cells::{Epilogue, MOST_SUMS, Source};
+use crate::fetch::{Fetches, When};
+use crate::pack::{Columns, PackedMatrix};
+use crate::recurrence::step::{self, Block, Origin, Term, Units};
+use crate::simd::Simd;
+use crate::tile::{Grid, load_lanes, store_lanes};
+
+/// What a product of a step is of. With several delays they are all of the same.
+#[inline(always)]
+fn source<C: Epilogue>(term: usize) -> Source {
+    if const { C::BACK.len() == 1 } { C::BACK[0] } else { C::BACK[term % C::BACK.len()] }
+}
+
+impl<C: Epilogue> step::Step for Step<'_, C> {
+    const SUMS: usize = 1;
+
+    #[inline(always)]
+    fn batch(&self) -> usize {
+        self.batch
+    }
+
+    #[inline(always)]
+    fn weights(&self) -> &PackedMatrix {
+        &self.recurrent.weights[0]
+    }
+
+    #[inline(always)]
+    fn terms(&self) -> usize {
+        self.recurrent.weights.len()
+    }
+
+    /// The longest delay first: what lies in a later stretch of time is what that one's
+    /// pass has begun the sum with.
+    #[inline(always)]
+    fn term(&self, index: usize) -> Option<Term<'_>> {
+        let after = self.t + self.recurrent.delays[index] as isize;
+        if after < 1 || after > self.steps as isize {
+            return None;
+        }
+        let (rows, stride) = match source::<C>(index) {
+            Source::Gates { first, .. } => {
+                let stride = C::GATES * self.hidden;
+                (self.by_sums(after).wrapping_add(first * self.hidden), stride)
+            }
+            Source::Extra => {
+                let stride = C::EXTRA * self.hidden;
+                let extra = match self.norm {
+                    Some(norm) => norm.da_extra.wrapping_add(self.first_row * stride),
+                    None => self.extra,
+                };
+                (extra.wrapping_add(self.offset(after, 1, stride)), stride)
+            }
+        };
+        Some(Term { rows, stride, weights: &self.recurrent.weights[index] })
+    }
+
+    /// A sum that goes on from what comes in; of masked products it is that of these alone.
+    #[inline(always)]
+    fn origin(&self) -> Option<Origin> {
+        let given = self.is_given() && !self.masks();
+        if given { Some(Origin { start: self.incoming(), stride: self.outputs }) } else { None }
+    }
+
+    #[inline(always)]
+    fn scratch(&self) -> *mut f32 {
+        self.scratch
+    }
+
+    /// What a cell reads from far away: gates, states, and the gradients that are
+    /// carried and come from outside.
+    #[inline(always)]
+    fn fetches(&self, columns: &Columns, row: usize) -> Fetches {
+        let mut fetches = Fetches::none();
+        if self.t < 1 {
+            return fetches;
+        }
+        let at = self.offset(self.t, 1, self.outputs) + row * self.outputs;
+        if const { C::PROJECTS } {
+            let all = self.dh_all.wrapping_add(at);
+            fetches.push(columns.fetch(all, self.outputs, 1, When::After));
+        } else {
+            self.fetch_cell(&mut fetches, columns, row);
+        }
+        if let Some(dy) = self.dy {
+            fetches.push(columns.fetch(dy.wrapping_add(at), self.outputs, 1, When::After));
+        }
+        fetches
+    }
+
+    #[inline(always)]
+    fn rows(self, row: usize, rows: usize) -> Self {
+        let (units, outputs) = (row * self.hidden, row * self.outputs);
+        Step {
+            batch: rows,
+            gates: self.gates.wrapping_add(C::GATES * units),
+            extra: self.extra.wrapping_add(C::EXTRA * units),
+            h: self.h.wrapping_add(outputs),
+            s: self.s.wrapping_add(units),
+            dh: self.dh.wrapping_add(outputs),
+            ds: self.ds.wrapping_add(units),
+            dy: self.dy.map(|dy| dy.wrapping_add(outputs)),
+            dh_all: self.dh_all.wrapping_add(outputs),
+            first_row: self.first_row + row,
+            scratch: self.scratch.wrapping_add(row * self.room),
+            ..self
+        }
+    }
+
+    /// The gradients of some units of a row, from their ∂L/∂h without `dy`; before the
+    /// first step that is all there is.
+    #[inline(always)]
+    unsafe fn finish<S: Simd>(&self, s: S, at: Units, [dh, ..]: [S::V; MOST_SUMS]) {
+        let unit = at.row * self.outputs + at.first;
+        // SAFETY: the caller's.
+        unsafe {
+            if self.t < 1 {
+                store_lanes(s, self.outgoing().add(unit), dh, at.lanes);
+                return;
+            }
+            let unit = self.offset(self.t, 1, self.outputs) + unit;
+            // The part from outside comes last, so that a sequence cut in two gives
+            // the bits of the whole: the sum over the step after is the same number
+            // whether it stays in a register or is carried in `dh`.
+            let dh = match self.dy {
+                Some(dy) => s.add(dh, load_lanes(s, dy.add(unit), at.lanes)),
+                None => dh,
+            };
+            if const { C::PROJECTS } {
+                store_lanes(s, self.dh_all.add(unit), dh, at.lanes);
+            } else {
+                self.cell.backward(s, &self.place(at), dh);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn is_noisy(&self) -> bool {
+        self.noise.is_some()
+    }
+
+    #[inline(always)]
+    fn prepare<S: Simd>(&self, s: S, at: Block, sums: Grid) {
+        self.before(s, at, sums, true, const { C::CELLS && !C::PROJECTS });
+    }
+
+    #[inline(always)]
+    fn complete<S: Simd>(&self, s: S, at: Block) {
+        if const { !C::PROJECTS } {
+            self.rejoin(s, at);
+        }
+    }
+
+    #[inline(always)]
+    fn ends_with_rows(&self) -> bool {
+        self.norm.is_some() && const { !C::PROJECTS } && self.t >= 1
+    }
+
+    #[inline(always)]
+    unsafe fn end_row<S: Simd>(&self, s: S, row: usize) {
+        // SAFETY: the caller's.
+        unsafe { self.end_first(s, row) };
+    }
+}

@@ -1,0 +1,170 @@
+//! The phases of a pass over time: steps one after another, on one thread or on several.
+//! Knows steps, stages and tasks; must not know what a step is of.
+
+use super::dims::{Dims, Recurrent};
+use super::row::Row;
+use super::step::{Step, Steps};
+use super::sweep::{Pack, Sweep};
+use crate::layout::cut;
+use crate::left;
+use crate::pack::PackedMatrix;
+use crate::simd::{Kernel, Simd};
+use crate::team::Phases;
+use crate::tuning::{OWN_CACHE, OWN_ROWS, STEP_WORTH_SPLITTING};
+
+/// A checked pass. Either parts of the batch go through all steps each on its own, or in
+/// each stage the left operands are packed, in parts, and then the groups of units are
+/// swept.
+pub(crate) struct Passage<T> {
+    pub steps: T,
+    /// Parts of the batch, or 0: see [`parts`].
+    pub parts: usize,
+}
+
+impl<T: Steps> Passage<T> {
+    /// Of each stage one packs, one sweeps, and one, if there is something for it, goes over
+    /// rows.
+    const PHASES: usize = if T::TWO { 6 } else { 3 };
+}
+
+impl<T: Steps> Phases for Passage<T> {
+    fn phases(&self) -> usize {
+        let steps = self.steps.count();
+        if self.parts > 0 { steps.min(1) } else { Self::PHASES * steps }
+    }
+
+    #[inline(always)]
+    fn tasks(&self, phase: usize) -> usize {
+        if self.parts > 0 {
+            return self.parts;
+        }
+        let index = phase / Self::PHASES;
+        match phase % Self::PHASES {
+            part @ 0..3 => tasks(&self.steps.first(index), part),
+            part => self.steps.second(index).map_or(0, |step| tasks(&step, part - 3)),
+        }
+    }
+
+    fn backwards(&self, phase: usize) -> bool {
+        phase % 3 == 1 && phase / Self::PHASES % 2 == 1
+    }
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(&self, s: S, _thread: usize, phase: usize, task: usize) {
+        if self.parts == 0 {
+            let index = phase / Self::PHASES;
+            let at = (phase % 3, task, self.backwards(phase));
+            if phase % Self::PHASES < 3 {
+                part(s, &self.steps.first(index), at);
+            } else if const { T::TWO }
+                && let Some(step) = self.steps.second(index)
+            {
+                part(s, &step, at);
+            }
+            return;
+        }
+        for index in 0..self.steps.count() {
+            let step = self.steps.first(index);
+            let (row, rows) = cut(step.batch(), self.parts, task);
+            whole(s, &step.rows(row, rows), index % 2 == 1);
+            if const { T::TWO }
+                && let Some(step) = self.steps.second(index)
+            {
+                whole(s, &step.rows(row, rows), index % 2 == 1);
+            }
+        }
+    }
+}
+
+/// The tasks of a part of a stage.
+#[inline(always)]
+fn tasks(step: &impl Step, part: usize) -> usize {
+    match part {
+        0 => packing(step),
+        1 => step.weights().groups(),
+        _ if step.ends_with_rows() => step.batch(),
+        _ => 0,
+    }
+}
+
+/// A task of a stage: a part of packing it, a group, or a row.
+#[inline(always)]
+pub(super) fn part<S: Simd>(s: S, step: &impl Step, (part, task, backwards): (usize, usize, bool)) {
+    match part {
+        0 => s.call(Pack { step, part: task }),
+        1 => sweep(s, step, task, backwards),
+        _ => s.call(End { step, row: task }),
+    }
+}
+
+/// All of a stage.
+#[inline(always)]
+pub(super) fn whole<S: Simd>(s: S, step: &impl Step, backwards: bool) {
+    for part in 0..packing(step) {
+        s.call(Pack { step, part });
+    }
+    let groups = step.weights().groups();
+    for group in 0..groups {
+        let group = if backwards { groups - 1 - group } else { group };
+        sweep(s, step, group, backwards);
+    }
+    if step.ends_with_rows() {
+        for row in 0..step.batch() {
+            s.call(End { step, row });
+        }
+    }
+}
+
+/// The end of a stage for a row.
+struct End<'a, T> {
+    step: &'a T,
+    row: usize,
+}
+
+impl<T: Step> Kernel for End<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        // SAFETY: whoever makes a step vouches for its operands; the row is of the batch.
+        unsafe { self.step.end_row(s, self.row) };
+    }
+}
+
+/// Tasks of packing a step's left operands. A single row lies as it would be packed.
+#[inline(always)]
+pub(super) fn packing(step: &impl Step) -> usize {
+    let any = (0..step.terms()).any(|index| step.term(index).is_some());
+    if any { left::batch_parts(step.batch()) } else { 0 }
+}
+
+/// The sums of one group of units, and what becomes of them.
+#[inline(always)]
+fn sweep<S: Simd, T: Step>(s: S, step: &T, group: usize, backwards: bool) {
+    if step.batch() == 1 {
+        s.call(Row { step, group, backwards });
+    } else {
+        s.call(Sweep { step, group, backwards });
+    }
+}
+
+/// In how many parts the batch goes through all steps, each part on its own: rows do not
+/// know of each other, so threads that split them meet once, not in every step. 0 where
+/// the units of each step are split instead: all threads then read a part of the weights
+/// each, where splitting rows has each read them all.
+#[inline]
+pub(super) fn parts(threads: usize, dims: Dims, recurrent: &Recurrent<'_>) -> usize {
+    if threads == 1 {
+        return 1;
+    }
+    let all = || recurrent.weights.iter().chain(recurrent.second);
+    // Other sizes than those of slices, which may be larger than a word of 32 bits.
+    let sum = |sum: usize, part| sum.saturating_add(part);
+    let step = dims.batch.saturating_mul(all().map(PackedMatrix::row_terms).fold(0, sum));
+    let bytes = all().map(PackedMatrix::bytes).fold(0, sum);
+    let rows_alone = dims.batch >= threads * OWN_ROWS && bytes <= OWN_CACHE;
+    match rows_alone {
+        true if step.saturating_mul(dims.steps) >= STEP_WORTH_SPLITTING => threads,
+        false if step >= STEP_WORTH_SPLITTING => 0,
+        _ => 1,
+    }
+}
