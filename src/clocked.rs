@@ -3,12 +3,12 @@
 //! and steps; must not know states.
 
 use crate::error::product;
-use crate::plan::CHUNK_ROWS;
 use crate::{Error, Isa};
 use bptt_kernels::cells::Activations;
 use bptt_kernels::gemm::{Gemm, Start};
 use bptt_kernels::recurrence::{Clock, Group};
 use bptt_kernels::team::Pass;
+use bptt_kernels::tuning::{CHUNK_ROWS, ROWS_ALONE};
 use bptt_kernels::{KernelError, PackedMatrix};
 use std::ops::Range;
 
@@ -40,10 +40,6 @@ pub(crate) fn recurrent_len(
         bptt_kernels::checked_len(what, &[end])
     })
 }
-
-/// Rows of a batch from which the products of a group are taken move by move, on inputs
-/// where they lie; with fewer the inputs of several moves are gathered.
-pub(crate) const ROWS_ALONE: usize = 16;
 
 /// How many moves of a group of this period have gathered rows together, in a pass over so
 /// many steps.

@@ -6,6 +6,7 @@ use crate::clocked::{self, Clocked};
 use crate::state::State;
 use bptt_kernels::cells::{Cell, Geometry};
 use bptt_kernels::checked_len;
+use bptt_kernels::tuning::STRETCH_WORTH_CALLING;
 use std::fmt::Debug;
 
 /// The sizes of a layer.
@@ -127,9 +128,8 @@ pub trait Layer: Clone + PartialEq + Debug {
     /// What a team is told of a forward pass in stretches of so many rows: threads meet
     /// twice in each, so where a stretch is short they are better not called.
     fn work_in_stretches(&self, rows: usize, stretch: usize) -> usize {
-        const WORTH_MEETING: usize = 1 << 20;
         let work = self.multiply_adds(rows);
-        if self.multiply_adds(stretch.min(rows)) < WORTH_MEETING { 0 } else { work }
+        if self.multiply_adds(stretch.min(rows)) < STRETCH_WORTH_CALLING { 0 } else { work }
     }
 
     /// Where the parameters lie, all of them in one buffer.

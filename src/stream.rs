@@ -3,17 +3,17 @@
 mod clocked;
 mod memory;
 
-use crate::arena::grant;
-use crate::error::{check_len, check_optional, check_step, check_threads};
+use crate::arena::{Layout, grant};
+use crate::error::{check_len, check_optional, check_size, check_step, check_threads, product};
 use crate::inputs::Inputs;
 use crate::layer::{Layer, Sizes};
 use crate::state::State;
 use crate::{Error, Isa, ReadoutWeights, Regularisation, Weights};
 use bptt_kernels::gemm::{self, Gemm};
-use bptt_kernels::recurrence::{Dims, Forward, Gates, Single, Zoneout};
+use bptt_kernels::recurrence::{Dims, Forward, Gates, Single, Zoneout, single_room};
 use bptt_kernels::team::{Pass, Team};
 use bptt_kernels::{Dense, KernelError};
-use memory::{Memory, Regions, carried, norm, remember, settle};
+use memory::{Memory, Regions, carried, chunk_steps, norm, remember, settle};
 
 /// B sequences that are fed as they come, any number of steps per call, in memory
 /// that does not grow, in f32 and each rounded up to 16 (G, H, R and D as at
@@ -73,6 +73,31 @@ pub struct Stream<C> {
 impl<C: Layer> Stream<C> {
     pub(crate) fn new(layer: C, batch: usize, isa: Isa) -> Result<Self, Error> {
         Self::laid_out(layer, batch, isa, 1, None)
+    }
+
+    fn laid_out(
+        layer: C,
+        batch: usize,
+        isa: Isa,
+        threads: usize,
+        keeps: Option<[f32; 2]>,
+    ) -> Result<Self, Error> {
+        check_size("batch", batch)?;
+        let mut layout = Layout::default();
+        let regions = match layer.clocked() {
+            Some(clocked) => {
+                Regions::book_clocked(clocked, layer.sizes(), batch, threads, &mut layout)?
+            }
+            None => Regions::book(&layer, batch, threads, keeps.is_some(), &mut layout)?,
+        };
+        product("the input", &[batch, layer.sizes().input])?;
+        let memory = Memory { floats: layout.allocate()?, regions };
+        let team = Team::new(threads)?;
+        let plain = layer.delays() == [1] && !C::NORMED && !C::CLOCKED && keeps.is_none();
+        let alone = plain && batch == 1 && !team.helps(layer.multiply_adds(1));
+        let alone = alone.then(|| single_room(&layer.geometry(), layer.sizes().hidden)[0]);
+        let (chunk_steps, backwards, step) = (chunk_steps(batch), true, 0);
+        Ok(Self { layer, batch, isa, chunk_steps, memory, alone, keeps, backwards, step, team })
     }
 
     /// The same stream, from the zero state, on up to `threads` threads: the one that

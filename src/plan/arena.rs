@@ -3,9 +3,10 @@
 
 use super::Plan;
 use crate::arena::Region;
+use crate::error::check_len;
 use crate::layer::Layer;
 use crate::state::State;
-use crate::{Error, Gate, Lstm};
+use crate::{Error, Gate, Lstm, Weights};
 use bptt_kernels::AlignedBuffer;
 use bptt_kernels::team::Team;
 
@@ -34,6 +35,37 @@ impl Holds {
             Self::Forward => "a forward pass",
             Self::Backward => "a backward pass",
         }
+    }
+}
+
+impl<C: Layer> Plan<C> {
+    /// The arena: the one allocation of all passes.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn allocate(&self) -> Result<Arena<C>, Error> {
+        let memory = self.layout.allocate()?;
+        let team = Team::new(self.threads)?;
+        Ok(Arena { plan: self.clone(), memory, team, holds: Holds::Nothing, step: 0 })
+    }
+
+    /// `Ok` where these are for the plan's passes.
+    pub(super) fn check(
+        &self,
+        weights: &Weights<C>,
+        x: &[f32],
+        arena: &Arena<C>,
+    ) -> Result<(), Error> {
+        weights.check(&self.layer, self.isa)?;
+        check_len("x", x.len(), self.input_len())?;
+        if *self == arena.plan {
+            return Ok(());
+        }
+        Err(Error::Mismatch {
+            what: "arena",
+            given: arena.plan.describe(),
+            expected: self.describe(),
+        })
     }
 }
 

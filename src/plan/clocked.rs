@@ -8,13 +8,14 @@ pub(super) use backward::Ends;
 
 use super::arena::Holds;
 use super::regions::Regions;
-use super::{Arena, CHUNK_ROWS, Plan};
+use super::{Arena, Plan};
 use crate::arena::{Layout, Region};
 use crate::clocked::{Clocked, InputProduct};
 use crate::error::product;
 use crate::layer::{Layer, Sizes};
 use crate::{Error, Isa, Weights};
 use bptt_kernels::recurrence::{ClockedForward, clocked_scratch_len};
+use bptt_kernels::tuning::CHUNK_ROWS;
 use bptt_kernels::{KernelError, gemm, outer};
 
 impl Regions<Region> {

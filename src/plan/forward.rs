@@ -2,7 +2,7 @@
 
 use super::arena::Holds;
 use super::regions::Regions;
-use super::{Arena, CHUNK_ROWS, Plan};
+use super::{Arena, Plan};
 use crate::arena::first;
 use crate::error::{check_optional, check_step};
 use crate::inputs::Inputs;
@@ -12,6 +12,7 @@ use crate::{Error, Noise, Regularisation, Weights};
 use bptt_kernels::gemm::Gemm;
 use bptt_kernels::recurrence::{CellStates, Dropout, Forward, Gates, Norm, Zoneout};
 use bptt_kernels::team::Team;
+use bptt_kernels::tuning::CHUNK_ROWS;
 
 impl<C: Layer> Plan<C> {
     /// Runs all steps over `x` `[τ, B, I]` from `initial` (zero where `None`) and

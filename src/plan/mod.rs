@@ -11,17 +11,11 @@ mod sums;
 pub use arena::Arena;
 
 use crate::arena::{Layout, Region};
-use crate::error::{check_len, check_size, check_threads, product};
+use crate::error::{check_size, check_threads, product};
 use crate::layer::{Layer, Sizes};
-use crate::{Error, Isa, Parameters, Regularisation, Weights, Write};
-use arena::Holds;
+use crate::{Error, Isa, Parameters, Regularisation, Write};
 use bptt_kernels::recurrence::Dims;
-use bptt_kernels::team::Team;
 use regions::Regions;
-
-/// Rows of the input product computed at a time, so that they are in the cache
-/// still when the steps read them.
-pub(crate) const CHUNK_ROWS: usize = 192;
 
 /// A forward and a backward pass over τ steps of B sequences, laid out once.
 ///
@@ -205,16 +199,6 @@ impl<C: Layer> Plan<C> {
         self.layout.bytes()
     }
 
-    /// The arena: the one allocation of all passes.
-    ///
-    /// # Errors
-    /// [`Error::OutOfMemory`].
-    pub fn allocate(&self) -> Result<Arena<C>, Error> {
-        let memory = self.layout.allocate()?;
-        let team = Team::new(self.threads)?;
-        Ok(Arena { plan: self.clone(), memory, team, holds: Holds::Nothing, step: 0 })
-    }
-
     fn input_len(&self) -> usize {
         self.steps * self.batch * self.layer.sizes().input
     }
@@ -238,19 +222,6 @@ impl<C: Layer> Plan<C> {
     fn dims(&self, steps: usize) -> Dims {
         let Sizes { hidden, output, .. } = self.layer.sizes();
         Dims { steps, batch: self.batch, hidden, outputs: output }
-    }
-
-    fn check(&self, weights: &Weights<C>, x: &[f32], arena: &Arena<C>) -> Result<(), Error> {
-        weights.check(&self.layer, self.isa)?;
-        check_len("x", x.len(), self.input_len())?;
-        if *self == arena.plan {
-            return Ok(());
-        }
-        Err(Error::Mismatch {
-            what: "arena",
-            given: arena.plan.describe(),
-            expected: self.describe(),
-        })
     }
 
     fn describe(&self) -> String {

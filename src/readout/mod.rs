@@ -21,9 +21,8 @@ pub use parameters::ReadoutParameters;
 pub use plan::{ReadoutArena, ReadoutGradients, ReadoutPlan, Reduction, Targets};
 pub use weights::ReadoutWeights;
 
+use crate::Error;
 use crate::error::{check_size, product};
-use crate::{Error, Init, Isa, Purpose};
-use rand_core::Rng;
 
 /// The configuration of an affine readout: what everything else is made from.
 ///
@@ -88,55 +87,6 @@ impl Readout {
     /// The number of parameters: `O (H + 1)`.
     pub fn parameter_count(&self) -> usize {
         self.output_size * (self.input_size + 1)
-    }
-
-    /// Parameters that are all zero, or room for their gradients.
-    ///
-    /// # Errors
-    /// [`Error::OutOfMemory`].
-    pub fn parameters(&self) -> Result<ReadoutParameters, Error> {
-        ReadoutParameters::zeros(*self)
-    }
-
-    /// Parameters drawn by `init` from the caller's generator (the same seed gives
-    /// the same bits): V; c is zero.
-    ///
-    /// # Errors
-    /// [`Error::OutOfMemory`], [`Error::Value`] where `init`'s limit is not finite.
-    pub fn init<R: Rng + ?Sized>(
-        &self,
-        init: Init,
-        rng: &mut R,
-    ) -> Result<ReadoutParameters, Error> {
-        let mut parameters = self.parameters()?;
-        let [v, _] = parameters.split_mut();
-        init.fill(v, self.output_size, self.input_size, rng)?;
-        Ok(parameters)
-    }
-
-    /// The parameters, packed for passes on `isa`. ∂L/∂h needs
-    /// [`Purpose::TrainingWithInputGradient`]; the other two are the same here.
-    /// [`ReadoutWeights::update`] packs anew after the parameters have changed,
-    /// without allocating.
-    ///
-    /// # Errors
-    /// [`Error::Mismatch`] where the parameters are of other sizes,
-    /// [`Error::OutOfMemory`].
-    pub fn pack(
-        &self,
-        parameters: &ReadoutParameters,
-        purpose: Purpose,
-        isa: Isa,
-    ) -> Result<ReadoutWeights, Error> {
-        ReadoutWeights::new(*self, parameters, purpose, isa)
-    }
-
-    /// A plan for passes over `rows` rows: τB.
-    ///
-    /// # Errors
-    /// [`Error::Value`] where `rows` is 0, [`Error::TooLarge`].
-    pub fn plan(&self, rows: usize, isa: Isa) -> Result<ReadoutPlan, Error> {
-        ReadoutPlan::new(*self, rows, isa)
     }
 
     /// `Ok` where `other` has the same sizes.

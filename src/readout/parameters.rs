@@ -1,8 +1,9 @@
 //! The parameters of a readout, or their gradients: one contiguous buffer.
 
 use super::Readout;
-use crate::Error;
+use crate::{Error, Init};
 use bptt_kernels::AlignedBuffer;
+use rand_core::Rng;
 
 /// The parameters of a readout, or their gradients, in one contiguous buffer that
 /// starts on a cache line: V `[O, H]` row-major, then c `[O]`. An optimiser, a norm,
@@ -19,6 +20,32 @@ use bptt_kernels::AlignedBuffer;
 pub struct ReadoutParameters {
     readout: Readout,
     buffer: AlignedBuffer,
+}
+
+impl Readout {
+    /// Parameters that are all zero, or room for their gradients.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn parameters(&self) -> Result<ReadoutParameters, Error> {
+        ReadoutParameters::zeros(*self)
+    }
+
+    /// Parameters drawn by `init` from the caller's generator (the same seed gives
+    /// the same bits): V; c is zero.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`], [`Error::Value`] where `init`'s limit is not finite.
+    pub fn init<R: Rng + ?Sized>(
+        &self,
+        init: Init,
+        rng: &mut R,
+    ) -> Result<ReadoutParameters, Error> {
+        let mut parameters = self.parameters()?;
+        let [v, _] = parameters.split_mut();
+        init.fill(v, self.output_size, self.input_size, rng)?;
+        Ok(parameters)
+    }
 }
 
 impl ReadoutParameters {

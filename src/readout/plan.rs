@@ -9,10 +9,7 @@ use bptt_kernels::gemm::{self, Start, gemm};
 use bptt_kernels::outer::{self, Outer, Right};
 use bptt_kernels::softmax::CrossEntropy;
 use bptt_kernels::team::Pass;
-
-/// Rows whose outputs are computed at a time, so that they are in the cache still
-/// when the softmax reads them.
-const CHUNK_ROWS: usize = 192;
+use bptt_kernels::tuning::CHUNK_ROWS;
 
 /// Passes over `rows` rows, laid out once.
 ///
@@ -79,6 +76,16 @@ impl<'a> ReadoutGradients<'a> {
     /// The parameters' gradients alone.
     pub fn of(parameters: &'a mut ReadoutParameters, write: Write) -> Self {
         Self { parameters, write, dh: None }
+    }
+}
+
+impl Readout {
+    /// A plan for passes over `rows` rows: τB.
+    ///
+    /// # Errors
+    /// [`Error::Value`] where `rows` is 0, [`Error::TooLarge`].
+    pub fn plan(&self, rows: usize, isa: Isa) -> Result<ReadoutPlan, Error> {
+        ReadoutPlan::new(*self, rows, isa)
     }
 }
 

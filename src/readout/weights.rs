@@ -15,6 +15,25 @@ pub struct ReadoutWeights {
     pub(super) back: Option<PackedMatrix>,
 }
 
+impl Readout {
+    /// The parameters, packed for passes on `isa`. ∂L/∂h needs
+    /// [`Purpose::TrainingWithInputGradient`]; the other two are the same here.
+    /// [`ReadoutWeights::update`] packs anew after the parameters have changed,
+    /// without allocating.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] where the parameters are of other sizes,
+    /// [`Error::OutOfMemory`].
+    pub fn pack(
+        &self,
+        parameters: &ReadoutParameters,
+        purpose: Purpose,
+        isa: Isa,
+    ) -> Result<ReadoutWeights, Error> {
+        ReadoutWeights::new(*self, parameters, purpose, isa)
+    }
+}
+
 impl ReadoutWeights {
     pub(super) fn new(
         readout: Readout,

@@ -3,12 +3,13 @@
 use super::Stream;
 use super::memory::{Regions, chunk_steps, remember};
 use crate::arena::{Layout, Region};
-use crate::clocked::{Clocked, InputProduct, ROWS_ALONE};
+use crate::clocked::{Clocked, InputProduct};
 use crate::layer::{Layer, Sizes};
 use crate::{Error, Isa, Weights};
 use bptt_kernels::gemm;
 use bptt_kernels::recurrence::{ClockedForward, clocked_scratch_len};
 use bptt_kernels::team::Pass;
+use bptt_kernels::tuning::ROWS_ALONE;
 use bptt_kernels::{Dense, KernelError};
 use std::ops::Range;
 

@@ -1,15 +1,12 @@
 //! What a stream holds, in one allocation, and the parts of it that a pass is given.
 
-use super::Stream;
 use crate::arena::{Layout, Region, regions};
-use crate::error::{check_size, product};
 use crate::layer::{Layer, Sizes};
-use crate::plan::CHUNK_ROWS;
-use crate::{Error, Isa, Weights};
+use crate::{Error, Weights};
 use bptt_kernels::AlignedBuffer;
 use bptt_kernels::gemm;
-use bptt_kernels::recurrence::{CellStates, Dims, Norm, forward_scratch_len, single_room};
-use bptt_kernels::team::Team;
+use bptt_kernels::recurrence::{CellStates, Dims, Norm, forward_scratch_len};
+use bptt_kernels::tuning::CHUNK_ROWS;
 
 regions! {
     h
@@ -58,7 +55,7 @@ pub(super) fn chunk_steps(batch: usize) -> usize {
 
 impl Regions<Region> {
     /// Books them all.
-    fn book<C: Layer>(
+    pub(super) fn book<C: Layer>(
         layer: &C,
         batch: usize,
         threads: usize,
@@ -96,33 +93,6 @@ fn scratch_len<C: Layer>(layer: &C, batch: usize, threads: usize) -> Result<usiz
     let product = gemm::team_scratch_len(threads, chunk_steps(batch) * batch, input)?;
     let step = forward_scratch_len(&geometry, dims, layer.delays().len(), fused)?;
     Ok(product.max(step))
-}
-
-impl<C: Layer> Stream<C> {
-    pub(super) fn laid_out(
-        layer: C,
-        batch: usize,
-        isa: Isa,
-        threads: usize,
-        keeps: Option<[f32; 2]>,
-    ) -> Result<Self, Error> {
-        check_size("batch", batch)?;
-        let mut layout = Layout::default();
-        let regions = match layer.clocked() {
-            Some(clocked) => {
-                Regions::book_clocked(clocked, layer.sizes(), batch, threads, &mut layout)?
-            }
-            None => Regions::book(&layer, batch, threads, keeps.is_some(), &mut layout)?,
-        };
-        product("the input", &[batch, layer.sizes().input])?;
-        let memory = Memory { floats: layout.allocate()?, regions };
-        let team = Team::new(threads)?;
-        let plain = layer.delays() == [1] && !C::NORMED && !C::CLOCKED && keeps.is_none();
-        let alone = plain && batch == 1 && !team.helps(layer.multiply_adds(1));
-        let alone = alone.then(|| single_room(&layer.geometry(), layer.sizes().hidden)[0]);
-        let (chunk_steps, backwards, step) = (chunk_steps(batch), true, 0);
-        Ok(Self { layer, batch, isa, chunk_steps, memory, alone, keeps, backwards, step, team })
-    }
 }
 
 /// The normalisation of a step.
