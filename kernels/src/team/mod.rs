@@ -14,7 +14,10 @@
 //! Which thread does a task changes no bit: a task is the same sums in the same
 //! order, whoever does it.
 
+mod phases;
 mod shared;
+
+pub(crate) use phases::Phases;
 
 use crate::denormals::Flushed;
 use crate::simd::{Kernel, Simd};
@@ -31,26 +34,6 @@ pub const MAX_THREADS: usize = 256;
 pub const WORTH_CALLING: usize = 1 << 20;
 /// Those below which it does where the helpers are awake.
 const WORTH_SHARING: usize = 1 << 19;
-
-/// A computation in phases, which follow one another; the tasks of one phase are
-/// independent.
-pub(crate) trait Phases: Sync {
-    fn phases(&self) -> usize;
-    fn tasks(&self, phase: usize) -> usize;
-
-    /// Whether each thread takes its tasks from the last to the first: what the phase
-    /// before left in the cache is wanted first then.
-    fn backwards(&self, _phase: usize) -> bool {
-        false
-    }
-
-    /// Does a task, as thread `thread` of the team.
-    ///
-    /// # Safety
-    /// Each task is done once, after those of all phases before, and no two threads
-    /// have the same number.
-    unsafe fn run<S: Simd>(&self, s: S, thread: usize, phase: usize, task: usize);
-}
 
 /// The threads that passes run on.
 #[derive(Debug)]
