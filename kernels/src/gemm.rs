@@ -3,14 +3,14 @@
 
 use crate::error::{check_len, check_room};
 use crate::fetch::When;
-use crate::layout::{DEPTH_BLOCK, GROUP, PANEL, ROW_BLOCK, left_len};
+use crate::layout::{DEPTH_BLOCK, GROUP, PANEL, ROW_BLOCK, cut, left_len};
 use crate::left;
 use crate::pack::{Columns, PackedMatrix, Place};
 use crate::scratch;
 use crate::simd::{Kernel, Simd};
 use crate::team::{Pass, Phases};
 use crate::tile::{Sums, load_lanes, store_lanes};
-use crate::tuning::{GAP, GEMM_PARTS, PERIOD};
+use crate::tuning::{FLAT_ROWS, GAP, GEMM_PARTS, PERIOD};
 use crate::{Isa, KernelError, checked_len};
 
 /// What the sums of a product start from.
@@ -92,15 +92,18 @@ impl Gemm<'_> {
         let expected = team_scratch_len(threads, rows, weights.depth())?;
         check_room("scratch", scratch.len(), expected)?;
         let (c, scratch) = (c.as_mut_ptr(), scratch.as_mut_ptr());
-        let work = Work { rows, a: a.as_ptr(), weights, start, c, stride, scratch, threads };
+        let (blocks, whole) = blocks(rows, threads);
+        let a = a.as_ptr();
+        let work = Work { rows, a, weights, start, c, stride, scratch, threads, blocks, whole };
         // SAFETY: A, C and the scratch were borrowed for this call.
         unsafe { pass.run(isa, &work) };
         Ok(())
     }
 }
 
-/// A checked product. In each round as many blocks of rows as there are threads are
-/// packed, and then multiplied: so a thread's share is a block of its own.
+/// A checked product. Where each thread can have rows enough, a task is a block of rows: it
+/// packs them and multiplies them with all groups. Otherwise all rows are packed, in parts, and
+/// then a task is a block with one group.
 struct Work<'a> {
     rows: usize,
     a: *const f32,
@@ -110,39 +113,45 @@ struct Work<'a> {
     stride: usize,
     scratch: *mut f32,
     threads: usize,
+    /// Blocks of rows.
+    blocks: usize,
+    /// Whether a task is all of a block.
+    whole: bool,
 }
 
 // SAFETY: tasks write disjoint parts of what the pointers point to, which nobody else
 // has meanwhile.
 unsafe impl Sync for Work<'_> {}
 
-impl Work<'_> {
-    /// The rows of a block: the first, and how many.
-    fn block(&self, block: usize) -> (usize, usize) {
-        let first = block * ROW_BLOCK;
-        (first, ROW_BLOCK.min(self.rows - first))
-    }
+/// In how many blocks the rows go, and whether each is one task: then they are as many as
+/// threads, or several times as many, so that nobody waits for another's last block, and none is
+/// too flat to be fast.
+fn blocks(rows: usize, threads: usize) -> (usize, bool) {
+    let least = rows.div_ceil(ROW_BLOCK);
+    let even = least.next_multiple_of(threads);
+    let whole = threads == 1 || rows >= even * FLAT_ROWS;
+    (if whole { even } else { least }, whole)
 }
 
-impl Phases for Work<'_> {
+// SAFETY: the numbers follow from the sizes. A packing task writes its part of its block's place
+// in the scratch, any other its block's rows of C in its groups' columns, and, where a task is
+// all of a block, a place in the scratch that is the block's or the thread's own.
+unsafe impl Phases for Work<'_> {
     fn phases(&self) -> usize {
-        if self.rows == 1 {
-            return 1;
-        }
-        2 * self.rows.div_ceil(ROW_BLOCK).div_ceil(self.threads)
+        if self.rows == 1 || self.whole { 1 } else { 2 }
     }
 
     fn tasks(&self, phase: usize) -> usize {
-        if self.rows == 1 {
-            return self.weights.groups();
+        match phase {
+            _ if self.rows == 1 => self.weights.groups(),
+            _ if self.whole => self.blocks,
+            0 => self.blocks * GEMM_PARTS,
+            _ => self.blocks * self.weights.groups(),
         }
-        let blocks = self.rows.div_ceil(ROW_BLOCK);
-        let in_round = self.threads.min(blocks - phase / 2 * self.threads);
-        in_round * if phase.is_multiple_of(2) { GEMM_PARTS } else { self.weights.groups() }
     }
 
     #[inline(always)]
-    unsafe fn run<S: Simd>(&self, s: S, _thread: usize, phase: usize, task: usize) {
+    unsafe fn run<S: Simd>(&self, s: S, thread: usize, phase: usize, task: usize) {
         let w = self.weights;
         if self.rows == 1 {
             let from = match self.start {
@@ -155,19 +164,34 @@ impl Phases for Work<'_> {
             return;
         }
         let depth = w.depth();
-        let tasks = if phase.is_multiple_of(2) { GEMM_PARTS } else { w.groups() };
-        let (place, task) = (task / tasks, task % tasks);
-        let (first_row, rows) = self.block(phase / 2 * self.threads + place);
-        // SAFETY: `Gemm::run` has checked that A is rows × depth and the scratch long
-        // enough for a block of each place, packed.
+        let (tasks, packs, groups) = match (self.whole, phase) {
+            (true, _) => (1, 0..GEMM_PARTS, 0..w.groups()),
+            (false, 0) => (GEMM_PARTS, task % GEMM_PARTS..task % GEMM_PARTS + 1, 0..0),
+            (false, _) => {
+                let group = task % w.groups();
+                (w.groups(), 0..0, group..group + 1)
+            }
+        };
+        let (first_row, rows) = cut(self.rows, self.blocks, task / tasks);
+        // Where the scratch has room for all rows each block has a place of its own, otherwise
+        // each thread has.
+        let place =
+            if self.rows <= self.threads * ROW_BLOCK { first_row } else { thread * ROW_BLOCK };
+        // SAFETY: `Gemm::run` has checked that A is rows × depth, and that the scratch has
+        // room for all rows packed, or for a block of each thread; `Phases::run`'s caller
+        // promises that no other thread has this one's number.
         unsafe {
             let a = self.a.add(first_row * depth);
-            let packed = self.scratch.add(left_len(place * ROW_BLOCK, depth));
-            if !phase.is_multiple_of(2) {
-                // One row lies as it would be packed.
-                self.multiply(s, (first_row, rows), if rows == 1 { a } else { packed }, task);
-            } else if rows > 1 {
-                left::pack(s, (a, depth), rows, depth, packed, task, GEMM_PARTS);
+            let packed = self.scratch.add(left_len(place, depth));
+            if rows > 1 {
+                for part in packs {
+                    left::pack(s, (a, depth), rows, depth, packed, part, GEMM_PARTS);
+                }
+            }
+            // One row lies as it would be packed.
+            let a = if rows == 1 { a } else { packed };
+            for group in groups {
+                self.multiply(s, (first_row, rows), a, group);
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::pack::{self, PackedMatrix};
 use crate::simd::Simd;
 use crate::team::{Pass, Phases};
 use crate::tile::{self, Product, Sums, load_lanes};
-use crate::tuning::OUTER_PARTS;
+use crate::tuning::{FLAT_COLUMNS, OUTER_PARTS};
 use crate::{Isa, KernelError, checked_len};
 use std::ops::Range;
 
@@ -115,6 +115,7 @@ impl<const N: usize> Outer<'_, '_, N> {
             products,
             sums: self.sums.map(<[f32]>::as_mut_ptr),
             accumulate: self.accumulate,
+            blocks: blocks(self.rows, threads),
             packed: packed.as_mut_ptr(),
             panels: panels.as_mut_ptr(),
         };
@@ -143,6 +144,8 @@ struct Work<const N: usize> {
     products: [Operands; N],
     sums: Option<*mut f32>,
     accumulate: bool,
+    /// Blocks that A's columns go in: see [`blocks`].
+    blocks: usize,
     /// A block of A's columns for each thread.
     packed: *mut f32,
     panels: *mut f32,
@@ -152,7 +155,25 @@ struct Work<const N: usize> {
 // has meanwhile.
 unsafe impl<const N: usize> Sync for Work<N> {}
 
+/// Columns of A that stay together: a vector's, on every instruction set.
+const TOGETHER: usize = 16;
+
+/// In how many blocks of at most [`ROW_BLOCK`] so many columns of A go: as many as threads, or
+/// several times as many, so that nobody waits for another's last block.
+fn blocks(rows: usize, threads: usize) -> usize {
+    let least = rows.div_ceil(ROW_BLOCK);
+    least.next_multiple_of(threads).min(rows.div_ceil(FLAT_COLUMNS)).max(least)
+}
+
 impl<const N: usize> Work<N> {
+    /// The columns of A in a block: the first, and how many.
+    #[inline(always)]
+    fn columns(&self, block: usize) -> (usize, usize) {
+        let (first, count) = cut(self.rows.div_ceil(TOGETHER), self.blocks, block);
+        let first = first * TOGETHER;
+        (first, (count * TOGETHER).min(self.rows - first))
+    }
+
     /// The terms of a block of depth: the end of its rows, and how many. Blocks are
     /// of about equal depth.
     #[inline(always)]
@@ -162,7 +183,9 @@ impl<const N: usize> Work<N> {
     }
 }
 
-impl<const N: usize> Phases for Work<N> {
+// SAFETY: the numbers follow from the sizes. A packing task writes its terms of the panels, any
+// other its rows of each C and of the sums, and the thread's own part of the scratch.
+unsafe impl<const N: usize> Phases for Work<N> {
     fn phases(&self) -> usize {
         2 * self.depth.div_ceil(DEPTH_BLOCK)
     }
@@ -170,7 +193,7 @@ impl<const N: usize> Phases for Work<N> {
     fn tasks(&self, phase: usize) -> usize {
         match phase % 2 {
             0 => OUTER_PARTS,
-            _ => self.rows.div_ceil(ROW_BLOCK),
+            _ => self.blocks,
         }
     }
 
@@ -190,8 +213,7 @@ impl<const N: usize> Phases for Work<N> {
                 }
                 return;
             }
-            let first_row = task * ROW_BLOCK;
-            let height = ROW_BLOCK.min(self.rows - first_row);
+            let (first_row, height) = self.columns(task);
             let packed = self.packed.add(thread * ROW_BLOCK * DEPTH_BLOCK);
             let from = self.a.add(first_row);
             let resume = self.accumulate || phase > 1;

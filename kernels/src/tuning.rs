@@ -51,6 +51,20 @@ pub(crate) const EDGE_PARTS: usize = 8;
 
 // Threads.
 
+/// Multiply-adds below which a pass stays with its caller: a thread that sleeps takes
+/// some 20 µs to come.
+pub(crate) const WORTH_CALLING: usize = unless_miri(1 << 20, 2);
+
+/// Those below which it does where a helper is awake.
+pub(crate) const WORTH_SHARING: usize = unless_miri(1 << 19, 1);
+
+/// Rows below which a block of a product's rows is too flat for a thread to be fast with it.
+pub(crate) const FLAT_ROWS: usize = unless_miri(24, 2);
+
+/// Columns of a left operand below which a block of them is too flat for a thread to be fast
+/// with it, in gradients of weights.
+pub(crate) const FLAT_COLUMNS: usize = unless_miri(32, 16);
+
 /// Multiply-adds from which a step is split among threads, by units or by rows: it takes
 /// about as long as they take to meet.
 pub(crate) const STEP_WORTH_SPLITTING: usize = unless_miri(1 << 17, 1);

@@ -114,7 +114,8 @@ struct Rows<'a> {
 // SAFETY: tasks write disjoint parts of the panels, which nobody else has meanwhile.
 unsafe impl Sync for Rows<'_> {}
 
-impl Phases for Rows<'_> {
+// SAFETY: the number of tasks follows from the sizes, and a task writes its own group's panels.
+unsafe impl Phases for Rows<'_> {
     fn phases(&self) -> usize {
         1
     }
@@ -198,7 +199,8 @@ struct ByColumns<'a> {
 // SAFETY: tasks write disjoint parts of the panels, which nobody else has meanwhile.
 unsafe impl Sync for ByColumns<'_> {}
 
-impl Phases for ByColumns<'_> {
+// SAFETY: the number of tasks follows from the sizes, and a task writes its own group's panels.
+unsafe impl Phases for ByColumns<'_> {
     fn phases(&self) -> usize {
         1
     }

@@ -27,7 +27,9 @@ impl<T: Steps> Passage<T> {
     const PHASES: usize = if T::TWO { 6 } else { 3 };
 }
 
-impl<T: Steps> Phases for Passage<T> {
+// SAFETY: the numbers follow from the steps, which do not change. A task writes its part of the
+// packed operands, its group's units, its row, or, where the batch is split, its own rows.
+unsafe impl<T: Steps> Phases for Passage<T> {
     fn phases(&self) -> usize {
         let steps = self.steps.count();
         if self.parts > 0 { steps.min(1) } else { Self::PHASES * steps }

@@ -3,66 +3,77 @@
 //! tasks; must not know what they compute.
 //!
 //! A step takes microseconds, so no thread is woken for one: helpers come when a
-//! [`Team::pass`] begins, stay until it ends, and some tens of microseconds longer, should
-//! the next one be just behind. Work is cut into phases of
-//! independent tasks. A thread takes the tasks of its own share first, the same in
+//! [`Team::pass`] begins and stay until it ends (`crew`). Work is cut into phases of
+//! independent tasks (`shared`). A thread takes the tasks of its own share first, the same in
 //! each phase, so that what they read stays in its cache, and then those of others.
 //! Whoever finishes the last task of a phase opens the next. Nobody waits for a
 //! helper who has not come: a pool that is busy, or of one thread, or whose thread
-//! is the caller, makes a pass slower and never stops it.
+//! is the caller, makes a pass slower and never stops it. Where helpers do not make passes
+//! faster, since others use the cores, the caller goes alone (`pays`).
 //!
 //! Which thread does a task changes no bit: a task is the same sums in the same
 //! order, whoever does it.
 
+mod crew;
+mod pays;
 mod phases;
 mod shared;
-
-pub(crate) use phases::Phases;
+mod sync;
 
 use crate::denormals::Flushed;
 use crate::simd::{Kernel, Simd};
+use crate::tuning::{WORTH_CALLING, WORTH_SHARING};
 use crate::{Isa, KernelError};
-use shared::{Job, NO_PHASE, Shared, wait};
+use crew::{Busy, Crew};
+use pays::{Mode, Pays};
+use shared::{Job, NO_PHASE, Shared, Waiting};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Instant;
+use sync::Ordering;
+
+pub use crew::set_cores;
+pub(crate) use phases::Phases;
 
 /// The most threads of a team.
 pub const MAX_THREADS: usize = 256;
 
-/// Multiply-adds below which a pass stays with its caller: a thread that sleeps takes
-/// some 20 µs to come.
-pub const WORTH_CALLING: usize = 1 << 20;
-/// Those below which it does where the helpers are awake.
-const WORTH_SHARING: usize = 1 << 19;
-
 /// The threads that passes run on.
 #[derive(Debug)]
 pub struct Team {
-    shared: Option<Arc<Shared>>,
+    threads: usize,
+    many: Option<Box<Many>>,
+}
+
+/// What a team of several threads has.
+#[derive(Debug)]
+struct Many {
+    shared: Arc<Shared>,
+    /// The number of the last pass.
+    passes: u64,
+    pays: Pays,
 }
 
 /// A team of its own, of as many threads.
 impl Clone for Team {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.as_ref().map(|_| Arc::new(Shared::new(self.threads()))) }
+        Self::of(self.threads)
     }
 }
 
 impl Team {
     /// The calling thread alone; rayon is never called.
     pub fn serial() -> Self {
-        Self { shared: None }
+        Self::of(1)
     }
 
     /// The calling thread and up to `threads` − 1 helpers from the rayon pool that
-    /// a pass is called in.
+    /// a pass is called in, but no more threads in all than there are cores.
     ///
     /// # Errors
     /// [`KernelError::Dimension`] where `threads` is 0 or above [`MAX_THREADS`].
     pub fn new(threads: usize) -> Result<Self, KernelError> {
         match threads {
-            1 => Ok(Self::serial()),
-            2..=MAX_THREADS => Ok(Self { shared: Some(Arc::new(Shared::new(threads))) }),
+            1..=MAX_THREADS => Ok(Self::of(threads)),
             given => {
                 let expected = format!("1 to {MAX_THREADS}");
                 Err(KernelError::Dimension { what: "threads", given, expected })
@@ -70,40 +81,74 @@ impl Team {
         }
     }
 
-    /// The most threads that work at a time.
-    pub fn threads(&self) -> usize {
-        self.shared.as_ref().map_or(1, |shared| shared.shares.len())
+    fn of(threads: usize) -> Self {
+        let most = threads.min(crew::cores());
+        let many =
+            || Many { shared: Arc::new(Shared::new(most)), passes: 0, pays: Pays::default() };
+        Self { threads, many: (most > 1).then(|| Box::new(many())) }
     }
 
-    /// Whether a pass of so many multiply-adds calls helpers.
+    /// The most threads that work at a time, as they were asked for.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Whether a pass of so many multiply-adds is long enough for helpers.
     #[inline]
     pub fn helps(&self, work: usize) -> bool {
-        self.shared.as_ref().is_some_and(|shared| {
-            work >= WORTH_CALLING || work >= WORTH_SHARING && shared.is_attended()
-        })
+        self.many.is_some() && work >= WORTH_CALLING
     }
 
-    /// Calls the helpers for as long as `pass` runs, or none where its `work`, in
-    /// multiply-adds, is done before they could be there.
+    /// Calls helpers for as long as `pass` runs, or none where its `work`, in multiply-adds, is
+    /// done before they could be there, and where passes of that much have been slower with
+    /// helpers than alone.
     #[inline]
     pub fn pass<R>(&mut self, work: usize, pass: impl FnOnce(&mut Pass<'_>) -> R) -> R {
-        if !self.helps(work) {
+        match &mut self.many {
+            Some(many) if work >= WORTH_SHARING => many.pass(work, pass),
+            _ => pass(&mut Pass::serial()),
+        }
+    }
+}
+
+impl Many {
+    fn pass<R>(&mut self, work: usize, pass: impl FnOnce(&mut Pass<'_>) -> R) -> R {
+        let crew = Crew::current();
+        let capacity = Crew::capacity();
+        let helpers = capacity.min(self.shared.most() - 1);
+        if helpers == 0 || work < WORTH_CALLING && !crew.is_awake() {
             return pass(&mut Pass::serial());
         }
-        if let Some(shared) = &self.shared {
-            shared.on.store(true, Ordering::Release);
-            for id in 1..shared.shares.len() {
-                // One job per helper at a time: where the pool has not come to the
-                // last one yet, it will do for this pass.
-                if !shared.called[id].swap(true, Ordering::AcqRel) {
-                    let shared = Arc::clone(shared);
-                    rayon::spawn(move || shared.help(id));
-                }
+        let mode = self.pays.next(work);
+        let start = Instant::now();
+        let result = match mode {
+            Mode::Alone => pass(&mut Pass::serial()),
+            Mode::Helped => {
+                self.passes += 1;
+                let _on = On::new(&self.shared, self.passes, 1 + helpers);
+                let _busy = Busy::new();
+                crew.call(&self.shared, helpers, capacity);
+                pass(&mut Pass { shared: Some(&self.shared) })
             }
-        }
-        // Also where `pass` panics.
-        let mut pass_on = Pass { shared: self.shared.as_deref() };
-        pass(&mut pass_on)
+        };
+        self.pays.took(work, mode, start.elapsed());
+        result
+    }
+}
+
+/// A pass is on for as long as this lives, whatever becomes of the [`Pass`] that was lent.
+struct On<'a>(&'a Shared);
+
+impl<'a> On<'a> {
+    fn new(shared: &'a Shared, number: u64, threads: usize) -> Self {
+        shared.begin_pass(number, threads);
+        Self(shared)
+    }
+}
+
+impl Drop for On<'_> {
+    fn drop(&mut self) {
+        self.0.end_pass();
     }
 }
 
@@ -113,24 +158,15 @@ pub struct Pass<'a> {
     shared: Option<&'a Shared>,
 }
 
-impl Drop for Pass<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        if let Some(shared) = self.shared {
-            shared.on.store(false, Ordering::Release);
-        }
-    }
-}
-
 impl Pass<'_> {
     /// The calling thread alone.
     pub fn serial() -> Self {
         Self { shared: None }
     }
 
-    /// The most threads that work at a time.
+    /// The most threads that work at a time in this pass, which are no more than the team's.
     pub fn threads(&self) -> usize {
-        self.shared.map_or(1, |shared| shared.shares.len())
+        self.shared.map_or(1, Shared::threads)
     }
 
     /// Does all phases; denormals are zero in them.
@@ -153,14 +189,26 @@ impl Pass<'_> {
             }
         };
         let job = Job { run: help_with::<P>, work: std::ptr::from_ref(work).cast(), isa };
-        shared.open(work, job);
-        // Closes the gate, and waits for those inside, also where a task panics.
-        let _closing = Closing(shared);
+        // SAFETY: `help_with::<P>` is for a `P`; `closing` closes the gate before `work`, which
+        // is borrowed, ends, also where a task panics.
+        unsafe { shared.open(work, job) };
+        let closing = Closing(shared);
         isa.enter(Worker { work, shared: Some(shared), id: 0 });
+        assert!(closing.close(), "a helper panicked in its task");
     }
 }
 
+/// An open gate, which is closed when this ends.
 struct Closing<'a>(&'a Shared);
+
+impl Closing<'_> {
+    /// Closes it, and says whether all tasks have been done.
+    fn close(self) -> bool {
+        let shared = self.0;
+        std::mem::forget(self);
+        shared.close()
+    }
+}
 
 impl Drop for Closing<'_> {
     fn drop(&mut self) {
@@ -172,7 +220,7 @@ impl Drop for Closing<'_> {
 /// `work` is a `P` that outlives the call.
 unsafe fn help_with<P: Phases>(work: *const (), shared: &Shared, isa: Isa, id: usize) {
     let _flushed = Flushed::new();
-    // SAFETY: the caller's.
+    // SAFETY: this function's contract.
     let work = unsafe { &*work.cast::<P>() };
     isa.enter(Worker { work, shared: Some(shared), id });
 }
@@ -190,8 +238,10 @@ impl<P: Phases> Kernel for Worker<'_, P> {
     fn run<S: Simd>(self, s: S) {
         let mut at = (0, 0);
         while let Some((phase, task)) = self.next(&mut at) {
-            // SAFETY: `next` gives each task once, and those of a phase when the ones
-            // before are done; each thread has its number.
+            // SAFETY: `Pass::run`'s caller lends what the work points to, and helpers are
+            // inside the gate; `next` gives each task once, and those of a phase when the ones
+            // before are done; a thread's number is its seat's, which is below the pass's
+            // threads and which no other thread has.
             unsafe { self.work.run(s, self.id, phase, task) };
             self.finish(phase);
         }
@@ -220,7 +270,7 @@ impl<P: Phases> Worker<'_, P> {
     /// The next task of a team's.
     #[inline(never)]
     fn next_of(&self, shared: &Shared) -> Option<(usize, usize)> {
-        let mut spins = 0;
+        let mut waiting = Waiting::new();
         loop {
             let phase = shared.phase.0.load(Ordering::Acquire);
             if phase == NO_PHASE {
@@ -230,7 +280,7 @@ impl<P: Phases> Worker<'_, P> {
             if let Some(task) = shared.take(phase, self.id, tasks, backwards) {
                 return Some((phase, task));
             }
-            wait(&mut spins);
+            waiting.turn();
         }
     }
 

@@ -4,7 +4,15 @@ use crate::simd::Simd;
 
 /// A computation in phases, which follow one another; the tasks of one phase are
 /// independent.
-pub(crate) trait Phases: Sync {
+///
+/// # Safety
+/// The implementor promises that
+///
+/// 1. [`phases`](Self::phases) and [`tasks`](Self::tasks) give the same numbers whenever they
+///    are asked while the work runs, and a phase has less than 2³⁶ tasks;
+/// 2. tasks of one phase may run at the same time on different threads: what one of them
+///    writes no other one reads or writes.
+pub(crate) unsafe trait Phases: Sync {
     fn phases(&self) -> usize;
     fn tasks(&self, phase: usize) -> usize;
 
@@ -14,10 +22,13 @@ pub(crate) trait Phases: Sync {
         false
     }
 
-    /// Does a task, as thread `thread` of the team.
+    /// Does a task, as thread `thread` of the pass.
     ///
     /// # Safety
-    /// Each task is done once, after those of all phases before, and no two threads
-    /// have the same number.
+    /// The caller promises that
+    ///
+    /// 1. what the work points to is there and nobody else's, for as long as it runs;
+    /// 2. each task of each phase is done once, after those of all phases before;
+    /// 3. `thread` is below [`Pass::threads`](super::Pass::threads), and no two threads have the same number.
     unsafe fn run<S: Simd>(&self, s: S, thread: usize, phase: usize, task: usize);
 }

@@ -1,16 +1,29 @@
-//! What the threads of a team share: the gate that helpers come in by while there is
+//! What the threads of one pass share: the gate that helpers come in by while there is
 //! work, its phase, and the shares of a phase's tasks. Knows orderings of memory; must not
-//! know what a task is.
+//! know what a task is, nor where helpers come from.
+//!
+//! A pass has a number. A helper takes a seat in it, which is its thread's number for as
+//! long as that pass is on, and may go through the gate as often as the caller opens it.
+//! Three rules keep the work that the caller lends alive while somebody uses it:
+//!
+//! 1. the work is written while the gate is closed and nobody is inside;
+//! 2. who has gone through the gate reads whether the pass of his seat is still the one that
+//!    is on, and goes back out without touching the work where it is not;
+//! 3. the caller closes the gate, and waits until nobody is inside, before the work ends.
 
 use super::Phases;
+use super::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering, UnsafeCell, pause, yield_now};
 use crate::Isa;
-use std::cell::UnsafeCell;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Work of a type that is forgotten.
 #[derive(Clone, Copy)]
 pub(super) struct Job {
-    pub run: unsafe fn(*const (), &Shared, Isa, usize),
+    /// Does tasks of `work` until there are none left.
+    ///
+    /// Its caller promises that `work` points to what this function was made for, and that
+    /// it stays there meanwhile.
+    pub run: unsafe fn(work: *const (), &Shared, Isa, usize),
     pub work: *const (),
     pub isa: Isa,
 }
@@ -22,88 +35,172 @@ pub(super) struct Line<T>(pub T);
 
 /// What the threads of a team share.
 pub(super) struct Shared {
-    /// Whether a pass is on.
-    pub on: AtomicBool,
-    /// For each helper whether a job of its is queued or running.
-    pub called: Box<[AtomicBool]>,
-    /// [`OPEN`] while there is work, and above it the helpers inside and the number
+    /// The number of the pass that is on, or 0.
+    on: AtomicU64,
+    /// The number of a pass and the next seat of it that nobody has taken, `SEATS` of them at
+    /// the most.
+    seats: AtomicU64,
+    /// The threads of the pass that is on, the caller among them.
+    threads: AtomicUsize,
+    /// Whether a helper's task has panicked in the work that is open.
+    panicked: AtomicBool,
+    /// [`OPEN`] while there is work, and above it how many helpers are inside, and the number
     /// of the work.
     gate: Line<AtomicU64>,
-    /// The work. Written while the gate is closed and nobody inside, read by those
-    /// inside.
+    /// The work: see the rules above.
     job: UnsafeCell<Option<Job>>,
     /// The phase, or [`NO_PHASE`].
     pub phase: Line<AtomicUsize>,
     /// Its tasks that are done.
     pub done: Line<AtomicUsize>,
     /// For each thread's share the phase and the next task that nobody has taken.
-    pub shares: Box<[Line<AtomicU64>]>,
+    shares: Box<[Line<AtomicU64>]>,
 }
 
-// SAFETY: `job` is the only part that is not Sync by itself; the gate orders its
-// accesses, see there. What it points to is `Phases`, which is Sync.
+// SAFETY: `job` is the only part that is not Sync by itself; rules 1 to 3 order its
+// accesses. What it points to is `Phases`, which is Sync.
 unsafe impl Sync for Shared {}
 // SAFETY: as above.
 unsafe impl Send for Shared {}
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("threads", &self.shares.len()).finish_non_exhaustive()
+        f.debug_struct("Shared").field("threads", &self.most()).finish_non_exhaustive()
     }
 }
 
 const OPEN: u64 = 1;
 const INSIDE: u64 = 2;
+/// The work's number stands above this in the gate.
 const NUMBER: u64 = 1 << 32;
+/// The pass's number stands above this in the seats; no team has as many threads.
+const SEATS: u64 = 1 << 16;
+/// A share's phase stands above this. A phase of so many tasks would need 64 GiB for a byte
+/// of each.
+const TASKS: u64 = 1 << 36;
+/// Phases are told apart by what is left above the tasks.
+const PHASES: u64 = 1 << 28;
 pub(super) const NO_PHASE: usize = usize::MAX;
 
+/// A place in a pass.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Seat {
+    /// The pass's number.
+    pub pass: u64,
+    /// The thread's number in it, from 1.
+    pub id: usize,
+}
+
 impl Shared {
+    /// For passes of at most so many threads.
     pub(super) fn new(threads: usize) -> Self {
         Self {
-            on: AtomicBool::new(false),
-            called: (0..threads).map(|_| AtomicBool::new(false)).collect(),
-            gate: Line::default(),
+            on: AtomicU64::new(0),
+            seats: AtomicU64::new(0),
+            threads: AtomicUsize::new(threads),
+            panicked: AtomicBool::new(false),
+            gate: Line(AtomicU64::new(0)),
             job: UnsafeCell::new(None),
             phase: Line(AtomicUsize::new(NO_PHASE)),
-            done: Line::default(),
-            shares: (0..threads).map(|_| Line::default()).collect(),
+            done: Line(AtomicUsize::new(0)),
+            shares: (0..threads).map(|_| Line(AtomicU64::new(0))).collect(),
         }
     }
 
-    /// A helper's life.
-    pub(super) fn help(&self, id: usize) {
-        let mut last = 0;
-        let mut spins = 0;
-        // After a pass it stays awake for about as long as it takes to wake: the next one is
-        // often just behind.
-        while self.on.load(Ordering::Acquire) || spins < SPINS {
-            match self.enter(last) {
-                Some(number) => {
-                    // SAFETY: inside, the job is written and stays.
-                    let job = unsafe { (*self.job.get()).expect("open gates have work") };
-                    // SAFETY: `Pass::run` does not return before the gate is closed
-                    // and this helper has left, so the work is there.
-                    unsafe { (job.run)(job.work, self, job.isa, id) };
-                    self.gate.0.fetch_sub(INSIDE, Ordering::Release);
-                    (last, spins) = (number, 0);
-                }
-                None => wait(&mut spins),
+    /// The most threads of a pass.
+    pub(super) fn most(&self) -> usize {
+        self.shares.len()
+    }
+
+    /// The threads of the pass that is on.
+    #[inline]
+    pub(super) fn threads(&self) -> usize {
+        self.threads.load(Ordering::Relaxed)
+    }
+
+    /// Begins a pass of so many threads, [`most`](Self::most) or less; the number is above
+    /// those of all passes before.
+    pub(super) fn begin_pass(&self, number: u64, threads: usize) {
+        debug_assert!(threads <= self.most() && (threads as u64) < SEATS);
+        self.threads.store(threads, Ordering::Relaxed);
+        self.seats.store(number.wrapping_mul(SEATS) | 1, Ordering::Relaxed);
+        self.on.store(number, Ordering::Release);
+    }
+
+    /// Ends the pass: helpers leave.
+    pub(super) fn end_pass(&self) {
+        self.on.store(0, Ordering::Release);
+    }
+
+    pub(super) fn is_on(&self) -> bool {
+        self.on.load(Ordering::Relaxed) != 0
+    }
+
+    /// A seat in the pass that is on, if one is free.
+    pub(super) fn take_seat(&self) -> Option<Seat> {
+        let pass = self.on.load(Ordering::Acquire);
+        let mut seats = self.seats.load(Ordering::Relaxed);
+        loop {
+            let id = (seats % SEATS) as usize;
+            if pass == 0 || seats / SEATS != pass % (u64::MAX / SEATS + 1) || id >= self.threads() {
+                return None;
+            }
+            match self.seats.compare_exchange_weak(
+                seats,
+                seats + 1,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Some(Seat { pass, id }),
+                Err(now) => seats = now,
             }
         }
-        self.called[id].store(false, Ordering::Release);
     }
 
-    /// Whether a helper is there, or on its way.
-    pub(super) fn is_attended(&self) -> bool {
-        self.called.iter().any(|called| called.load(Ordering::Relaxed))
+    /// Helps for as long as the seat's pass is on.
+    pub(super) fn help(&self, seat: Seat) {
+        let mut last = None;
+        let mut waiting = Waiting::new();
+        while self.on.load(Ordering::Acquire) == seat.pass {
+            match self.enter(last) {
+                Some(number) => {
+                    let _inside = Inside(self);
+                    // Rule 2. The gate was opened after the pass had begun, so this reads that
+                    // pass's number or a later one's.
+                    if self.on.load(Ordering::Relaxed) == seat.pass {
+                        self.work(seat.id);
+                    }
+                    last = Some(number);
+                    waiting = Waiting::new();
+                }
+                None => waiting.turn(),
+            }
+        }
     }
 
-    /// Goes in, unless the gate is closed or this work's number is `last`.
-    fn enter(&self, last: u64) -> Option<u64> {
+    /// Does tasks of the work, from inside the gate.
+    fn work(&self, id: usize) {
+        // SAFETY: the gate was open and this thread is inside: by rule 1 the job has been
+        // written, and nobody writes it before this thread has left.
+        let job = self.job.with(|job| unsafe { *job });
+        let Job { run, work, isa } = job.expect("an open gate has work");
+        // SAFETY: `open` was given `run` and `work` that fit each other, and by rule 3 what
+        // `work` points to is there until this thread has left.
+        let result = catch_unwind(AssertUnwindSafe(|| unsafe { run(work, self, isa, id) }));
+        if result.is_err() {
+            // The task is never done, so the phase does not change any more: the others,
+            // the caller among them, see that there is none, and the caller panics.
+            self.panicked.store(true, Ordering::Relaxed);
+            self.phase.0.store(NO_PHASE, Ordering::Release);
+        }
+    }
+
+    /// Goes in, unless the gate is closed or this work's number is the last one's.
+    fn enter(&self, last: Option<u64>) -> Option<u64> {
         let mut gate = self.gate.0.load(Ordering::Relaxed);
         loop {
             let number = gate / NUMBER;
-            if gate & OPEN == 0 || number == last {
+            if gate & OPEN == 0 || Some(number) == last {
                 return None;
             }
             let inside = gate + INSIDE;
@@ -119,25 +216,34 @@ impl Shared {
         }
     }
 
-    pub(super) fn open<P: Phases>(&self, work: &P, job: Job) {
-        // SAFETY: the gate is closed and nobody inside: `close` was called after the
-        // last `open`, and only the holder of the team's `&mut` opens.
-        unsafe { *self.job.get() = Some(job) };
+    /// Lends work to the helpers until [`close`](Self::close).
+    ///
+    /// # Safety
+    /// `job.run` is for what `job.work` points to, which is there until `close` has returned.
+    /// Every `open` is followed by `close` before the next, on the same thread.
+    pub(super) unsafe fn open<P: Phases>(&self, work: &P, job: Job) {
+        // SAFETY: rule 1: the gate is closed and nobody is inside, since a `close` came after
+        // the `open` before, by this function's contract.
+        self.job.with_mut(|place| unsafe { *place = Some(job) });
+        self.panicked.store(false, Ordering::Relaxed);
         self.begin(work, 0);
         // The number wraps: a helper who takes it for the last one's misses one work.
         let number = (self.gate.0.load(Ordering::Relaxed) / NUMBER).wrapping_add(1);
         self.gate.0.store(number.wrapping_mul(NUMBER) | OPEN, Ordering::Release);
     }
 
-    pub(super) fn close(&self) {
+    /// Closes the gate, waits until nobody is inside, and says whether all tasks that helpers
+    /// began came to their end.
+    pub(super) fn close(&self) -> bool {
         // Those inside who find no phase leave.
         self.phase.0.store(NO_PHASE, Ordering::Release);
         let mut gate = self.gate.0.fetch_and(!OPEN, Ordering::AcqRel);
-        let mut spins = 0;
+        let mut waiting = Waiting::new();
         while gate % NUMBER / INSIDE != 0 {
-            wait(&mut spins);
+            waiting.turn();
             gate = self.gate.0.load(Ordering::Acquire);
         }
+        !self.panicked.load(Ordering::Relaxed)
     }
 
     /// Begins `phase`, or the first after it that has tasks.
@@ -150,8 +256,9 @@ impl Shared {
             return;
         }
         let tasks = work.tasks(phase);
+        debug_assert!((tasks as u64) < TASKS);
         self.done.0.store(0, Ordering::Relaxed);
-        for (id, share) in self.shares.iter().enumerate() {
+        for (id, share) in self.shares[..self.threads()].iter().enumerate() {
             share.0.store(place(phase, self.start(id, tasks)), Ordering::Release);
         }
         self.phase.0.store(phase, Ordering::Release);
@@ -159,10 +266,11 @@ impl Shared {
 
     /// Where a thread's share of so many tasks starts.
     fn start(&self, id: usize, tasks: usize) -> usize {
-        tasks * id / self.shares.len()
+        // Below 2³⁶ tasks and 2¹⁶ threads nothing is cut off.
+        (tasks as u64 * id as u64 / self.threads() as u64) as usize
     }
 
-    /// Takes a task of the phase: of the thread's own share, or else of another's.
+    /// Takes a task of the phase, of the thread's own share first.
     pub(super) fn take(
         &self,
         phase: usize,
@@ -170,13 +278,13 @@ impl Shared {
         tasks: usize,
         backwards: bool,
     ) -> Option<usize> {
-        let threads = self.shares.len();
+        let threads = self.threads();
         (0..threads).find_map(|i| {
             let of = (id + i) % threads;
             let (share, end) = (&self.shares[of].0, self.start(of + 1, tasks));
             let mut next = share.load(Ordering::Relaxed);
             // A share that is at another phase has none of this one left.
-            while next / NUMBER == phase as u64 % NUMBER && (next % NUMBER) < end as u64 {
+            while next / TASKS == phase as u64 % PHASES && (next % TASKS) < end as u64 {
                 match share.compare_exchange_weak(
                     next,
                     next + 1,
@@ -184,7 +292,7 @@ impl Shared {
                     Ordering::Relaxed,
                 ) {
                     Ok(_) => {
-                        let task = (next % NUMBER) as usize;
+                        let task = (next % TASKS) as usize;
                         let mirrored = self.start(of, tasks) + end - 1 - task;
                         return Some(if backwards { mirrored } else { task });
                     }
@@ -196,17 +304,37 @@ impl Shared {
     }
 }
 
-/// A phase and a task in one word.
-fn place(phase: usize, task: usize) -> u64 {
-    phase as u64 % NUMBER * NUMBER + task as u64
+/// A helper inside the gate; dropped, it has left.
+struct Inside<'a>(&'a Shared);
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.gate.0.fetch_sub(INSIDE, Ordering::Release);
+    }
 }
 
-/// Turns that a thread waits awake, some tens of microseconds.
-const SPINS: u32 = 1 << 12;
+/// A phase and a task in one word.
+fn place(phase: usize, task: usize) -> u64 {
+    phase as u64 % PHASES * TASKS + task as u64
+}
 
-/// Waits a little, and lets others have the core when it has been long.
-#[inline(never)]
-pub(super) fn wait(spins: &mut u32) {
-    *spins = spins.saturating_add(1);
-    if *spins < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+/// Turns that a thread waits with its core, some three microseconds.
+const SPINS: u32 = if cfg!(any(miri, loom)) { 0 } else { 128 };
+
+/// A thread's waiting: a few microseconds with its core, and from then on it lets others have
+/// the core at every turn.
+pub(super) struct Waiting {
+    turns: u32,
+}
+
+impl Waiting {
+    pub(super) fn new() -> Self {
+        Self { turns: 0 }
+    }
+
+    #[inline(never)]
+    pub(super) fn turn(&mut self) {
+        self.turns = self.turns.saturating_add(1);
+        if self.turns < SPINS { pause() } else { yield_now() }
+    }
 }

@@ -2,6 +2,7 @@
 //! tasks that panic.
 
 use super::*;
+use rayon::prelude::*;
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -31,7 +32,8 @@ impl Counted {
     }
 }
 
-impl Phases for Counted {
+// SAFETY: the numbers do not change, and tasks write atomics.
+unsafe impl Phases for Counted {
     fn phases(&self) -> usize {
         self.tasks.len()
     }
@@ -62,7 +64,7 @@ fn run(pass: &mut Pass<'_>, work: &Counted) {
 #[test]
 fn every_task_is_done_once_and_in_its_phase() {
     for threads in [1, 2, 3, 8] {
-        let mut team = Team::new(threads).unwrap();
+        let mut team = team(threads);
         for round in 0..200usize {
             let tasks = (0..20).map(|phase| (round * 7 + phase * 5) % 11).collect();
             let [first, second] =
@@ -79,41 +81,134 @@ fn every_task_is_done_once_and_in_its_phase() {
     }
 }
 
+fn pool(threads: usize) -> rayon::ThreadPool {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap()
+}
+
+/// A team on a machine of eight cores, whatever this one has.
+fn team(threads: usize) -> Team {
+    set_cores(8);
+    Team::new(threads).unwrap()
+}
+
+fn until(what: &str, done: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(60), "{what}");
+        std::thread::yield_now();
+    }
+}
+
+fn meet(work: &Counted) {
+    until("nobody came", || work.threads.lock().unwrap().len() == 2);
+}
+
 /// Two tasks that can only be done by two threads: each waits for the other.
+fn meeting() -> Counted {
+    Counted::new(vec![2], |work, _| meet(work))
+}
+
+fn two_threads(team: &mut Team) {
+    let work = meeting();
+    team.pass(WORTH_CALLING, |pass| run(pass, &work));
+    work.assert_done_once();
+}
+
 #[test]
 fn helpers_come() {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-    let work = Counted::new(vec![2], |work, _| {
-        let start = Instant::now();
-        while work.threads.lock().unwrap().len() < 2 {
-            assert!(start.elapsed() < Duration::from_secs(60), "nobody came");
-            std::thread::yield_now();
-        }
-    });
-    pool.install(|| Team::new(2).unwrap().pass(WORTH_CALLING, |pass| run(pass, &work)));
-    work.assert_done_once();
+    pool(2).install(|| two_threads(&mut team(2)));
 }
 
 /// A helper stays a little longer than its pass, and not for good.
 #[test]
 fn helpers_leave() {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-    let mut team = Team::new(2).unwrap();
-    assert!(!team.helps(WORTH_SHARING), "attended before it was called");
-    pool.install(|| team.pass(WORTH_CALLING, |pass| run(pass, &Counted::new(vec![2], |_, _| ()))));
-    let start = Instant::now();
-    while team.helps(WORTH_SHARING) {
-        assert!(start.elapsed() < Duration::from_secs(60), "it stays");
-        std::thread::yield_now();
+    let pool = pool(2);
+    pool.install(|| {
+        let crew = Crew::current();
+        assert!(!crew.is_awake(), "there before it was called");
+        two_threads(&mut team(2));
+        until("it stays", || crew.jobs() == 0);
+        assert!(!crew.is_awake());
+    });
+}
+
+/// Whatever becomes of the pass that was lent, it ends with its closure.
+#[test]
+fn a_forgotten_pass_ends() {
+    let pool = pool(2);
+    pool.install(|| {
+        let mut team = team(2);
+        team.pass(WORTH_CALLING, |pass| {
+            run(pass, &meeting());
+            std::mem::forget(std::mem::replace(pass, Pass::serial()));
+        });
+        until("the helper spins", || Crew::current().jobs() == 0);
+        two_threads(&mut team);
+    });
+}
+
+/// A thread that waits within a pass comes to the pool's jobs, the pass's own among them.
+#[test]
+fn rayon_within_a_pass() {
+    for threads in [1, 2, 3] {
+        pool(threads).install(|| {
+            let mut team = team(3);
+            for _ in 0..100 {
+                let work = Counted::new(vec![5; 4], |_, _| ());
+                team.pass(WORTH_CALLING, |pass| {
+                    let doubled = (0..50).into_par_iter().map(|i| 2 * i).sum::<usize>();
+                    assert_eq!(doubled, 2450);
+                    run(pass, &work);
+                    rayon::join(|| (), std::thread::yield_now);
+                });
+                work.assert_done_once();
+            }
+        });
     }
-    assert!(team.helps(WORTH_CALLING));
+}
+
+/// Where the pool does not come, jobs do not pile up behind passes and plans that are gone.
+#[test]
+fn nothing_is_left_in_the_queue() {
+    let pool = pool(2);
+    let (release, wait) = std::sync::mpsc::channel::<()>();
+    let (started, blocked) = std::sync::mpsc::channel();
+    pool.spawn(move || {
+        started.send(()).unwrap();
+        wait.recv().unwrap_err();
+    });
+    blocked.recv().unwrap();
+    pool.install(move || {
+        let crew = Crew::current();
+        for _ in 0..100_000 {
+            team(2).pass(WORTH_CALLING, |pass| run(pass, &Counted::new(vec![2], |_, _| ())));
+            assert!(crew.jobs() <= 1 && crew.posts() <= 1);
+        }
+        assert_eq!(crew.jobs(), 1);
+        drop(release);
+        until("the job stays", || crew.jobs() == 0);
+    });
+}
+
+/// A pass has no more threads than there are cores, and its shares are cut for those.
+#[test]
+fn no_more_threads_than_are_of_use() {
+    pool(3).install(|| {
+        let mut team = team(MAX_THREADS);
+        assert_eq!(team.threads(), MAX_THREADS);
+        assert_eq!(team.pass(WORTH_CALLING, |pass| pass.threads()), 3);
+        assert_eq!(team.pass(WORTH_SHARING - 1, |pass| pass.threads()), 1);
+    });
+    pool(1).install(|| {
+        assert_eq!(team(8).pass(WORTH_CALLING, |pass| pass.threads()), 1);
+    });
 }
 
 /// A task that panics on the caller's thread reaches the caller, with nobody left in
 /// the work, and the team goes on.
 #[test]
 fn a_panic_reaches_the_caller() {
-    let mut team = Team::new(3).unwrap();
+    let mut team = team(3);
     for _ in 0..20 {
         let work = Counted::new(vec![40; 3], |_, thread| assert!(thread > 0, "on purpose"));
         // Where helpers have taken all tasks, nothing panics.
@@ -124,6 +219,26 @@ fn a_panic_reaches_the_caller() {
         team.pass(WORTH_CALLING, |pass| run(pass, &work));
         work.assert_done_once();
     }
+}
+
+/// A task that panics on a helper's thread reaches the caller too, and the pool's thread
+/// goes on.
+#[test]
+fn a_panic_of_a_helper_reaches_the_caller() {
+    pool(2).install(|| {
+        let mut team = team(2);
+        for _ in 0..20 {
+            let work = Counted::new(vec![2, 1, 2], |work, thread| {
+                meet(work);
+                assert_eq!(thread, 0, "on purpose");
+            });
+            let caught = catch_unwind(AssertUnwindSafe(|| {
+                team.pass(WORTH_CALLING, |pass| run(pass, &work))
+            }));
+            assert!(caught.is_err());
+            two_threads(&mut super::tests::team(2));
+        }
+    });
 }
 
 #[test]

@@ -152,7 +152,9 @@ impl<'a> Work<'a> {
     }
 }
 
-impl Phases for Work<'_> {
+// SAFETY: the numbers follow from the clock and the steps, which do not change. A task writes its
+// part of the packed operands, its units of its group, or, where the batch is split, its own rows.
+unsafe impl Phases for Work<'_> {
     #[inline(always)]
     fn phases(&self) -> usize {
         let (_, count) = self.stretch;
