@@ -3,7 +3,6 @@
 mod clocked;
 mod memory;
 
-use crate::arena::{Layout, grant};
 use crate::error::{check_len, check_optional, check_size, check_step, check_threads, product};
 use crate::inputs::Inputs;
 use crate::layer::{Layer, Sizes};
@@ -13,7 +12,7 @@ use bptt_kernels::gemm::{self, Gemm};
 use bptt_kernels::recurrence::{Dims, Forward, Gates, Single, Zoneout, single_room};
 use bptt_kernels::team::{Pass, Team};
 use bptt_kernels::{Dense, KernelError};
-use memory::{Memory, Regions, carried, chunk_steps, norm, remember, settle};
+use memory::{Alone, Beside, Memory, carried, chunk_steps, norm, remember, settle};
 
 /// B sequences that are fed as they come, any number of steps per call, in memory
 /// that does not grow, in f32 and each rounded up to 16 (G, H, R and D as at
@@ -83,15 +82,11 @@ impl<C: Layer> Stream<C> {
         keeps: Option<[f32; 2]>,
     ) -> Result<Self, Error> {
         check_size("batch", batch)?;
-        let mut layout = Layout::default();
-        let regions = match layer.clocked() {
-            Some(clocked) => {
-                Regions::book_clocked(clocked, layer.sizes(), batch, threads, &mut layout)?
-            }
-            None => Regions::book(&layer, batch, threads, keeps.is_some(), &mut layout)?,
-        };
         product("the input", &[batch, layer.sizes().input])?;
-        let memory = Memory { floats: layout.allocate()?, regions };
+        let memory = match layer.clocked() {
+            Some(clocked) => Memory::of_groups(clocked, layer.sizes(), batch, threads)?,
+            None => Memory::of(&layer, batch, threads, keeps.is_some())?,
+        };
         let team = Team::new(threads)?;
         let plain = layer.delays() == [1] && !C::NORMED && !C::CLOCKED && keeps.is_none();
         let alone = plain && batch == 1 && !team.helps(layer.multiply_adds(1));
@@ -134,7 +129,7 @@ impl<C: Layer> Stream<C> {
 
     /// The state after the last step: zero in a new stream.
     pub fn state(&self) -> C::State<&[f32]> {
-        let Memory { floats, regions: Regions { h, s, waiting, .. } } = &self.memory;
+        let Memory { floats, alone: Alone { h, s, waiting, .. }, .. } = &self.memory;
         let state: C::State<&[f32]> =
             State::from_parts(h.of(floats), s.of(floats), waiting.of(floats));
         state.at_step(self.step)
@@ -236,10 +231,7 @@ impl<C: Layer> Stream<C> {
             };
         };
         self.backwards ^= true;
-        // Not all: each takes part of a nanosecond.
-        let Memory { floats, regions: r } = &mut self.memory;
-        let [h, s, next, extra, gates, waiting] =
-            grant(floats, [r.h, r.s, r.next, r.extra, r.gates, r.waiting]);
+        let Alone { h, s, next, extra, gates, waiting } = self.memory.granted_alone();
         let single = Single {
             hidden: sizes.hidden,
             cell: &self.layer.cell(&weights.vectors),
@@ -277,9 +269,9 @@ impl<C: Layer> Stream<C> {
         let (sizes, fuses) = (layer.sizes(), layer.geometry().fuses);
         let work = layer.multiply_adds(batch);
         let zoneout = self.keeps.map(|rates| Zoneout { rates, keys: None });
-        let granted = self.memory.granted();
-        let Regions { h, s, next, s_next, extra, gates, waiting, scratch, .. } = granted;
-        let Regions { normal, normal_extra, inverse, .. } = granted;
+        let (alone, beside) = self.memory.granted();
+        let Alone { h, s, next, extra, gates, waiting } = alone;
+        let Beside { s_next, normal, normal_extra, inverse, scratch } = beside;
         let seen = if C::LATE { &*waiting } else { x };
         self.team.pass(work, |pass: &mut Pass<'_>| -> Result<(), KernelError> {
             let (input, bias) = (&weights.input, &weights.bias);
@@ -337,9 +329,9 @@ impl<C: Layer> Stream<C> {
         if C::CLOCKED {
             return self.forward_clocked(weights, x, y);
         }
-        let granted = self.memory.granted();
-        let Regions { h, s, s_next, extra, gates, waiting, scratch, .. } = granted;
-        let Regions { normal, normal_extra, inverse, .. } = granted;
+        let (alone, beside) = self.memory.granted();
+        let Alone { h, s, extra, gates, waiting, .. } = alone;
+        let Beside { s_next, normal, normal_extra, inverse, scratch } = beside;
         let stride = gemm::spread(weights.input.outputs());
         let chunk = self.chunk_steps * batch;
         let work = layer.work_in_stretches(steps * batch, chunk);

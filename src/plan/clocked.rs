@@ -39,16 +39,16 @@ impl Regions<Region> {
             clocked_scratch_len(batch, hidden)?,
             outer::scratch_len(isa, threads, &[input, hidden])?,
         ];
-        // In the order of the list.
-        Ok(Self {
-            gates: layout.book(&[kept])?,
-            extra: layout.book(&[seen])?,
-            h: layout.book(&[states, batch, hidden])?,
-            dh: layout.book(&[batch, hidden])?,
-            x: layout.book(&[inputs])?,
-            scratch: layout.book(&[needs.into_iter().fold(0, usize::max)])?,
-            ..Self::default()
-        })
+        let dims: Regions<&[usize]> = Regions {
+            gates: &[kept],
+            extra: &[seen],
+            h: &[states, batch, hidden],
+            dh: &[batch, hidden],
+            x: &[inputs],
+            scratch: &[needs.into_iter().fold(0, usize::max)],
+            ..Regions::default()
+        };
+        dims.booked(layout)
     }
 }
 

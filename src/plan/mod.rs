@@ -156,7 +156,7 @@ impl<C: Layer> Plan<C> {
     ) -> Result<Self, Error> {
         check_size("steps", steps)?;
         check_size("batch", batch)?;
-        let (mut layout, shape) = (Layout::default(), (steps, batch));
+        let (mut layout, shape) = (Layout::in_lines("the arena"), (steps, batch));
         let regions = match layer.clocked() {
             Some(clocked) => {
                 let sizes = layer.sizes();

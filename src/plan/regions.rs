@@ -1,5 +1,5 @@
-//! What a plan books in its arena, in one list, and gives out again in the same order. Knows
-//! lengths; must not know what is done with them.
+//! What a plan books in its arena and gives out again. Knows lengths; must not know what is done
+//! with them.
 
 use crate::arena::{Layout, Region, regions};
 use crate::error::product;
@@ -9,33 +9,36 @@ use bptt_kernels::recurrence::{Dims, backward_scratch_len, forward_scratch_len};
 use bptt_kernels::{gemm, outer};
 
 regions! {
-    gates
-    extra
-    h
-    s
-    /// What the products see of the hidden states where there is dropout.
-    seen
-    /// The masks of dropout.
-    mask
-    /// The keys of zoneout.
-    keys
-    /// What zoneout carries of ∂L/∂h and ∂L/∂s to the step before.
-    dh_kept
-    ds_kept
-    /// The cell states before zoneout, where gates see them.
-    s_made
-    /// What is normalised, the inverse deviations, and the gradients by the sums.
-    normal
-    normal_extra
-    inverse
-    da
-    da_extra
-    dh
-    ds
-    dh_all
-    /// The inputs that wait before the first step and after the last.
-    x
-    scratch
+    /// The regions of a plan's arena.
+    pub(super) struct Regions {
+        gates,
+        extra,
+        h,
+        s,
+        /// What the products see of the hidden states where there is dropout.
+        seen,
+        /// The masks of dropout.
+        mask,
+        /// The keys of zoneout.
+        keys,
+        /// What zoneout carries of ∂L/∂h and ∂L/∂s to the step before.
+        dh_kept,
+        ds_kept,
+        /// The cell states before zoneout, where gates see them.
+        s_made,
+        /// What is normalised, the inverse deviations, and the gradients by the sums.
+        normal,
+        normal_extra,
+        inverse,
+        da,
+        da_extra,
+        dh,
+        ds,
+        dh_all,
+        /// The inputs that wait before the first step and after the last.
+        x,
+        scratch,
+    }
 }
 
 impl Regions<Region> {
@@ -60,29 +63,29 @@ impl Regions<Region> {
         let zoneout = usize::from(regularisation.rates().is_some());
         let sees_states = |diagonal: &Diagonal| matches!(diagonal, Diagonal::GateAfter(_));
         let s_made = regularisation.zoneout()[1] > 0.0 && layer.diagonals().iter().any(sees_states);
-        // In the order of the list.
-        Ok(Self {
-            gates: layout.book(&[steps, batch, geometry.gates, hidden])?,
-            extra: layout.book(&[steps, batch, geometry.extra, hidden])?,
-            h: layout.book(&[hidden_states, batch, output])?,
-            s: layout.book(&[cells, cell_states, batch, hidden])?,
-            seen: layout.book(&[dropout, hidden_states, batch, output])?,
-            mask: layout.book(&[dropout, batch, output])?,
-            keys: layout.book(&[zoneout, steps, batch, 2])?,
-            dh_kept: layout.book(&[zoneout, batch, output])?,
-            ds_kept: layout.book(&[zoneout * cells, batch, hidden])?,
-            s_made: layout.book(&[usize::from(s_made), steps, batch, hidden])?,
-            normal: layout.book(&[normed, steps, batch, geometry.gates, hidden])?,
-            normal_extra: layout.book(&[normed, steps, batch, apart, hidden])?,
-            inverse: layout.book(&[normed, steps, batch, geometry.norms])?,
-            da: layout.book(&[normed, steps, batch, geometry.gates, hidden])?,
-            da_extra: layout.book(&[normed, steps, batch, apart, hidden])?,
-            dh: layout.book(&[history, batch, output])?,
-            ds: layout.book(&[cells, batch, hidden])?,
-            dh_all: layout.book(&[projected, steps, batch, output])?,
-            x: layout.book(&[2 * usize::from(C::LATE), batch, input])?,
-            scratch: layout.book(&[scratch_len(layer, (steps, batch), isa, threads)?])?,
-        })
+        let dims: Regions<&[usize]> = Regions {
+            gates: &[steps, batch, geometry.gates, hidden],
+            extra: &[steps, batch, geometry.extra, hidden],
+            h: &[hidden_states, batch, output],
+            s: &[cells, cell_states, batch, hidden],
+            seen: &[dropout, hidden_states, batch, output],
+            mask: &[dropout, batch, output],
+            keys: &[zoneout, steps, batch, 2],
+            dh_kept: &[zoneout, batch, output],
+            ds_kept: &[zoneout * cells, batch, hidden],
+            s_made: &[usize::from(s_made), steps, batch, hidden],
+            normal: &[normed, steps, batch, geometry.gates, hidden],
+            normal_extra: &[normed, steps, batch, apart, hidden],
+            inverse: &[normed, steps, batch, geometry.norms],
+            da: &[normed, steps, batch, geometry.gates, hidden],
+            da_extra: &[normed, steps, batch, apart, hidden],
+            dh: &[history, batch, output],
+            ds: &[cells, batch, hidden],
+            dh_all: &[projected, steps, batch, output],
+            x: &[2 * usize::from(C::LATE), batch, input],
+            scratch: &[scratch_len(layer, (steps, batch), isa, threads)?],
+        };
+        dims.booked(layout)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Passes over many rows: outputs, loss and gradients.
 
 use super::{Readout, ReadoutParameters, ReadoutWeights};
-use crate::arena::{Layout, Region, grant};
+use crate::arena::{Layout, Region, regions};
 use crate::error::{check_len, check_optional, check_size, product};
 use crate::{Error, Isa, Write};
 use bptt_kernels::AlignedBuffer;
@@ -10,6 +10,15 @@ use bptt_kernels::outer::{self, Outer, Right};
 use bptt_kernels::softmax::CrossEntropy;
 use bptt_kernels::team::Pass;
 use bptt_kernels::tuning::CHUNK_ROWS;
+
+regions! {
+    /// The regions of a readout's arena.
+    struct Regions {
+        /// The outputs, which become their own gradient.
+        outputs,
+        scratch,
+    }
+}
 
 /// Passes over `rows` rows, laid out once.
 ///
@@ -26,8 +35,7 @@ pub struct ReadoutPlan {
     rows: usize,
     isa: Isa,
     layout: Layout,
-    outputs: Region,
-    scratch: Region,
+    regions: Regions<Region>,
 }
 
 /// The memory of a plan's passes, and a view of what they left there.
@@ -93,13 +101,14 @@ impl ReadoutPlan {
     pub(super) fn new(readout: Readout, rows: usize, isa: Isa) -> Result<Self, Error> {
         check_size("rows", rows)?;
         product("the inputs", &[rows, readout.input_size])?;
-        let mut layout = Layout::default();
-        let outputs = layout.book(&[rows, readout.output_size])?;
         let widest = readout.input_size.max(readout.output_size);
         let product = gemm::scratch_len(rows, widest)?;
         let gradient = outer::scratch_len(isa, 1, &[readout.input_size])?;
-        let scratch = layout.book(&[product.max(gradient)])?;
-        Ok(Self { readout, rows, isa, layout, outputs, scratch })
+        let outputs: &[usize] = &[rows, readout.output_size];
+        let mut layout = Layout::in_lines("the arena");
+        let dims = Regions { outputs, scratch: &[product.max(gradient)] };
+        let regions = dims.booked(&mut layout)?;
+        Ok(Self { readout, rows, isa, layout, regions })
     }
 
     /// The rows of a pass.
@@ -162,7 +171,7 @@ impl ReadoutPlan {
         self.check(weights, h)?;
         self.check_arena(arena)?;
         check_len("o", o.len(), self.rows * self.readout.output_size)?;
-        let [scratch] = grant(&mut arena.memory, [self.scratch]);
+        let Regions { scratch, .. } = self.regions.granted(&mut arena.memory);
         weights.forward.run(self.isa, self.rows, h, o, scratch, &mut Pass::serial())?;
         Ok(())
     }
@@ -246,7 +255,7 @@ impl ReadoutPlan {
     ) -> Result<f64, Error> {
         arena.holds_gradient = false;
         let Readout { input_size, output_size } = self.readout;
-        let [o, scratch] = grant(&mut arena.memory, [self.outputs, self.scratch]);
+        let Regions { outputs: o, scratch } = self.regions.granted(&mut arena.memory);
         let mut sum = 0.0;
         for (chunk, o) in o.chunks_mut(CHUNK_ROWS * output_size).enumerate() {
             let first = chunk * CHUNK_ROWS;
@@ -292,7 +301,7 @@ impl ReadoutPlan {
             }
         };
 
-        let [d_o, scratch] = grant(&mut arena.memory, [self.outputs, self.scratch]);
+        let Regions { outputs: d_o, scratch } = self.regions.granted(&mut arena.memory);
         let [dv, dc] = gradients.parameters.split_mut();
         let accumulate = gradients.write == Write::Accumulate;
         Outer {
@@ -327,14 +336,13 @@ impl ReadoutArena {
     /// [`Error::Order`] where the last call was not one that leaves it here.
     pub fn output_gradients(&self) -> Result<&[f32], Error> {
         self.expect_gradient("output_gradients")?;
-        Ok(self.plan.outputs.of(&self.memory))
+        Ok(self.plan.regions.outputs.of(&self.memory))
     }
 
     /// Room for ∂L/∂o `[rows, O]` of a loss of the caller's own, to be filled before
     /// [`ReadoutPlan::backward`]; what stands there is unspecified.
     pub fn output_gradients_mut(&mut self) -> &mut [f32] {
         self.holds_gradient = true;
-        let [d_o] = grant(&mut self.memory, [self.plan.outputs]);
-        d_o
+        self.plan.regions.granted(&mut self.memory).outputs
     }
 }

@@ -1,46 +1,14 @@
 //! Streams of a layer whose units move in groups.
 
 use super::Stream;
-use super::memory::{Regions, chunk_steps, remember};
-use crate::arena::{Layout, Region};
+use super::memory::{Alone, Beside, remember};
 use crate::clocked::{Clocked, InputProduct};
 use crate::layer::{Layer, Sizes};
 use crate::{Error, Isa, Weights};
-use bptt_kernels::gemm;
-use bptt_kernels::recurrence::{ClockedForward, clocked_scratch_len};
+use bptt_kernels::recurrence::ClockedForward;
 use bptt_kernels::team::Pass;
-use bptt_kernels::tuning::ROWS_ALONE;
 use bptt_kernels::{Dense, KernelError};
 use std::ops::Range;
-
-impl Regions<Region> {
-    /// Books those of a layer in groups.
-    pub(super) fn book_clocked(
-        clocked: Clocked<'_>,
-        Sizes { input, hidden, .. }: Sizes,
-        batch: usize,
-        threads: usize,
-        layout: &mut Layout,
-    ) -> Result<Self, Error> {
-        let steps = chunk_steps(batch);
-        let kept = clocked.most_kept(steps, batch)?;
-        let gathered = match batch < ROWS_ALONE {
-            true => clocked.gathered((steps, batch), (input, hidden))?[0],
-            false => 0,
-        };
-        let product = gemm::team_scratch_len(threads, steps * batch, input)?;
-        let scratch = product.max(clocked_scratch_len(batch, hidden)?);
-        // In the order of the list.
-        Ok(Self {
-            h: layout.book(&[batch, hidden])?,
-            next: layout.book(&[batch, hidden])?,
-            extra: layout.book(&[gathered])?,
-            gates: layout.book(&[kept])?,
-            scratch: layout.book(&[scratch])?,
-            ..Self::default()
-        })
-    }
-}
 
 impl<C: Layer> Stream<C> {
     /// What [`step`](Self::step) and [`predict`](Self::predict) do, with lengths that have
@@ -56,7 +24,8 @@ impl<C: Layer> Stream<C> {
         let (isa, batch, start) = (self.isa, self.batch, self.step);
         // Reckoning it takes as long as a product of few units.
         let work = if self.team.threads() > 1 { self.layer.multiply_adds(batch) } else { 0 };
-        let Regions { h, next, extra: gathered, gates, scratch, .. } = self.memory.granted();
+        let (alone, Beside { scratch, .. }) = self.memory.granted();
+        let Alone { h, next, extra: gathered, gates, .. } = alone;
         self.team.pass(work, |pass: &mut Pass<'_>| -> Result<(), KernelError> {
             let mut stretch = Stretch { clocked, isa, batch, start, gates, gathered, scratch };
             stretch.run(weights, x, (h, next), pass)?;
@@ -83,7 +52,8 @@ impl<C: Layer> Stream<C> {
         let steps = self.chunk_steps;
         let rows = x.len() / input;
         let work = self.layer.work_in_stretches(rows, steps * batch);
-        let Regions { h, extra: gathered, gates, scratch, .. } = self.memory.granted();
+        let (alone, Beside { scratch, .. }) = self.memory.granted();
+        let Alone { h, extra: gathered, gates, .. } = alone;
         self.team.pass(work, |pass: &mut Pass<'_>| -> Result<(), KernelError> {
             let stretch = steps * batch;
             for (x, y) in x.chunks(stretch * input).zip(y.chunks_mut(stretch * hidden)) {

@@ -1,49 +1,80 @@
 //! What a stream holds, in one allocation, and the parts of it that a pass is given.
 
 use crate::arena::{Layout, Region, regions};
+use crate::clocked::Clocked;
 use crate::layer::{Layer, Sizes};
 use crate::{Error, Weights};
 use bptt_kernels::AlignedBuffer;
 use bptt_kernels::gemm;
-use bptt_kernels::recurrence::{CellStates, Dims, Norm, forward_scratch_len};
-use bptt_kernels::tuning::CHUNK_ROWS;
+use bptt_kernels::recurrence::{CellStates, Dims, Norm, clocked_scratch_len, forward_scratch_len};
+use bptt_kernels::tuning::{CHUNK_ROWS, ROWS_ALONE};
 
 regions! {
-    h
-    s
-    /// Room for the next h, and, with zoneout, for the next s.
-    next
-    s_next
-    /// What is normalised of a step, and the inverse deviations.
-    normal
-    normal_extra
-    inverse
-    extra
-    gates
-    /// The input that waits, where it is late.
-    waiting
-    scratch
+    /// What a step with a kernel of its own is granted: not all, for each region takes part of
+    /// a nanosecond.
+    pub(super) struct Alone {
+        h,
+        s,
+        /// Room for the next h.
+        next,
+        extra,
+        gates,
+        /// The input that waits, where it is late.
+        waiting,
+    }
+}
+
+regions! {
+    /// What other passes are granted beside it.
+    pub(super) struct Beside {
+        /// Room for the next s, with zoneout.
+        s_next,
+        /// What is normalised of a step, and the inverse deviations.
+        normal,
+        normal_extra,
+        inverse,
+        scratch,
+    }
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Memory {
     pub floats: AlignedBuffer,
-    pub regions: Regions<Region>,
+    pub alone: Alone<Region>,
+    /// Regions of the floats that come after those.
+    beside: Beside<Region>,
+    beside_start: usize,
 }
 
 impl Memory {
+    /// The memory of regions of these dims.
+    fn booked(alone: Alone<&[usize]>, beside: Beside<&[usize]>) -> Result<Self, Error> {
+        let what = "the arena";
+        let (mut all, mut last) = (Layout::in_lines(what), Layout::in_lines(what));
+        let (alone, beside) = (alone.booked(&mut all)?, beside.booked(&mut last)?);
+        let beside_start = all.floats();
+        all.book(&[last.floats()])?;
+        Ok(Self { floats: all.allocate()?, alone, beside, beside_start })
+    }
+
+    /// What a step with a kernel of its own is granted.
     #[inline]
-    pub(super) fn granted(&mut self) -> Regions<&mut [f32]> {
-        self.regions.granted(&mut self.floats)
+    pub(super) fn granted_alone(&mut self) -> Alone<&mut [f32]> {
+        self.alone.granted(&mut self.floats)
+    }
+
+    pub(super) fn granted(&mut self) -> (Alone<&mut [f32]>, Beside<&mut [f32]>) {
+        let (alone, beside) = self.floats.split_at_mut(self.beside_start);
+        (self.alone.granted(alone), self.beside.granted(beside))
     }
 
     #[inline]
     pub(super) fn h(&self) -> &[f32] {
-        self.regions.h.of(&self.floats)
+        self.alone.h.of(&self.floats)
     }
 
     pub(super) fn state_mut(&mut self) -> [&mut [f32]; 3] {
-        let Regions { h, s, waiting, .. } = self.granted();
+        let Alone { h, s, waiting, .. } = self.granted_alone();
         [h, s, waiting]
     }
 }
@@ -53,14 +84,13 @@ pub(super) fn chunk_steps(batch: usize) -> usize {
     (CHUNK_ROWS / batch).max(1)
 }
 
-impl Regions<Region> {
-    /// Books them all.
-    pub(super) fn book<C: Layer>(
+impl Memory {
+    /// The memory of a layer whose units move together.
+    pub(super) fn of<C: Layer>(
         layer: &C,
         batch: usize,
         threads: usize,
         zoneout: bool,
-        layout: &mut Layout,
     ) -> Result<Self, Error> {
         let (Sizes { input, hidden, output }, geometry) = (layer.sizes(), layer.geometry());
         let (cells, normed) = (usize::from(geometry.cells), usize::from(C::NORMED));
@@ -68,20 +98,47 @@ impl Regions<Region> {
         let apart = geometry.norms - geometry.gates;
         let extra = if geometry.is_double() { geometry.extra } else { 0 };
         let gates = gemm::spread(geometry.gates * hidden);
-        // In the order of the list.
-        Ok(Self {
-            h: layout.book(&[layer.delays()[0], batch, output])?,
-            s: layout.book(&[cells, batch, hidden])?,
-            next: layout.book(&[batch, output])?,
-            s_next: layout.book(&[turns, batch, hidden])?,
-            normal: layout.book(&[normed, batch, geometry.gates, hidden])?,
-            normal_extra: layout.book(&[normed, batch, apart, hidden])?,
-            inverse: layout.book(&[normed, batch, geometry.norms])?,
-            extra: layout.book(&[extra, batch, hidden])?,
-            gates: layout.book(&[chunk_steps(batch), batch, gates])?,
-            waiting: layout.book(&[usize::from(C::LATE), batch, input])?,
-            scratch: layout.book(&[scratch_len(layer, batch, threads)?])?,
-        })
+        let alone: Alone<&[usize]> = Alone {
+            h: &[layer.delays()[0], batch, output],
+            s: &[cells, batch, hidden],
+            next: &[batch, output],
+            extra: &[extra, batch, hidden],
+            gates: &[chunk_steps(batch), batch, gates],
+            waiting: &[usize::from(C::LATE), batch, input],
+        };
+        let beside: Beside<&[usize]> = Beside {
+            s_next: &[turns, batch, hidden],
+            normal: &[normed, batch, geometry.gates, hidden],
+            normal_extra: &[normed, batch, apart, hidden],
+            inverse: &[normed, batch, geometry.norms],
+            scratch: &[scratch_len(layer, batch, threads)?],
+        };
+        Self::booked(alone, beside)
+    }
+
+    /// The memory of a layer whose units move in groups.
+    pub(super) fn of_groups(
+        clocked: Clocked<'_>,
+        Sizes { input, hidden, .. }: Sizes,
+        batch: usize,
+        threads: usize,
+    ) -> Result<Self, Error> {
+        let steps = chunk_steps(batch);
+        let kept = clocked.most_kept(steps, batch)?;
+        let gathered = match batch < ROWS_ALONE {
+            true => clocked.gathered((steps, batch), (input, hidden))?[0],
+            false => 0,
+        };
+        let product = gemm::team_scratch_len(threads, steps * batch, input)?;
+        let scratch = product.max(clocked_scratch_len(batch, hidden)?);
+        let alone: Alone<&[usize]> = Alone {
+            h: &[batch, hidden],
+            next: &[batch, hidden],
+            extra: &[gathered],
+            gates: &[kept],
+            ..Alone::default()
+        };
+        Self::booked(alone, Beside { scratch: &[scratch], ..Beside::default() })
     }
 }
 
