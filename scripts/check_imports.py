@@ -35,7 +35,7 @@ LAYERS = {
         cells recurrence
     """.split(),
     "src": """
-        error gradients init arena inputs optim clip
+        error gradients init arena inputs optim clip sections
         state clocked layer
         regularisation parameters cells weights
         readout plan stream

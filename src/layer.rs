@@ -3,6 +3,7 @@
 
 use crate::Error;
 use crate::clocked::{self, Clocked};
+use crate::sections::{All, Own, Sections};
 use crate::state::State;
 use bptt_kernels::cells::{Cell, Geometry};
 use bptt_kernels::checked_len;
@@ -64,34 +65,35 @@ pub trait Layer: Clone + PartialEq + Debug {
     }
 
     /// Blocks of H that are parameters of the layer's own.
-    fn own(&self) -> usize {
-        0
+    fn own(&self) -> Own<usize> {
+        Own { diagonal: self.diagonals().len(), ..Own::default() }
     }
 
     /// Blocks of H that the kernel's cell reads.
     fn vectors(&self) -> usize {
-        self.own()
+        self.own().of_the_cell()
     }
 
     /// Makes these of the layer's own parameters.
-    fn prepare(&self, own: &[f32], vectors: &mut [f32]) {
-        vectors.copy_from_slice(own);
+    fn prepare(&self, own: Own<&[f32]>, vectors: &mut [f32]) {
+        let (bias, diagonal) = vectors.split_at_mut(own.extra_bias.len());
+        bias.copy_from_slice(own.extra_bias);
+        diagonal.copy_from_slice(own.diagonal);
     }
 
-    /// ε and the gains of normalisation, which are the last of these vectors.
+    /// ε, where its gates are normalised.
     #[inline]
-    fn norm<'a>(&self, _vectors: &'a [f32]) -> Option<(f32, &'a [f32])> {
+    fn norm(&self) -> Option<f32> {
         None
     }
 
-    /// The gradients of its own parameters, a block each. Where there are none, and own
-    /// parameters yet, they are the bias of the extra block.
+    /// The gradients of its own vectors, a block each.
     fn diagonals(&self) -> &'static [Diagonal] {
         &[]
     }
 
     /// Initial biases and own parameters, where they are not zero.
-    fn initialise(&self, _bias: &mut [f32], _own: &mut [f32]) {}
+    fn initialise(&self, _bias: &mut [f32], _own: Own<&mut [f32]>) {}
 
     /// Whether both make the same of the same parameters.
     fn computes_as(&self, other: &Self) -> bool {
@@ -145,45 +147,13 @@ pub trait Layer: Clone + PartialEq + Debug {
             None => checked_len(what, &[self.delays().len(), rows, output])?,
             Some(Clocked { groups, .. }) => clocked::recurrent_len(what, groups, hidden)?,
         };
-        let own = checked_len(what, &[self.own(), hidden])?;
-        let projection = if geometry.projects { checked_len(what, &[output, hidden])? } else { 0 };
-        let mut ends = [inputs, recurrent, rows, own, projection];
-        let mut end = 0;
-        for len in &mut ends {
-            end += *len;
-            *len = end;
-        }
-        checked_len(what, &[end])?;
-        Ok(Sections { ends })
-    }
-}
-
-/// Where U, W, b, the layer's own and P end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sections {
-    ends: [usize; 5],
-}
-
-impl Sections {
-    /// All of them.
-    pub fn len(&self) -> usize {
-        self.ends[4]
-    }
-
-    /// One of them.
-    pub fn of<'a>(&self, section: usize, all: &'a [f32]) -> &'a [f32] {
-        let start = if section == 0 { 0 } else { self.ends[section - 1] };
-        &all[start..self.ends[section]]
-    }
-
-    /// All, to be changed.
-    pub fn split_mut<'a>(&self, all: &'a mut [f32]) -> [&'a mut [f32]; 5] {
-        let mut rest = all;
-        let mut start = 0;
-        self.ends.map(|end| {
-            let (section, tail) = std::mem::take(&mut rest).split_at_mut(end - start);
-            (rest, start) = (tail, end);
-            section
-        })
+        let all: All<&[usize]> = All {
+            input: &[inputs],
+            recurrent: &[recurrent],
+            bias: &[rows],
+            projection: &[usize::from(geometry.projects), output, hidden],
+            ..All::default()
+        };
+        Sections::booked(all, self.own(), hidden)
     }
 }

@@ -16,6 +16,7 @@ mod parameters;
 mod plan;
 mod readout;
 mod regularisation;
+mod sections;
 mod state;
 mod stream;
 mod weights;

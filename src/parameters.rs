@@ -1,6 +1,7 @@
 //! The parameters of a layer, or their gradients: one contiguous buffer.
 
-use crate::layer::{Layer, Sections, Sizes};
+use crate::layer::{Layer, Sizes};
+use crate::sections::{All, Own, Sections};
 use crate::{Error, Init};
 use bptt_kernels::AlignedBuffer;
 use rand_core::Rng;
@@ -40,7 +41,8 @@ impl<C: Layer> Parameters<C> {
         let (layer, sections) = (&parameters.layer, parameters.sections);
         let Sizes { input, hidden, output } = layer.sizes();
         let (gates, delays) = (layer.geometry().gates, layer.delays().len());
-        let [u, w, b, own, projection] = sections.split_mut(&mut parameters.buffer);
+        let (all, own) = sections.granted(&mut parameters.buffer);
+        let All { input: u, recurrent: w, bias: b, projection, .. } = all;
         if let Some(clocked) = layer.clocked() {
             clocked.draw((input, hidden), (u, w), |weights, outputs, inputs| {
                 init.fill(weights, outputs, inputs, rng)
@@ -83,31 +85,48 @@ impl<C: Layer> Parameters<C> {
 
     /// U: input to hidden, `[GH, I]`.
     pub fn input_weights(&self) -> &[f32] {
-        self.sections.of(0, &self.buffer)
+        self.sections.all.input.of(&self.buffer)
     }
 
     /// W: hidden to hidden, `[GH, R]`, for each delay.
     pub fn recurrent_weights(&self) -> &[f32] {
-        self.sections.of(1, &self.buffer)
+        self.sections.all.recurrent.of(&self.buffer)
     }
 
     /// b, `[GH]`.
     pub fn bias(&self) -> &[f32] {
-        self.sections.of(2, &self.buffer)
+        self.sections.all.bias.of(&self.buffer)
     }
 
     /// What is the cell's own, in blocks of H: its page says which. Empty for most.
     pub fn own(&self) -> &[f32] {
-        self.sections.of(3, &self.buffer)
+        self.sections.all.own.of(&self.buffer)
     }
 
     /// P: the projection, `[R, H]`. Empty where there is none.
     pub fn projection(&self) -> &[f32] {
-        self.sections.of(4, &self.buffer)
+        self.sections.all.projection.of(&self.buffer)
     }
 
     /// U, W, b, the cell's own, and P, to be changed.
     pub fn split_mut(&mut self) -> [&mut [f32]; 5] {
-        self.sections.split_mut(&mut self.buffer)
+        let All { input, recurrent, bias, own, projection } =
+            self.sections.all.granted(&mut self.buffer);
+        [input, recurrent, bias, own, projection]
+    }
+
+    /// The layer's own by name.
+    pub(crate) fn named_own(&self) -> Own<&[f32]> {
+        self.sections.own(&self.buffer)
+    }
+
+    /// The gains of normalisation.
+    pub(crate) fn gains(&self) -> &[f32] {
+        self.sections.gains(&self.buffer)
+    }
+
+    /// All of them by name, the layer's own apart from the others, to be changed.
+    pub(crate) fn named_mut(&mut self) -> (All<&mut [f32]>, Own<&mut [f32]>) {
+        self.sections.granted(&mut self.buffer)
     }
 }

@@ -29,8 +29,10 @@ pub struct Weights<C> {
     pub(crate) layer: C,
     isa: Isa,
     pub(crate) bias: AlignedBuffer,
-    /// The cell's own.
+    /// What the kernel's cell reads.
     pub(crate) vectors: AlignedBuffer,
+    /// The gains of normalisation.
+    gains: AlignedBuffer,
     /// U by rows, `x Uᵀ`.
     pub(crate) input: PackedMatrix,
     /// W by rows, `h Wᵀ`.
@@ -152,6 +154,7 @@ impl<C: Layer> Weights<C> {
             isa,
             bias: AlignedBuffer::try_new(gates * hidden)?,
             vectors: AlignedBuffer::try_new(layer.vectors() * hidden)?,
+            gains: AlignedBuffer::try_new(parameters.gains().len())?,
             input: by_rows(gates, hidden, input)?,
             forward,
             back,
@@ -194,7 +197,8 @@ impl<C: Layer> Weights<C> {
         self.forward.pack((w, p), (delays, &sums, block), |to, rows| to.check_rows(rows))?;
 
         self.bias.copy_from_slice(parameters.bias());
-        self.layer.prepare(parameters.own(), &mut self.vectors);
+        self.layer.prepare(parameters.named_own(), &mut self.vectors);
+        self.gains.copy_from_slice(parameters.gains());
         let Self { input, forward, back, input_back, team, .. } = self;
         // Moving a value takes as long as some 16 multiply-adds.
         team.pass((u.len() + w.len()).saturating_mul(16), |pass: &mut Pass<'_>| {
@@ -226,7 +230,8 @@ impl<C: Layer> Weights<C> {
 
     /// The bytes that they take.
     pub fn bytes(&self) -> usize {
-        let vectors = size_of_val::<[f32]>(&self.bias) + size_of_val::<[f32]>(&self.vectors);
+        let vectors = [&self.bias, &self.vectors, &self.gains];
+        let vectors: usize = vectors.map(|vector| size_of_val::<[f32]>(vector)).iter().sum();
         let back = self.back.as_ref().map_or(0, Products::bytes);
         let input_back = self.input_back.as_ref().map_or(0, PackedMatrix::bytes);
         let others: usize =
@@ -250,7 +255,7 @@ impl<C: Layer> Weights<C> {
     /// ε and the gains of normalisation.
     #[inline]
     pub(crate) fn norm(&self) -> Option<(f32, &[f32])> {
-        self.layer.norm(&self.vectors)
+        Some((self.layer.norm()?, &self.gains))
     }
 
     /// Those of backward passes, if they were packed.

@@ -1,6 +1,7 @@
 //! Input that comes a step late.
 
 use crate::layer::{Diagonal, Layer, Sizes};
+use crate::sections::Own;
 use crate::state::DelayedState;
 use bptt_kernels::cells::Cell;
 
@@ -81,7 +82,7 @@ impl<C: Layer> Layer for Delayed<C> {
         self.layer.delays()
     }
 
-    fn own(&self) -> usize {
+    fn own(&self) -> Own<usize> {
         self.layer.own()
     }
 
@@ -89,20 +90,20 @@ impl<C: Layer> Layer for Delayed<C> {
         self.layer.vectors()
     }
 
-    fn prepare(&self, own: &[f32], vectors: &mut [f32]) {
+    fn prepare(&self, own: Own<&[f32]>, vectors: &mut [f32]) {
         self.layer.prepare(own, vectors);
     }
 
     #[inline]
-    fn norm<'a>(&self, vectors: &'a [f32]) -> Option<(f32, &'a [f32])> {
-        self.layer.norm(vectors)
+    fn norm(&self) -> Option<f32> {
+        self.layer.norm()
     }
 
     fn diagonals(&self) -> &'static [Diagonal] {
         self.layer.diagonals()
     }
 
-    fn initialise(&self, bias: &mut [f32], own: &mut [f32]) {
+    fn initialise(&self, bias: &mut [f32], own: Own<&mut [f32]>) {
         self.layer.initialise(bias, own);
     }
 

@@ -2,6 +2,7 @@
 
 use super::{Candidate, check_sizes, checked, gate, gate_mut};
 use crate::layer::{Layer, Sizes};
+use crate::sections::Own;
 use crate::{Error, HiddenState, Parameters};
 use bptt_kernels::cells::{self, Cell};
 
@@ -103,7 +104,7 @@ impl Parameters<Gru> {
 
     /// b_hn `[H]` of [`Reset::After`]. Empty where the gate stands before the product.
     pub fn candidate_bias(&self) -> &[f32] {
-        self.own()
+        self.named_own().extra_bias
     }
 }
 
@@ -123,8 +124,8 @@ impl Layer for Gru {
         }
     }
 
-    fn own(&self) -> usize {
-        usize::from(self.reset == Reset::After)
+    fn own(&self) -> Own<usize> {
+        Own { extra_bias: usize::from(self.reset == Reset::After), ..Own::default() }
     }
 
     fn describe(&self) -> String {

@@ -3,6 +3,7 @@
 use super::{Activation, check_sizes, checked};
 use crate::error::check_len;
 use crate::layer::{Diagonal, Layer, Sizes};
+use crate::sections::Own;
 use crate::{Error, HiddenState, Parameters};
 use bptt_kernels::cells::{self, Cell};
 use std::sync::Arc;
@@ -97,7 +98,7 @@ impl Leaky {
 impl Parameters<Leaky> {
     /// ρ, `[H]`, of `α = σ(ρ)`. Empty where α is not learned.
     pub fn leak(&self) -> &[f32] {
-        self.own()
+        self.named_own().diagonal
     }
 }
 
@@ -122,20 +123,16 @@ impl Layer for Leaky {
         }
     }
 
-    fn own(&self) -> usize {
-        usize::from(matches!(self.leak, Leak::Learned { .. }))
-    }
-
     fn vectors(&self) -> usize {
         1
     }
 
-    fn prepare(&self, rho: &[f32], alpha: &mut [f32]) {
+    fn prepare(&self, own: Own<&[f32]>, alpha: &mut [f32]) {
         match &self.leak {
             Leak::Layer(given) => alpha.fill(*given),
             Leak::Units(given) => alpha.copy_from_slice(given),
             Leak::Learned { .. } => {
-                alpha.iter_mut().zip(rho).for_each(|(alpha, &rho)| *alpha = logistic(rho));
+                alpha.iter_mut().zip(own.diagonal).for_each(|(alpha, &rho)| *alpha = logistic(rho));
             }
         }
     }
@@ -147,9 +144,9 @@ impl Layer for Leaky {
         }
     }
 
-    fn initialise(&self, _bias: &mut [f32], rho: &mut [f32]) {
+    fn initialise(&self, _bias: &mut [f32], own: Own<&mut [f32]>) {
         if let Leak::Learned { initial } = self.leak {
-            rho.fill((initial / (1.0 - initial)).ln());
+            own.diagonal.fill((initial / (1.0 - initial)).ln());
         }
     }
 

@@ -3,6 +3,7 @@
 use super::{Candidate, check_sizes, checked, gate, gate_mut};
 use crate::error::check_size;
 use crate::layer::{Diagonal, Layer, Sizes};
+use crate::sections::Own;
 use crate::{Error, LstmState, Parameters};
 use bptt_kernels::cells::{self, Cell, Projected};
 
@@ -176,7 +177,7 @@ impl Parameters<Lstm> {
 
     /// p, `[3, H]` in the order i, f, o, or `[2, H]`, f and o. Empty without peepholes.
     pub fn peepholes(&self) -> &[f32] {
-        self.own()
+        self.named_own().diagonal
     }
 }
 
@@ -203,10 +204,6 @@ impl Layer for Lstm {
         }
     }
 
-    fn own(&self) -> usize {
-        if self.peepholes { self.gates().len() - 1 } else { 0 }
-    }
-
     fn diagonals(&self) -> &'static [Diagonal] {
         const ALL: [Diagonal; 3] =
             [Diagonal::GateBefore(0), Diagonal::GateBefore(1), Diagonal::GateAfter(3)];
@@ -218,7 +215,7 @@ impl Layer for Lstm {
         }
     }
 
-    fn initialise(&self, bias: &mut [f32], _peepholes: &mut [f32]) {
+    fn initialise(&self, bias: &mut [f32], _own: Own<&mut [f32]>) {
         let hidden = self.hidden_size;
         let forget = self.gates().iter().position(|&gate| gate == Gate::Forget).unwrap_or(0);
         bias[forget * hidden..(forget + 1) * hidden].fill(self.forget_bias);

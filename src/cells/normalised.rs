@@ -1,8 +1,9 @@
 //! Layer normalisation of the gates.
 
 use crate::layer::{Diagonal, Layer, Sizes};
+use crate::sections::Own;
 use crate::{Error, Parameters};
-use bptt_kernels::cells::Cell;
+use bptt_kernels::cells::{Cell, Geometry};
 
 /// A layer whose gates' pre-activations are normalised over the units (Ba et al. 2016), gate by
 /// gate: wherever the layer's equations have `b + a`, with `a = U x + W h₋`, stands
@@ -83,8 +84,7 @@ impl<C: Layer> Parameters<LayerNorm<C>> {
     /// γ, `[N, H]`: of each gate, and, of a GRU with its reset gate after the product, of the
     /// candidate's recurrent sum.
     pub fn gain(&self) -> &[f32] {
-        let layer = self.layer();
-        &self.own()[layer.layer.own() * layer.sizes().hidden..]
+        self.gains()
     }
 }
 
@@ -100,8 +100,7 @@ impl<C: Layer> Layer for LayerNorm<C> {
 
     #[inline]
     fn cell<'a>(&self, vectors: &'a [f32]) -> Cell<'a> {
-        let own = self.layer.vectors() * self.layer.sizes().hidden;
-        self.layer.cell(vectors.get(..own).unwrap_or_default())
+        self.layer.cell(vectors)
     }
 
     #[inline]
@@ -109,36 +108,31 @@ impl<C: Layer> Layer for LayerNorm<C> {
         self.layer.delays()
     }
 
-    fn own(&self) -> usize {
-        self.layer.own() + self.layer.geometry().norms
+    fn own(&self) -> Own<usize> {
+        let Geometry { gates, norms, .. } = self.layer.geometry();
+        Own { gain: gates, extra_gain: norms - gates, ..self.layer.own() }
     }
 
     fn vectors(&self) -> usize {
-        self.layer.vectors() + self.layer.geometry().norms
+        self.layer.vectors()
     }
 
-    fn prepare(&self, own: &[f32], vectors: &mut [f32]) {
-        let hidden = self.layer.sizes().hidden;
-        let (own, gain) = own.split_at(self.layer.own() * hidden);
-        let (vectors, prepared) = vectors.split_at_mut(self.layer.vectors() * hidden);
+    fn prepare(&self, own: Own<&[f32]>, vectors: &mut [f32]) {
         self.layer.prepare(own, vectors);
-        prepared.copy_from_slice(gain);
     }
 
     #[inline]
-    fn norm<'a>(&self, vectors: &'a [f32]) -> Option<(f32, &'a [f32])> {
-        let own = self.layer.vectors() * self.layer.sizes().hidden;
-        Some((self.epsilon, vectors.get(own..).unwrap_or_default()))
+    fn norm(&self) -> Option<f32> {
+        Some(self.epsilon)
     }
 
     fn diagonals(&self) -> &'static [Diagonal] {
         self.layer.diagonals()
     }
 
-    fn initialise(&self, bias: &mut [f32], own: &mut [f32]) {
-        let (own, gain) = own.split_at_mut(self.layer.own() * self.layer.sizes().hidden);
+    fn initialise(&self, bias: &mut [f32], mut own: Own<&mut [f32]>) {
+        [&mut own.gain, &mut own.extra_gain].into_iter().for_each(|gain| gain.fill(1.0));
         self.layer.initialise(bias, own);
-        gain.fill(1.0);
     }
 
     #[inline]

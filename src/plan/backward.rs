@@ -152,7 +152,7 @@ impl<C: Layer> Plan<C> {
                 scratch: &mut *scratch,
                 pass: &mut *pass,
             }
-            .add_up(&self.layer, parameters.split_mut())?;
+            .add_up(&self.layer, parameters.named_mut())?;
             let Some(input) = input else { return Ok(()) };
             // The first rows of dz are what the input that was waiting has made.
             let (first, rest) =

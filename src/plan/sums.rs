@@ -4,6 +4,7 @@
 use crate::Isa;
 use crate::arena::first;
 use crate::layer::{Diagonal, Layer, Sizes};
+use crate::sections::{All, Own};
 use bptt_kernels::KernelError;
 use bptt_kernels::cells::{Geometry, Source};
 use bptt_kernels::diagonal;
@@ -51,12 +52,14 @@ impl<'a> Sums<'a, '_> {
     pub(super) fn add_up<C: Layer>(
         mut self,
         layer: &C,
-        [du, mut dw, db, mut own, dp]: [&mut [f32]; 5],
+        (all, own): (All<&mut [f32]>, Own<&mut [f32]>),
     ) -> Result<(), KernelError> {
+        let All { input: du, recurrent: mut dw, bias: db, projection: dp, .. } = all;
+        let Own { extra_bias, diagonal, gain, extra_gain } = own;
         let Sizes { input, hidden, output } = self.sizes;
         let (u, w) = (hidden * input, hidden * output);
         let (geometry, delays) = (self.geometry, layer.delays());
-        let (mut met, mut extra_bias) = (0, None);
+        let mut met = 0;
         for (nth, &delay) in delays.iter().enumerate() {
             for &source in geometry.back {
                 let h = self.after_oldest(delays[0] - delay);
@@ -73,10 +76,8 @@ impl<'a> Sums<'a, '_> {
                         self.gates((first, count), Some(product), None)?;
                     }
                     Source::Extra => {
-                        let bias = first(&mut own, hidden);
-                        let sums = if self.normal.is_some() { None } else { Some(&mut *bias) };
+                        let sums = self.sums(extra_bias);
                         self.block((self.da_extra, hidden), product, sums)?;
-                        extra_bias = Some(bias);
                     }
                 }
             }
@@ -93,20 +94,17 @@ impl<'a> Sums<'a, '_> {
             self.block((self.dh_all, output), right(self.extra, dp, hidden), None)?;
         }
         let Some((normal, normal_extra)) = self.normal else {
-            return self.diagonals(layer.diagonals(), own);
+            return self.diagonals(layer.diagonals(), diagonal);
         };
         // The sums above were of what products made, and so were no gradients of biases.
-        let gain = geometry.norms * hidden;
-        let (own, gain) = own.split_at_mut(own.len() - gain);
-        let (gain, gain_extra) = gain.split_at_mut(geometry.gates * hidden);
         let (dz, extra) = (self.dz, self.extra);
         self.over_time(dz, None, db)?;
         self.over_time(dz, Some(normal), gain)?;
-        if let Some(bias) = extra_bias {
-            self.over_time(extra, None, bias)?;
-            self.over_time(extra, Some(normal_extra), gain_extra)?;
+        if !extra_bias.is_empty() {
+            self.over_time(extra, None, extra_bias)?;
+            self.over_time(extra, Some(normal_extra), extra_gain)?;
         }
-        self.diagonals(layer.diagonals(), own)
+        self.diagonals(layer.diagonals(), diagonal)
     }
 
     /// Blocks of A, of B's or C's length, times B or ones, summed over the rows.
@@ -211,11 +209,15 @@ impl<'a> Sums<'a, '_> {
             .run(self.isa, self.pass)
     }
 
-    /// A layer's own parameters.
-    fn diagonals(&mut self, diagonals: &[Diagonal], own: &mut [f32]) -> Result<(), KernelError> {
+    /// A layer's own vectors.
+    fn diagonals(
+        &mut self,
+        diagonals: &[Diagonal],
+        vectors: &mut [f32],
+    ) -> Result<(), KernelError> {
         let (hidden, gates) = (self.sizes.hidden, self.geometry.gates);
         let state = self.depth * hidden;
-        for (diagonal, c) in diagonals.iter().zip(own.chunks_mut(hidden)) {
+        for (diagonal, c) in diagonals.iter().zip(vectors.chunks_mut(hidden)) {
             let (a, stride, b) = match *diagonal {
                 Diagonal::GateBefore(gate) => {
                     (&self.dz[gate * hidden..], gates * hidden, Some(&self.s[..state]))

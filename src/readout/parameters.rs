@@ -1,9 +1,18 @@
 //! The parameters of a readout, or their gradients: one contiguous buffer.
 
 use super::Readout;
+use crate::arena::{Layout, Region, regions};
 use crate::{Error, Init};
 use bptt_kernels::AlignedBuffer;
 use rand_core::Rng;
+
+regions! {
+    /// The parameters of a readout, in their order.
+    struct Sections {
+        weights,
+        bias,
+    }
+}
 
 /// The parameters of a readout, or their gradients, in one contiguous buffer that
 /// starts on a cache line: V `[O, H]` row-major, then c `[O]`. An optimiser, a norm,
@@ -19,6 +28,7 @@ use rand_core::Rng;
 #[derive(Clone, Debug)]
 pub struct ReadoutParameters {
     readout: Readout,
+    sections: Sections<Region>,
     buffer: AlignedBuffer,
 }
 
@@ -50,7 +60,12 @@ impl Readout {
 
 impl ReadoutParameters {
     pub(super) fn zeros(readout: Readout) -> Result<Self, Error> {
-        Ok(Self { readout, buffer: AlignedBuffer::try_new(readout.parameter_count())? })
+        let Readout { input_size, output_size } = readout;
+        let dims: Sections<&[usize]> =
+            Sections { weights: &[output_size, input_size], bias: &[output_size] };
+        let mut layout = Layout::without_gaps("the parameters");
+        let sections = dims.booked(&mut layout)?;
+        Ok(Self { readout, sections, buffer: layout.allocate()? })
     }
 
     /// The layer that they are the parameters of.
@@ -75,21 +90,17 @@ impl ReadoutParameters {
 
     /// V: hidden to output, `[O, H]`.
     pub fn weights(&self) -> &[f32] {
-        &self.buffer[..self.bias_start()]
+        self.sections.weights.of(&self.buffer)
     }
 
     /// c, `[O]`.
     pub fn bias(&self) -> &[f32] {
-        &self.buffer[self.bias_start()..]
+        self.sections.bias.of(&self.buffer)
     }
 
     /// V and c, to be changed.
     pub fn split_mut(&mut self) -> [&mut [f32]; 2] {
-        let (v, c) = self.buffer.split_at_mut(self.readout.output_size * self.readout.input_size);
-        [v, c]
-    }
-
-    fn bias_start(&self) -> usize {
-        self.readout.output_size * self.readout.input_size
+        let Sections { weights, bias } = self.sections.granted(&mut self.buffer);
+        [weights, bias]
     }
 }

@@ -104,9 +104,9 @@ impl ReadoutPlan {
         let widest = readout.input_size.max(readout.output_size);
         let product = gemm::scratch_len(rows, widest)?;
         let gradient = outer::scratch_len(isa, 1, &[readout.input_size])?;
-        let outputs: &[usize] = &[rows, readout.output_size];
+        let dims: Regions<&[usize]> =
+            Regions { outputs: &[rows, readout.output_size], scratch: &[product.max(gradient)] };
         let mut layout = Layout::in_lines("the arena");
-        let dims = Regions { outputs, scratch: &[product.max(gradient)] };
         let regions = dims.booked(&mut layout)?;
         Ok(Self { readout, rows, isa, layout, regions })
     }

@@ -59,6 +59,7 @@ impl<C: Layer> Weights<C> {
             isa,
             bias: AlignedBuffer::try_new(hidden)?,
             vectors: AlignedBuffer::try_new(0)?,
+            gains: AlignedBuffer::try_new(0)?,
             input: first,
             forward: products(forward),
             back,

@@ -6,6 +6,7 @@ use crate::layer::{Layer, Sizes};
 use crate::plan::arena::Holds;
 use crate::plan::regions::Regions;
 use crate::plan::{Arena, Plan};
+use crate::sections::All;
 use crate::{Error, Isa, Parameters, Weights, Write};
 use bptt_kernels::gemm::{Gemm, Start};
 use bptt_kernels::outer::{Outer, Right};
@@ -62,7 +63,7 @@ impl<C: Layer> Plan<C> {
             }
             .run(isa, pass)?;
             let mut rest = &*dz;
-            let [du, dw, db, ..] = parameters.split_mut();
+            let (All { input: du, recurrent: dw, bias: db, .. }, _) = parameters.named_mut();
             for (at, place) in clocked.places((input, hidden)).enumerate() {
                 let moves = 0..clock.moves(at, steps);
                 let (dz, tail) = rest.split_at(moves.len() * batch * place.group.units);
