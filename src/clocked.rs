@@ -2,6 +2,9 @@
 //! there is of what, and the input's part at the steps at which a group moves. Knows groups
 //! and steps; must not know states.
 
+#[cfg(test)]
+mod tests;
+
 use crate::error::product;
 use crate::{Error, Isa};
 use bptt_kernels::cells::Activations;

@@ -1,6 +1,9 @@
 //! How operands are cut and laid out, as packing, tiles and sums all have to know it. Knows
 //! rows, columns and terms; must not know what is computed of them.
 
+#[cfg(test)]
+mod tests;
+
 use crate::simd::Simd;
 pub(crate) use crate::tuning::{DEPTH_BLOCK, ROW_BLOCK};
 

@@ -4,6 +4,9 @@
 //! reckon; packed they are one of each, and a row's terms still lie side by side,
 //! so that packing is copying.
 
+#[cfg(test)]
+mod tests;
+
 use crate::KernelError;
 use crate::layout::{DEPTH_BLOCK, RUN, cut, heights, left_len, row_block, row_blocks};
 use crate::simd::{QUAD, Simd};

@@ -2,6 +2,9 @@
 //! both operands change with every pass. Knows blocking and its scratch; must not
 //! know cells.
 
+#[cfg(test)]
+mod tests;
+
 use crate::error::{check_len, check_room, checked_sum};
 use crate::fetch::When;
 use crate::layout::{DEPTH_BLOCK, GROUP, PANEL, ROW_BLOCK, cut};

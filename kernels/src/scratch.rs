@@ -2,6 +2,9 @@
 //! recurrent step keeps its pre-activations between the product and the cell, and a
 //! product its sums between two blocks of depth.
 
+#[cfg(test)]
+mod tests;
+
 use crate::layout::{GROUP, PANEL, ROW_BLOCK};
 use crate::simd::Simd;
 use crate::tile::Grid;

@@ -10,6 +10,8 @@
 
 mod columns;
 mod fill;
+#[cfg(test)]
+mod tests;
 
 use crate::format::Format;
 use crate::layout::{DEPTH_BLOCK, PANEL};

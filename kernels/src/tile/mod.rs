@@ -15,6 +15,8 @@
 //! sum that is stored and taken up again goes on as if it had not been.
 
 mod sums;
+#[cfg(test)]
+mod tests;
 
 use crate::fetch::{Fetch, Walk};
 use crate::layout::{PANEL, RUN, heights, left_len};

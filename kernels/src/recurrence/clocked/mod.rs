@@ -5,6 +5,8 @@
 
 mod clock;
 mod step;
+#[cfg(test)]
+mod tests;
 
 pub use clock::{Clock, Group};
 

@@ -7,6 +7,8 @@ mod norm;
 mod second;
 mod step;
 mod steps;
+#[cfg(test)]
+mod tests;
 
 pub(super) use second::Second;
 pub(super) use step::{History, Input, Step};

@@ -1,0 +1,172 @@
+//! Left operands of every height and of depths about the ends of runs and blocks: each value is
+//! packed to the place at which the tile of its row reads it, and to no other.
+
+use super::{batch_parts, by_columns, pack, pack_batch};
+use crate::Isa;
+use crate::layout::{DEPTH_BLOCK, ROW_BLOCK, RUN, heights, left_len, row_blocks};
+use crate::simd::{Kernel, Simd};
+
+/// What stands where nothing was packed.
+const NOTHING: f32 = -1.0;
+/// Floats behind the room that is asked for.
+const BEYOND: usize = 32;
+
+const DEPTHS: [usize; 13] = [
+    1,
+    2,
+    3,
+    RUN - 1,
+    RUN,
+    RUN + 1,
+    2 * RUN + 5,
+    DEPTH_BLOCK - 1,
+    DEPTH_BLOCK,
+    DEPTH_BLOCK + 1,
+    DEPTH_BLOCK + RUN,
+    2 * DEPTH_BLOCK,
+    2 * DEPTH_BLOCK + 1,
+];
+
+/// Another number for each row and term.
+fn value(row: usize, k: usize) -> f32 {
+    (row * 600 + k) as f32
+}
+
+/// Reads `rows` packed rows of `depth` terms as tiles do. The first of them is row `first` of A.
+fn read<S: Simd>(packed: &[f32], (first, rows): (usize, usize), depth: usize) {
+    let mut seen = vec![false; packed.len()];
+    for first_k in (0..depth).step_by(DEPTH_BLOCK) {
+        let terms = DEPTH_BLOCK.min(depth - first_k);
+        for (row, height) in heights::<S>(rows) {
+            let tile = rows * first_k + left_len(row, terms);
+            for r in 0..height {
+                for k in 0..terms {
+                    let at = tile + k / RUN * RUN * height + k % RUN + r * RUN;
+                    assert!(!std::mem::replace(&mut seen[at], true), "two values in one place");
+                    assert_eq!(packed[at], value(first + row + r, first_k + k));
+                }
+            }
+        }
+    }
+}
+
+struct Packing {
+    rows: usize,
+    depth: usize,
+    parts: usize,
+}
+
+impl Kernel for Packing {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { rows, depth, parts } = self;
+        let stride = depth + 1;
+        let a: Vec<f32> = (0..rows * stride).map(|at| value(at / stride, at % stride)).collect();
+        let mut to = vec![NOTHING; left_len(rows, depth) + BEYOND];
+        for part in 0..parts {
+            // SAFETY: A has the rows, and there is room for all of them.
+            unsafe { pack(s, (a.as_ptr(), stride), rows, depth, to.as_mut_ptr(), part, parts) };
+        }
+        let (packed, beyond) = to.split_at(left_len(rows, depth));
+        assert_eq!(beyond, [NOTHING; BEYOND], "{rows} rows of {depth}");
+        read::<S>(packed, (0, rows), depth);
+    }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "hours in an interpreter")]
+fn rows_are_packed_where_tiles_read_them() {
+    for &isa in Isa::available() {
+        for rows in 2..=ROW_BLOCK {
+            for (depth, parts) in DEPTHS.into_iter().zip([1, 2, 3, 4, 8].into_iter().cycle()) {
+                isa.enter(Packing { rows, depth, parts });
+            }
+        }
+    }
+}
+
+struct BatchPacking {
+    batch: usize,
+    depth: usize,
+}
+
+impl Kernel for BatchPacking {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { batch, depth } = self;
+        let a: Vec<f32> = (0..batch * depth).map(|at| value(at / depth, at % depth)).collect();
+        let mut to = vec![NOTHING; left_len(batch, depth) + BEYOND];
+        for part in 0..batch_parts(batch) {
+            // SAFETY: A has the rows, there is room for them, and the part is one of the batch's.
+            unsafe { pack_batch(s, (a.as_ptr(), depth), batch, depth, to.as_mut_ptr(), part) };
+        }
+        assert_eq!(to[left_len(batch, depth)..], [NOTHING; BEYOND], "a batch of {batch}, {depth}");
+        for (first, rows) in row_blocks(batch) {
+            read::<S>(&to[left_len(first, depth)..][..left_len(rows, depth)], (first, rows), depth);
+        }
+    }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "hours in an interpreter")]
+fn batches_are_packed_where_tiles_read_them() {
+    for &isa in Isa::available() {
+        for batch in 2..=2 * ROW_BLOCK + 3 {
+            for depth in [1, RUN, RUN + 1, DEPTH_BLOCK + 1] {
+                isa.enter(BatchPacking { batch, depth });
+            }
+        }
+    }
+}
+
+struct ByColumns {
+    height: usize,
+    depth: usize,
+    /// Rows of A before those that are terms.
+    before: usize,
+}
+
+impl Kernel for ByColumns {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { height, depth, before } = self;
+        let (end, stride) = (before + depth, height + 1);
+        // The last row of A is the first term.
+        let of_a = |at: usize| match end - 1 - at / stride {
+            k if k < depth => value(at % stride, k),
+            _ => NOTHING,
+        };
+        let a: Vec<f32> = (0..end * stride).map(of_a).collect();
+        let mut to = vec![NOTHING; left_len(height, depth) + BEYOND];
+        let mut sums = vec![1.0; height + 1];
+        let (from, size) = ((a.as_ptr(), stride), (end, depth));
+        // SAFETY: A has the rows and columns, and there is room for all of them and their sums.
+        unsafe { by_columns(s, from, height, size, to.as_mut_ptr(), sums.as_mut_ptr()) };
+        let (packed, beyond) = to.split_at(left_len(height, depth));
+        assert_eq!(beyond, [NOTHING; BEYOND], "{height} columns of {depth}");
+        read::<S>(packed, (0, height), depth);
+        let added = |column| 1.0 + (0..depth).map(|k| value(column, k)).sum::<f32>();
+        assert!((0..height).all(|column| sums[column] == added(column)), "{height} by {depth}");
+        assert_eq!(sums[height], 1.0, "a sum beyond the columns");
+    }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "hours in an interpreter")]
+fn columns_are_packed_where_tiles_read_them() {
+    for &isa in Isa::available() {
+        for height in 1..=ROW_BLOCK {
+            for depth in DEPTHS.into_iter().filter(|&depth| depth <= DEPTH_BLOCK) {
+                for before in [0, 2] {
+                    isa.enter(ByColumns { height, depth, before });
+                }
+            }
+        }
+    }
+}

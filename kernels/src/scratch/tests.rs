@@ -1,0 +1,34 @@
+//! Every place of a group's sums.
+
+use super::For;
+use crate::Isa;
+use crate::layout::{GROUP, ROW_BLOCK};
+use crate::simd::{Kernel, Simd};
+
+struct Places;
+
+impl Kernel for Places {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _s: S) {
+        let mut scratch = For::<S>::new();
+        let grid = scratch.grid();
+        let mut seen = vec![false; GROUP * ROW_BLOCK];
+        for row in 0..ROW_BLOCK {
+            for vec in 0..GROUP {
+                let floats = row * grid.stride + grid.offset[vec];
+                // SAFETY: there is such a row and vector.
+                let place = unsafe { scratch.place(row, vec) };
+                assert_eq!(place, grid.start.wrapping_add(floats), "row {row}, vector {vec}");
+                assert!(floats.is_multiple_of(S::LANES));
+                assert!(!std::mem::replace(&mut seen[floats / S::LANES], true), "twice");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_group_s_sums_have_a_place_each() {
+    Isa::available().iter().for_each(|isa| isa.enter(Places));
+}
