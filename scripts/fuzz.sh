@@ -27,8 +27,9 @@ cargo +nightly fuzz build "${build[@]}"
 mapfile -t targets < <(cargo +nightly fuzz list)
 share=$((seconds / ${#targets[@]}))
 [ "$share" -gt 0 ] || share=1
+# Inputs are of any length from the start: grown from a byte, they are of four after a minute.
 for target in "${targets[@]}"; do
     echo "$target: $share s"
     cargo +nightly fuzz run "${build[@]}" "$target" -- \
-        -max_total_time="$share" -max_len=1024 -timeout=20 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1
+        -max_total_time="$share" -max_len=1024 -len_control=0 -timeout=20 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1
 done

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "the targets use parts of what the suites share")]
 
 pub mod common;
+pub mod kernels;
 
 use bptt::Isa;
 use common::{Kind, Shape};

@@ -1,0 +1,390 @@
+//! Passes of every cell: single steps, forward and backward.
+
+use super::Drawn;
+use bptt_kernels::cells::{
+    Activations, Cell, Geometry, GruAfter, GruBefore, Leaky, Lstm, Projected, Vanilla,
+};
+use bptt_kernels::recurrence::{
+    Backward, CellStates, Dims, Dropout, Forward, Gates, Kept, Norm, NormBack, Recurrent, Single,
+    Zoneout, backward_scratch_len, forward_scratch_len, single_room,
+};
+use bptt_kernels::team::Pass;
+use bptt_kernels::{Dense, PackedMatrix};
+
+/// The shares that zoneout keeps.
+const RATES: [f32; 2] = [0.4, 0.2];
+
+/// A cell whose vectors are to be drawn.
+#[derive(Clone, Copy)]
+struct Which {
+    number: usize,
+    peepholes: bool,
+}
+
+impl Which {
+    fn draw(drawn: &mut Drawn<'_>) -> Self {
+        Self { number: drawn.choice(9), peepholes: drawn.flip() }
+    }
+
+    fn cell(self, vectors: &[f32]) -> Cell<'_> {
+        let activations = Activations::Tanh;
+        let peepholes = self.peepholes.then_some(vectors);
+        let all = Lstm { activations, peepholes };
+        let coupled = Lstm { activations, peepholes };
+        match self.number {
+            0 => Cell::Vanilla(Vanilla { activations }),
+            1 => Cell::Leaky(Leaky { activations, alpha: vectors }),
+            2 => Cell::LeakyLearned(Leaky { activations, alpha: vectors }),
+            3 => Cell::GruAfter(GruAfter { activations, bias: vectors }),
+            4 => Cell::GruBefore(GruBefore { activations }),
+            5 => Cell::Lstm(all),
+            6 => Cell::LstmCoupled(coupled),
+            7 => Cell::LstmProjected(Projected(all)),
+            _ => Cell::LstmCoupledProjected(Projected(coupled)),
+        }
+    }
+
+    /// Vectors that the cell reads, or any where it reads none.
+    fn vectors(self, drawn: &mut Drawn<'_>, hidden: usize) -> Vec<f32> {
+        let blocks = match self.number {
+            1..=3 => 1,
+            5 | 7 if self.peepholes => 3,
+            6 | 8 if self.peepholes => 2,
+            _ => return Vec::new(),
+        };
+        drawn.floats(&[blocks, hidden])
+    }
+}
+
+/// A cell, the sizes of its weights, and those that a pass is told of.
+struct Case {
+    which: Which,
+    geometry: Geometry,
+    made: Dims,
+    dims: Dims,
+    vectors: Vec<f32>,
+}
+
+fn case(drawn: &mut Drawn<'_>) -> Case {
+    let which = Which::draw(drawn);
+    let geometry = which.cell(&[]).geometry();
+    let hidden = drawn.size(24);
+    let outputs = if geometry.projects { drawn.size(24) } else { hidden };
+    let made = Dims { steps: drawn.size(5), batch: drawn.size(14), hidden, outputs };
+    let Dims { steps, batch, .. } = made;
+    let [steps, batch, hidden] = [steps, batch, hidden].map(|size| drawn.near(size));
+    let outputs = if geometry.projects { drawn.near(outputs) } else { hidden };
+    let dims = Dims { steps, batch, hidden, outputs };
+    drawn.demand((hidden, outputs) == (made.hidden, made.outputs));
+    let vectors = which.vectors(drawn, hidden);
+    Case { which, geometry, made, dims, vectors }
+}
+
+/// Delays from the longest, mostly, for `products` of each.
+fn delays(drawn: &mut Drawn<'_>, products: usize) -> Vec<usize> {
+    let mut delay = drawn.size(3);
+    let mut delays = Vec::new();
+    while delay > 0 {
+        delays.extend([delay].repeat(products));
+        delay -= drawn.size(3).min(delay);
+    }
+    if drawn.seldom() {
+        let at = drawn.choice(delays.len());
+        delays[at] = drawn.near(delays[at]);
+    }
+    let sorted = delays.is_sorted_by(|a, b| a >= b);
+    drawn.demand(sorted && delays.last().is_some_and(|&last| last > 0));
+    delays
+}
+
+fn zeros(drawn: &Drawn<'_>, gates: usize, units: usize, depth: usize) -> PackedMatrix {
+    PackedMatrix::zeros(drawn.isa, gates, units, depth).unwrap()
+}
+
+/// A second product's weights where a cell has one, mostly.
+fn second(
+    drawn: &mut Drawn<'_>,
+    geometry: &Geometry,
+    (hidden, outputs): (usize, usize),
+    turned: bool,
+) -> Option<PackedMatrix> {
+    let sizes = geometry.second_product(hidden, outputs);
+    if drawn.seldom() {
+        drawn.demand(sizes.is_none());
+        return None;
+    }
+    let (units, depth) = sizes?;
+    Some(if turned { zeros(drawn, 1, depth, units) } else { zeros(drawn, 1, units, depth) })
+}
+
+/// Keys of zoneout.
+fn keys(drawn: &mut Drawn<'_>, dims: Dims) -> Vec<u32> {
+    let right = drawn.product(&[dims.steps, dims.batch, 2]);
+    vec![7; drawn.length(right)]
+}
+
+/// A forward pass of any kind.
+pub fn forward(drawn: &mut Drawn<'_>) {
+    let Case { which, geometry, made, dims, vectors } = case(drawn);
+    let Dims { steps, batch, hidden, outputs } = dims;
+    let delays = delays(drawn, 1);
+    let weights: Vec<_> =
+        delays.iter().map(|_| zeros(drawn, geometry.sums, made.hidden, made.outputs)).collect();
+    let second = second(drawn, &geometry, (made.hidden, made.outputs), false);
+    let second = second.as_ref();
+    let recurrent = Recurrent { weights: &weights, delays: &delays, second };
+    let history = delays[0];
+
+    let (kind, inputs) = (drawn.choice(3), drawn.size(20));
+    let (mut kept, mut x, mut bias) = (Vec::new(), Vec::new(), Vec::new());
+    let mut stride = 0;
+    let input = zeros(drawn, geometry.gates, made.hidden, inputs);
+    match kind {
+        0 => kept = drawn.floats(&[steps, batch, geometry.gates, hidden]),
+        1 => {
+            let row = drawn.product(&[geometry.gates, hidden]);
+            let wider = row.unwrap_or(0) + 1 + drawn.choice(3);
+            stride = drawn.near(wider);
+            drawn.demand(row.is_some_and(|row| stride >= row));
+            x = drawn.floats(&[steps, batch, stride]);
+        }
+        _ => {
+            drawn.demand(geometry.fuses);
+            x = drawn.floats(&[steps, batch, inputs]);
+            bias = drawn.floats(&[geometry.gates, hidden]);
+        }
+    }
+    let mut extra = match kind {
+        0 => drawn.floats(&[steps, batch, geometry.extra, hidden]),
+        _ if geometry.is_double() => drawn.floats(&[batch, geometry.extra, hidden]),
+        _ => drawn.floats(&[0]),
+    };
+    let h0 = drawn.floats(&[history, batch, outputs]);
+    let mut h = drawn.floats(&[steps, batch, outputs]);
+
+    let zoneout = drawn.seldom();
+    let keys = (zoneout && drawn.flip()).then(|| keys(drawn, dims));
+    let zoneout = zoneout.then_some(Zoneout { rates: RATES, keys: keys.as_deref() });
+    let cells = usize::from(geometry.cells);
+    let states = if geometry.cells { 1 + drawn.choice(3) } else { drawn.choice(4) };
+    let (mut s, mut other) = (Vec::new(), Vec::new());
+    match states {
+        0 => {}
+        1 => {
+            other = drawn.floats(&[cells, batch, hidden]);
+            s = drawn.floats(&[steps, cells, batch, hidden]);
+        }
+        2 => {
+            s = drawn.floats(&[cells, batch, hidden]);
+            drawn.demand(!geometry.cells || zoneout.is_none());
+        }
+        _ => {
+            s = drawn.floats(&[cells, batch, hidden]);
+            other = drawn.floats(&[cells, batch, hidden]);
+        }
+    }
+
+    let (mut mask, mut before, mut seen) = (Vec::new(), Vec::new(), Vec::new());
+    let dropout = drawn.seldom();
+    if dropout {
+        mask = drawn.floats(&[batch, outputs]);
+        before = drawn.floats(&[history, batch, outputs]);
+        seen = drawn.floats(&[steps, batch, outputs]);
+    }
+    let normed = drawn.seldom();
+    let (mut gain, mut norm_bias) = (Vec::new(), Vec::new());
+    let mut normal = [const { Vec::new() }; 3];
+    if normed {
+        let rows = if kind == 0 { steps } else { 1 };
+        gain = drawn.floats(&[geometry.norms, hidden]);
+        norm_bias = drawn.floats(&[geometry.gates, hidden]);
+        normal = [
+            drawn.floats(&[rows, batch, geometry.gates, hidden]),
+            drawn.floats(&[rows, batch, geometry.norms - geometry.gates, hidden]),
+            drawn.floats(&[rows, batch, geometry.norms]),
+        ];
+    }
+    let input_depth = if kind == 2 { inputs } else { 0 };
+    let least = forward_scratch_len(&geometry, dims, delays.len(), input_depth).ok();
+    let mut scratch = drawn.room(least);
+
+    let [normed_all, normed_extra, inverse] = &mut normal;
+    let pass = Forward {
+        dims,
+        cell: which.cell(&vectors),
+        recurrent,
+        gates: match kind {
+            0 => Gates::Keep(&mut kept),
+            1 => Gates::Discard { z: &x, stride },
+            _ => Gates::Fused { x: &x, input: &input, bias: &bias },
+        },
+        extra: &mut extra,
+        h0: &h0,
+        h: &mut h,
+        cells: match states {
+            0 => CellStates::None,
+            1 => CellStates::Keep { s0: &other, s: &mut s },
+            2 => CellStates::InPlace(&mut s),
+            _ => CellStates::InTurns { s: &mut s, other: &mut other },
+        },
+        zoneout,
+        dropout: dropout.then_some(Dropout { mask: &mask, before: &before, seen: &mut seen }),
+        norm: normed.then_some(Norm {
+            epsilon: 1e-5,
+            gain: &gain,
+            bias: &norm_bias,
+            normal: normed_all,
+            normal_extra: normed_extra,
+            inverse,
+        }),
+        scratch: &mut scratch,
+    };
+    let result = pass.run(drawn.isa, &mut Pass::serial());
+    let [normal, normal_extra, inverse] = &normal;
+    let written = [&kept, &extra, &h, &s, &other, &seen, normal, normal_extra, inverse, &scratch];
+    drawn.check(result, &written.map(|slice| &slice[..]));
+}
+
+/// A backward pass of any kind.
+pub fn backward(drawn: &mut Drawn<'_>) {
+    let Case { which, geometry, made, dims, vectors } = case(drawn);
+    let Dims { steps, batch, hidden, outputs } = dims;
+    let delays = delays(drawn, geometry.back.len());
+    let sources = geometry.back.iter().cycle().take(delays.len());
+    let weights: Vec<_> = sources
+        .map(|source| zeros(drawn, 1, made.outputs, source.blocks() * made.hidden))
+        .collect();
+    let second = second(drawn, &geometry, (made.hidden, made.outputs), true);
+    let second = second.as_ref();
+    let recurrent = Recurrent { weights: &weights, delays: &delays, second };
+    let history = delays[0];
+    drawn.demand(!geometry.carries || history == 1);
+
+    let mut gates = drawn.floats(&[steps, batch, geometry.gates, hidden]);
+    let mut extra = drawn.floats(&[steps, batch, geometry.extra, hidden]);
+    let states = history.saturating_add(steps);
+    let h = drawn.floats(&[states, batch, outputs]);
+    let cells = usize::from(geometry.cells);
+    let s = drawn.floats(&[cells, steps.saturating_add(1), batch, hidden]);
+    let dy = drawn.flip().then(|| drawn.floats(&[steps, batch, outputs]));
+    let mut dh = drawn.floats(&[history, batch, outputs]);
+    let mut ds = drawn.floats(&[cells, batch, hidden]);
+    let mut dh_all = drawn.floats(&[usize::from(geometry.projects), steps, batch, outputs]);
+    let zoneout = drawn.seldom();
+    let (mut keys_given, mut dh_kept, mut ds_kept) = (Vec::new(), Vec::new(), Vec::new());
+    if zoneout {
+        keys_given = keys(drawn, dims);
+        dh_kept = drawn.floats(&[batch, outputs]);
+        ds_kept = drawn.floats(&[cells, batch, hidden]);
+    }
+    let rates = Zoneout { rates: RATES, keys: Some(&keys_given) };
+    let dropout = drawn.seldom();
+    let (mut mask, mut seen) = (Vec::new(), Vec::new());
+    if dropout {
+        mask = drawn.floats(&[batch, outputs]);
+        seen = drawn.floats(&[states, batch, outputs]);
+    }
+    let mut s_made =
+        if drawn.seldom() { drawn.floats(&[steps, cells, batch, hidden]) } else { Vec::new() };
+    let normed = drawn.seldom();
+    let mut gain = Vec::new();
+    let mut normal = [const { Vec::new() }; 5];
+    if normed {
+        let apart = geometry.norms - geometry.gates;
+        gain = drawn.floats(&[geometry.norms, hidden]);
+        normal = [
+            drawn.floats(&[steps, batch, geometry.gates, hidden]),
+            drawn.floats(&[steps, batch, apart, hidden]),
+            drawn.floats(&[steps, batch, geometry.norms]),
+            drawn.floats(&[steps, batch, geometry.gates, hidden]),
+            drawn.floats(&[steps, batch, apart, hidden]),
+        ];
+    }
+    let terms = delays.len() / geometry.back.len();
+    let mut scratch = drawn.room(backward_scratch_len(&geometry, dims, terms).ok());
+
+    let [normed_all, normed_extra, inverse, da, da_extra] = &mut normal;
+    let pass = Backward {
+        dims,
+        cell: which.cell(&vectors),
+        recurrent,
+        gates: &mut gates,
+        extra: &mut extra,
+        h: &h,
+        s: &s,
+        dy: dy.as_deref(),
+        dh: &mut dh,
+        ds: &mut ds,
+        dh_all: &mut dh_all,
+        zoneout: zoneout.then_some((rates, Kept { h: &mut dh_kept, s: &mut ds_kept })),
+        dropout: dropout.then_some((&mask, &seen)),
+        s_made: &mut s_made,
+        norm: normed.then_some(NormBack {
+            gain: &gain,
+            normal: normed_all,
+            normal_extra: normed_extra,
+            inverse,
+            da,
+            da_extra,
+        }),
+        scratch: &mut scratch,
+    };
+    let result = pass.run(drawn.isa, &mut Pass::serial());
+    let [.., da, da_extra] = &normal;
+    let written =
+        [&gates, &extra, &dh, &ds, &dh_all, &dh_kept, &ds_kept, &s_made, da, da_extra, &scratch];
+    drawn.check(result, &written.map(|slice| &slice[..]));
+}
+
+/// A single step, with a layer after it or without.
+pub fn single(drawn: &mut Drawn<'_>) {
+    let Case { which, geometry, made, dims, vectors } = case(drawn);
+    let Dims { hidden, outputs, .. } = dims;
+    let inputs = drawn.size(20);
+    let input = zeros(drawn, geometry.gates, made.hidden, inputs);
+    let weights = zeros(drawn, geometry.sums, made.hidden, made.outputs);
+    let second = second(drawn, &geometry, (made.hidden, made.outputs), false);
+    let mut delays = vec![1];
+    if drawn.seldom() {
+        delays = vec![drawn.choice(3); drawn.choice(3)];
+    }
+    drawn.demand(delays == [1]);
+    let recurrent = Recurrent {
+        weights: std::slice::from_ref(&weights),
+        delays: &delays,
+        second: second.as_ref(),
+    };
+    let (bias, x) = (drawn.floats(&[geometry.gates, hidden]), drawn.floats(&[inputs]));
+    let mut h = drawn.floats(&[outputs]);
+    let mut s = drawn.floats(&[usize::from(geometry.cells), hidden]);
+    let mut next = drawn.floats(&[outputs]);
+    // Of another H no room is asked for.
+    let [z, extra] = if hidden == made.hidden { single_room(&geometry, hidden) } else { [0; 2] };
+    let (mut z, mut extra) = (drawn.floats(&[z]), drawn.floats(&[extra]));
+    let of_output = drawn.size(12);
+    let dense = Dense::zeros(drawn.isa, of_output, made.outputs).unwrap();
+    let output = drawn.flip().then_some(&dense);
+    let mut o = match output {
+        Some(_) => drawn.floats(&[of_output]),
+        // Nobody looks at it.
+        None => Vec::new(),
+    };
+    let step = Single {
+        hidden,
+        cell: &which.cell(&vectors),
+        input: &input,
+        recurrent,
+        bias: &bias,
+        x: &x,
+        h: &mut h,
+        s: &mut s,
+        next: &mut next,
+        z: &mut z,
+        extra: &mut extra,
+        backwards: drawn.flip(),
+        output,
+        o: &mut o,
+    };
+    let result = step.run(drawn.isa);
+    drawn.check(result, &[&h, &s, &next, &z, &extra, &o]);
+}
