@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Runs what has several threads under ThreadSanitizer: the kernels' own tests of teams, and the
+# root crate's suite of passes and streams on several threads. Two accesses to the same memory,
+# one of them a write, that nothing puts in an order end the run, whatever was computed.
+#
+# Needs a nightly toolchain and the standard library's source, which is compiled for it too
+# (`rustup toolchain install nightly --profile minimal --component rust-src`), on x86_64
+# Linux. Arguments go to the tests. PROPTEST_CASES, here 4 where the environment says nothing,
+# keeps random tests short. Takes some ten minutes, most of them to compile, and is therefore
+# not part of CI.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+src=$(rustc +nightly --print sysroot)/lib/rustlib/src/rust/library
+[ -d "$src" ] || {
+    echo "tsan.sh: needs \`rustup toolchain install nightly --profile minimal --component rust-src\`" >&2
+    exit 1
+}
+
+export CARGO_TARGET_DIR=$PWD/target/tsan
+# rayon's queues have fences, which the sanitizer does not know; the cfg is their own way
+# around that.
+export RUSTFLAGS="-Zsanitizer=thread --cfg crossbeam_sanitize_thread"
+# Instrumented code takes longer to optimise than to run.
+export CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_DEBUG=line-tables-only
+export TSAN_OPTIONS="halt_on_error=1 second_deadlock_stack=1 ${TSAN_OPTIONS:-}"
+export PROPTEST_CASES=${PROPTEST_CASES:-4}
+
+# Both packages in both calls: else the features of what both depend on differ, and all is
+# compiled twice.
+test=(cargo +nightly test --release -Zbuild-std --target x86_64-unknown-linux-gnu
+    -p bptt-kernels -p bptt)
+"${test[@]}" --lib team "$@"
+"${test[@]}" --test cells_threads "$@"
