@@ -315,3 +315,32 @@ pub fn gemm(
     let stride = weights.outputs();
     Gemm { rows, a, weights, start, c, stride, scratch }.run(isa, &mut Pass::serial())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Blocks cover the rows, have a place of their own in the scratch, and are as many as
+    /// threads where they are tasks.
+    #[test]
+    fn blocks_of_rows() {
+        for rows in 2..=1100 {
+            for threads in [1, 2, 3, 4, 7, 8, 16, 256] {
+                let (blocks, whole) = blocks(rows, threads);
+                let mut end = 0;
+                for block in 0..blocks {
+                    let (first, count) = cut(rows, blocks, block);
+                    assert_eq!(first, end);
+                    assert!((1..=ROW_BLOCK).contains(&count), "{rows} rows, {threads} threads");
+                    assert!(!whole || threads == 1 || count >= FLAT_ROWS);
+                    let has_own_place = rows <= threads * ROW_BLOCK;
+                    assert!(has_own_place || whole, "{rows} rows, {threads} threads");
+                    end = first + count;
+                }
+                assert_eq!(end, rows);
+                assert!(!whole || blocks.is_multiple_of(threads));
+                assert!(rows < 2 * FLAT_ROWS * threads || whole, "{rows} rows, {threads} threads");
+            }
+        }
+    }
+}

@@ -168,22 +168,21 @@ fn blocks(rows: usize, threads: usize) -> usize {
     least.next_multiple_of(threads).min(rows.div_ceil(FLAT_COLUMNS)).max(least)
 }
 
-impl<const N: usize> Work<N> {
-    /// The columns of A in a block: the first, and how many.
-    #[inline(always)]
-    fn columns(&self, block: usize) -> (usize, usize) {
-        let (first, count) = cut(self.rows.div_ceil(TOGETHER), self.blocks, block);
-        let first = first * TOGETHER;
-        (first, (count * TOGETHER).min(self.rows - first))
-    }
+/// The columns of A in a block of `blocks`: the first, and how many.
+#[inline(always)]
+fn column_block(rows: usize, blocks: usize, block: usize) -> (usize, usize) {
+    let (first, count) = cut(rows.div_ceil(TOGETHER), blocks, block);
+    let first = first * TOGETHER;
+    (first, (count * TOGETHER).min(rows - first))
+}
 
-    /// The terms of a block of depth: the end of its rows, and how many. Blocks are
-    /// of about equal depth.
-    #[inline(always)]
-    fn block(&self, block: usize) -> (usize, usize) {
-        let (before, depth) = cut(self.depth, self.depth.div_ceil(DEPTH_BLOCK), block);
-        (self.depth - before, depth)
-    }
+/// The terms of a block of depth: the end of its rows, and how many. Blocks are of about equal
+/// depth.
+#[inline(always)]
+fn depth_block(depth: usize, block: usize) -> (usize, usize) {
+    let blocks = depth.div_ceil(DEPTH_BLOCK);
+    let end = depth - depth * block / blocks;
+    (end, end - (depth - depth * (block + 1) / blocks))
 }
 
 // SAFETY: the numbers follow from the sizes. A packing task writes its terms of the panels, any
@@ -202,7 +201,7 @@ unsafe impl<const N: usize> Phases for Work<N> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(&self, s: S, thread: usize, phase: usize, task: usize) {
-        let (end, depth) = self.block(phase / 2);
+        let (end, depth) = depth_block(self.depth, phase / 2);
         // SAFETY: `Outer::run` has checked A, each B and C, the sums and the scratch against the
         // dimensions and the threads; depth ≤ DEPTH_BLOCK and end ≤ self.depth.
         unsafe {
@@ -216,7 +215,7 @@ unsafe impl<const N: usize> Phases for Work<N> {
                 }
                 return;
             }
-            let (first_row, height) = self.columns(task);
+            let (first_row, height) = column_block(self.rows, self.blocks, task);
             let packed = self.packed.add(thread * ROW_BLOCK * DEPTH_BLOCK);
             let from = self.a.add(first_row);
             let resume = self.accumulate || phase > 1;

@@ -1,24 +1,12 @@
-//! Every cut of the depth into blocks.
+//! Every cut of the depth and of the columns into blocks.
 
-use super::{DEPTH_BLOCK, Work};
-use std::ptr::{null, null_mut};
+use super::{DEPTH_BLOCK, ROW_BLOCK, TOGETHER, blocks, column_block, depth_block};
 
 #[test]
-fn blocks_have_each_term_once_from_the_last() {
+fn blocks_of_depth_have_each_term_once_from_the_last() {
     for depth in 1..=10 * DEPTH_BLOCK + 1 {
-        let work = Work::<0> {
-            depth,
-            a: null(),
-            stride: 0,
-            rows: 0,
-            products: [],
-            sums: None,
-            accumulate: false,
-            packed: null_mut(),
-            panels: null_mut(),
-        };
         let blocks: Vec<_> =
-            (0..depth.div_ceil(DEPTH_BLOCK)).map(|block| work.block(block)).collect();
+            (0..depth.div_ceil(DEPTH_BLOCK)).map(|block| depth_block(depth, block)).collect();
         let start = blocks.iter().fold(depth, |start, &(end, terms)| {
             assert_eq!(end, start, "a depth of {depth}");
             end - terms
@@ -27,5 +15,30 @@ fn blocks_have_each_term_once_from_the_last() {
         let terms = || blocks.iter().map(|&(_, terms)| terms);
         assert!(terms().all(|terms| (1..=DEPTH_BLOCK).contains(&terms)));
         assert!(terms().max().unwrap() - terms().min().unwrap() <= 1, "about equal");
+    }
+}
+
+#[test]
+fn blocks_of_columns_have_each_column_once() {
+    for rows in 1..=1100 {
+        for threads in [1, 2, 3, 4, 7, 8, 16, 256] {
+            let blocks = blocks(rows, threads);
+            let mut end = 0;
+            let mut sizes = Vec::new();
+            for block in 0..blocks {
+                let (first, count) = column_block(rows, blocks, block);
+                assert_eq!(first, end, "{rows} columns, {threads} threads");
+                assert!(first.is_multiple_of(TOGETHER) && (1..=ROW_BLOCK).contains(&count));
+                end = first + count;
+                sizes.push(count);
+            }
+            assert_eq!(end, rows, "{threads} threads");
+            let least = sizes.iter().min().unwrap() + 2 * TOGETHER;
+            assert!(sizes.iter().all(|&size| size < least), "about equal: {sizes:?}");
+            // Where every thread can have as much as another, it has.
+            if rows >= 64 * threads {
+                assert!(blocks.is_multiple_of(threads), "{rows} columns, {threads} threads");
+            }
+        }
     }
 }

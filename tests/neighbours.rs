@@ -1,0 +1,167 @@
+//! Passes on several threads beside other work in the same pool: what others have queued
+//! there is not kept waiting, and plans that are gone leave nothing behind.
+
+use bptt::{Cell, Init, Isa, Lstm, Purpose, Weights};
+use bptt_kernels::team::set_cores;
+use rand::{SeedableRng, rngs::StdRng};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, Once, mpsc};
+use std::time::{Duration, Instant};
+
+/// The tests share the global pool, so they take turns.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    static POOL: Once = Once::new();
+    POOL.call_once(|| {
+        rayon::ThreadPoolBuilder::new().num_threads(2).build_global().unwrap();
+        // Helpers for every thread of the pool, whatever cores there are.
+        set_cores(8);
+    });
+    ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn weights(lstm: Lstm, isa: Isa) -> Weights<Lstm> {
+    let parameters = lstm.init(Init::Glorot, &mut StdRng::seed_from_u64(1)).unwrap();
+    lstm.pack(&parameters, Purpose::Training, isa).unwrap()
+}
+
+/// Runs `load` on so many threads until `done` is.
+fn beside<R>(threads: usize, load: impl Fn(&Lstm, Isa) + Sync, done: impl FnOnce() -> R) -> R {
+    let (isa, lstm) = (Isa::best().unwrap(), Lstm::new(64, 64).unwrap());
+    let (over, begun) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    load(&lstm, isa);
+                    begun.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        while begun.load(Ordering::Relaxed) < 20 * threads {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let result = done();
+        over.store(true, Ordering::Relaxed);
+        result
+    })
+}
+
+/// How long jobs of somebody else wait in the global pool, of some that come one by one.
+fn waits() -> Vec<Duration> {
+    let mut waits: Vec<_> = (0..30)
+        .map(|_| {
+            let (ran, wait) = mpsc::channel();
+            let start = Instant::now();
+            rayon::spawn(move || ran.send(start.elapsed()).unwrap());
+            wait.recv_timeout(Duration::from_secs(60)).expect("the job never ran")
+        })
+        .collect();
+    waits.sort();
+    waits
+}
+
+/// Half of them run at once, and none waits for as long as a person would notice. (The machine
+/// may have other work: the last ones are given more time.)
+fn assert_short(waits: &[Duration]) {
+    println!("waits: {waits:?}");
+    assert!(waits[waits.len() / 2] < Duration::from_millis(50), "{waits:?}");
+    assert!(waits[waits.len() - 1] < Duration::from_secs(1), "{waits:?}");
+}
+
+/// As a service would that makes a plan for each request.
+fn request(lstm: &Lstm, isa: Isa, weights: &Weights<Lstm>, x: &[f32]) {
+    let plan = lstm.plan(50, 16, isa).unwrap().with_threads(2).unwrap();
+    let mut arena = plan.allocate().unwrap();
+    plan.forward(weights, x, None, &mut arena).unwrap();
+}
+
+#[test]
+fn jobs_beside_many_short_plans() {
+    let _alone = alone();
+    let isa = Isa::best().unwrap();
+    let (weights, x) = (weights(Lstm::new(64, 64).unwrap(), isa), vec![0.5; 50 * 16 * 64]);
+    assert_short(&beside(4, |lstm, isa| request(lstm, isa, &weights, &x), waits));
+}
+
+#[test]
+fn jobs_beside_passes_back_to_back() {
+    let _alone = alone();
+    let isa = Isa::best().unwrap();
+    let lstm = Lstm::new(64, 64).unwrap();
+    let (weights, x) = (weights(lstm, isa), vec![0.5; 50 * 16 * 64]);
+    // Three threads: as many helpers as the pool has threads.
+    let plan = lstm.plan(50, 16, isa).unwrap().with_threads(3).unwrap();
+    let arena = Mutex::new(plan.allocate().unwrap());
+    let pass = |_: &Lstm, _| {
+        plan.forward(&weights, &x, None, &mut arena.lock().unwrap()).unwrap();
+    };
+    assert_short(&beside(1, pass, waits));
+}
+
+/// Called from the pool, passes have their helpers' jobs in the caller's own queue, which the
+/// other threads look at first.
+#[test]
+fn jobs_beside_passes_within_the_pool() {
+    let _alone = alone();
+    let isa = Isa::best().unwrap();
+    let lstm = Lstm::new(64, 64).unwrap();
+    let (weights, x) = (weights(lstm, isa), vec![0.5; 50 * 16 * 64]);
+    let over = AtomicBool::new(false);
+    let waits = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            rayon::scope(|pool| {
+                pool.spawn(|_| {
+                    let plan = lstm.plan(50, 16, isa).unwrap().with_threads(2).unwrap();
+                    let mut arena = plan.allocate().unwrap();
+                    while !over.load(Ordering::Relaxed) {
+                        plan.forward(&weights, &x, None, &mut arena).unwrap();
+                    }
+                });
+            });
+        });
+        std::thread::sleep(Duration::from_millis(20));
+        let waits = waits();
+        over.store(true, Ordering::Relaxed);
+        waits
+    });
+    assert_short(&waits);
+}
+
+/// Pages of memory that this process has.
+#[cfg(target_os = "linux")]
+fn resident() -> usize {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+    text.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Many callers whose plans come and go, of one step and of many, take no more memory with time.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_is_flat_over_many_plans() {
+    let _alone = alone();
+    let isa = Isa::best().unwrap();
+    let lstm = Lstm::new(8, 32).unwrap();
+    let (weights, x) = (weights(lstm, isa), vec![0.5; 200 * 4 * 8]);
+    let plans = |count: usize| {
+        std::thread::scope(|scope| {
+            for thread in 0..16 {
+                let (weights, x) = (&weights, &x);
+                scope.spawn(move || {
+                    for n in 0..count {
+                        let steps = 1 + (n * 37 + thread * 11) % 200;
+                        let plan = lstm.plan(steps, 4, isa).unwrap().with_threads(2).unwrap();
+                        let mut arena = plan.allocate().unwrap();
+                        plan.forward(weights, &x[..steps * 4 * 8], None, &mut arena).unwrap();
+                    }
+                });
+            }
+        });
+        resident()
+    };
+    let few = plans(400);
+    let many = plans(1600);
+    println!("resident pages: {few}, then {many}");
+    // What an allocator keeps for its threads comes and goes by some pages.
+    assert!(many < few + few / 5 + 256, "{few} pages, then {many}");
+}
