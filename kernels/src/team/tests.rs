@@ -140,7 +140,7 @@ fn a_forgotten_pass_ends() {
         let mut team = team(2);
         team.pass(WORTH_CALLING, |pass| {
             run(pass, &meeting());
-            std::mem::forget(std::mem::replace(pass, Pass::serial()));
+            let _ = std::mem::ManuallyDrop::new(std::mem::replace(pass, Pass::serial()));
         });
         until("the helper spins", || Crew::current().jobs() == 0);
         two_threads(&mut team);
