@@ -48,6 +48,14 @@ fn without_it_the_best_is_taken() {
     }
 }
 
+/// As in a shell that cannot unset it, or a file of settings with nothing after the `=`.
+#[test]
+fn empty_it_is_as_good_as_unset() {
+    if let Some(line) = best_where(Some("")) {
+        assert_eq!(line, format!("best: {}.", Isa::available()[0]));
+    }
+}
+
 #[test]
 fn each_that_is_here_can_be_chosen() {
     for isa in Isa::available() {
@@ -61,11 +69,12 @@ fn each_that_is_here_can_be_chosen() {
 fn an_unknown_or_absent_one_is_refused_with_those_that_are_here() {
     let all: Vec<&str> = Isa::available().iter().map(|isa| isa.name()).collect();
     let absent = ["avx512", "avx2", "neon"].into_iter().filter(|name| !all.contains(name));
-    for name in absent.chain(["", "AVX2", "mmx"]) {
+    for name in absent.chain(["AVX2", "mmx", " "]) {
         if let Some(line) = best_where(Some(name)) {
             let all = all.join(", ");
-            let expected =
-                format!("refused: instruction set {name:?} is not available; this CPU has: {all}.");
+            let expected = format!(
+                "refused: BPTT_ISA: instruction set {name:?} is not available; this CPU has: {all}."
+            );
             assert_eq!(line, expected);
         }
     }

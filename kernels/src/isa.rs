@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::OnceLock;
 
 /// The environment variable that forces an instruction set, by
-/// [name](Isa::name).
+/// [name](Isa::name). Empty it is as good as unset.
 pub const ISA_VARIABLE: &str = "BPTT_ISA";
 
 /// An instruction set that this CPU was seen to have.
@@ -23,18 +23,20 @@ pub struct Isa(Kind);
 pub struct IsaError {
     /// The name that was asked for.
     pub given: String,
+    /// The environment variable that asked, if it was not the program.
+    pub variable: Option<&'static str>,
     /// The names that this CPU can run, best first.
     pub available: Vec<&'static str>,
 }
 
 impl fmt::Display for IsaError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "instruction set {:?} is not available; this CPU has: {}",
-            self.given,
-            self.available.join(", ")
-        )
+        let Self { given, variable, available } = self;
+        if let Some(variable) = variable {
+            write!(f, "{variable}: ")?;
+        }
+        let available = available.join(", ");
+        write!(f, "instruction set {given:?} is not available; this CPU has: {available}")
     }
 }
 
@@ -89,16 +91,17 @@ impl Isa {
         FOUND.get_or_init(detect)
     }
 
-    /// The best that this CPU has, or the one that `BPTT_ISA` names. The
-    /// variable is read once per process.
+    /// The best that this CPU has, or the one that `BPTT_ISA` names, if it is set
+    /// and not empty. The variable is read once per process.
     ///
     /// # Errors
     /// [`IsaError`] where `BPTT_ISA` names one that is unknown or absent here.
     pub fn best() -> Result<Isa, IsaError> {
         static BEST: OnceLock<Result<Isa, IsaError>> = OnceLock::new();
         BEST.get_or_init(|| match std::env::var_os(ISA_VARIABLE) {
-            Some(name) => Isa::named(&name.to_string_lossy()),
-            None => Ok(Isa::available()[0]),
+            Some(name) if !name.is_empty() => Isa::named(&name.to_string_lossy())
+                .map_err(|error| IsaError { variable: Some(ISA_VARIABLE), ..error }),
+            _ => Ok(Isa::available()[0]),
         })
         .clone()
     }
@@ -111,6 +114,7 @@ impl Isa {
         let available = Isa::available();
         available.iter().copied().find(|isa| isa.name() == name).ok_or_else(|| IsaError {
             given: name.to_owned(),
+            variable: None,
             available: available.iter().map(|isa| isa.name()).collect(),
         })
     }
