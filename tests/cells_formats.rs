@@ -128,6 +128,66 @@ fn rounding_is_within_its_bounds() {
     assert_eq!(Format::Int8.rounded(f32::MIN_POSITIVE, f32::MIN_POSITIVE), 0.0);
 }
 
+/// Weights that are finite stay so, the largest included, also beside tiny ones, and a step
+/// over them has the bits of one over what they are rounded to.
+#[test]
+fn the_largest_weights_stay_finite() {
+    const MAX: f32 = f32::MAX;
+    let near = [MAX, MAX.next_down(), 3.4e38, 3.39e38, 3.38e38, 1e38, 127.0 * 2f32.powi(120)];
+    for largest in near {
+        for weight in near.into_iter().filter(|&w| w <= largest).chain([1.0, 1e-30, 0.0]) {
+            for format in NARROW {
+                for weight in [weight, -weight] {
+                    let rounded = format.rounded(weight, largest);
+                    assert!(rounded.is_finite(), "{weight:e} of {largest:e} in {format:?}");
+                    let step =
+                        if format == Format::Bf16 { weight.abs() / 256.0 } else { largest / 254.0 };
+                    let off = (f64::from(rounded) - f64::from(weight)).abs();
+                    assert!(
+                        off <= f64::from(step) * 1.0001,
+                        "{weight:e} of {largest:e} to {rounded:e}"
+                    );
+                }
+            }
+        }
+    }
+    for special in [f32::INFINITY, f32::NEG_INFINITY] {
+        assert_eq!(Format::Bf16.rounded(special, MAX), special);
+    }
+    assert!(Format::Bf16.rounded(f32::NAN, MAX).is_nan());
+
+    // Rows of the largest, of its negative, and of both with tiny ones between.
+    let rows: [[f32; 3]; 6] = [
+        [MAX, MAX, MAX],
+        [-MAX, -MAX, 1e-30],
+        [MAX, 1e-30, -MAX],
+        [1e-30, MAX, 0.0],
+        [-1e-38, -MAX, 1.0],
+        [1.0, 0.5, -0.25],
+    ];
+    let layer = bptt::Vanilla::new(3, 6, bptt::Activation::Identity).unwrap();
+    let mut parameters = layer.parameters().unwrap();
+    parameters.split_mut()[0].copy_from_slice(&rows.concat());
+    for &isa in isas() {
+        for format in NARROW {
+            let weights = layer.pack_inference(&parameters, format, isa).unwrap();
+            let expected = layer.pack(&rounded(&parameters, format), Purpose::Inference, isa);
+            for (k, batch) in [(0, 1), (1, 1), (2, 1), (0, 13), (1, 13), (2, 13)] {
+                let mut x = vec![0.0; 3 * batch];
+                x.iter_mut().skip(k).step_by(3).for_each(|x| *x = 0.5);
+                let step = |weights: &Weights<bptt::Vanilla>| {
+                    let mut y = filled(6 * batch);
+                    layer.stream(batch, isa).unwrap().step(weights, &x, &mut y).unwrap();
+                    y
+                };
+                let y = step(&weights);
+                assert!(y.iter().all(|y| y.is_finite()), "{y:?} of {format:?} on {isa}");
+                assert_bits("h", &y, &step(expected.as_ref().unwrap()));
+            }
+        }
+    }
+}
+
 /// What the formats' documentation says of the outputs of untrained layers: each
 /// output, which is within ±1, over 100 steps of inputs within ±1.
 #[test]

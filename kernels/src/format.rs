@@ -10,7 +10,8 @@ pub enum Format {
     /// As they are.
     #[default]
     F32,
-    /// Rounded to 8 significant bits, ties to even: off by 2⁻⁸ of the value at most.
+    /// Rounded to 8 significant bits, ties to even, and to the largest that there is where that
+    /// would be ∞: off by 2⁻⁸ of the value at most. An ∞ and a NaN stay what they are.
     Bf16,
     /// Rounded to multiples of a scale per output, a 127th of the largest of its
     /// weights: off by half of that at most.
@@ -39,7 +40,7 @@ impl Format {
     pub fn rounded(self, weight: f32, largest: f32) -> f32 {
         match self {
             Self::F32 => weight,
-            Self::Bf16 => bf16::from_f32(weight).to_f32(),
+            Self::Bf16 => to_bf16(weight).to_f32(),
             Self::Int8 => f32::from(quantized(weight, scale(largest))) * scale(largest),
         }
     }
@@ -56,10 +57,24 @@ impl Format {
     }
 }
 
-/// The scale of an output. One that is not normal would be flushed in a pass.
+/// The nearest that is finite, of a weight that is.
+pub(crate) fn to_bf16(weight: f32) -> bf16 {
+    let nearest = bf16::from_f32(weight);
+    if nearest.is_infinite() && weight.is_finite() {
+        return bf16::MAX.copysign(nearest);
+    }
+    nearest
+}
+
+/// The scale of an output: 127 of it are finite. One that is not normal would be flushed in a
+/// pass.
 pub(crate) fn scale(largest: f32) -> f32 {
     let scale = largest / 127.0;
-    if scale.is_normal() { scale } else { 0.0 }
+    match scale.is_normal() {
+        true if (127.0 * scale).is_infinite() => scale.next_down(),
+        true => scale,
+        false => 0.0,
+    }
 }
 
 pub(crate) fn quantized(weight: f32, scale: f32) -> i8 {

@@ -5,13 +5,12 @@
 use super::PackedMatrix;
 use crate::KernelError;
 use crate::error::check_len;
-use crate::format::{Format, quantized, scale};
+use crate::format::{Format, quantized, scale, to_bf16};
 use crate::layout::{DEPTH_BLOCK, PANEL};
 use crate::simd::{QUAD, Simd};
 use crate::team::{Pass, Phases};
 use crate::tile::load_lanes;
 use crate::tuning::{FILL_ROWS_AHEAD, FILL_TERMS_AHEAD};
-use half::bf16;
 
 impl PackedMatrix {
     /// `Ok` where [`pack_rows`](Self::pack_rows) would take `weights`.
@@ -88,7 +87,7 @@ impl PackedMatrix {
                             Format::Bf16 => {
                                 let at = pair + lane * PANEL + vec % PANEL;
                                 bytemuck::cast_slice_mut::<_, u16>(panels)[at] =
-                                    bf16::from_f32(weight).to_bits();
+                                    to_bf16(weight).to_bits();
                             }
                             Format::Int8 => {
                                 let at = pair + vec % PANEL * lanes + lane;
