@@ -333,7 +333,7 @@ impl<C: Cell> Problem<C> {
                 return Err(Error::Value {
                     what: "format",
                     given: "another".into(),
-                    expected: "f32 for training",
+                    expected: "f32 for training".into(),
                 });
             }
             (_, format) => layer.pack_inference(&parameters, format.into(), isa)?,

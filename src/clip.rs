@@ -52,7 +52,7 @@ pub fn clip_global_norm(gradients: &mut [&mut [f32]], limit: f32) -> Result<f64,
     let norm = squares.sqrt();
     if !norm.is_finite() {
         let (what, given) = ("the gradients' norm", norm.to_string());
-        return Err(Error::Value { what, given, expected: "finite" });
+        return Err(Error::Value { what, given, expected: "finite".into() });
     }
     let limit = f64::from(limit);
     if norm > limit {
@@ -67,5 +67,5 @@ fn check_limit(limit: f32) -> Result<(), Error> {
     if limit > 0.0 {
         return Ok(());
     }
-    Err(Error::Value { what: "limit", given: limit.to_string(), expected: "above 0" })
+    Err(Error::Value { what: "limit", given: limit.to_string(), expected: "above 0".into() })
 }

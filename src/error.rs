@@ -2,6 +2,7 @@
 
 use bptt_kernels::team::MAX_THREADS;
 use bptt_kernels::{IsaError, KernelError};
+use std::borrow::Cow;
 use std::fmt;
 
 /// Why a call was refused. Nothing has been written when one is returned.
@@ -17,6 +18,15 @@ pub enum Error {
         /// The length that the shape gives.
         expected: usize,
     },
+    /// A slice is not of whole steps.
+    Multiple {
+        /// The argument's name.
+        what: &'static str,
+        /// Its length in elements.
+        given: usize,
+        /// The elements of a step, of which it has to be a multiple.
+        of: usize,
+    },
     /// A number is outside what is allowed.
     Value {
         /// The argument's name.
@@ -24,7 +34,7 @@ pub enum Error {
         /// Its value.
         given: String,
         /// What it has to be.
-        expected: &'static str,
+        expected: Cow<'static, str>,
     },
     /// A row's target is not one of the outputs.
     Target {
@@ -45,7 +55,8 @@ pub enum Error {
         /// What the call needs.
         expected: String,
     },
-    /// The pass that this call builds on has not been run, or has been consumed.
+    /// The pass that this call builds on has not been run, has been consumed, or was one of
+    /// other weights.
     Order {
         /// The call.
         call: &'static str,
@@ -56,6 +67,8 @@ pub enum Error {
     },
     /// The instruction set that was asked for is not here.
     Isa(IsaError),
+    /// A kernel refused its arguments in another way.
+    Kernel(KernelError),
     /// The dimensions' product does not fit the address space.
     TooLarge {
         /// What was to be made.
@@ -74,6 +87,9 @@ impl fmt::Display for Error {
             Self::Length { what, given, expected } => {
                 write!(f, "{what} has {given} elements, expected {expected}")
             }
+            Self::Multiple { what, given, of } => {
+                write!(f, "{what} has {given} elements, expected a multiple of {of}")
+            }
             Self::Value { what, given, expected } => {
                 write!(f, "{what} is {given}, expected {expected}")
             }
@@ -87,6 +103,7 @@ impl fmt::Display for Error {
                 write!(f, "{call}: the arena holds {given}, expected {expected}")
             }
             Self::Isa(error) => error.fmt(f),
+            Self::Kernel(error) => error.fmt(f),
             Self::TooLarge { what } => write!(f, "{what}: too large for the address space"),
             Self::OutOfMemory { bytes } => write!(f, "could not allocate {bytes} bytes"),
         }
@@ -112,16 +129,12 @@ impl From<KernelError> for Error {
                 Self::Target { row, given, outputs: classes }
             }
             KernelError::NotFinite { what, at } => {
-                let given = format!("not finite at {at}");
-                Self::Value { what, given, expected: "finite, for int8" }
+                let given = format!("∞ or NaN at {at}");
+                Self::Value { what, given, expected: "finite, for int8".into() }
             }
             KernelError::TooLarge { what } => Self::TooLarge { what },
             KernelError::OutOfMemory { bytes } => Self::OutOfMemory { bytes },
-            other => Self::Mismatch {
-                what: "kernel arguments",
-                given: other.to_string(),
-                expected: "what the kernel's documentation says".into(),
-            },
+            other => Self::Kernel(other),
         }
     }
 }
@@ -130,6 +143,11 @@ impl From<KernelError> for Error {
 #[inline(always)]
 pub(crate) fn check_len(what: &'static str, given: usize, expected: usize) -> Result<(), Error> {
     if given == expected { Ok(()) } else { Err(Error::Length { what, given, expected }) }
+}
+
+/// `Ok` where a slice is a whole number of steps.
+pub(crate) fn check_multiple(what: &'static str, given: usize, of: usize) -> Result<(), Error> {
+    if given.is_multiple_of(of) { Ok(()) } else { Err(Error::Multiple { what, given, of }) }
 }
 
 /// `Ok` where a slice, if there is one, has the length that is expected of it.
@@ -146,7 +164,7 @@ pub(crate) fn check_size(what: &'static str, given: usize) -> Result<usize, Erro
     if given > 0 {
         Ok(given)
     } else {
-        Err(Error::Value { what, given: given.to_string(), expected: "1 or more" })
+        Err(Error::Value { what, given: given.to_string(), expected: "1 or more".into() })
     }
 }
 
@@ -155,7 +173,7 @@ pub(crate) fn check_step(given: u64) -> Result<u64, Error> {
     if given < 1 << 63 {
         return Ok(given);
     }
-    Err(Error::Value { what: "step", given: given.to_string(), expected: "below 2⁶³" })
+    Err(Error::Value { what: "step", given: given.to_string(), expected: "below 2⁶³".into() })
 }
 
 /// A number of threads that a team can have.
@@ -163,7 +181,7 @@ pub(crate) fn check_threads(given: usize) -> Result<usize, Error> {
     if (1..=MAX_THREADS).contains(&given) {
         return Ok(given);
     }
-    Err(Error::Value { what: "threads", given: given.to_string(), expected: "1 to 256" })
+    Err(Error::Value { what: "threads", given: given.to_string(), expected: "1 to 256".into() })
 }
 
 const _: () = assert!(MAX_THREADS == 256);

@@ -30,8 +30,8 @@ impl Init {
         match self {
             Self::Uniform { limit } => {
                 if !limit.is_finite() || limit < 0.0 {
-                    let expected = "finite, 0 or more";
-                    return Err(Error::Value { what: "limit", given: limit.to_string(), expected });
+                    let (given, expected) = (limit.to_string(), "finite, 0 or more".into());
+                    return Err(Error::Value { what: "limit", given, expected });
                 }
                 uniform(weights, limit.into(), rng);
             }

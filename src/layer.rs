@@ -103,6 +103,11 @@ pub trait Layer: Clone + PartialEq + Debug {
     /// The layer, for messages.
     fn describe(&self) -> String;
 
+    /// The same for a message that names `other` as well, which it has to tell it from.
+    fn describe_beside(&self, _other: &Self) -> String {
+        self.describe()
+    }
+
     /// What there is of it to make room for.
     #[inline]
     fn geometry(&self) -> Geometry {
@@ -115,7 +120,8 @@ pub trait Layer: Clone + PartialEq + Debug {
         if self.computes_as(other) {
             return Ok(());
         }
-        Err(Error::Mismatch { what, given: other.describe(), expected: self.describe() })
+        let (given, expected) = (other.describe_beside(self), self.describe_beside(other));
+        Err(Error::Mismatch { what, given, expected })
     }
 
     /// The multiply-adds of a forward pass over so many rows; saturates.

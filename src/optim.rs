@@ -218,7 +218,7 @@ fn check_rate(learning_rate: f32) -> Result<f32, Error> {
     if learning_rate >= 0.0 && learning_rate.is_finite() {
         return Ok(learning_rate);
     }
-    let (given, expected) = (learning_rate.to_string(), "finite, 0 or more");
+    let (given, expected) = (learning_rate.to_string(), "finite, 0 or more".into());
     Err(Error::Value { what: "learning_rate", given, expected })
 }
 
@@ -226,5 +226,5 @@ fn check_decay(what: &'static str, decay: f32) -> Result<(), Error> {
     if (0.0..1.0).contains(&decay) {
         return Ok(());
     }
-    Err(Error::Value { what, given: decay.to_string(), expected: "0 or more and below 1" })
+    Err(Error::Value { what, given: decay.to_string(), expected: "0 or more and below 1".into() })
 }

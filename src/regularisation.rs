@@ -60,7 +60,7 @@ impl Regularisation {
         if (0.0..1.0).contains(&probability) {
             return Ok(Self { dropout: probability, ..self });
         }
-        let (given, expected) = (probability.to_string(), "0 or more and below 1");
+        let (given, expected) = (probability.to_string(), "0 or more and below 1".into());
         Err(Error::Value { what: "dropout", given, expected })
     }
 
@@ -71,7 +71,8 @@ impl Regularisation {
     pub fn with_zoneout(self, hidden: f32, cell: f32) -> Result<Self, Error> {
         for (what, rate) in [("zoneout of h", hidden), ("zoneout of s", cell)] {
             if !(0.0..=1.0).contains(&rate) {
-                return Err(Error::Value { what, given: rate.to_string(), expected: "0 to 1" });
+                let (given, expected) = (rate.to_string(), "0 to 1".into());
+                return Err(Error::Value { what, given, expected });
             }
         }
         Ok(Self { zoneout: [hidden, cell], ..self })
@@ -96,16 +97,22 @@ impl Regularisation {
         (self.zoneout != [0.0; 2]).then_some(self.zoneout)
     }
 
+    /// What there is of it, for messages.
+    pub(crate) fn describe(&self) -> String {
+        let (dropout, [h, s]) = (self.dropout, self.zoneout);
+        format!("dropout {dropout}, zoneout {h} and {s}")
+    }
+
     /// `Ok` where a layer can have it.
     pub(crate) fn check<C: Layer>(&self, layer: &C) -> Result<(), Error> {
         if C::CLOCKED && *self != Self::none() {
-            let expected = "none, for units that move at periods of their own";
-            return Err(Error::Value { what: "regularisation", given: "some".into(), expected });
+            let expected = "none, for units that move at periods of their own".into();
+            return Err(Error::Value { what: "regularisation", given: self.describe(), expected });
         }
         if layer.geometry().cells || self.zoneout[1] == 0.0 {
             return Ok(());
         }
-        let (given, expected) = (self.zoneout[1].to_string(), "0, since the cell has none");
+        let (given, expected) = (self.zoneout[1].to_string(), "0, for a cell without s".into());
         Err(Error::Value { what: "zoneout of s", given, expected })
     }
 }

@@ -3,7 +3,9 @@
 mod clocked;
 mod memory;
 
-use crate::error::{check_len, check_optional, check_size, check_step, check_threads, product};
+use crate::error::{
+    check_len, check_multiple, check_optional, check_size, check_step, check_threads, product,
+};
 use crate::inputs::Inputs;
 use crate::layer::{Layer, Sizes};
 use crate::state::State;
@@ -323,8 +325,8 @@ impl<C: Layer> Stream<C> {
         weights.check(&self.layer, self.isa)?;
         let (isa, batch, layer) = (self.isa, self.batch, &self.layer);
         let Sizes { input: i, hidden, output } = layer.sizes();
+        check_multiple("x", x.len(), batch * i)?;
         let steps = x.len() / (batch * i);
-        check_len("x", x.len(), steps * batch * i)?;
         check_len("y", y.len(), steps * batch * output)?;
         if C::CLOCKED {
             return self.forward_clocked(weights, x, y);

@@ -218,6 +218,22 @@ impl<C: Layer> Weights<C> {
         })
     }
 
+    /// That they are not packed for a backward pass, with the gradient of the input or without.
+    #[cold]
+    pub(crate) fn not_for(&self, with_input: bool) -> Error {
+        let purpose = match (&self.back, &self.input_back) {
+            (None, _) => Purpose::Inference,
+            (Some(_), None) => Purpose::Training,
+            (Some(_), Some(_)) => Purpose::TrainingWithInputGradient,
+        };
+        let needed = if with_input { "" } else { "Purpose::Training or " };
+        Error::Mismatch {
+            what: "weights",
+            given: format!("Purpose::{purpose:?}"),
+            expected: format!("{needed}Purpose::TrainingWithInputGradient"),
+        }
+    }
+
     /// The instruction set that they are packed for.
     pub fn isa(&self) -> Isa {
         self.isa

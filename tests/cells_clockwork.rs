@@ -47,7 +47,7 @@ fn groups_that_are_refused() {
     let place = |at| parameters.as_slice()[at];
     assert_eq!([place(2 * 2), place(12 + 12), place(12 + 25 + 2)], [2.0, 3.0, 4.0]);
     let error = parameters.clock_group(2).unwrap_err();
-    assert_eq!(error, value("period", "2", "that of one of the layer's groups"));
+    assert_eq!(error, value("period", "2", "that of one of the layer's groups, [1, 5, 65536]"));
 }
 
 /// A count of steps that is too large, before anything is written.

@@ -236,7 +236,7 @@ fn gradients_that_the_weights_are_not_packed_for() {
             let mut call = Call::of(&data);
             let untouched = call.written();
             let error = call.run(&mut rig, &mut parameters).unwrap_err();
-            assert_mismatch(error, "weights", "less", needed);
+            assert_mismatch(error, "weights", &format!("Purpose::{purpose:?}"), needed);
             assert_eq!(call.written(), untouched);
             assert_eq!(parameters.as_slice(), data.inputs.params);
             assert_eq!(contents(&rig.arena), before);
@@ -273,9 +273,9 @@ fn passes_out_of_order() {
         rig.forward(&data);
         assert_eq!(dz(&rig), Err(order("preactivation_gradients", forward, backward)));
         let gate = |step, sequence| rig.arena.gate(bptt::Gate::Output, step, sequence);
-        let expected = "below the plan's number of them";
-        assert_eq!(gate(4, 0), Err(value("step", "4", expected)));
-        assert_eq!(gate(0, 2), Err(value("sequence", "2", expected)));
+        let below = |limit| format!("below {limit}, as the plan has them");
+        assert_eq!(gate(4, 0), Err(value("step", "4", below(4))));
+        assert_eq!(gate(0, 2), Err(value("sequence", "2", below(2))));
         assert_eq!(gate(3, 1).unwrap(), &rig.arena.gates().unwrap()[155..]);
 
         rig.run(&data);
@@ -310,7 +310,7 @@ fn stream_arguments_of_other_lengths() {
             assert_eq!(Snapshot::of(&[&out]), Snapshot::of(&[&filled(y)]));
         }
         for (x, y, error) in [
-            (2 * one + 1, 2 * state, length("x", 2 * one + 1, 2 * one)),
+            (2 * one + 1, 2 * state, Error::Multiple { what: "x", given: 2 * one + 1, of: one }),
             (2 * one, 3 * state, length("y", 3 * state, 2 * state)),
             (2 * one, 2 * state - 1, length("y", 2 * state - 1, 2 * state)),
         ] {
@@ -399,7 +399,7 @@ fn inputs_that_are_late() {
                     _ => assert_mismatch(
                         result.unwrap_err(),
                         "weights",
-                        "less",
+                        "Purpose::Training",
                         "Purpose::TrainingWithInputGradient",
                     ),
                 }

@@ -250,7 +250,7 @@ fn they_have_no_backward_pass() {
     let outputs = OutputGradients::default();
     let error =
         plan.backward(&weights, &data.inputs.x, outputs, &mut arena, gradients).unwrap_err();
-    assert_mismatch(error, "weights", "less", "Purpose::Training");
+    assert_mismatch(error, "weights", "Purpose::Inference", "Purpose::Training");
 }
 
 /// They take the bytes that the format says, and scales.

@@ -187,7 +187,7 @@ fn what_is_refused() {
             if layer.equations().has_state() {
                 assert!(plan.is_ok() && stream.is_ok());
             } else {
-                let expected = value("zoneout of s", "0.25", "0, since the cell has none");
+                let expected = value("zoneout of s", "0.25", "0, for a cell without s");
                 assert_eq!(plan.unwrap_err(), expected);
                 assert_eq!(stream.unwrap_err(), expected);
             }
@@ -199,12 +199,13 @@ fn what_is_refused() {
 fn groups_with_periods_have_none() {
     let groups = [(3, 1), (2, 2)].map(|(units, period)| ClockGroup { units, period });
     let layer = Clockwork::new(2, Activation::Tanh, &groups).unwrap();
+    let given = "dropout 0.5, zoneout 0.5 and 0";
     let expected = "none, for units that move at periods of their own";
     for &isa in isas() {
         let error = layer.plan(2, 2, isa).unwrap().with_regularisation(half()).unwrap_err();
-        assert_eq!(error, value("regularisation", "some", expected));
+        assert_eq!(error, value("regularisation", given, expected));
         let error = layer.stream(2, isa).unwrap().with_regularisation(half()).unwrap_err();
-        assert_eq!(error, value("regularisation", "some", expected));
+        assert_eq!(error, value("regularisation", given, expected));
         let none = Regularisation::none();
         assert!(layer.plan(2, 2, isa).unwrap().with_regularisation(none).is_ok());
     }

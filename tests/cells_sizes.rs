@@ -73,10 +73,11 @@ fn sizes_beyond_memory() {
 #[test]
 fn leaks_outside_their_range() {
     let leaky = |leak| Leaky::new(2, 3, Activation::Tanh, leak);
-    let fixed = |given| Err(value("alpha", given, "0 or more and below 1"));
+    let fixed = |given: &str| Err(value("alpha", given, "0 or more and below 1"));
     for (alpha, given) in [(1.0, "1"), (-0.5, "-0.5"), (f32::NAN, "NaN")] {
         assert_eq!(leaky(Leak::Layer(alpha)), fixed(given));
-        assert_eq!(leaky(Leak::Units([0.5, alpha, 0.5].into())), fixed(given));
+        let given = format!("{given} of unit 1");
+        assert_eq!(leaky(Leak::Units([0.5, alpha, 0.5].into())), fixed(&given));
     }
     let few = Error::Length { what: "alpha", given: 2, expected: 3 };
     assert_eq!(leaky(Leak::Units([0.5; 2].into())), Err(few));

@@ -59,6 +59,7 @@ fn assert_length(result: Result<(), Error>, right: bool) -> bool {
     match result {
         Ok(()) => assert!(right, "a wrong length was taken"),
         Err(Error::Length { given, expected, .. }) => assert!(!right && given != expected),
+        Err(Error::Multiple { given, of, .. }) => assert!(!right && given % of != 0),
         Err(other) => panic!("not an error of a length: {other}"),
     }
     right

@@ -16,6 +16,15 @@ pub enum KernelError {
         /// The length that the dimensions give.
         expected: usize,
     },
+    /// A slice, or the distance between rows, is below the least that the dimensions allow.
+    Short {
+        /// The argument's name.
+        what: &'static str,
+        /// Its length.
+        given: usize,
+        /// The least that it may be.
+        least: usize,
+    },
     /// A dimension is outside what the entry can do.
     Dimension {
         /// The dimension's name.
@@ -66,6 +75,9 @@ impl fmt::Display for KernelError {
             Self::Length { what, given, expected } => {
                 write!(f, "{what} has {given} elements, expected {expected}")
             }
+            Self::Short { what, given, least } => {
+                write!(f, "{what} of {given}, expected {least} or more")
+            }
             Self::Dimension { what, given, expected } => {
                 write!(f, "{what} is {given}, expected {expected}")
             }
@@ -76,7 +88,7 @@ impl fmt::Display for KernelError {
                 write!(f, "the target of row {row} is {given}, expected below {classes}")
             }
             Self::NotFinite { what, at } => {
-                write!(f, "{what} at {at} is not finite, which this format cannot hold")
+                write!(f, "{what} at {at} is ∞ or NaN, expected finite")
             }
             Self::TooLarge { what } => write!(f, "{what}: too large for the address space"),
             Self::OutOfMemory { bytes } => write!(f, "could not allocate {bytes} bytes"),
@@ -101,9 +113,9 @@ pub(crate) fn check_len(
 pub(crate) fn check_room(
     what: &'static str,
     given: usize,
-    expected: usize,
+    least: usize,
 ) -> Result<(), KernelError> {
-    if given >= expected { Ok(()) } else { Err(KernelError::Length { what, given, expected }) }
+    if given >= least { Ok(()) } else { Err(KernelError::Short { what, given, least }) }
 }
 
 /// The sum of lengths, or [`KernelError::TooLarge`] as [`checked_len`].

@@ -173,7 +173,11 @@ fn lengths() {
                 // Scratch may be longer than is needed.
                 let longer = (what != "scratch").then_some(expected + 1);
                 for given in [expected - 1].into_iter().chain(longer) {
-                    let error = Err(KernelError::Length { what, given, expected });
+                    let error = match what {
+                        "scratch" => KernelError::Short { what, given, least: expected },
+                        _ => KernelError::Length { what, given, expected },
+                    };
+                    let error = Err(error);
                     assert_eq!(call.with(what, given).run(isa, back, &weights), error);
                 }
             }

@@ -87,7 +87,8 @@ impl Clockwork {
         let twice = sorted.windows(2).any(|pair| pair[0].period == pair[1].period);
         if sorted.is_empty() || !sorted.iter().all(within) || twice {
             let expected = "one or more, each of 1 unit or more and a period of 1 to 65536, \
-                            which is another for each";
+                            which is another for each"
+                .into();
             let pairs: Vec<_> = groups.iter().map(|group| (group.units, group.period)).collect();
             return Err(Error::Value { what: "groups", given: format!("{pairs:?}"), expected });
         }
@@ -112,6 +113,12 @@ impl Clockwork {
         self.groups.iter().map(|&Group { units, period, .. }| ClockGroup { units, period })
     }
 
+    /// The periods, for a message.
+    fn periods(&self) -> String {
+        let periods: Vec<_> = self.groups.iter().map(|group| group.period).collect();
+        format!("that of one of the layer's groups, {periods:?}")
+    }
+
     /// Where the parameters of the group of this period lie.
     fn place(&self, period: usize) -> Result<Place, Error> {
         let sizes = (self.input_size, self.hidden_size);
@@ -120,7 +127,7 @@ impl Clockwork {
         place.ok_or_else(|| Error::Value {
             what: "period",
             given: period.to_string(),
-            expected: "that of one of the layer's groups",
+            expected: self.periods().into(),
         })
     }
 }

@@ -115,4 +115,8 @@ impl<C: Layer> Layer for Delayed<C> {
     fn describe(&self) -> String {
         format!("{}, input a step late", self.layer.describe())
     }
+
+    fn describe_beside(&self, other: &Self) -> String {
+        format!("{}, input a step late", self.layer.describe_beside(&other.layer))
+    }
 }

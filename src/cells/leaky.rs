@@ -65,21 +65,22 @@ impl Leaky {
         leak: Leak,
     ) -> Result<Self, Error> {
         check_sizes(input_size, hidden_size)?;
-        let within = |alpha: f32, allowed: bool, expected| match allowed {
-            true => Ok(()),
-            false => Err(Error::Value { what: "alpha", given: alpha.to_string(), expected }),
+        let refused = |given: String, expected: &'static str| {
+            Err(Error::Value { what: "alpha", given, expected: expected.into() })
         };
-        let fixed =
-            |alpha: f32| within(alpha, (0.0..1.0).contains(&alpha), "0 or more and below 1");
+        let (fits, expected) = (|alpha: f32| (0.0..1.0).contains(&alpha), "0 or more and below 1");
         match &leak {
-            Leak::Layer(alpha) => fixed(*alpha)?,
+            Leak::Layer(alpha) if !fits(*alpha) => refused(alpha.to_string(), expected)?,
             Leak::Units(alphas) => {
                 check_len("alpha", alphas.len(), hidden_size)?;
-                alphas.iter().try_for_each(|&alpha| fixed(alpha))?;
+                if let Some(unit) = alphas.iter().position(|&alpha| !fits(alpha)) {
+                    refused(format!("{} of unit {unit}", alphas[unit]), expected)?;
+                }
             }
-            Leak::Learned { initial } => {
-                within(*initial, *initial > 0.0 && *initial < 1.0, "above 0 and below 1")?;
+            Leak::Learned { initial } if !(*initial > 0.0 && *initial < 1.0) => {
+                refused(initial.to_string(), "above 0 and below 1")?;
             }
+            _ => {}
         }
         checked(Self { input_size, hidden_size, activation, leak })
     }
@@ -168,5 +169,16 @@ impl Layer for Leaky {
             Leak::Learned { .. } => "α learned".into(),
         };
         format!("I {input_size}, H {hidden_size}, {activation:?}, {leak}")
+    }
+
+    /// Of so many α the first that differs.
+    fn describe_beside(&self, other: &Self) -> String {
+        let (Leak::Units(alphas), Leak::Units(others)) = (&self.leak, &other.leak) else {
+            return self.describe();
+        };
+        match alphas.iter().zip(others.iter()).position(|(alpha, other)| alpha != other) {
+            Some(unit) => format!("{}, {} of unit {unit}", self.describe(), alphas[unit]),
+            None => self.describe(),
+        }
     }
 }

@@ -152,7 +152,7 @@ impl Lstm {
         place.ok_or_else(|| Error::Value {
             what: "gate",
             given: format!("{gate:?}"),
-            expected: "one with weights: where gates are coupled, i is 1 − f",
+            expected: "one with weights: where gates are coupled, i is 1 − f".into(),
         })
     }
 }

@@ -65,7 +65,7 @@ impl<C: Layer> LayerNorm<C> {
         if epsilon > 0.0 && epsilon.is_finite() {
             return Ok(Self { epsilon, ..self });
         }
-        let (given, expected) = (epsilon.to_string(), "positive and finite");
+        let (given, expected) = (epsilon.to_string(), "positive and finite".into());
         Err(Error::Value { what: "epsilon", given, expected })
     }
 
@@ -142,5 +142,10 @@ impl<C: Layer> Layer for LayerNorm<C> {
 
     fn describe(&self) -> String {
         format!("{}, normalised with ε {}", self.layer.describe(), self.epsilon)
+    }
+
+    fn describe_beside(&self, other: &Self) -> String {
+        let layer = self.layer.describe_beside(&other.layer);
+        format!("{layer}, normalised with ε {}", self.epsilon)
     }
 }

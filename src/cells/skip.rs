@@ -63,7 +63,7 @@ impl Skip {
         sorted.sort_unstable_by(|a, b| b.cmp(a));
         let within = delays.iter().all(|delay| (1..=MOST).contains(delay));
         if sorted.is_empty() || !within || sorted.windows(2).any(|pair| pair[0] == pair[1]) {
-            let expected = "one or more, each 1 to 65536 and another";
+            let expected = "one or more, each 1 to 65536 and another".into();
             return Err(Error::Value { what: "delays", given: format!("{delays:?}"), expected });
         }
         checked(Self { input_size, hidden_size, activation, delays: sorted.into() })
@@ -91,7 +91,7 @@ impl Parameters<Skip> {
         let place = place.ok_or_else(|| Error::Value {
             what: "delay",
             given: delay.to_string(),
-            expected: "one of the layer's",
+            expected: format!("one of the layer's, {:?}", layer.delays).into(),
         })?;
         let len = layer.hidden_size * layer.hidden_size;
         Ok(&self.recurrent_weights()[place * len..(place + 1) * len])

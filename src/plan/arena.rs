@@ -61,11 +61,9 @@ impl<C: Layer> Plan<C> {
         if *self == arena.plan {
             return Ok(());
         }
-        Err(Error::Mismatch {
-            what: "arena",
-            given: arena.plan.describe(),
-            expected: self.describe(),
-        })
+        let (given, expected) =
+            (arena.plan.describe_beside(self), self.describe_beside(&arena.plan));
+        Err(Error::Mismatch { what: "arena", given, expected })
     }
 }
 
@@ -158,7 +156,7 @@ impl Arena<Lstm> {
     pub fn gate(&self, gate: Gate, step: usize, sequence: usize) -> Result<&[f32], Error> {
         let gates = self.gates()?;
         let within = |what, given: usize, limit: usize| {
-            let expected = "below the plan's number of them";
+            let expected = format!("below {limit}, as the plan has them").into();
             let error = Error::Value { what, given: given.to_string(), expected };
             if given < limit { Ok(()) } else { Err(error) }
         };

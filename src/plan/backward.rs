@@ -59,16 +59,12 @@ impl<C: Layer> Plan<C> {
         check_optional("dx_last", dx_last, late)?;
         check_optional("dx0", dx0.as_deref(), late)?;
         self.layer.check_same("parameter gradients", parameters.layer())?;
-        let missing = |expected: &str| Error::Mismatch {
-            what: "weights",
-            given: "less".into(),
-            expected: format!("Purpose::{expected}"),
-        };
-        let recurrent = weights.back().ok_or_else(|| missing("Training"))?;
-        let input = match (dx.is_some() || dx0.is_some(), &weights.input_back) {
+        let wants_dx = dx.is_some() || dx0.is_some();
+        let recurrent = weights.back().ok_or_else(|| weights.not_for(wants_dx))?;
+        let input = match (wants_dx, &weights.input_back) {
             (false, _) => None,
             (true, Some(input)) => Some(input),
-            (true, None) => return Err(missing("TrainingWithInputGradient")),
+            (true, None) => return Err(weights.not_for(true)),
         };
 
         if let Some(clocked) = self.layer.clocked() {

@@ -34,7 +34,7 @@ impl<C: Layer> Plan<C> {
         arena: &mut Arena<C>,
     ) -> Result<(), Error> {
         if self.regularisation != Regularisation::none() {
-            let expected = "given, by Plan::forward_with, where there is regularisation";
+            let expected = "some, by Plan::forward_with, for a plan with regularisation".into();
             return Err(Error::Value { what: "noise", given: "none".into(), expected });
         }
         self.forward_with(weights, x, initial, Noise::default(), arena)

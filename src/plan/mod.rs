@@ -224,14 +224,14 @@ impl<C: Layer> Plan<C> {
         Dims { steps, batch: self.batch, hidden, outputs: output }
     }
 
-    fn describe(&self) -> String {
-        let (layer, steps, batch, isa) = (self.layer.describe(), self.steps, self.batch, self.isa);
-        let plan =
-            format!("{layer}, {steps} steps, batch {batch} on {isa}, threads {}", self.threads);
-        let (dropout, [h, s]) = (self.regularisation.dropout(), self.regularisation.zoneout());
-        match self.regularisation == Regularisation::none() {
+    /// The plan for a message that names `other` as well, which it has to tell it from.
+    fn describe_beside(&self, other: &Self) -> String {
+        let (layer, isa) = (self.layer.describe_beside(&other.layer), self.isa);
+        let Self { steps, batch, threads, regularisation, .. } = self;
+        let plan = format!("{layer}, {steps} steps, batch {batch} on {isa}, threads {threads}");
+        match *regularisation == Regularisation::none() {
             true => plan,
-            false => format!("{plan}, dropout {dropout}, zoneout {h} and {s}"),
+            false => format!("{plan}, {}", regularisation.describe()),
         }
     }
 }

@@ -295,7 +295,7 @@ impl ReadoutPlan {
             (Some(_), None) => {
                 return Err(Error::Mismatch {
                     what: "readout weights",
-                    given: "less".into(),
+                    given: "Purpose::Inference or Purpose::Training".into(),
                     expected: "Purpose::TrainingWithInputGradient".into(),
                 });
             }

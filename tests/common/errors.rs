@@ -1,13 +1,14 @@
 //! The errors that a call is expected to give.
 
 use bptt::Error;
+use std::borrow::Cow;
 
 pub fn length(what: &'static str, given: usize, expected: usize) -> Error {
     Error::Length { what, given, expected }
 }
 
-pub fn value(what: &'static str, given: &str, expected: &'static str) -> Error {
-    Error::Value { what, given: given.into(), expected }
+pub fn value(what: &'static str, given: &str, expected: impl Into<Cow<'static, str>>) -> Error {
+    Error::Value { what, given: given.into(), expected: expected.into() }
 }
 
 /// Panics unless it is a mismatch of `what`, whose two sides contain these.

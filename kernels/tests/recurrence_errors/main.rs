@@ -20,7 +20,11 @@ fn dims(which: Which) -> Dims {
 }
 
 fn length(what: &'static str, given: usize, expected: usize) -> KernelError {
-    KernelError::Length { what, given, expected }
+    match what {
+        // May be longer than is needed.
+        "scratch" | "stride" => KernelError::Short { what, given, least: expected },
+        _ => KernelError::Length { what, given, expected },
+    }
 }
 
 fn others(isa: Isa) -> impl Iterator<Item = Isa> {
