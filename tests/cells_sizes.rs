@@ -106,7 +106,8 @@ fn normalisation_without_its_epsilon() {
 fn initial_biases_and_leaks() {
     let rng = || StdRng::seed_from_u64(1);
     for lstm in [Lstm::new(2, 3).unwrap(), Lstm::new(2, 3).unwrap().with_coupled_gates()] {
-        let parameters = lstm.with_forget_bias(2.0).init(Init::Glorot, &mut rng()).unwrap();
+        let parameters =
+            lstm.with_forget_bias(2.0).unwrap().init(Init::Glorot, &mut rng()).unwrap();
         for &gate in lstm.gates() {
             let bias = if gate == Gate::Forget { 2.0 } else { 0.0 };
             assert_eq!(parameters.gate(gate).unwrap()[2], [bias; 3], "{gate:?}");

@@ -3,10 +3,11 @@
 mod common;
 
 use bptt::{
-    Activation, Cell, Delayed, Error, Gradients, Gru, Isa, LayerNorm, Leak, Leaky, Lstm,
+    Activation, Cell, Delayed, Error, Gradients, Gru, Init, Isa, LayerNorm, Leak, Leaky, Lstm,
     OutputGradients, Purpose, Regularisation, Reset, Skip, Write,
 };
-use common::{Kind, Options, Subject, isas, lstm};
+use common::{Kind, Options, Subject, assert_bits, isas, lstm, value};
+use rand::{SeedableRng, rngs::SmallRng};
 
 /// The two sides of a mismatch.
 #[track_caller]
@@ -14,6 +15,56 @@ fn sides(error: Error) -> [String; 2] {
     let Error::Mismatch { given, expected, .. } = error else { panic!("{error:?}") };
     assert_ne!(given, expected);
     [given, expected]
+}
+
+#[test]
+fn a_forget_bias_is_finite() {
+    let layer = Lstm::new(2, 3).unwrap();
+    for (bias, given) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf"), (f32::NEG_INFINITY, "-inf")] {
+        assert_eq!(layer.with_forget_bias(bias), Err(value("forget_bias", given, "finite")));
+    }
+    for bias in [0.0, -0.5, f32::MAX] {
+        let layer = layer.with_forget_bias(bias).unwrap();
+        let parameters = layer.init(Init::Glorot, &mut SmallRng::seed_from_u64(1)).unwrap();
+        assert_eq!(parameters.gate(bptt::Gate::Forget).unwrap()[2], [bias; 3]);
+    }
+}
+
+/// What parameters begin from is not what a plan is made for: plans, arenas, weights, parameters
+/// and streams of layers that differ in it alone fit each other.
+fn fit_each_other<C: Subject>(isa: Isa, a: &C, b: &C) {
+    let parameters = a.init(Init::Glorot, &mut SmallRng::seed_from_u64(1)).unwrap();
+    let weights = b.pack(&parameters, Purpose::TrainingWithInputGradient, isa).unwrap();
+    let (plan, other) = (a.plan(4, 2, isa).unwrap(), b.plan(4, 2, isa).unwrap());
+    let x = vec![0.5; 4 * 2 * a.input_size()];
+    let pass = |arena: &mut bptt::Arena<C>| {
+        plan.forward(&weights, &x, None, arena).unwrap();
+        let h = arena.hidden().unwrap().to_vec();
+        let mut gradients = b.parameters().unwrap();
+        let to = Gradients::of(&mut gradients, Write::Overwrite);
+        let dy = vec![1.0; h.len()];
+        let outputs = OutputGradients { dy: Some(&dy), last: None };
+        plan.backward(&weights, &x, outputs, arena, to).unwrap();
+        [h, gradients.as_slice().to_vec()].concat()
+    };
+    let expected = pass(&mut plan.allocate().unwrap());
+    assert_bits("h and gradients", &pass(&mut other.allocate().unwrap()), &expected);
+    let mut y = vec![0.0; 4 * 2 * a.output_size()];
+    b.stream(2, isa).unwrap().forward(&weights, &x, &mut y).unwrap();
+    assert_bits("h of a stream", &y, &expected[..y.len()]);
+}
+
+#[test]
+fn what_parameters_begin_from_is_no_part_of_a_plan() {
+    for &isa in isas() {
+        let biased = |bias: f32| Lstm::new(3, 5).unwrap().with_forget_bias(bias).unwrap();
+        fit_each_other(isa, &biased(1.0), &biased(-2.5));
+        let normed = |bias| LayerNorm::new(biased(bias)).unwrap();
+        fit_each_other(isa, &normed(1.0), &normed(0.5));
+        fit_each_other(isa, &Delayed::new(biased(1.0)), &Delayed::new(biased(0.5)));
+        let leak = |initial| Leaky::new(3, 5, Activation::Tanh, Leak::Learned { initial }).unwrap();
+        fit_each_other(isa, &leak(0.5), &leak(0.25));
+    }
 }
 
 /// Layers of a type that are not the same: what was given and what was expected differ in what

@@ -92,7 +92,7 @@ impl Kind {
                 visitor.visit(layer, parameters)
             }
             Self::Lstm | Self::LstmCoupled | Self::LstmPeepholes => {
-                let lstm = Lstm::new(input, hidden)?.with_forget_bias(KEEPING_BIAS);
+                let lstm = Lstm::new(input, hidden)?.with_forget_bias(KEEPING_BIAS)?;
                 let lstm = match self {
                     Self::LstmCoupled => lstm.with_coupled_gates(),
                     Self::LstmPeepholes => lstm.with_peepholes()?,

@@ -83,9 +83,17 @@ impl Lstm {
     }
 
     /// The forget gate's bias at [initialisation](crate::Cell::init): 1 by default, so that
-    /// an untrained cell remembers.
-    pub fn with_forget_bias(self, forget_bias: f32) -> Self {
-        Self { forget_bias, ..self }
+    /// an untrained cell remembers. Layers that differ in it alone compute the same of the same
+    /// parameters, and what is made for one fits the other.
+    ///
+    /// # Errors
+    /// [`Error::Value`] where it is not finite.
+    pub fn with_forget_bias(self, forget_bias: f32) -> Result<Self, Error> {
+        if forget_bias.is_finite() {
+            return Ok(Self { forget_bias, ..self });
+        }
+        let (given, expected) = (forget_bias.to_string(), "finite".into());
+        Err(Error::Value { what: "forget_bias", given, expected })
     }
 
     /// The candidate's non-linearity.

@@ -58,7 +58,7 @@ impl<C: Layer> Plan<C> {
     ) -> Result<(), Error> {
         weights.check(&self.layer, self.isa)?;
         check_len("x", x.len(), self.input_len())?;
-        if *self == arena.plan {
+        if self.passes_are_those_of(&arena.plan) {
             return Ok(());
         }
         let (given, expected) =

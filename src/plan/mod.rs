@@ -224,6 +224,16 @@ impl<C: Layer> Plan<C> {
         Dims { steps, batch: self.batch, hidden, outputs: output }
     }
 
+    /// Whether both run the same passes in the same memory: all that is laid out follows from
+    /// what is compared here. What parameters begin from is not part of it.
+    #[inline]
+    fn passes_are_those_of(&self, other: &Self) -> bool {
+        (self.steps, self.batch, self.isa, self.threads)
+            == (other.steps, other.batch, other.isa, other.threads)
+            && self.regularisation == other.regularisation
+            && self.layer.computes_as(&other.layer)
+    }
+
     /// The plan for a message that names `other` as well, which it has to tell it from.
     fn describe_beside(&self, other: &Self) -> String {
         let (layer, isa) = (self.layer.describe_beside(&other.layer), self.isa);
