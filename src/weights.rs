@@ -10,6 +10,7 @@ use bptt_kernels::gemm::Start;
 use bptt_kernels::recurrence::Recurrent;
 use bptt_kernels::team::{Pass, Team};
 use bptt_kernels::{AlignedBuffer, KernelError, PackedMatrix};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What weights are packed for: each need has panels of its own, which cost
 /// memory and the time to pack them after each update.
@@ -23,7 +24,27 @@ pub enum Purpose {
     TrainingWithInputGradient,
 }
 
-/// A layer's parameters, packed for one instruction set.
+/// A number for what weights hold, which no others have and they themselves have no longer once
+/// they hold something else: a backward pass has to have the weights of its forward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Version(u64);
+
+impl Version {
+    /// That of weights that hold nothing yet.
+    pub(crate) const NONE: Self = Self(0);
+
+    /// One that there has not been in this process.
+    pub(crate) fn next() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
+
+/// What an arena holds where weights are not those of its pass, or not any more.
+pub(crate) const OF_OTHERS: &str = "a pass of other weights, or of these before an update";
+
+/// A layer's parameters, packed for one instruction set. A backward pass takes the ones that its
+/// forward pass had, or a clone of them, as they were then.
 #[derive(Clone, Debug)]
 pub struct Weights<C> {
     pub(crate) layer: C,
@@ -43,6 +64,7 @@ pub struct Weights<C> {
     /// Where a layer is clocked, U is that of its first group, and these of the others.
     others: Vec<PackedMatrix>,
     others_back: Vec<PackedMatrix>,
+    version: Version,
     team: Team,
 }
 
@@ -161,6 +183,7 @@ impl<C: Layer> Weights<C> {
             input_back,
             others: Vec::new(),
             others_back: Vec::new(),
+            version: Version::NONE,
             team: Team::serial(),
             layer,
         };
@@ -179,7 +202,8 @@ impl<C: Layer> Weights<C> {
         Ok(Self { team, ..self })
     }
 
-    /// Packs changed parameters; on one thread it allocates nothing.
+    /// Packs changed parameters; on one thread it allocates nothing. Forward passes from before
+    /// it have no backward pass any more, since their weights are gone.
     ///
     /// # Errors
     /// [`Error::Mismatch`] where the parameters are of another layer, [`Error::Value`] where
@@ -196,6 +220,7 @@ impl<C: Layer> Weights<C> {
         self.input.check_rows(u)?;
         self.forward.pack((w, p), (delays, &sums, block), |to, rows| to.check_rows(rows))?;
 
+        self.version = Version::next();
         self.bias.copy_from_slice(parameters.bias());
         self.layer.prepare(parameters.named_own(), &mut self.vectors);
         self.gains.copy_from_slice(parameters.gains());
@@ -216,6 +241,11 @@ impl<C: Layer> Weights<C> {
             }
             Ok(())
         })
+    }
+
+    #[inline]
+    pub(crate) fn version(&self) -> Version {
+        self.version
     }
 
     /// That they are not packed for a backward pass, with the gradient of the input or without.

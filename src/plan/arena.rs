@@ -6,6 +6,7 @@ use crate::arena::Region;
 use crate::error::check_len;
 use crate::layer::Layer;
 use crate::state::State;
+use crate::weights::{OF_OTHERS, Version};
 use crate::{Error, Gate, Lstm, Weights};
 use bptt_kernels::AlignedBuffer;
 use bptt_kernels::team::Team;
@@ -17,6 +18,8 @@ pub struct Arena<C> {
     pub(super) memory: AlignedBuffer,
     pub(super) team: Team,
     pub(super) holds: Holds,
+    /// The weights of the forward pass that it holds.
+    pub(super) version: Version,
     /// The steps before the pass that it holds, where they are counted.
     pub(super) step: u64,
 }
@@ -27,6 +30,9 @@ pub(super) enum Holds {
     Forward,
     Backward,
 }
+
+/// What an arena has to hold before a backward pass.
+const OF_THESE: &str = "a forward pass of these weights";
 
 impl Holds {
     fn describe(self) -> &'static str {
@@ -46,7 +52,8 @@ impl<C: Layer> Plan<C> {
     pub fn allocate(&self) -> Result<Arena<C>, Error> {
         let memory = self.layout.allocate()?;
         let team = Team::new(self.threads)?;
-        Ok(Arena { plan: self.clone(), memory, team, holds: Holds::Nothing, step: 0 })
+        let (holds, version) = (Holds::Nothing, Version::NONE);
+        Ok(Arena { plan: self.clone(), memory, team, holds, version, step: 0 })
     }
 
     /// `Ok` where these are for the plan's passes.
@@ -74,6 +81,16 @@ impl<C: Layer> Arena<C> {
         }
         let (given, expected) = (self.holds.describe(), expected.describe());
         Err(Error::Order { call, given, expected })
+    }
+
+    /// `Ok` where it holds a forward pass of these weights, as they are now.
+    pub(super) fn expect_forward_of(&self, weights: Version) -> Result<(), Error> {
+        let call = "backward";
+        self.expect(call, Holds::Forward)?;
+        if self.version == weights {
+            return Ok(());
+        }
+        Err(Error::Order { call, given: OF_OTHERS, expected: OF_THESE })
     }
 
     /// A region of states, without those from before the first step.

@@ -17,7 +17,7 @@ use bptt_kernels::{KernelError, PackedMatrix};
 
 impl<C: Layer> Plan<C> {
     /// Back-propagation through time over the forward pass that the arena holds;
-    /// `x` is what that pass had. The gates in the arena become the gradients of
+    /// `x` and `weights` are what that pass had. The gates in the arena become the gradients of
     /// their pre-activations, so a forward pass is good for one backward pass.
     ///
     /// Parameter gradients are sums over all steps and sequences, each in one fixed
@@ -25,7 +25,8 @@ impl<C: Layer> Plan<C> {
     /// one first, gives the bits of one pass.
     ///
     /// # Errors
-    /// [`Error::Order`] where the arena holds no forward pass, [`Error::Length`] or
+    /// [`Error::Order`] where the arena holds no forward pass, or one of other weights or of
+    /// these before an [update](Weights::update), [`Error::Length`] or
     /// [`Error::Mismatch`] where an argument is not for this plan, or `dx` is wanted
     /// of weights not packed for it; nothing is written then.
     pub fn backward(
@@ -37,7 +38,7 @@ impl<C: Layer> Plan<C> {
         gradients: Gradients<'_, C>,
     ) -> Result<(), Error> {
         self.check(weights, x, arena)?;
-        arena.expect("backward", Holds::Forward)?;
+        arena.expect_forward_of(weights.version())?;
         let (before, cell) = (self.before_len(), self.cell_len());
         let depth = self.steps * self.batch;
         let Gradients { parameters, write, dx, initial } = gradients;

@@ -65,10 +65,11 @@ impl<C: Layer> Plan<C> {
         check_optional("x0", x_first, late)?;
         if let Some(clocked) = self.layer.clocked() {
             let step = check_step(step.unwrap_or(0))?;
+            arena.version = weights.version();
             return self.forward_clocked(clocked, weights, x, (h_first, step), arena);
         }
 
-        arena.holds = Holds::Nothing;
+        (arena.holds, arena.version) = (Holds::Nothing, weights.version());
         let mut kept = self.regions.granted(&mut arena.memory);
         let Regions { h, s, x: waiting, seen, mask, .. } = &mut kept;
         let parts = [(&mut *h, h_first, before), (s, s_first, cell), (waiting, x_first, late)];

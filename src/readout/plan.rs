@@ -3,6 +3,7 @@
 use super::{Readout, ReadoutParameters, ReadoutWeights};
 use crate::arena::{Layout, Region, regions};
 use crate::error::{check_len, check_optional, check_size, product};
+use crate::weights::{OF_OTHERS, Version};
 use crate::{Error, Isa, Write};
 use bptt_kernels::AlignedBuffer;
 use bptt_kernels::gemm::{self, Start, gemm};
@@ -43,8 +44,17 @@ pub struct ReadoutPlan {
 pub struct ReadoutArena {
     plan: ReadoutPlan,
     memory: AlignedBuffer,
-    /// Whether the memory holds ∂L/∂o.
-    holds_gradient: bool,
+    /// Whether the memory holds ∂L/∂o, and of which weights, if it is of a loss of ours.
+    holds: Holds,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holds {
+    Nothing,
+    /// Of a loss.
+    OfLoss(Version),
+    /// Of the caller's, who alone knows of which weights.
+    OfCaller,
 }
 
 /// How the losses of the rows become one.
@@ -132,7 +142,7 @@ impl ReadoutPlan {
     /// [`Error::OutOfMemory`].
     pub fn allocate(&self) -> Result<ReadoutArena, Error> {
         let memory = self.layout.allocate()?;
-        Ok(ReadoutArena { plan: self.clone(), memory, holds_gradient: false })
+        Ok(ReadoutArena { plan: self.clone(), memory, holds: Holds::Nothing })
     }
 
     fn check(&self, weights: &ReadoutWeights, h: &[f32]) -> Result<(), Error> {
@@ -199,7 +209,7 @@ impl ReadoutPlan {
         let loss = self.each_chunk(weights, h, targets, arena, |entropy, o| {
             entropy.gradient(isa, scale as f32, o)
         })?;
-        arena.holds_gradient = true;
+        arena.holds = Holds::OfLoss(weights.version);
         Ok(loss / counted as f64)
     }
 
@@ -253,7 +263,7 @@ impl ReadoutPlan {
         arena: &mut ReadoutArena,
         loss: impl Fn(CrossEntropy<'_>, &mut [f32]) -> Result<f64, bptt_kernels::KernelError>,
     ) -> Result<f64, Error> {
-        arena.holds_gradient = false;
+        arena.holds = Holds::Nothing;
         let Readout { input_size, output_size } = self.readout;
         let Regions { outputs: o, scratch } = self.regions.granted(&mut arena.memory);
         let mut sum = 0.0;
@@ -273,9 +283,10 @@ impl ReadoutPlan {
     /// 10.22 and 10.19). `h` is what the loss had. The arena goes on holding ∂L/∂o.
     ///
     /// # Errors
-    /// [`Error::Order`] where the arena holds no ∂L/∂o, [`Error::Length`] or
-    /// [`Error::Mismatch`] where an argument is not for this plan, or `dh` is wanted
-    /// of weights not packed for it; nothing is written then.
+    /// [`Error::Order`] where the arena holds no ∂L/∂o, or `dh` is wanted of that of a loss of
+    /// other weights or of these before an update, [`Error::Length`] or [`Error::Mismatch`] where
+    /// an argument is not for this plan, or `dh` is wanted of weights not packed for it; nothing
+    /// is written then.
     pub fn backward(
         &self,
         weights: &ReadoutWeights,
@@ -300,6 +311,14 @@ impl ReadoutPlan {
                 });
             }
         };
+        // V is read for dh alone.
+        if let Holds::OfLoss(version) = arena.holds
+            && version != weights.version
+            && input.is_some()
+        {
+            let (given, expected) = (OF_OTHERS, "the gradient of a loss of these weights");
+            return Err(Error::Order { call: "backward", given, expected });
+        }
 
         let Regions { outputs: d_o, scratch } = self.regions.granted(&mut arena.memory);
         let [dv, dc] = gradients.parameters.split_mut();
@@ -324,7 +343,7 @@ impl ReadoutPlan {
 
 impl ReadoutArena {
     fn expect_gradient(&self, call: &'static str) -> Result<(), Error> {
-        if self.holds_gradient {
+        if self.holds != Holds::Nothing {
             return Ok(());
         }
         Err(Error::Order { call, given: "no gradient of a loss", expected: "that of a loss" })
@@ -342,7 +361,7 @@ impl ReadoutArena {
     /// Room for ∂L/∂o `[rows, O]` of a loss of the caller's own, to be filled before
     /// [`ReadoutPlan::backward`]; what stands there is unspecified.
     pub fn output_gradients_mut(&mut self) -> &mut [f32] {
-        self.holds_gradient = true;
+        self.holds = Holds::OfCaller;
         self.plan.regions.granted(&mut self.memory).outputs
     }
 }

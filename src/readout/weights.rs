@@ -1,6 +1,7 @@
 //! A readout's parameters in the layouts that its passes read.
 
 use super::{Readout, ReadoutParameters};
+use crate::weights::Version;
 use crate::{Error, Isa, Purpose};
 use bptt_kernels::{Dense, PackedMatrix, team::Pass};
 
@@ -13,6 +14,7 @@ pub struct ReadoutWeights {
     pub(crate) forward: Dense,
     /// V by columns, `do V`.
     pub(super) back: Option<PackedMatrix>,
+    pub(super) version: Version,
 }
 
 impl Readout {
@@ -49,17 +51,20 @@ impl ReadoutWeights {
             isa,
             forward: Dense::zeros(isa, outputs, inputs)?,
             back: back.transpose()?,
+            version: Version::NONE,
         };
         weights.update(parameters)?;
         Ok(weights)
     }
 
-    /// Packs changed parameters; allocates nothing.
+    /// Packs changed parameters; allocates nothing. Losses from before it have no backward pass
+    /// any more, since their weights are gone.
     ///
     /// # Errors
     /// [`Error::Mismatch`] where the parameters are of other sizes.
     pub fn update(&mut self, parameters: &ReadoutParameters) -> Result<(), Error> {
         self.readout.check_same("parameters", parameters.readout())?;
+        self.version = Version::next();
         self.forward.pack(parameters.weights(), parameters.bias(), &mut Pass::serial())?;
         if let Some(back) = &mut self.back {
             back.pack_columns(parameters.weights(), &mut Pass::serial())?;

@@ -1,7 +1,7 @@
 //! The weights of a layer whose units move in groups: of each group its rows of U, and its W
 //! from all units from its first.
 
-use super::{Products, Purpose, Weights};
+use super::{Products, Purpose, Version, Weights};
 use crate::clocked::Place;
 use crate::layer::{Layer, Sizes};
 use crate::{Error, Format, Isa, Parameters};
@@ -66,6 +66,7 @@ impl<C: Layer> Weights<C> {
             input_back,
             others,
             others_back,
+            version: Version::NONE,
             team: Team::serial(),
             layer,
         };
@@ -83,6 +84,7 @@ impl<C: Layer> Weights<C> {
             by_state.check_rows(&w[place.w])?;
         }
 
+        self.version = Version::next();
         self.bias.copy_from_slice(parameters.bias());
         let Self { layer, input, others, forward, back, input_back, others_back, team, .. } = self;
         // Moving a value takes as long as some 16 multiply-adds.
