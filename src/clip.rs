@@ -5,7 +5,7 @@ use crate::{Error, Isa};
 use bptt_kernels::optim;
 
 /// Clips each element to ±`limit` (Mikolov 2012). A NaN stays; ∞ as the limit clips
-/// nothing.
+/// nothing. Denormals count as zero, as in a pass.
 ///
 /// # Errors
 /// [`Error::Value`] where `limit` is not above 0, [`Error::Isa`] where `BPTT_ISA`
@@ -30,7 +30,7 @@ pub fn clip_elements(gradients: &mut [f32], limit: f32) -> Result<(), Error> {
 /// alone.
 ///
 /// Norm and factor are f64: no finite gradient is too large for them, and the result
-/// has the same bits on every instruction set.
+/// has the same bits on every instruction set. Denormals count as zero, as in a pass.
 ///
 /// # Errors
 /// [`Error::Value`] where `limit` is not above 0 or an element is not finite,

@@ -21,7 +21,8 @@ pub struct SgdConfig {
 /// θ ← θ + v
 /// ```
 ///
-/// One is made for each parameter buffer, and keeps its v.
+/// One is made for each parameter buffer, and keeps its v. Denormals count as zero, as in a
+/// pass. A gradient of 0 leaves a parameter at rest where it is, with any settings.
 ///
 /// ```
 /// use bptt::{Isa, Sgd, SgdConfig};
@@ -90,15 +91,20 @@ impl Sgd {
 
 /// The settings of [`Adam`]; the paper's by default: α = 0.001, β₁ = 0.9, β₂ = 0.999,
 /// ε = 10⁻⁸.
+///
+/// In the accepted range a parameter that has had no gradient yet stays where it is. Its
+/// moments are 0, and a step subtracts `0 · α / (1 − β₁ᵗ)` over `0 / √(1 − β₂ᵗ) + ε`: that is 0
+/// where both factors are finite and ε is not flushed to 0. The first is largest at t = 1,
+/// `α / (1 − β₁)`, which the range of α keeps below 2¹²⁸; the second is 2¹² at most.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamConfig {
-    /// α: finite, 0 or more.
+    /// α: 0 or more, with `α / (1 − β₁)` finite in f32, as it is below 2¹⁰⁴ for any β₁.
     pub learning_rate: f32,
     /// β₁: the part of the first moment that stays, in [0, 1).
     pub beta1: f32,
     /// β₂: the part of the second moment that stays, in [0, 1).
     pub beta2: f32,
-    /// ε: finite, above 0.
+    /// ε: finite, and 2⁻¹²⁶ or more, since below that it would count as 0.
     pub epsilon: f32,
 }
 
@@ -118,7 +124,9 @@ impl Default for AdamConfig {
 ///
 /// One is made for each parameter buffer, and keeps its m and v. They are f32: a
 /// gradient beyond √(2¹²⁸ / (1 − β₂)), 5.8·10²⁰ by default, makes v infinite, and the
-/// parameter stands still from then on. The corrections are computed in f64.
+/// parameter stands still from then on. Denormals count as zero, as in a pass: of a gradient
+/// below √(2⁻¹²⁶ / (1 − β₂)), 3.4·10⁻¹⁸ by default, v is 0, and its step is α m̂ / ε, which with
+/// an ε of that size or more is no larger than α. The corrections are computed in f64.
 ///
 /// ```
 /// use bptt::{Adam, AdamConfig, Isa};
@@ -149,11 +157,12 @@ impl Adam {
     /// says, [`Error::OutOfMemory`].
     pub fn new(parameters: usize, config: AdamConfig, isa: Isa) -> Result<Self, Error> {
         check_size("parameters", parameters)?;
-        check_rate(config.learning_rate)?;
         check_decay("beta1", config.beta1)?;
         check_decay("beta2", config.beta2)?;
-        if !(config.epsilon > 0.0 && config.epsilon.is_finite()) {
-            let (given, expected) = (config.epsilon.to_string(), "finite, above 0");
+        check_adams_rate(config.learning_rate, config.beta1)?;
+        if !(config.epsilon > 0.0 && config.epsilon.is_normal()) {
+            let (given, expected) =
+                (format!("{:e}", config.epsilon), "finite, 2⁻¹²⁶ or more".into());
             return Err(Error::Value { what: "epsilon", given, expected });
         }
         let (first, second) =
@@ -184,9 +193,9 @@ impl Adam {
     /// Sets α for the steps to come.
     ///
     /// # Errors
-    /// [`Error::Value`] where it is not finite or below 0.
+    /// [`Error::Value`] where it is not what [`AdamConfig`] says.
     pub fn set_learning_rate(&mut self, learning_rate: f32) -> Result<(), Error> {
-        self.config.learning_rate = check_rate(learning_rate)?;
+        self.config.learning_rate = check_adams_rate(learning_rate, self.config.beta1)?;
         Ok(())
     }
 
@@ -220,6 +229,20 @@ fn check_rate(learning_rate: f32) -> Result<f32, Error> {
     }
     let (given, expected) = (learning_rate.to_string(), "finite, 0 or more".into());
     Err(Error::Value { what: "learning_rate", given, expected })
+}
+
+/// Adam's multiplies by α / (1 − β₁) in its first step, and by less in later ones.
+fn check_adams_rate(learning_rate: f32, beta1: f32) -> Result<f32, Error> {
+    let rate = check_rate(learning_rate)?;
+    if ((f64::from(rate) / (1.0 - f64::from(beta1))) as f32).is_finite() {
+        return Ok(rate);
+    }
+    let given = format!("{rate:e} with a beta1 of {beta1}");
+    Err(Error::Value {
+        what: "learning_rate",
+        given,
+        expected: "finite divided by 1 − beta1".into(),
+    })
 }
 
 fn check_decay(what: &'static str, decay: f32) -> Result<(), Error> {

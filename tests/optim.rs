@@ -172,9 +172,9 @@ fn the_largest_gradients_have_a_norm() {
 
 #[test]
 fn the_smallest_gradients_have_a_norm() {
-    let mut gradients = [f32::from_bits(1); 4];
+    let mut gradients = [f32::MIN_POSITIVE; 4];
     let norm = clip_global_norm(&mut [&mut gradients], f32::INFINITY).unwrap();
-    assert_eq!(norm, 2.0 * f64::from(f32::from_bits(1)));
+    assert_eq!(norm, 2.0 * f64::from(f32::MIN_POSITIVE));
 }
 
 #[test]
@@ -250,9 +250,58 @@ fn settings_are_checked() {
         let config = AdamConfig { beta2: wrong, ..AdamConfig::default() };
         assert_value_error(Adam::new(1, config, isa), "beta2");
     }
-    for wrong in [0.0, -1e-8, f32::NAN, f32::INFINITY] {
+    // A denormal counts as zero in a step.
+    let denormal = f32::MIN_POSITIVE.next_down();
+    for wrong in [0.0, -1e-8, f32::NAN, f32::INFINITY, denormal, f32::from_bits(1)] {
         let config = AdamConfig { epsilon: wrong, ..AdamConfig::default() };
         assert_value_error(Adam::new(1, config, isa), "epsilon");
+    }
+}
+
+/// The largest settings that are accepted make no NaN of a gradient of 0, however many steps it
+/// is 0, and what is beyond them is refused.
+#[test]
+fn the_largest_settings_leave_a_parameter_without_a_gradient_where_it_is() {
+    let most = 1.0f32.next_down();
+    for &isa in Isa::available() {
+        for beta1 in [0.0, 0.5, 0.9, 0.999, most] {
+            // α / (1 − β₁), by which the first step multiplies, has to be finite in f32.
+            let rate = |rate: f32| (f64::from(rate) / (1.0 - f64::from(beta1))) as f32;
+            let mut learning_rate = (f64::from(f32::MAX) * (1.0 - f64::from(beta1))) as f32;
+            learning_rate = learning_rate.next_up().next_up().min(f32::MAX);
+            while rate(learning_rate).is_infinite() {
+                learning_rate = learning_rate.next_down();
+            }
+            for (beta2, epsilon) in
+                [(0.0, f32::MIN_POSITIVE), (most, f32::MIN_POSITIVE), (most, 1e30)]
+            {
+                let config = AdamConfig { learning_rate, beta1, beta2, epsilon };
+                let mut adam = Adam::new(3, config, isa).unwrap();
+                let mut parameters = [0.5, -1.0, 0.0];
+                for _ in 0..50 {
+                    adam.step(&mut parameters, &[0.0; 3]).unwrap();
+                    assert_eq!(parameters, [0.5, -1.0, 0.0], "{config:?} on {isa}");
+                }
+                let beyond = learning_rate.next_up();
+                if beyond.is_finite() {
+                    let config = AdamConfig { learning_rate: beyond, ..config };
+                    assert_value_error(Adam::new(3, config, isa), "learning_rate");
+                    assert_value_error(adam.set_learning_rate(beyond), "learning_rate");
+                    assert_eq!(adam.config().learning_rate, learning_rate);
+                }
+            }
+        }
+        let config = AdamConfig { learning_rate: 1e37, beta1: most, ..AdamConfig::default() };
+        let error = Adam::new(3, config, isa).unwrap_err().to_string();
+        assert!(error.contains("learning_rate") && error.contains("beta1"), "{error}");
+
+        let config = SgdConfig { learning_rate: f32::MAX, momentum: most };
+        let mut sgd = Sgd::new(3, config, isa).unwrap();
+        let mut parameters = [0.5, -1.0, 0.0];
+        for _ in 0..50 {
+            sgd.step(&mut parameters, &[0.0; 3]).unwrap();
+            assert_eq!(parameters, [0.5, -1.0, 0.0], "{config:?} on {isa}");
+        }
     }
 }
 

@@ -1,6 +1,10 @@
 //! Updates of parameters, and what clipping needs: element by element, at the
 //! speed of memory. Knows slices of f32; must not know layers or schedules.
+//!
+//! Denormals are zero in all of them, as in a pass: the moments of a parameter that has had no
+//! gradient for long decay through them, and an update would take two or three times as long.
 
+use crate::denormals::Flushed;
 use crate::each::each;
 use crate::error::check_len;
 use crate::simd::{Kernel, Simd};
@@ -38,6 +42,7 @@ impl Momentum {
     ) -> Result<(), KernelError> {
         check_len("velocity", velocity.len(), params.len())?;
         check_len("gradients", gradients.len(), params.len())?;
+        let _flushed = Flushed::new();
         isa.enter(MomentumStep { rule: self, params, velocity, gradients });
         Ok(())
     }
@@ -107,6 +112,7 @@ impl Adam {
         check_len("first moment", first.len(), params.len())?;
         check_len("second moment", second.len(), params.len())?;
         check_len("gradients", gradients.len(), params.len())?;
+        let _flushed = Flushed::new();
         isa.enter(AdamStep { rule: self, params, first, second, gradients });
         Ok(())
     }
@@ -166,6 +172,7 @@ impl Kernel for Clamp<'_> {
 
 /// Each element to the nearest in ±`limit`; a NaN stays.
 pub fn clamp(isa: Isa, x: &mut [f32], limit: f32) {
+    let _flushed = Flushed::new();
     isa.enter(Clamp { x, limit });
 }
 
@@ -189,8 +196,10 @@ impl Kernel for Scale<'_> {
 }
 
 /// Each element times `factor`, in f64 and rounded once: exact to half an ULP with
-/// factors that f32 cannot hold, and the same on every instruction set.
+/// factors that f32 cannot hold, and the same on every instruction set; 0 where element or
+/// result is denormal.
 pub fn scale(isa: Isa, x: &mut [f32], factor: f64) {
+    let _flushed = Flushed::new();
     isa.enter(Scale { x, factor });
 }
 
@@ -217,8 +226,8 @@ impl Kernel for SumOfSquares<'_> {
     }
 }
 
-/// Σ x², in f64: no f32 overflows it, and a square is exact before it is added. 32
-/// chains, whatever the instruction set: the same bits on all of them.
+/// Σ x², in f64: no f32 overflows it, and a square is exact before it is added, that of a
+/// denormal 0. 32 chains, whatever the instruction set: the same bits on all of them.
 ///
 /// # Example
 /// ```
@@ -230,5 +239,6 @@ impl Kernel for SumOfSquares<'_> {
 /// # Ok::<(), bptt_kernels::IsaError>(())
 /// ```
 pub fn sum_of_squares(isa: Isa, x: &[f32]) -> f64 {
+    let _flushed = Flushed::new();
     isa.enter(SumOfSquares { x })
 }

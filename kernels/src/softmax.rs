@@ -4,8 +4,9 @@
 //! A row takes three sweeps: its largest logit, the exponentials of what lies
 //! below it with their sum, and the multiplication by what the row is scaled to.
 //! Only these run behind the feature boundary; logarithms and targets, one of each
-//! per row, do not need it.
+//! per row, do not need it. Denormals are zero in all of it, as in a pass.
 
+use crate::denormals::Flushed;
 use crate::each::each;
 use crate::error::check_len;
 use crate::simd::{Kernel, Simd};
@@ -158,7 +159,7 @@ unsafe fn exponentials<S: Simd, const KEEP: bool>(
 /// Each row of `logits` `[rows, classes]` becomes its softmax, ŷₖ = exp oₖ / Σ exp o.
 ///
 /// Shifted by the row's largest logit, so that no finite logits overflow. A logit
-/// of −∞ has the probability 0; a row with a NaN, with +∞ or with −∞ alone becomes
+/// of −∞ has the probability 0, and so has one whose probability would be denormal; a row with a NaN, with +∞ or with −∞ alone becomes
 /// NaN.
 ///
 /// # Errors
@@ -179,6 +180,7 @@ pub fn softmax(isa: Isa, classes: usize, logits: &mut [f32]) -> Result<(), Kerne
         let expected = format!("a divisor of the {} logits", logits.len());
         return Err(KernelError::Dimension { what: "classes", given: classes, expected });
     }
+    let _flushed = Flushed::new();
     for row in logits.chunks_exact_mut(classes) {
         isa.enter(Normalise { row, total: 1.0 });
     }
@@ -252,6 +254,7 @@ impl<'a> CrossEntropy<'a> {
     /// [`KernelError::Length`] where there are not `classes` logits per target.
     pub fn loss(&self, isa: Isa, logits: &[f32]) -> Result<f64, KernelError> {
         self.check(logits)?;
+        let _flushed = Flushed::new();
         let mut loss = 0.0;
         for (i, row) in logits.chunks_exact(self.classes).enumerate() {
             if self.counts(i) {
@@ -282,6 +285,7 @@ impl<'a> CrossEntropy<'a> {
     /// ```
     pub fn gradient(&self, isa: Isa, scale: f32, logits: &mut [f32]) -> Result<f64, KernelError> {
         self.check(logits)?;
+        let _flushed = Flushed::new();
         let mut loss = 0.0;
         for (i, row) in logits.chunks_exact_mut(self.classes).enumerate() {
             if !self.counts(i) {

@@ -1,0 +1,168 @@
+//! Gradients, moments and logits that are denormal: they count as zero, nothing takes longer
+//! for them, and the caller's own denormals stay.
+
+mod common;
+
+use bptt::{
+    Adam, AdamConfig, Init, Isa, Purpose, Readout, Reduction, Sgd, SgdConfig, Targets,
+    clip_elements, clip_global_norm,
+};
+use bptt_kernels::softmax::{CrossEntropy, softmax};
+use common::{isas, say};
+use rand::{SeedableRng, rngs::SmallRng};
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+const LEN: usize = 4099;
+const SGD: SgdConfig = SgdConfig { learning_rate: 0.5, momentum: 0.5 };
+
+fn denormal() -> f32 {
+    black_box(f32::MIN_POSITIVE) * black_box(0.5)
+}
+
+#[test]
+fn moments_become_zero_and_our_own_denormals_stay() {
+    for &isa in isas() {
+        let (mut theta, gradients) = (vec![1.0; LEN], vec![1e-21; LEN]);
+        let mut adam = Adam::new(LEN, AdamConfig::default(), isa).unwrap();
+        let mut sgd = Sgd::new(LEN, SGD, isa).unwrap();
+        adam.step(&mut theta, &gradients).unwrap();
+        sgd.step(&mut theta, &vec![1e-37; LEN]).unwrap();
+        // 10⁻⁴⁵ is denormal, 10⁻²² is not.
+        assert!(adam.second_moment().iter().all(|&v| v == 0.0), "on {isa}");
+        assert!(adam.first_moment().iter().all(|&m| m.is_normal()), "on {isa}");
+        assert!(sgd.velocity().iter().all(|&v| v.is_normal()), "on {isa}");
+        // What had no gradient for a long time.
+        let zeros = vec![0.0; LEN];
+        for _ in 0..2000 {
+            adam.step(&mut theta, &zeros).unwrap();
+            sgd.step(&mut theta, &zeros).unwrap();
+            assert!(adam.first_moment().iter().all(|m| !m.is_subnormal()), "on {isa}");
+            assert!(sgd.velocity().iter().all(|v| !v.is_subnormal()), "on {isa}");
+        }
+        assert!(adam.first_moment().iter().chain(sgd.velocity()).all(|&m| m == 0.0), "on {isa}");
+        assert!(denormal().is_subnormal());
+    }
+}
+
+#[test]
+fn gradients_are_clipped_to_zero() {
+    let mut gradients = [denormal(), 3.0, -denormal()];
+    assert_eq!(clip_global_norm(&mut [&mut gradients], 1.0), Ok(3.0));
+    assert_eq!(gradients, [0.0, 1.0, 0.0]);
+    assert_eq!(clip_global_norm(&mut [&mut [denormal(); 9]], 1.0), Ok(0.0));
+    // Scaled into the denormal numbers.
+    let mut gradients = [1e20, f32::MIN_POSITIVE];
+    clip_global_norm(&mut [&mut gradients], 1.0).unwrap();
+    assert_eq!(gradients, [1.0, 0.0]);
+    let mut gradients = [denormal(), 3.0];
+    clip_elements(&mut gradients, 1.0).unwrap();
+    assert_eq!(gradients[1], 1.0);
+    assert!(denormal().is_subnormal());
+}
+
+#[test]
+fn probabilities_become_zero() {
+    for &isa in isas() {
+        let mut y = vec![-95.0; 40];
+        y[7] = 0.0;
+        softmax(isa, 40, &mut y).unwrap();
+        assert!(
+            y.iter().enumerate().all(|(k, &y)| y == if k == 7 { 1.0 } else { 0.0 }),
+            "on {isa}"
+        );
+        // A gradient of normal probabilities that its scale takes there.
+        let mut o = vec![-80.0; 40];
+        o[7] = 0.0;
+        let entropy = CrossEntropy::new(40, &[7], None).unwrap();
+        entropy.gradient(isa, 1e-5, &mut o).unwrap();
+        assert!(o.iter().all(|o| !o.is_subnormal()), "{o:?} on {isa}");
+        assert!(denormal().is_subnormal());
+    }
+}
+
+/// The fastest of several runs, which each begin with `start`.
+fn best<T>(mut start: impl FnMut() -> T, mut run: impl FnMut(&mut T)) -> Duration {
+    let mut best = Duration::MAX;
+    for _ in 0..300 {
+        let mut state = start();
+        let began = Instant::now();
+        run(&mut state);
+        best = best.min(began.elapsed());
+    }
+    best
+}
+
+#[track_caller]
+fn assert_as_fast(what: &str, isa: Isa, [usual, small]: [Duration; 2]) {
+    println!("{what} on {isa}: {usual:?}, of denormals {small:?}");
+    assert!(small < usual * 5 / 4, "{what} on {isa}: {small:?} where {usual:?} is usual");
+}
+
+#[test]
+fn nothing_gets_slower() {
+    if std::env::var_os("EMULATED").is_some() {
+        say("NOT timed: an emulated CPU has other slow operations, an instrumented pass others");
+        return;
+    }
+    for &isa in isas() {
+        // In the order of the gradients: v is denormal from the first step on.
+        let adam = |g: f32| {
+            let gradients = vec![g; LEN];
+            let start = || (Adam::new(LEN, AdamConfig::default(), isa).unwrap(), vec![1.0; LEN]);
+            best(start, |(adam, theta)| {
+                for _ in 0..4 {
+                    adam.step(theta, &gradients).unwrap();
+                }
+            })
+        };
+        assert_as_fast("Adam", isa, [adam(0.1), adam(1e-21)]);
+        let sgd = |g: f32| {
+            let gradients = vec![g; LEN];
+            let start = || (Sgd::new(LEN, SGD, isa).unwrap(), vec![1.0; LEN]);
+            best(start, |(sgd, theta)| {
+                for _ in 0..4 {
+                    sgd.step(theta, &gradients).unwrap();
+                }
+            })
+        };
+        assert_as_fast("SGD", isa, [sgd(0.1), sgd(denormal())]);
+
+        // Of the classes one is far above all others: exp is denormal of −90.
+        let rows = 64;
+        let targets = vec![3; rows];
+        let entropy = CrossEntropy::new(64, &targets, None).unwrap();
+        let loss = |low: f32| {
+            let mut o = vec![low; 64 * rows];
+            o.iter_mut().step_by(64).for_each(|o| *o = 0.0);
+            best(
+                || o.clone(),
+                |o| {
+                    let _ = entropy.gradient(isa, 1.0, o).unwrap();
+                },
+            )
+        };
+        assert_as_fast("cross-entropy", isa, [loss(-1.0), loss(-90.0)]);
+
+        let readout = Readout::new(32, 64).unwrap();
+        let parameters = readout.init(Init::Glorot, &mut SmallRng::seed_from_u64(1)).unwrap();
+        let weights = readout.pack(&parameters, Purpose::Inference, isa).unwrap();
+        let plan = readout.plan(rows, isa).unwrap();
+        let targets = Targets { classes: &targets, mask: None, reduction: Reduction::Mean };
+        let readout = |h: f32| {
+            let h = vec![h; rows * 32];
+            let start = || plan.allocate().unwrap();
+            best(start, |arena| {
+                let _ = plan.loss(&weights, &h, targets, arena).unwrap();
+            })
+        };
+        assert_as_fast("a readout's loss", isa, [readout(0.1), readout(denormal())]);
+    }
+    let clip = |g: f32| {
+        let start = || vec![g; LEN];
+        best(start, |gradients| {
+            let _ = clip_global_norm(&mut [gradients], 1.0).unwrap();
+        })
+    };
+    assert_as_fast("clipping", Isa::best().unwrap(), [clip(0.1), clip(denormal())]);
+}
