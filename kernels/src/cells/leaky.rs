@@ -32,7 +32,9 @@ impl<const LEARNED: bool> Epilogue for Leaky<'_, LEARNED> {
         unsafe {
             let (alpha, h_prev) = (at.vector(s, self.alpha, 0), at.load(s, at.h_prev));
             let y = self.activations.candidate(s, z);
-            at.store(s, at.h, s.mul_add(alpha, s.sub(h_prev, y), y));
+            // Two products and not y + α (h₋ − y), which is ∞ − ∞ where y is infinite.
+            let enters = s.mul(s.sub(s.splat(1.0), alpha), y);
+            at.store(s, at.h, s.mul_add(alpha, h_prev, enters));
             at.keep(s, &[y; MOST_SUMS], 1);
         }
     }
@@ -42,7 +44,7 @@ impl<const LEARNED: bool> Epilogue for Leaky<'_, LEARNED> {
         // SAFETY: the caller's; `check` has seen that there is an α for each unit.
         unsafe {
             let (alpha, y) = (at.vector(s, self.alpha, 0), at.gate(s, 0));
-            let dy = s.neg_mul_add(alpha, dh, dh);
+            let dy = s.mul(s.sub(s.splat(1.0), alpha), dh);
             at.store(s, at.dh, s.mul(alpha, dh));
             if const { LEARNED } {
                 let d_alpha = s.mul(dh, s.sub(at.load(s, at.h_prev), y));

@@ -196,7 +196,9 @@ impl<N: Number> Step<'_, N> {
     fn leaky(&mut self, phi: Activation, alpha: Id) -> Id {
         let z = self.z(0);
         let y = self.activate(0, phi, z);
-        self.between(alpha, y)
+        let one = self.constant(|_| 1.0);
+        let (kept, rest) = (self.tape.mul(alpha, self.h), self.tape.sub(one, alpha));
+        self.plus_product(kept, rest, y)
     }
 
     /// r, u = σ(…), n = φ(b_n + U_n x + r ⊙ (b_hn + W_n h₋)), h = u ⊙ h₋ + (1 − u) ⊙ n.

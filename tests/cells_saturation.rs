@@ -1,0 +1,115 @@
+//! Inputs that drive every non-linearity to its limit, and ∞ itself: a step has the limit of
+//! its equations, and no NaN that they have not.
+
+mod common;
+
+use bptt::{Activation, Leak, Leaky};
+use bptt_reference::cells::Inputs;
+use bptt_reference::sample::uniform;
+use common::{Data, Kind, Rig, Subject, filled, isas};
+
+const INPUTS: [f32; 14] = [
+    40.0,
+    88.0,
+    89.0,
+    104.0,
+    710.0,
+    3e38,
+    f32::INFINITY,
+    -40.0,
+    -88.0,
+    -89.0,
+    -104.0,
+    -710.0,
+    -3e38,
+    f32::NEG_INFINITY,
+];
+
+/// A first step of U = 1 and W = 0 from the zero state, or from a given one.
+fn one_step<C: Subject>(layer: C, x: f32, batch: usize, state: f32) -> Data<C> {
+    let mut data = Data::made(layer, batch, 1, |k, len| match k {
+        // The input that a late layer sees is the one that waits.
+        2 | 8 => vec![x; len],
+        3 | 4 => uniform(k, len, state),
+        _ => vec![0.0; len],
+    });
+    let mut parameters = data.parameters();
+    let [u, _, _, own, projection] = parameters.split_mut();
+    u.fill(1.0);
+    own.copy_from_slice(&uniform(6, own.len(), 0.5));
+    projection.copy_from_slice(&uniform(7, projection.len(), 0.5));
+    data.inputs.params = parameters.as_slice().to_vec();
+    data
+}
+
+fn check_step<C: Subject>(data: &Data<C>) {
+    let widened: Inputs<Vec<f64>> =
+        data.inputs.map(|part| part.iter().map(|&x| f64::from(x)).collect());
+    let expected = data.reference().run::<f64>(&widened, None);
+    for &isa in isas() {
+        for threads in [1, 3] {
+            let mut rig = Rig::with_threads(isa, data, threads);
+            let given = rig.forward(data);
+            let mut stream = data.layer.stream(data.batch, isa).unwrap();
+            stream.set_state(data.initial().unwrap()).unwrap();
+            let mut stepped = filled(given.h.len());
+            stream.step(&rig.weights, &data.inputs.x, &mut stepped).unwrap();
+            for h in [&given.h, &stepped] {
+                for (&h, &expected) in h.iter().zip(&expected.h) {
+                    let near = (f64::from(h) - expected).abs() <= 1e-6 * (1.0 + expected.abs());
+                    assert!(
+                        f64::from(h) == expected || near,
+                        "{h} instead of {expected} of x {} on {isa}: {:?}",
+                        data.inputs.x[0],
+                        data.layer
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_step_has_the_limit_of_its_equations() {
+    for kind in Kind::all().into_iter().filter(|kind| *kind == kind.plain()) {
+        for x in INPUTS {
+            for batch in [1, 13] {
+                for state in [0.0, 0.75] {
+                    with_layer!(kind, (1, 19), |layer| check_step(&one_step(
+                        layer, x, batch, state
+                    )));
+                }
+            }
+        }
+    }
+}
+
+/// Units that keep much, little or nothing of their state, whose input has no bound.
+#[test]
+fn leaky_units_have_it_where_their_input_is_infinite() {
+    for alpha in [0.0, 1e-30, 0.3, 0.5, 0.9, 0.999_999_94] {
+        for activation in [Activation::Relu, Activation::Identity, Activation::Tanh] {
+            for x in INPUTS {
+                for batch in [1, 13] {
+                    let layer = Leaky::new(1, 19, activation, Leak::Layer(alpha)).unwrap();
+                    check_step(&one_step(layer, x, batch, 0.75));
+                }
+            }
+        }
+    }
+}
+
+/// The gradient by what enters: (1 − α) of an infinite one.
+#[test]
+fn leaky_units_pass_an_infinite_gradient_on() {
+    for &isa in isas() {
+        for batch in [1, 13] {
+            let layer = Leaky::new(1, 19, Activation::Identity, Leak::Layer(0.3)).unwrap();
+            let mut data = one_step(layer, 0.5, batch, 0.75);
+            data.inputs.dy.fill(f32::INFINITY);
+            let mut rig = Rig::new(isa, &data);
+            let dz = rig.run(&data).dz;
+            assert!(dz.iter().all(|&dz| dz == f32::INFINITY), "{dz:?} on {isa}");
+        }
+    }
+}
