@@ -88,7 +88,9 @@ impl NormBack<'_> {
     }
 }
 
-/// Normalises a row of sums where it stands.
+/// Normalises a row of sums where it stands. What is summed for the mean are the distances from
+/// the first value: of equal values these are 0, and of values far from zero they are as exact as
+/// near it, where the rounding of a sum of the values would be divided by √ε.
 pub(super) struct Normalise {
     pub row: *mut f32,
     pub hidden: usize,
@@ -103,18 +105,28 @@ impl Kernel for Normalise {
     fn run<S: Simd>(self, s: S) {
         let Self { row, hidden, epsilon, inverse } = self;
         let count = s.splat(hidden as f32);
-        // SAFETY: whoever makes one vouches for the row and the place.
+        // SAFETY: whoever makes one vouches for the row and the place; a row has a unit or more,
+        // since packed weights have.
         unsafe {
+            let first = s.splat(*row);
             let mut sums = s.zero();
             each!(S, hidden, |unit, lanes| {
-                sums = s.add(sums, load_lanes(s, row.add(unit), lanes));
+                let mut off = s.sub(load_lanes(s, row.add(unit), lanes), first);
+                if lanes < S::LANES {
+                    // Through memory, the lanes that are no units are none of the sum.
+                    store_lanes(s, row.add(unit), off, lanes);
+                    off = load_lanes(s, row.add(unit), lanes);
+                }
+                sums = s.add(sums, off);
             });
             let mean = s.div(s.splat(s.sum(sums)), count);
             let mut squares = s.zero();
             each!(S, hidden, |unit, lanes| {
-                let off = s.sub(load_lanes(s, row.add(unit), lanes), mean);
-                // Through memory, the lanes that are no units are none of the sum.
-                store_lanes(s, row.add(unit), off, lanes);
+                let mut off = load_lanes(s, row.add(unit), lanes);
+                if lanes == S::LANES {
+                    off = s.sub(off, first);
+                }
+                store_lanes(s, row.add(unit), s.sub(off, mean), lanes);
                 let off = load_lanes(s, row.add(unit), lanes);
                 squares = s.mul_add(off, off, squares);
             });

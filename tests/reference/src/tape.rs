@@ -163,8 +163,11 @@ impl<N: Number> Tape<N> {
     /// (a − μ) / √(σ² + ε), with the mean μ and the variance σ² of the elements.
     pub fn norm(&mut self, a: Id, epsilon: f64) -> Id {
         let a_values = self.value(a);
-        let mean = mean(a_values.iter().map(|&a| (a, N::one())));
-        let off: Vec<N> = a_values.iter().map(|&a| a - mean).collect();
+        // Of the distances from the first value: an error bound is of what is added up.
+        let first = a_values[0];
+        let distances: Vec<N> = a_values.iter().map(|&a| a - first).collect();
+        let mean = mean(distances.iter().map(|&distance| (distance, N::one())));
+        let off: Vec<N> = distances.iter().map(|&distance| distance - mean).collect();
         let variance = self::mean(off.iter().map(|&off| (off, off)));
         let inverse = (variance + N::exact(epsilon)).inverse_root(epsilon);
         let value = off.into_iter().map(|off| off * inverse).collect();

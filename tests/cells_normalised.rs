@@ -1,0 +1,189 @@
+//! Layer normalisation where rounding could be magnified: rows of equal values, rows far from
+//! zero, and rows of large values.
+
+mod common;
+
+use bptt::{
+    Activation, Cell, Gradients, Init, Isa, LayerNorm, OutputGradients, Parameters, Purpose, Skip,
+    Write,
+};
+use bptt_reference::sample::uniform;
+use common::{Kind, Subject, assert_bits, filled, isas, vanilla};
+use rand::{SeedableRng, rngs::SmallRng};
+
+const SIZES: [usize; 11] = [1, 2, 7, 8, 9, 16, 33, 100, 256, 257, 1000];
+const BATCHES: [(usize, usize); 3] = [(1, 1), (13, 1), (13, 3)];
+
+/// h of all steps, by a plan and by a stream, which have the same bits, and the gradients of
+/// parameters and inputs.
+fn pass<C: Subject>(
+    isa: Isa,
+    parameters: &Parameters<C>,
+    (batch, threads): (usize, usize),
+    x: &[f32],
+) -> (Vec<f32>, Vec<f32>) {
+    let (layer, purpose) = (parameters.layer(), Purpose::TrainingWithInputGradient);
+    let steps = x.len() / batch / layer.input_size();
+    let weights = layer.pack(parameters, purpose, isa).unwrap();
+    let plan = layer.plan(steps, batch, isa).unwrap().with_threads(threads).unwrap();
+    let mut arena = plan.allocate().unwrap();
+    plan.forward(&weights, x, None, &mut arena).unwrap();
+    let h = arena.hidden().unwrap().to_vec();
+
+    let mut y = filled(h.len());
+    let mut stream = layer.stream(batch, isa).unwrap().with_threads(threads).unwrap();
+    stream.forward(&weights, x, &mut y).unwrap();
+    assert_bits("h of a stream", &y, &h);
+    stream.reset();
+    let (i, o) = (batch * layer.input_size(), batch * layer.output_size());
+    for (x, y) in x.chunks(i).zip(y.chunks_mut(o)) {
+        stream.step(&weights, x, y).unwrap();
+    }
+    assert_bits("h of single steps", &y, &h);
+
+    let (dy, mut dx) = (uniform(3, h.len(), 1.0), filled(x.len()));
+    let mut gradients = layer.parameters().unwrap();
+    let outputs = OutputGradients { dy: Some(&dy), last: None };
+    let to = Gradients {
+        parameters: &mut gradients,
+        write: Write::Overwrite,
+        dx: Some(&mut dx),
+        initial: None,
+    };
+    plan.backward(&weights, x, outputs, &mut arena, to).unwrap();
+    (h, [gradients.as_slice(), &dx].concat())
+}
+
+/// A layer that shows x̂ of the sums `a`, which are its weights from one input of 1.
+fn shows(a: &[f32], epsilon: f32) -> Parameters<LayerNorm<bptt::Vanilla>> {
+    let layer = LayerNorm::new(vanilla(Activation::Identity, 1, a.len())).unwrap();
+    let layer = layer.with_epsilon(epsilon).unwrap();
+    let mut parameters = layer.parameters().unwrap();
+    let [u, _, _, gain, _] = parameters.split_mut();
+    u.copy_from_slice(a);
+    gain.fill(1.0);
+    parameters
+}
+
+#[test]
+fn rows_of_equal_values_become_zeros() {
+    for &isa in isas() {
+        for hidden in SIZES {
+            for value in [123.4, -1234.567, 1234.0, 0.1, 1.1e15, 3e38] {
+                let parameters = shows(&vec![value; hidden], 1e-5);
+                for (batch, threads) in BATCHES {
+                    let (h, gradients) =
+                        pass(isa, &parameters, (batch, threads), &vec![1.0; 2 * batch]);
+                    for x in h {
+                        assert_eq!(x, 0.0, "{hidden} values of {value} on {isa}");
+                    }
+                    // That of x is a sum of products with the value.
+                    let sum_is_finite = value.abs() < 1e30;
+                    let count = if sum_is_finite { gradients.len() } else { 4 * hidden };
+                    assert!(gradients[..count].iter().all(|g| g.is_finite()), "{value} on {isa}");
+                }
+            }
+        }
+    }
+}
+
+/// Each cell, from parameters that make a gate's sums equal: as if they were 0.
+#[test]
+fn each_cell_normalises_them_so() {
+    fn run<C: Subject>(layer: C, hidden: usize) {
+        let none = Init::Uniform { limit: 0.0 };
+        let zeros = layer.init(none, &mut SmallRng::seed_from_u64(1)).unwrap();
+        let mut parameters = zeros.clone();
+        parameters.split_mut()[0].fill(123.4);
+        for &isa in isas() {
+            for (batch, threads) in BATCHES {
+                let x = vec![1.0; 3 * batch];
+                let (h, gradients) = pass(isa, &parameters, (batch, threads), &x);
+                let (expected, _) = pass(isa, &zeros, (batch, threads), &x);
+                assert_bits("h", &h, &expected);
+                assert!(gradients.iter().all(|g| g.is_finite()), "{layer:?}, H {hidden} on {isa}");
+            }
+        }
+    }
+    for kind in Kind::all().into_iter().filter(|kind| *kind != kind.plain()) {
+        for hidden in [1, 7, 33, 100] {
+            with_layer!(kind, (1, hidden), |layer| run(layer, hidden));
+        }
+    }
+}
+
+/// Sums that are all further from zero by what f32 can add to them exactly: the same x̂, and
+/// the same gradients but for the input's.
+#[test]
+fn an_offset_changes_no_bit() {
+    for &isa in isas() {
+        for hidden in SIZES {
+            let near: Vec<f32> = uniform(hidden as u64, hidden, 1.0)
+                .iter()
+                .map(|a| (a * 256.0).round() / 256.0)
+                .collect();
+            let far: Vec<f32> = near.iter().map(|a| a + 4096.0).collect();
+            for (batch, threads) in BATCHES {
+                let x = vec![1.0; 2 * batch];
+                let [(near, _), (far, _)] =
+                    [&near, &far].map(|a| pass(isa, &shows(a, 1e-5), (batch, threads), &x));
+                assert_bits("h", &far, &near);
+            }
+        }
+    }
+}
+
+/// x̂ is within a few roundings of what it is in f64, wherever the first of a row stands.
+#[test]
+fn rows_are_normalised_as_in_f64() {
+    for &isa in isas() {
+        for hidden in SIZES {
+            for (seed, offset, first) in
+                [(1, 0.0, 0.0), (2, 1e4, 0.0), (3, 0.0, 1e3), (4, -1e6, 7.0)]
+            {
+                let mut a: Vec<f32> =
+                    uniform(seed, hidden, 1.0).iter().map(|a| a + offset).collect();
+                a[0] += first;
+                let (h, _) = pass(isa, &shows(&a, 1e-2), (1, 1), &[1.0]);
+                let count = hidden as f64;
+                let mean = a.iter().map(|&a| f64::from(a)).sum::<f64>() / count;
+                let squares = a.iter().map(|&a| (f64::from(a) - mean).powi(2)).sum::<f64>();
+                let deviation = (squares / count + 1e-2).sqrt();
+                // Off by some roundings of the largest deviation, of which all others are taken.
+                let most = a.iter().fold(0.0f64, |m, &a| m.max((f64::from(a) - mean).abs()));
+                let bound = 16.0 * f64::from(f32::EPSILON) * (1.0 + most / deviation);
+                for (&h, &a) in h.iter().zip(&a) {
+                    let expected = (f64::from(a) - mean) / deviation;
+                    let off = (f64::from(h) - expected).abs();
+                    assert!(
+                        off <= bound,
+                        "{h} for {expected}, H {hidden}, {offset}, {first}, {isa}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Inputs of 10¹⁵: states and gradients are finite, and as ε is nothing beside them, x̂ is the
+/// one of inputs of 10³.
+#[test]
+fn large_inputs_stay_finite() {
+    let skip = Skip::new(3, 40, Activation::Identity, &[1, 3]).unwrap();
+    let layer = LayerNorm::new(skip).unwrap();
+    let mut parameters = layer.init(Init::Glorot, &mut SmallRng::seed_from_u64(2)).unwrap();
+    parameters.split_mut()[1].fill(0.0);
+    for &isa in isas() {
+        for (batch, threads) in BATCHES {
+            let [(near, _), (far, gradients)] = [1e3f32, 1e15].map(|scale| {
+                let x: Vec<f32> =
+                    uniform(5, 4 * batch * 3, 1.0).iter().map(|x| x * scale).collect();
+                pass(isa, &parameters, (batch, threads), &x)
+            });
+            assert!(gradients.iter().all(|g| g.is_finite()), "{isa}");
+            for (near, far) in near.iter().zip(far) {
+                assert!((near - far).abs() <= 2e-5, "{far} instead of {near} on {isa}");
+            }
+        }
+    }
+}
