@@ -118,12 +118,21 @@ impl<C: Layer> Plan<C> {
     /// from the rayon pool that it calls in, as many as come. One, which is what a
     /// plan has from the start, never touches rayon. The results have the same bits
     /// for any number, and none is waited for that has not come: a busy pool makes
-    /// a pass slower and does not stop it. A pass of less than 2²⁰ multiply-adds, `GτBH(I + R)`
-    /// forward, stays with its caller, since it is done before helpers could be there, or of
-    /// less than 2¹⁹ where they still are; so does a forward pass of less than 2²⁰ in each of
-    /// its stretches of some 192 rows. Helpers stay awake for the length of a pass and some
-    /// tens of microseconds longer; calling each allocates a job of rayon's,
-    /// where a pass on one thread allocates nothing.
+    /// a pass slower and does not stop it. More threads than the machine has cores, or the pool
+    /// threads, are not used and cost nothing but their scratch.
+    ///
+    /// A pass goes without helpers where they would not be there in time: below 2²⁰
+    /// multiply-adds, `GτBH(I + R)` forward, or 2¹⁹ where one is still awake; so does a forward
+    /// pass of less than 2²⁰ in each of its stretches of some 192 rows. It also goes without
+    /// them while passes of that size have been slower with helpers than alone, as they are
+    /// where another process has the cores; to know that, one of a few hundred passes is
+    /// taken alone.
+    ///
+    /// Helpers stay awake for the length of a pass and some tens of microseconds longer, and
+    /// leave the pool's thread to other jobs after 2 ms, at the end of a pass. Calling one
+    /// allocates a job of rayon's, where a pass on one thread allocates nothing. A thread of the
+    /// pool that waits for something of its own, in `rayon::join` say, may become a helper
+    /// meanwhile, and then goes on some milliseconds, or one pass, later.
     ///
     /// # Errors
     /// [`Error::Value`] where `threads` is 0 or above 256, [`Error::TooLarge`] where

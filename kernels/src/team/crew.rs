@@ -103,13 +103,13 @@ impl Crew {
     }
 
     /// Jobs in the pool.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(super) fn jobs(&self) -> usize {
         self.jobs.load(Ordering::Relaxed)
     }
 
     /// Teams that wait for helpers, or did.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(super) fn posts(&self) -> usize {
         self.posts.lock().unwrap().len()
     }

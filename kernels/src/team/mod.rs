@@ -301,5 +301,7 @@ impl<P: Phases> Worker<'_, P> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod interleavings;
+#[cfg(all(test, not(loom)))]
 mod tests;
