@@ -216,6 +216,8 @@ impl Work<'_> {
         let next = if group + 1 == w.groups() { 0 } else { group + 1 };
         let place = Place { group, vecs: columns.vecs, next };
         let mut between = scratch::For::<S>::new();
+        // One grid for all blocks: another would be the end of the first.
+        let between = between.grid();
         // SAFETY: `Gemm::run` has checked that C has rows of the stride, the stride and the
         // bias as many floats as outputs or more; the caller's.
         unsafe {
@@ -231,7 +233,7 @@ impl Work<'_> {
                 // Between blocks of depth the sums stay on the stack: rows of C a
                 // power of two apart evict each other.
                 let last = depth - first_k <= DEPTH_BLOCK;
-                sums.to = if last { to } else { between.grid() };
+                sums.to = if last { to } else { between };
                 let a = a.add(rows * first_k);
                 let fetches = if last { &fetches[..] } else { &[] };
                 w.multiply(s, (rows, a), place, first_k, &sums, fetches);

@@ -9,7 +9,7 @@ use bptt_kernels::recurrence::{
     self as recurrence, Backward, CellStates, Dims, Dropout, Forward, Gates, Norm, NormBack,
     Recurrent, Single, Zoneout, backward_scratch_len, forward_scratch_len, single_room,
 };
-use bptt_kernels::team::Pass;
+use bptt_kernels::team::{Pass, Team};
 use bptt_kernels::{Dense, Isa, PackedMatrix};
 use bptt_reference::sample::uniform;
 use std::ops::DerefMut;
@@ -102,6 +102,8 @@ pub struct Case {
     pub ds: Vec<f32>,
     /// Whether there is zoneout, dropout and normalisation; single steps have zoneout alone.
     pub noisy: bool,
+    /// The threads of batched passes.
+    pub threads: usize,
 }
 
 /// The shares that zoneout keeps.
@@ -159,7 +161,13 @@ impl Case {
             dh: draw(10, state, 1.0),
             ds: draw(11, cells, 1.0),
             noisy: false,
+            threads: 1,
         }
+    }
+
+    /// Runs a pass on the threads, however little there is to do.
+    fn on_threads<R>(&self, pass: impl FnOnce(&mut Pass<'_>) -> R) -> R {
+        Team::new(self.threads).unwrap().pass(usize::MAX, pass)
     }
 
     /// Floats of what is normalised in so many rows, of the sums apart, and of deviations.
@@ -280,7 +288,7 @@ impl Case {
             inverse: &mut inverse,
         };
         let dropout = Dropout { mask: &mask, before: &seen0, seen: &mut seen };
-        Forward {
+        let forward = Forward {
             dims,
             cell,
             recurrent,
@@ -293,9 +301,8 @@ impl Case {
             dropout: self.noisy.then_some(dropout),
             norm: self.noisy.then_some(norm),
             scratch,
-        }
-        .run(isa, &mut Pass::serial())
-        .unwrap();
+        };
+        self.on_threads(|pass| forward.run(isa, pass)).unwrap();
         Kept {
             gates: if keep { z.to_vec() } else { Vec::new() },
             extra: if keep { extra.to_vec() } else { Vec::new() },
@@ -395,7 +402,7 @@ impl Case {
             da: &mut da,
             da_extra: &mut da_extra,
         };
-        Backward {
+        let backward = Backward {
             dims,
             cell: self.which.cell(activations, &vectors),
             recurrent,
@@ -412,9 +419,8 @@ impl Case {
             norm: self.noisy.then_some(norm),
             s_made: &mut s_made,
             scratch: &mut scratch,
-        }
-        .run(isa, &mut Pass::serial())
-        .unwrap();
+        };
+        self.on_threads(|pass| backward.run(isa, pass)).unwrap();
         [gates, extra, dh, ds, dh_all].map(|buffer| buffer.to_vec())
     }
 }
