@@ -55,13 +55,13 @@ impl AlignedBuffer {
 /// # Safety
 /// So many bytes from `start` are an allocation.
 unsafe fn ask_for_huge_pages(start: NonNull<u8>, bytes: usize) {
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(miri)))]
     // SAFETY: the caller's; the advice changes no byte. A kernel that does not take it
     // leaves the pages as they are.
     unsafe {
         libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE);
     }
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(any(miri, not(target_os = "linux")))]
     let _ = (start, bytes);
 }
 

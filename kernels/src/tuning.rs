@@ -15,11 +15,11 @@ const fn unless_miri(measured: usize, small: usize) -> usize {
 /// Terms between two rests of a sum: so many of a panel stay in the first-level
 /// cache (16 KiB or 32 KiB of it) while the row tiles pass over them. Packing
 /// follows it: `[group][block of depth][panel][k][2][lane]`.
-pub(crate) const DEPTH_BLOCK: usize = unless_miri(256, 32);
+pub(crate) const DEPTH_BLOCK: usize = unless_miri(256, 16);
 
 /// Rows handled at a time: their sums (48 KiB at the most) stay close while the
 /// panels of a group pass over them.
-pub(crate) const ROW_BLOCK: usize = unless_miri(96, 16);
+pub(crate) const ROW_BLOCK: usize = unless_miri(96, 6);
 
 /// Rows that a task of dot products takes.
 pub(crate) const DOTS_ROW_BLOCK: usize = unless_miri(64, 4);
@@ -75,7 +75,7 @@ pub const STRETCH_WORTH_CALLING: usize = unless_miri(1 << 20, 1);
 
 /// Bytes of recurrent weights up to which threads split the batch and each reads all of
 /// them: a core keeps so many in its own cache over the steps.
-pub(crate) const OWN_CACHE: usize = 1 << 20;
+pub(crate) const OWN_CACHE: usize = unless_miri(1 << 20, 1 << 13);
 
 /// Rows of the batch for each thread from which they split it: tiles of fewer are too flat
 /// to be fast.
@@ -95,7 +95,7 @@ pub(crate) const fn suits_dots(outputs: usize, lanes: usize) -> bool {
 }
 
 /// Bytes of a huge page, and of buffers from which on we ask for them.
-pub(crate) const HUGE_PAGE: usize = 2 << 20;
+pub(crate) const HUGE_PAGE: usize = unless_miri(2 << 20, 4 << 10);
 
 // The tile's loop, and what is asked of memory before it is read.
 
