@@ -175,7 +175,7 @@ fn units_beyond_the_address_space_are_refused() {
 fn the_scratch_of_many_products_is_no_sum_that_wraps() {
     for &isa in isas() {
         let fits = |columns: &usize| scratch_len(isa, 0, &[*columns]).is_ok();
-        let columns = (0..usize::BITS).map(|bit| 1 << bit).filter(fits).last().unwrap();
+        let columns = (0..usize::BITS).map(|bit| 1 << bit).rfind(fits).unwrap();
         let outer = Outer {
             depth: 0,
             a: &[],
