@@ -8,7 +8,7 @@ use bptt::{Cell, Purpose, Readout, Regularisation, State, Stream};
 use bptt_reference::sample::uniform;
 use common::{
     Data, Kind, Pass, Rig, Shape, Subject, any_of, assert_bits, assert_same, check, filled,
-    in_stretches, isas, rows_of, shapes, shared_out,
+    in_stretches, isas, sequence, shapes, shared_out,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -35,26 +35,6 @@ macro_rules! each_large {
             });
         }
     };
-}
-
-/// Sequence `n` of a pass over a batch, but for the parameters' gradients, which
-/// are sums over the batch.
-fn sequence<C: Subject>(pass: &Pass, data: &Data<C>, n: usize) -> Pass {
-    let of = |values: &[f32], width| rows_of(values, width, data.batch, n);
-    let (inputs, hidden, outputs) =
-        (data.layer.input_size(), data.layer.hidden_size(), data.layer.output_size());
-    let gates = data.layer.equations().gates() * hidden;
-    Pass {
-        gates: of(&pass.gates, gates),
-        h: of(&pass.h, outputs),
-        s: of(&pass.s, hidden),
-        dz: of(&pass.dz, gates),
-        params: Vec::new(),
-        dx: of(&pass.dx, inputs),
-        dh0: of(&pass.dh0, outputs),
-        ds0: of(&pass.ds0, hidden),
-        dx0: of(&pass.dx0, inputs),
-    }
 }
 
 fn alone_is_as_in_the_batch<C: Subject>(data: &Data<C>, n: usize) {

@@ -1,4 +1,4 @@
-//! The instruction sets that a suite runs on. Knows the table's names.
+//! The instruction sets that a suite runs on, and how much of it. Knows the table's names.
 
 use bptt_kernels::{ISA_VARIABLE, Isa};
 use std::io::Write;
@@ -21,6 +21,16 @@ pub fn isas() -> &'static [Isa] {
         say(&format!("run on {}; NOT run on {}", run.join(", "), left.join(", ")));
         isas
     })
+}
+
+/// Whether the CPU is emulated or the code instrumented, by tens of times slower.
+pub fn is_slow() -> bool {
+    std::env::var_os("EMULATED").is_some()
+}
+
+/// All of them, or the first few where that would take minutes.
+pub fn fewer<T>(all: &[T], few: usize) -> &[T] {
+    if is_slow() { &all[..few] } else { all }
 }
 
 /// Says it also where the test passes, when the harness swallows `eprintln!`.

@@ -1,6 +1,6 @@
 //! A plan with weights and an arena, and passes on it.
 
-use super::{Data, Subject, assert_bits, filled};
+use super::{Data, Subject, assert_bits, filled, rows_of};
 use bptt::{Arena, Gradients, Isa, Parameters, Plan, Purpose, State, Weights, Write};
 use bptt_reference::cells::Outcome;
 
@@ -81,5 +81,25 @@ impl<C: Subject> Rig<C> {
 pub fn assert_same(given: &Pass, expected: &Pass) {
     for ((name, given), (_, expected)) in given.parts().into_iter().zip(expected.parts()) {
         assert_bits(name, given, expected);
+    }
+}
+
+/// Sequence `n` of a pass over a batch, but for the parameters' gradients, which
+/// are sums over the batch.
+pub fn sequence<C: Subject>(pass: &Pass, data: &Data<C>, n: usize) -> Pass {
+    let of = |values: &[f32], width| rows_of(values, width, data.batch, n);
+    let (inputs, hidden, outputs) =
+        (data.layer.input_size(), data.layer.hidden_size(), data.layer.output_size());
+    let gates = data.layer.equations().gates() * hidden;
+    Pass {
+        gates: of(&pass.gates, gates),
+        h: of(&pass.h, outputs),
+        s: of(&pass.s, hidden),
+        dz: of(&pass.dz, gates),
+        params: Vec::new(),
+        dx: of(&pass.dx, inputs),
+        dh0: of(&pass.dh0, outputs),
+        ds0: of(&pass.ds0, hidden),
+        dx0: of(&pass.dx0, inputs),
     }
 }

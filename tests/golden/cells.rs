@@ -1,9 +1,10 @@
 //! Every cell with every option: passes, streams and weights in fewer bits.
 
+use super::Log;
 use super::hash::{Hash, Hashes};
-use super::{Log, is_slow};
 use crate::common::{
-    Alpha, Data, Kind, Options, Pass, Rig, Shape, Subject, filled, in_stretches, shared_out,
+    Alpha, Data, Kind, Options, Pass, Rig, Shape, Subject, filled, in_stretches, is_slow,
+    shared_out,
 };
 use crate::with_layer;
 use bptt::{Format, Isa, Purpose, Readout, Stream, Weights};
@@ -28,6 +29,7 @@ pub fn run(isa: Isa, log: &mut Log) {
     let mut cases: Vec<(Kind, (usize, usize, usize, usize))> = Vec::new();
     cases.extend(Kind::all().into_iter().flat_map(|kind| EVERY.map(|shape| (kind, shape))));
     cases.extend(Kind::kernels().into_iter().flat_map(|kind| KERNELS.map(|shape| (kind, shape))));
+    // Where that would take minutes only small cases, on one thread.
     if !is_slow() {
         cases.extend(shared_out(&LARGE, 2));
     }

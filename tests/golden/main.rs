@@ -24,7 +24,7 @@ mod optimisers;
 mod readout;
 mod table;
 
-use common::{isas, say};
+use common::{is_slow, isas, say};
 use hash::Hashes;
 use std::path::Path;
 use table::Table;
@@ -32,11 +32,6 @@ use table::Table;
 const HEAD: &str = "\
 Hashes of what each case computes on each instruction set: the case, the set, and each part
 with its hash. tests/golden/main.rs says what they are for and how they are recorded.";
-
-/// Whether instructions are emulated or instrumented: only small cases then, on one thread.
-pub fn is_slow() -> bool {
-    std::env::var_os("EMULATED").is_some()
-}
 
 /// The cases on the instruction sets that are here, and what broke a promise among them.
 #[derive(Default)]

@@ -132,6 +132,61 @@ fn where_no_row_counts_the_loss_and_the_gradients_are_zero() {
     }
 }
 
+/// A pass that leaves NaN wherever it may leaves none to the next, whose gradients overwrite.
+#[test]
+fn nothing_is_left_over() {
+    for &isa in Isa::available() {
+        for shape in [(1, 16, 1), (1, 3, 20), (13, 20, 33), (250, 300, 5)] {
+            let pass = |case: &mut Case| {
+                let o = case.outputs();
+                let (loss, d_o) = case.loss(true, Reduction::Mean);
+                let mut gradients = case.readout.parameters().unwrap();
+                gradients.as_mut_slice().fill(f32::NAN);
+                let dh = case.backward(&mut gradients, Write::Overwrite);
+                (o, loss, d_o, dh, gradients.as_slice().to_vec())
+            };
+            let new = || Case::new(isa, shape, 5);
+            let expected = pass(&mut new());
+            let mut case = new();
+            case.h.fill(f32::NAN);
+            assert!(pass(&mut case).0.iter().all(|o| o.is_nan()));
+            case.h = new().h;
+            assert_eq!(pass(&mut case), expected, "{shape:?} on {isa}");
+        }
+    }
+}
+
+/// A row that is at fault is at fault alone; its part of the sums over all rows is not looked at.
+#[test]
+fn the_other_rows_keep_their_bits() {
+    for &isa in Isa::available() {
+        for (rows, inputs, outputs) in [(13, 3, 5), (13, 20, 33), (250, 16, 1), (250, 40, 20)] {
+            let pass = |case: &mut Case| {
+                let (o, (_, d_o)) = (case.outputs(), case.loss(false, Reduction::Sum));
+                let mut gradients = case.readout.parameters().unwrap();
+                (o, d_o, case.backward(&mut gradients, Write::Overwrite))
+            };
+            let mut case = Case::new(isa, (rows, inputs, outputs), 5);
+            let clean = pass(&mut case);
+            let faults = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
+            for (row, fault) in [0, rows / 2, rows - 1].into_iter().zip(faults) {
+                let h = case.h.clone();
+                case.h[row * inputs + inputs / 2] = fault;
+                let faulty = pass(&mut case);
+                case.h = h;
+                let parts = [(&faulty.0, &clean.0), (&faulty.1, &clean.1), (&faulty.2, &clean.2)];
+                for ((given, expected), width) in parts.into_iter().zip([outputs, outputs, inputs])
+                {
+                    let (own, after) = (row * width, (row + 1) * width);
+                    assert_eq!(given[..own], expected[..own], "row {row} on {isa}");
+                    assert_eq!(given[after..], expected[after..], "row {row} on {isa}");
+                    assert!(given[own..after].iter().all(|x| !x.is_finite()) || width != outputs);
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn weights_follow_their_parameters() {
     for &isa in Isa::available() {
