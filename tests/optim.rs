@@ -201,6 +201,44 @@ fn a_norm_that_is_not_finite_is_an_error_and_nothing_is_written() {
     }
 }
 
+/// On each instruction set and wherever it stands: one number that is none, and no number that
+/// is merely large.
+#[test]
+fn a_norm_is_finite_where_all_elements_are() {
+    for &isa in Isa::available() {
+        for len in 1..70 {
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                for at in 0..len {
+                    let mut gradients = vec![1.0; len];
+                    gradients[at] = bad;
+                    let squares = optim::sum_of_squares(isa, &gradients);
+                    assert!(!squares.is_finite(), "{bad} at {at} of {len} on {isa}");
+                }
+            }
+            for large in [3e38, -3e38, f32::MAX] {
+                let squares = optim::sum_of_squares(isa, &vec![large; len]);
+                let expected = len as f64 * f64::from(large).powi(2);
+                assert!((squares / expected - 1.0).abs() < 1e-12, "{squares} of {len} on {isa}");
+            }
+        }
+    }
+}
+
+/// Nothing to divide by: gradients that are all zero stay so (tensorflow#22048).
+#[test]
+fn zeros_stay_zeros() {
+    for zero in [0.0, -0.0] {
+        for len in [1, 3, 16, 100] {
+            for limit in [f32::MIN_POSITIVE, 1.0, f32::INFINITY] {
+                let (mut a, mut b) = (vec![zero; len], vec![zero; 2]);
+                assert_eq!(clip_global_norm(&mut [&mut a, &mut b], limit), Ok(0.0));
+                clip_elements(&mut a, limit).unwrap();
+                assert_eq!((bits(&a), bits(&b)), (bits(&vec![zero; len]), bits(&[zero; 2])));
+            }
+        }
+    }
+}
+
 #[test]
 fn a_limit_that_is_not_positive_is_an_error_and_nothing_is_written() {
     for limit in [0.0, -0.0, -1.0, f32::NEG_INFINITY, f32::NAN] {
