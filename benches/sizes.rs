@@ -1,0 +1,126 @@
+//! Sizes beside one another: no number of units, and no number of sequences, may take much
+//! longer than the line through its neighbours says. Prints a table of a pass's time per step
+//! and the sizes that are off it.
+//!
+//! ```text
+//! cargo bench --bench sizes -- [vanilla|gru|lstm] [infer|train]
+//! ```
+//!
+//! All sizes are timed in turns, many times over, and each counts with its median: a spell in
+//! which the machine does something else slows all of them alike.
+
+use bptt::{
+    Activation, Cell, Error, Gradients, Gru, Init, Isa, Lstm, OutputGradients, Purpose, Reset,
+    Vanilla, Write,
+};
+use rand::{SeedableRng, rngs::StdRng};
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+const INPUTS: usize = 16;
+const STEPS: usize = 20;
+
+/// How often each size is timed, and for how long at least.
+const TURNS: usize = 15;
+const SPELL: Duration = Duration::from_millis(1);
+
+/// The share of the line through the neighbours that a size may take more.
+const ALLOWED: f64 = 0.2;
+
+/// The sizes of a sweep in their order, H and B.
+fn sweeps() -> Vec<(&'static str, Vec<(usize, usize)>)> {
+    vec![
+        ("H, B 1", (59..=101).map(|hidden| (hidden, 1)).collect()),
+        ("H, B 16", (59..=101).map(|hidden| (hidden, 16)).collect()),
+        ("B, H 64", (1..=34).map(|batch| (64, batch)).collect()),
+        ("B, H 100", (1..=34).map(|batch| (100, batch)).collect()),
+    ]
+}
+
+fn main() -> Result<(), Error> {
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let wanted = |name: &str, all: &[&str]| {
+        words.iter().all(|word| !all.contains(&word.as_str())) || words.iter().any(|w| w == name)
+    };
+    let (cells, modes) = (["vanilla", "gru", "lstm"], ["infer", "train"]);
+    let mut off = Vec::new();
+    for cell in cells.into_iter().filter(|cell| wanted(cell, &cells)) {
+        for mode in modes.into_iter().filter(|mode| wanted(mode, &modes)) {
+            for (sweep, sizes) in sweeps() {
+                let train = mode == "train";
+                let passes = sizes.iter().map(|&size| pass(cell, size, train));
+                let times = medians(passes.collect::<Result<_, _>>()?);
+                println!("{cell}, {mode}, {sweep}: ns per step, and over the neighbours' line");
+                for nth in 0..sizes.len() {
+                    let (hidden, batch) = sizes[nth];
+                    let line = (nth > 0 && nth + 1 < sizes.len())
+                        .then(|| times[nth] / ((times[nth - 1] + times[nth + 1]) / 2.0));
+                    let over = line.map_or(String::new(), |line| format!("{line:.2}"));
+                    println!("  H {hidden:3}  B {batch:2}  {:9.0}  {over}", times[nth]);
+                    if line.is_some_and(|line| line > 1.0 + ALLOWED) {
+                        off.push(format!("{cell}, {mode}, H {hidden}, B {batch}: {over}"));
+                    }
+                }
+            }
+        }
+    }
+    println!("{} sizes above {:.2}: {off:#?}", off.len(), 1.0 + ALLOWED);
+    Ok(())
+}
+
+type Passes = Box<dyn FnMut() -> Result<(), Error>>;
+
+/// The median time of a step of each, ns.
+fn medians(mut passes: Vec<Passes>) -> Vec<f64> {
+    let mut times = vec![Vec::new(); passes.len()];
+    for turn in 0..=TURNS {
+        for (pass, times) in passes.iter_mut().zip(&mut times) {
+            let (start, mut count) = (Instant::now(), 0);
+            while count < 3 || start.elapsed() < SPELL {
+                pass().expect("a pass that ran before");
+                count += 1;
+            }
+            // The first turn has everything come into the caches.
+            if turn > 0 {
+                times.push(start.elapsed().as_nanos() as f64 / (count * STEPS) as f64);
+            }
+        }
+    }
+    let median = |mut times: Vec<f64>| {
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    };
+    times.into_iter().map(median).collect()
+}
+
+fn pass(cell: &str, (hidden, batch): (usize, usize), train: bool) -> Result<Passes, Error> {
+    match cell {
+        "vanilla" => of(Vanilla::new(INPUTS, hidden, Activation::Tanh)?, batch, train),
+        "gru" => of(Gru::new(INPUTS, hidden, Reset::After)?, batch, train),
+        _ => of(Lstm::new(INPUTS, hidden)?, batch, train),
+    }
+}
+
+/// One pass: a stream's, or forward and backward.
+fn of<C: Cell + 'static>(layer: C, batch: usize, train: bool) -> Result<Passes, Error> {
+    let isa = Isa::best()?;
+    let mut rng = StdRng::seed_from_u64(1);
+    let parameters = layer.init(Init::Glorot, &mut rng)?;
+    let x = vec![0.1; STEPS * batch * INPUTS];
+    let mut y = vec![0.1; STEPS * batch * layer.hidden_size()];
+    if !train {
+        let weights = layer.pack(&parameters, Purpose::Inference, isa)?;
+        let mut stream = layer.stream(batch, isa)?;
+        return Ok(Box::new(move || stream.forward(&weights, black_box(&x), &mut y)));
+    }
+    let weights = layer.pack(&parameters, Purpose::Training, isa)?;
+    let plan = layer.plan(STEPS, batch, isa)?;
+    let mut arena = plan.allocate()?;
+    let mut gradients = layer.parameters()?;
+    Ok(Box::new(move || {
+        plan.forward(&weights, black_box(&x), None, &mut arena)?;
+        let outputs = OutputGradients { dy: Some(&y), last: None };
+        let to = Gradients::of(&mut gradients, Write::Overwrite);
+        plan.backward(&weights, &x, outputs, &mut arena, to)
+    }))
+}
