@@ -1,0 +1,175 @@
+//! Gates that are driven to their limits have exactly these, and slopes of exactly 0: no step
+//! and no gradient is NaN but where the equations say ∞ − ∞ or 0 · ∞ (dynet#1525,
+//! ComputeLibrary#779).
+
+mod common;
+
+use bptt::{Activation, Format, Isa, Write};
+use bptt_reference::cells::Cell as Equations;
+use bptt_reference::sample::widen;
+use common::{Data, Kind, Pass, Rig, Subject, assert_bits, fewer, filled, isas};
+
+/// From these on the logistic function and tanh are 1 in f32, and from their negatives on tanh
+/// is −1.
+const SATURATED: [f32; 7] = [40.0, 88.0, 89.0, 104.0, 710.0, 3e38, f32::INFINITY];
+
+/// From here on the logistic function of a negative number is 0 in f32.
+const VANISHED: f32 = 104.0;
+
+/// H and B: rows alone and together, of units that fill a vector and that do not. With one
+/// input and U = 1 each sum is x and what of h comes in.
+const SHAPES: [(usize, usize); 6] = [(3, 1), (16, 1), (40, 1), (3, 13), (20, 13), (72, 2)];
+
+const STEPS: usize = 2;
+
+/// Whether its non-linearity has no bound: the products of an infinite h may be NaN.
+fn is_unbounded(kind: Kind) -> bool {
+    matches!(
+        kind.plain(),
+        Kind::Vanilla(phi) | Kind::Leaky(phi, _) | Kind::Skip(phi, _) | Kind::Clockwork(phi, _)
+            if matches!(phi, Activation::Relu | Activation::Identity)
+    )
+}
+
+/// Inputs that are all `x`; W, the cell's own parameters and P are drawn up to ±`weights`.
+fn data<C: Subject>(layer: C, batch: usize, steps: usize, x: f32, weights: f32) -> Data<C> {
+    let mut data = Data::draw(layer, batch, steps, 1, weights);
+    let mut parameters = data.parameters();
+    let [u, _, b, ..] = parameters.split_mut();
+    u.fill(1.0);
+    b.fill(0.0);
+    data.inputs.params = parameters.as_slice().to_vec();
+    // Of what a late layer has not seen yet there is none.
+    data.inputs.dx_last.fill(0.0);
+    data.inputs.x.fill(x);
+    data.inputs.x0.fill(x);
+    data
+}
+
+/// What it should be but for rounding, and NaN nowhere else.
+#[track_caller]
+fn assert_near(name: &str, given: &[f32], expected: &[f64], of: &str) {
+    assert_eq!(given.len(), expected.len(), "length of {name}");
+    for (k, (&given, &expected)) in given.iter().zip(expected).enumerate() {
+        let near = (f64::from(given) - expected).abs() <= 1e-6 * (1.0 + expected.abs());
+        assert!(near || given == expected as f32, "{name}[{k}] is {given}, not {expected}: {of}");
+    }
+}
+
+/// Each gate is 0, 1 or −1, as its non-linearity is, at all steps.
+fn assert_gates<C: Subject>(data: &Data<C>, x: f32, pass: &Pass, of: &str) {
+    let (candidate, at) = match data.layer.equations() {
+        Equations::GruAfter(phi) | Equations::GruBefore(phi) => (phi, 2),
+        Equations::Lstm { candidate, coupled, .. } => (candidate, 2 - usize::from(coupled)),
+        _ => return,
+    };
+    let (gates, hidden) = (data.layer.equations().gates(), data.layer.hidden_size());
+    let logistic = if x > 0.0 { 1.0 } else { 0.0 };
+    for (nth, row) in pass.gates.chunks(hidden).enumerate() {
+        let tanh = nth % gates == at && candidate == bptt_reference::Activation::Tanh;
+        let limit = if tanh { x.signum() } else { logistic };
+        assert!(row.iter().all(|&y| y == limit), "a gate of {row:?}, not {limit}: {of}");
+    }
+}
+
+/// Passes and streams whose gates are at their limits, or as near as makes no difference.
+fn bounded<C: Subject>(data: &Data<C>, x: f32) {
+    let expected = data.reference().run::<f64>(&data.inputs.map(|part| widen(part)), None);
+    let exact = x >= SATURATED[0] || x <= -VANISHED;
+    for &isa in isas() {
+        let of = format!("{:?}, B {}, x {x} on {isa}", data.layer, data.batch);
+        let mut rig = Rig::new(isa, data);
+        let forward = rig.forward(data);
+        if exact {
+            assert_gates(data, x, &forward, &of);
+        }
+        let mut parameters = data.layer.parameters().unwrap();
+        let pass = rig.backward(data, &mut parameters, Write::Overwrite, forward);
+        for (name, given, expected) in [
+            ("h", &pass.h, &expected.h),
+            ("s", &pass.s, &expected.s),
+            ("dz", &pass.dz, &expected.dz),
+            ("dx", &pass.dx, &expected.dx),
+            ("dh0", &pass.dh0, &expected.dh0),
+            ("ds0", &pass.ds0, &expected.ds0),
+            ("dx0", &pass.dx0, &expected.dx0),
+        ] {
+            assert_near(name, given, expected, &of);
+        }
+        if exact {
+            let enters = [&pass.dz, &pass.dx, &pass.dx0].into_iter().flatten();
+            assert!(enters.into_iter().all(|&d| d == 0.0), "a slope that is not 0: {of}");
+        }
+        if x.is_finite() {
+            assert!(pass.params.iter().all(|d| d.is_finite()), "{of}");
+            let [du, dw, db, ..] = parameters.split_mut();
+            let products = [&*du, &*dw, &*db].into_iter().flatten();
+            assert!(!exact || products.into_iter().all(|&d| d == 0.0), "{of}");
+        }
+        streams(data, isa, &pass.h, exact, &of);
+    }
+}
+
+/// A stream at once and step by step; weights in fewer bits where these cannot matter.
+fn streams<C: Subject>(data: &Data<C>, isa: Isa, h: &[f32], exact: bool, of: &str) {
+    let (layer, parameters) = (&data.layer, data.parameters());
+    let projected = layer.output_size() != layer.hidden_size();
+    for format in [Format::F32, Format::Bf16, Format::Int8] {
+        let weights = layer.pack_inference(&parameters, format, isa).unwrap();
+        let mut stream = layer.stream(data.batch, isa).unwrap();
+        let (mut at_once, mut stepped) = (filled(h.len()), filled(h.len()));
+        stream.set_state(data.initial().unwrap()).unwrap();
+        stream.forward(&weights, &data.inputs.x, &mut at_once).unwrap();
+        stream.set_state(data.initial().unwrap()).unwrap();
+        let steps = data.inputs.x.chunks(data.input()).zip(stepped.chunks_mut(data.state()));
+        steps.for_each(|(x, y)| stream.step(&weights, x, y).unwrap());
+        assert_bits(of, &stepped, &at_once);
+        assert!(stepped.iter().all(|y| !y.is_nan()), "{of}");
+        if format == Format::F32 || (exact && !projected) {
+            assert_bits(of, &stepped, h);
+        }
+    }
+}
+
+#[test]
+fn gates_have_their_limits() {
+    let kinds = Kind::all().into_iter().filter(|&kind| kind == kind.plain());
+    for kind in kinds.filter(|&kind| !is_unbounded(kind)) {
+        for &(hidden, batch) in fewer(&SHAPES, 2) {
+            for x in SATURATED.into_iter().flat_map(|x| [x, -x]) {
+                with_layer!(kind, (1, hidden), |layer| {
+                    bounded(&data(layer, batch, STEPS, x, 0.25), x);
+                });
+            }
+        }
+    }
+}
+
+/// One step of units without a bound, whose states before have no part in it.
+#[test]
+fn what_has_no_limit_is_infinite_and_not_nan() {
+    let kinds = Kind::all().into_iter().filter(|&kind| kind == kind.plain());
+    for kind in kinds.filter(|&kind| is_unbounded(kind)) {
+        for &(hidden, batch) in fewer(&SHAPES, 2) {
+            for x in SATURATED.into_iter().flat_map(|x| [x, -x]) {
+                with_layer!(kind, (1, hidden), |layer| {
+                    let mut data = data(layer, batch, 1, x, 0.5);
+                    let mut parameters = data.parameters();
+                    parameters.split_mut()[1].fill(0.0);
+                    data.inputs.params = parameters.as_slice().to_vec();
+                    let wide = data.inputs.map(|part| widen(part));
+                    let expected = data.reference().run::<f64>(&wide, None);
+                    for &isa in isas() {
+                        let of = format!("{:?}, B {batch}, x {x} on {isa}", data.layer);
+                        let pass = Rig::new(isa, &data).run(&data);
+                        assert_near("h", &pass.h, &expected.h, &of);
+                        assert_near("dz", &pass.dz, &expected.dz, &of);
+                        assert_near("dx", &pass.dx, &expected.dx, &of);
+                        assert_near("dh0", &pass.dh0, &expected.dh0, &of);
+                        streams(&data, isa, &pass.h, true, &of);
+                    }
+                });
+            }
+        }
+    }
+}
