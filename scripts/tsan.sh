@@ -5,7 +5,7 @@
 #
 # Needs a nightly toolchain and the standard library's source, which is compiled for it too
 # (`rustup toolchain install nightly --profile minimal --component rust-src`), on x86_64
-# Linux. Arguments go to the tests. PROPTEST_CASES, here 4 where the environment says nothing,
+# Linux. Arguments go to the test programs. PROPTEST_CASES, here 4 where the environment says nothing,
 # keeps random tests short. Takes some ten minutes, most of them to compile, and is therefore
 # not part of CI.
 set -euo pipefail
@@ -30,5 +30,5 @@ export PROPTEST_CASES=${PROPTEST_CASES:-4}
 # compiled twice.
 test=(cargo +nightly test --release -Zbuild-std --target x86_64-unknown-linux-gnu
     -p bptt-kernels -p bptt)
-"${test[@]}" --lib team "$@"
-"${test[@]}" --test cells_threads "$@"
+"${test[@]}" --lib team -- "$@"
+"${test[@]}" --test cells_threads -- "$@"
