@@ -30,7 +30,7 @@ LAYERS = {
     "kernels/src": """
         error tuning simd isa denormals aligned each vmath threefry peak baseline
         team
-        layout format fetch tile scratch left pack narrow multiply
+        rows layout format fetch tile scratch left pack narrow multiply
         gemm outer dots dense diagonal softmax optim
         cells recurrence
     """.split(),
@@ -51,7 +51,7 @@ def code_of(text):
         re.DOTALL,
     )
     text = token.sub(lambda m: " " if m[0].startswith("/") else '""', text)
-    while test := re.search(r"#\[cfg\(test\)\]\s*(?:pub\S*\s+)?(?:mod|use|fn|impl)\b[^;{]*", text):
+    while test := re.search(r"#\[cfg\((?:test|all\(test,[^\]]*)\)\]\s*(?:pub\S*\s+)?(?:mod|use|fn|impl)\b[^;{]*", text):
         end = test.end()
         if text[end] == "{":
             depth = 0

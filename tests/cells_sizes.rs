@@ -66,7 +66,7 @@ fn sizes_beyond_memory() {
         assert_eq!(arena(1, usize::MAX), too_large("the inputs"));
         assert_eq!(arena(usize::MAX / 2, 3), too_large("the inputs"));
         let error = narrow.stream(usize::MAX / 2, isa).unwrap_err();
-        assert_eq!(error, too_large("the arena"));
+        assert_eq!(error, too_large("the input"));
     }
 }
 

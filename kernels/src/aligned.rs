@@ -56,7 +56,7 @@ impl AlignedBuffer {
 /// So many bytes from `start` are an allocation.
 unsafe fn ask_for_huge_pages(start: NonNull<u8>, bytes: usize) {
     #[cfg(all(target_os = "linux", not(miri)))]
-    // SAFETY: the caller's; the advice changes no byte. A kernel that does not take it
+    // SAFETY: the bytes are an allocation, and the advice changes none. A kernel that does not take it
     // leaves the pages as they are.
     unsafe {
         libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE);

@@ -109,17 +109,22 @@ impl Dense {
                 self.check(isa, self.bias.len(), self.depth)?;
                 check_len("a", a.len(), checked_len("a", &[rows, self.depth])?)?;
                 check_len("c", c.len(), checked_len("c", &[rows, self.bias.len()])?)?;
-                let dots = self.dots(weights, rows, a.as_ptr(), c.as_mut_ptr());
-                // SAFETY: A and C were borrowed for this call and have these lengths.
-                unsafe { pass.run(isa, &dots) };
+                // SAFETY: A and C have just been seen to be of these lengths, and were borrowed
+                // for this call.
+                unsafe { pass.run(isa, &self.dots(weights, rows, a.as_ptr(), c.as_mut_ptr())) };
                 Ok(())
             }
         }
     }
 
-    fn dots(&self, weights: &AlignedBuffer, rows: usize, a: *const f32, c: *mut f32) -> Dots {
-        let (weights, bias) = (weights.as_ptr(), self.bias.as_ptr());
-        Dots { rows, depth: self.depth, outputs: self.bias.len(), a, weights, bias, c }
+    /// # Safety
+    /// As [`Dots::new`], of A and C.
+    #[inline(always)]
+    unsafe fn dots(&self, weights: &[f32], rows: usize, a: *const f32, c: *mut f32) -> Dots {
+        let sizes = (rows, self.depth, self.bias.len());
+        // SAFETY: A and C are this function's own promise; the weights were made with depth
+        // floats for each output, and the bias with one.
+        unsafe { Dots::new(sizes, a, (weights.as_ptr(), self.bias.as_ptr()), c) }
     }
 
     /// `Ok` where it is for `isa` and has these dimensions.
@@ -147,7 +152,7 @@ impl Dense {
     /// [`check`](Self::check) was asked for.
     #[inline(always)]
     pub(crate) unsafe fn row<S: Simd>(&self, s: S, a: *const f32, c: *mut f32) {
-        // SAFETY: the caller's.
+        // SAFETY: A and C are as long as the layer says, for which the weights were made.
         unsafe {
             match &self.weights {
                 Weights::Packed(packed) => {

@@ -14,13 +14,28 @@ const SUMS: usize = 4;
 /// `[outputs]`, C `[rows, outputs]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Dots {
-    pub rows: usize,
-    pub depth: usize,
-    pub outputs: usize,
-    pub a: *const f32,
-    pub weights: *const f32,
-    pub bias: *const f32,
-    pub c: *mut f32,
+    rows: usize,
+    depth: usize,
+    outputs: usize,
+    a: *const f32,
+    weights: *const f32,
+    bias: *const f32,
+    c: *mut f32,
+}
+
+impl Dots {
+    /// # Safety
+    /// For as long as it is used, A, W and the bias are readable and C is writable for so many
+    /// floats as above, and nobody else writes them or reads C.
+    #[inline(always)]
+    pub(crate) unsafe fn new(
+        (rows, depth, outputs): (usize, usize, usize),
+        a: *const f32,
+        (weights, bias): (*const f32, *const f32),
+        c: *mut f32,
+    ) -> Self {
+        Self { rows, depth, outputs, a, weights, bias, c }
+    }
 }
 
 // SAFETY: tasks write disjoint rows of C, which nobody else has meanwhile.
@@ -54,7 +69,7 @@ impl Kernel for Dots {
     fn run<S: Simd>(self, s: S) {
         for row in 0..self.rows {
             for output in 0..self.outputs {
-                // SAFETY: whoever makes one vouches for its operands.
+                // SAFETY: rows, outputs and depth are those that `new` was promised them for.
                 unsafe {
                     let a = self.a.add(row * self.depth);
                     let weights = self.weights.add(output * self.depth);
@@ -75,7 +90,7 @@ impl Kernel for Dots {
 unsafe fn dot<S: Simd>(s: S, a: *const f32, b: *const f32, depth: usize) -> f32 {
     let mut acc = [s.zero(); SUMS];
     let mut k = 0;
-    // SAFETY: the caller's; k + lanes ≤ depth.
+    // SAFETY: k + lanes ≤ depth, for which both are readable.
     unsafe {
         while k + SUMS * S::LANES <= depth {
             for i in 0..SUMS {

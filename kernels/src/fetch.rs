@@ -2,14 +2,14 @@
 //! will want. Knows grids of rows and vectors; must not know what they hold.
 
 use crate::layout::{GROUP, PANEL};
+use crate::rows::Rows;
 use crate::simd::Simd;
 use std::mem::MaybeUninit;
 
 /// Rows that are asked for while a product runs.
 #[derive(Clone, Copy)]
 pub(crate) struct Fetch {
-    pub start: *const f32,
-    pub stride: usize,
+    pub rows: Rows,
     /// Of every `every`th vector, as [`Grid::offset`](crate::tile::Grid::offset).
     pub offset: [usize; GROUP],
     /// Vectors of a whole group.
@@ -53,7 +53,7 @@ impl<'a> Walk<'a> {
         (row, height): (usize, usize),
         (first, width): (usize, usize),
     ) -> Self {
-        let (at, stride, pair, rows) = (std::ptr::null(), 0, 0, 0);
+        let (at, stride, pair, rows) = (std::ptr::dangling(), 0, 0, 0);
         let mut walk = Self { fetches, row, height, first, width, vec: 0, at, stride, pair, rows };
         walk.turn();
         walk
@@ -105,9 +105,8 @@ impl<'a> Walk<'a> {
                 };
                 let offset = fetch.offset[vec % GROUP];
                 let onward = fetch.advance * beyond;
-                self.at = fetch.start.wrapping_add(self.row * fetch.stride + offset);
-                self.at = self.at.wrapping_add(onward);
-                self.stride = fetch.stride;
+                self.at = fetch.rows.at(self.row, offset).wrapping_add(onward);
+                self.stride = fetch.rows.stride();
                 self.pair = match fetch.every {
                     1 => fetch.offset[(vec + 1) % GROUP].wrapping_sub(offset),
                     _ => 0,

@@ -6,6 +6,7 @@ use crate::fetch::When;
 use crate::layout::{DEPTH_BLOCK, GROUP, PANEL, ROW_BLOCK, cut, left_len};
 use crate::left;
 use crate::pack::{Columns, PackedMatrix, Place};
+use crate::rows::{Rows, RowsMut};
 use crate::scratch;
 use crate::simd::{Kernel, Simd};
 use crate::team::{Pass, Phases};
@@ -185,7 +186,7 @@ unsafe impl Phases for Work<'_> {
             let packed = self.scratch.add(left_len(place, depth));
             if rows > 1 {
                 for part in packs {
-                    left::pack(s, (a, depth), rows, depth, packed, part, GEMM_PARTS);
+                    left::pack(s, Rows::new(a, depth), rows, depth, packed, part, GEMM_PARTS);
                 }
             }
             // One row lies as it would be packed.
@@ -201,7 +202,8 @@ impl Work<'_> {
     /// A block of rows times one group of columns.
     ///
     /// # Safety
-    /// `a` is the block, packed; group and rows lie in the product.
+    /// 1. The rows and the group are of the product, and no one else has them;
+    /// 2. `a` is the rows, packed.
     #[inline(always)]
     unsafe fn multiply<S: Simd>(
         &self,
@@ -219,16 +221,18 @@ impl Work<'_> {
         // One grid for all blocks: another would be the end of the first.
         let between = between.grid();
         // SAFETY: `Gemm::run` has checked that C has rows of the stride, the stride and the
-        // bias as many floats as outputs or more; the caller's.
+        // bias as many floats as outputs or more; of these the columns are some (1), and `a`
+        // is what the product asks (2).
         unsafe {
-            let to = columns.grid(self.c.add(first_row * self.stride), self.stride);
+            let c = RowsMut::new(self.c.add(first_row * self.stride), self.stride);
+            let to = columns.grid(c);
             let from = match self.start {
                 Start::Zero => None,
-                Start::Accumulate => Some(to),
-                Start::Bias(bias) => Some(columns.grid(bias.as_ptr().cast_mut(), 0)),
+                Start::Accumulate => Some(columns.grid(c.as_rows())),
+                Start::Bias(bias) => Some(columns.grid(Rows::new(bias.as_ptr(), 0))),
             };
             let mut sums = Sums { from, to, lanes: columns.lanes, whole: columns.whole };
-            let fetches = [columns.fetch(to.start, self.stride, 1, When::After)];
+            let fetches = [columns.fetch(c.as_rows(), 1, When::After)];
             for first_k in (0..depth).step_by(DEPTH_BLOCK) {
                 // Between blocks of depth the sums stay on the stack: rows of C a
                 // power of two apart evict each other.
@@ -246,8 +250,9 @@ impl Work<'_> {
 /// One group of columns of a product of one row, whose sums stay in the registers.
 ///
 /// # Safety
-/// `a` is readable for the depth, `c` and `from`, which is zero or the start of the sums,
-/// for the outputs; the lanes of the weights are `S`'s.
+/// 1. `a` is readable for the depth, and `from`, if the sums start from something, for the
+///    outputs; `c` is writable for them, and nobody else's;
+/// 2. the weights are packed for `S`, and the group is one of theirs.
 #[inline(always)]
 pub(crate) unsafe fn row<S: Simd>(
     s: S,
@@ -286,7 +291,8 @@ impl<const V: usize> Kernel for RowOf<'_, V> {
         let Row { a, weights, from, c, group, columns } = self.0;
         let next = if group + 1 == weights.groups() { 0 } else { group + 1 };
         let mut sums = [[s.zero(); V]; 1];
-        // SAFETY: the caller's of `row`; V are the group's vectors.
+        // SAFETY: the promises of `row`, the only one to make one: its operands (1), and the
+        // group (2), whose vectors V are, padding included.
         unsafe {
             if let Some(from) = from {
                 for v in 0..V {

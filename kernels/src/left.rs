@@ -9,6 +9,7 @@ mod tests;
 
 use crate::KernelError;
 use crate::layout::{DEPTH_BLOCK, RUN, cut, heights, left_len, row_block, row_blocks};
+use crate::rows::Rows;
 use crate::simd::{QUAD, Simd};
 use crate::tile::{load_lanes, store_lanes};
 use crate::tuning::{COLUMNS_AHEAD, LEFT_AHEAD, STEP_PARTS};
@@ -22,16 +23,17 @@ pub(crate) fn checked_len(rows: usize, depth: usize) -> Result<usize, KernelErro
     crate::checked_len("scratch", &[rows, depth.div_ceil(RUN), RUN])
 }
 
-/// Packs part `part` of `parts` of `a`, `rows` rows of `depth`, `stride` floats apart,
+/// Packs part `part` of `parts` of `a`, `rows` rows of `depth`,
 /// block of depth after block of depth: block `first_k` begins at rows · first_k. One row
 /// need not be packed, it lies as it would be.
 ///
 /// # Safety
-/// `a` is readable for the rows, and `to` has room for [`left_len`].
+/// 1. The rows of `a` are readable for the depth;
+/// 2. `to` is writable for [`left_len`] of them, and nobody else's but that of other parts.
 #[inline(always)]
 pub(crate) unsafe fn pack<S: Simd>(
     s: S,
-    (a, stride): (*const f32, usize),
+    a: Rows,
     rows: usize,
     depth: usize,
     to: *mut f32,
@@ -42,16 +44,16 @@ pub(crate) unsafe fn pack<S: Simd>(
     for tile in tiles * part / parts..tiles * (part + 1) / parts {
         let (first, height) = cut(rows, tiles, tile);
         for row in 0..height {
-            // SAFETY: the caller's: the row lies in A, its runs in the packed blocks;
-            // k < depth.
+            // SAFETY: first + row < rows and first_k + k < depth, so that the row has the
+            // terms (1), and the packed block of that depth the row's run (2).
             unsafe {
-                let a = a.add((first + row) * stride);
+                let a = a.from(first + row, 0);
                 for first_k in (0..depth).step_by(DEPTH_BLOCK) {
                     let terms = DEPTH_BLOCK.min(depth - first_k);
                     let to = to.add(rows * first_k + left_len(first, terms) + row * RUN);
                     for k in (0..terms).step_by(S::LANES) {
-                        let from = a.add(first_k + k);
-                        s.prefetch(from.wrapping_add(LEFT_AHEAD * stride));
+                        let from = a.at(0, first_k + k);
+                        s.prefetch(from.wrapping_add(LEFT_AHEAD * a.stride()));
                         let v = load_lanes(s, from, S::LANES.min(terms - k));
                         s.store(to.add(k / RUN * RUN * height + k % RUN), v);
                     }
@@ -70,34 +72,37 @@ pub(crate) fn batch_parts(batch: usize) -> usize {
 /// [`pack`] does; the block from row `row` begins at [`left_len`] of so many rows.
 ///
 /// # Safety
-/// As [`pack`], and the part is one of them.
+/// As [`pack`], of the batch and all of its parts.
 #[inline(always)]
 pub(crate) unsafe fn pack_batch<S: Simd>(
     s: S,
-    (a, stride): (*const f32, usize),
+    a: Rows,
     batch: usize,
     depth: usize,
     to: *mut f32,
     part: usize,
 ) {
+    assert!(part < batch_parts(batch), "a part of the batch");
     let (row, rows) = row_block(batch, part / STEP_PARTS);
-    // SAFETY: the caller's. No block is of one row: they are of about equal height.
+    // SAFETY: the part's block is rows of the batch, and its place in `to` that of these. No
+    // block is of one row: they are of about equal height.
     unsafe {
-        let (a, to) = (a.add(row * stride), to.add(left_len(row, depth)));
-        pack(s, (a, stride), rows, depth, to, part % STEP_PARTS, STEP_PARTS);
+        let to = to.add(left_len(row, depth));
+        pack(s, a.from(row, 0), rows, depth, to, part % STEP_PARTS, STEP_PARTS);
     }
 }
 
 /// Packs `height` columns of `a` as rows: terms are rows end − 1 down to end − depth
-/// of it, `stride` floats apart. Each column's terms are added to its one of `sums`.
+/// of it. Each column's terms are added to its one of `sums`.
 ///
 /// # Safety
-/// A has `end` rows of `height` columns; `to` has room for [`left_len`], and there are
-/// `height` sums.
+/// 1. The first `end` rows of A are readable for `height` columns, and depth ≤ end;
+/// 2. `to` is writable for [`left_len`] of the height and the depth, and nobody else's;
+/// 3. `sums` are readable and writable for `height` floats, and nobody else's.
 #[inline(always)]
 pub(crate) unsafe fn by_columns<S: Simd>(
     s: S,
-    (a, stride): (*const f32, usize),
+    a: Rows,
     height: usize,
     (end, depth): (usize, usize),
     to: *mut f32,
@@ -108,16 +113,16 @@ pub(crate) unsafe fn by_columns<S: Simd>(
         for (first, rows) in heights::<S>(height) {
             for r in (0..rows).step_by(S::LANES) {
                 let columns = height - first - r;
-                // SAFETY: the caller's; rows end − 1 − k and up are there, and the runs lie
-                // in the tile.
+                // SAFETY: rows end − 1 − k and `terms` − 1 above are there, since k + terms ≤
+                // depth, of the columns first + r and on (1); the runs lie in the tile (2).
                 unsafe {
-                    let from = a.add((end - 1 - k) * stride + first + r);
+                    let from = a.from(end - 1 - k, first + r);
                     let to = to.add(left_len(first, depth) + k * rows + r * RUN);
                     let (rows, sums) = (rows - r, sums.add(first + r));
                     if columns >= S::LANES && terms == RUN {
-                        runs::<S, true>(s, (from, stride), (columns, terms), to, rows, sums);
+                        runs::<S, true>(s, from, (columns, terms), to, rows, sums);
                     } else {
-                        runs::<S, false>(s, (from, stride), (columns, terms), to, rows, sums);
+                        runs::<S, false>(s, from, (columns, terms), to, rows, sums);
                     }
                 }
             }
@@ -129,21 +134,22 @@ pub(crate) unsafe fn by_columns<S: Simd>(
 /// terms, of which `WHOLE` has all: what costs the time is to ask which there are.
 ///
 /// # Safety
-/// Of each of the terms, upwards from `from`, so many columns are readable, up to a
-/// vector; `to` has room for the runs of as many `rows`, up to a vector, and there are as
-/// many sums as columns.
+/// 1. Of each of the terms, upwards from the row of `from`, so many columns are readable, up to
+///    a vector;
+/// 2. `to` is writable for the runs of as many `rows`, up to a vector;
+/// 3. `sums` are readable and writable for so many columns, up to a vector.
 #[inline(always)]
 unsafe fn runs<S: Simd, const WHOLE: bool>(
     s: S,
-    (from, stride): (*const f32, usize),
+    from: Rows,
     (columns, terms): (usize, usize),
     to: *mut f32,
     rows: usize,
     sums: *mut f32,
 ) {
     let columns = columns.min(S::LANES);
-    // SAFETY: the caller's. Past the last term a row is read again, and lands where no
-    // term is.
+    // SAFETY: what is read and written is of the terms (1), the rows (2) and the columns (3):
+    // past the last term its row is read again, and lands where no term is.
     unsafe {
         let mut sum = if WHOLE { s.load(sums) } else { s.load_first(sums, columns) };
         let mut quads = [[s.zero(); QUAD]; RUN / QUAD];
@@ -151,9 +157,9 @@ unsafe fn runs<S: Simd, const WHOLE: bool>(
             for i in 0..QUAD {
                 let term = QUAD * q + i;
                 let at = if WHOLE { term } else { term.min(terms - 1) };
-                let from = from.wrapping_sub(at * stride);
-                s.prefetch(from.wrapping_sub(COLUMNS_AHEAD * stride));
-                quads[q][i] = if WHOLE { s.load(from) } else { s.load_first(from, columns) };
+                let row = from.at(0, 0).wrapping_sub(at * from.stride());
+                s.prefetch(row.wrapping_sub(COLUMNS_AHEAD * from.stride()));
+                quads[q][i] = if WHOLE { s.load(row) } else { s.load_first(row, columns) };
                 if WHOLE || term < terms {
                     sum = s.add(sum, quads[q][i]);
                 }

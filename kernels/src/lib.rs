@@ -43,6 +43,7 @@ pub mod outer;
 mod pack;
 pub mod peak;
 pub mod recurrence;
+mod rows;
 mod scratch;
 mod simd;
 pub mod softmax;

@@ -14,8 +14,10 @@ impl PackedMatrix {
     /// `first_k`, to `sums`; `a` starts at its first row and at that k.
     ///
     /// # Safety
-    /// As [`tile::group`]; the places and `first_k` lie in the matrix, whose lanes are
-    /// `S`'s.
+    /// 1. The place is of the matrix, which is packed for `S`, and first_k below its depth;
+    /// 2. `a` is readable for [`left_len`](crate::layout::left_len) of the rows and the block's
+    ///    terms;
+    /// 3. the sums are what [`tile::group`] asks, of the rows and the place's vectors.
     #[inline(always)]
     pub(crate) unsafe fn multiply<S: Simd>(
         &self,
@@ -26,14 +28,15 @@ impl PackedMatrix {
         sums: &Sums,
         fetches: &[Fetch],
     ) {
-        // SAFETY: the caller's.
+        // SAFETY: the block of the matrix has the panels of the place (1); operand (2) and sums
+        // (3) are what the tile asks, and what `Widened` does.
         unsafe {
             match self.format() {
                 Format::F32 => {
                     let product = self.product(a, place, first_k, S::LANES);
                     tile::group(s, rows, product, place.vecs, sums, fetches);
                 }
-                _ => s.call(Widened { weights: self, rows, a, place, first_k, sums, fetches }),
+                _ => s.call(Widened::new(self, (rows, a), place, first_k, sums, fetches)),
             }
         }
     }
@@ -42,7 +45,9 @@ impl PackedMatrix {
     /// that never leave the registers.
     ///
     /// # Safety
-    /// `a` has the matrix's depth, the places lie in the matrix, and its lanes are `S`'s.
+    /// 1. The group is one of the matrix, of V vectors with the padding to whole panels, and
+    ///    the matrix is packed for `S`;
+    /// 2. `a` is readable for its depth.
     #[inline(always)]
     pub(crate) unsafe fn multiply_row<S: Simd, const V: usize>(
         &self,
@@ -51,7 +56,7 @@ impl PackedMatrix {
         (group, next): (usize, usize),
         acc: &mut [[S::V; V]; 1],
     ) {
-        // SAFETY: the caller's, and first_k < depth.
+        // SAFETY: first_k < depth, so that `a` has the terms (2) and the group the panels (1).
         unsafe {
             match self.format() {
                 Format::F32 => {}

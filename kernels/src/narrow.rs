@@ -20,35 +20,41 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
 /// A format that is not f32, as a kernel reads it.
-pub(crate) trait Narrow {
+///
+/// # Safety
+/// An implementation promises that a value takes `BYTES` bytes, and that [`pair`](Self::pair)
+/// reads no more than it says.
+pub(crate) unsafe trait Narrow {
     const BYTES: usize;
 
     /// The two vectors of a panel's term.
     ///
     /// # Safety
-    /// `p` is readable for 2 · LANES values.
+    /// `p` is readable for 2 · LANES values of the format.
     unsafe fn pair<S: Simd>(s: S, p: *const u8, scales: [S::V; PANEL]) -> [S::V; PANEL];
 }
 
 pub(crate) struct Bf16;
 
-impl Narrow for Bf16 {
+// SAFETY: a bf16 has two bytes, and 2 · LANES of them are read.
+unsafe impl Narrow for Bf16 {
     const BYTES: usize = Format::Bf16.bytes();
     #[inline(always)]
     unsafe fn pair<S: Simd>(s: S, p: *const u8, _: [S::V; PANEL]) -> [S::V; PANEL] {
-        // SAFETY: the caller's.
+        // SAFETY: `p` is readable for 2 · LANES values.
         unsafe { s.load_bf16_pairs(p.cast()) }
     }
 }
 
 pub(crate) struct Int8;
 
-impl Narrow for Int8 {
+// SAFETY: an int8 has one byte, and twice LANES of them are read.
+unsafe impl Narrow for Int8 {
     const BYTES: usize = Format::Int8.bytes();
     #[inline(always)]
     unsafe fn pair<S: Simd>(s: S, p: *const u8, scales: [S::V; PANEL]) -> [S::V; PANEL] {
         let p = p.cast::<i8>();
-        // SAFETY: the caller's.
+        // SAFETY: `p` is readable for 2 · LANES values.
         unsafe {
             let (first, second) = (s.load_i8(p), s.load_i8(p.add(S::LANES)));
             [s.mul(first, scales[0]), s.mul(second, scales[1])]
@@ -60,21 +66,23 @@ impl Narrow for Int8 {
 /// start at `panels`.
 ///
 /// # Safety
-/// `a` is readable for `depth` floats, the panels for as many terms of FIRST + V vectors,
-/// and `scales` for as many vectors.
+/// 1. `a` is readable for `depth` floats;
+/// 2. the panels are for as many terms of FIRST + V vectors, in whole panels of `W`;
+/// 3. the scales, if there are some, for as many vectors.
 #[inline(always)]
 unsafe fn row<S: Simd, W: Narrow, const FIRST: usize, const V: usize>(
     s: S,
     a: *const f32,
     panels: *const u8,
     depth: usize,
-    scales: *const f32,
+    scales: Option<*const f32>,
     acc: &mut [S::V; V],
 ) {
     let mut scale = [s.zero(); V];
-    // SAFETY: the caller's; k < depth.
+    // SAFETY: k < depth, so that `a` (1) and the panels (2) have the term; first + v is below
+    // FIRST + V, of which there are scales (3).
     unsafe {
-        if !scales.is_null() {
+        if let Some(scales) = scales {
             for v in 0..V {
                 scale[v] = s.load(scales.add((FIRST + v) * S::LANES));
             }
@@ -96,8 +104,7 @@ unsafe fn row<S: Simd, W: Narrow, const FIRST: usize, const V: usize>(
 /// Adds the product of one row `a` with a group of `V` vectors to `acc`.
 ///
 /// # Safety
-/// `a` has the matrix's depth, the group is one of the matrix, of `V` vectors, and the
-/// format is `W`.
+/// As [`PackedMatrix::multiply_row`], and the matrix's format is `W`.
 #[inline(always)]
 pub(crate) unsafe fn multiply_row<S: Simd, W: Narrow, const V: usize>(
     s: S,
@@ -109,7 +116,9 @@ pub(crate) unsafe fn multiply_row<S: Simd, W: Narrow, const V: usize>(
     // Sums whose address is taken live in memory: a copy, so that only these do.
     let mut sums = *acc;
     let to = sums.as_mut_ptr().cast();
-    s.call(Row::<W, V> { a, weights, group, to, format: PhantomData });
+    // SAFETY: `a`, the group and the format are this function's own promises; the sums are V
+    // vectors.
+    s.call(unsafe { Row::<W, V>::new(a, weights, group, to) });
     *acc = sums;
 }
 
@@ -123,13 +132,24 @@ struct Row<'a, W, const V: usize> {
     format: PhantomData<W>,
 }
 
+impl<'a, W: Narrow, const V: usize> Row<'a, W, V> {
+    /// # Safety
+    /// 1. As [`multiply_row`];
+    /// 2. `to` is readable and writable for V vectors.
+    #[inline(always)]
+    unsafe fn new(a: *const f32, weights: &'a PackedMatrix, group: usize, to: *mut f32) -> Self {
+        Self { a, weights, group, to, format: PhantomData }
+    }
+}
+
 impl<W: Narrow, const V: usize> Kernel for Row<'_, W, V> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { a, weights, group, to, .. } = self;
         let mut sums = [[s.zero(); V]; 1];
-        // SAFETY: whoever makes one vouches for its operands; the sums are V vectors.
+        // SAFETY: the sums are V vectors (2), the operands what `whole_row` asks (1), says who
+        // called `new`.
         unsafe {
             for v in 0..V {
                 sums[0][v] = s.load(to.add(v * S::LANES));
@@ -161,7 +181,8 @@ unsafe fn whole_row<S: Simd, W: Narrow, const V: usize>(
     let mut first_k = 0;
     while first_k < depth {
         let terms = DEPTH_BLOCK.min(depth - first_k);
-        // SAFETY: the caller's; first_k < depth.
+        // SAFETY: first_k < depth, so that `a` has the terms and the group the panels, with a
+        // scale for each of its columns; FIRST + HALF ≤ V.
         unsafe {
             let panels = weights.block_start(group, V, first_k, S::LANES);
             let a = a.add(first_k);
@@ -185,13 +206,29 @@ unsafe fn whole_row<S: Simd, W: Narrow, const V: usize>(
 /// Several rows times a block of depth of a group: its panels are widened once, and
 /// then multiplied as f32.
 pub(crate) struct Widened<'a> {
-    pub weights: &'a PackedMatrix,
-    pub rows: usize,
-    pub a: *const f32,
-    pub place: Place,
-    pub first_k: usize,
-    pub sums: &'a Sums,
-    pub fetches: &'a [Fetch],
+    weights: &'a PackedMatrix,
+    rows: usize,
+    a: *const f32,
+    place: Place,
+    first_k: usize,
+    sums: &'a Sums,
+    fetches: &'a [Fetch],
+}
+
+impl<'a> Widened<'a> {
+    /// # Safety
+    /// As [`PackedMatrix::multiply`], and the matrix's format is not f32.
+    #[inline(always)]
+    pub(crate) unsafe fn new(
+        weights: &'a PackedMatrix,
+        (rows, a): (usize, *const f32),
+        place: Place,
+        first_k: usize,
+        sums: &'a Sums,
+        fetches: &'a [Fetch],
+    ) -> Self {
+        Self { weights, rows, a, place, first_k, sums, fetches }
+    }
 }
 
 impl Kernel for Widened<'_> {
@@ -202,8 +239,8 @@ impl Kernel for Widened<'_> {
         let depth = DEPTH_BLOCK.min(weights.depth() - first_k);
         let mut stage = Stage(MaybeUninit::uninit());
         let to = stage.0.as_mut_ptr().cast::<f32>();
-        // SAFETY: whoever makes one vouches for its rows, place and sums; the stage has
-        // room for a block of a group's panels.
+        // SAFETY: `new`'s promises are what `widen` asks of the place and the tile of operand and
+        // sums; the stage has room for a block of a group's panels.
         unsafe {
             match weights.format() {
                 Format::F32 => unreachable!("f32 needs no widening"),
@@ -222,7 +259,8 @@ impl Kernel for Widened<'_> {
 struct Stage(MaybeUninit<[f32; DEPTH_BLOCK * GROUP * MAX_LANES]>);
 
 /// # Safety
-/// The block lies in the matrix, whose format is `W`; `to` has room for it in f32.
+/// 1. The place is of the matrix, first_k below its depth and its format `W`;
+/// 2. `to` is writable for the block in f32.
 #[inline(always)]
 unsafe fn widen<S: Simd, W: Narrow>(
     s: S,
@@ -233,13 +271,14 @@ unsafe fn widen<S: Simd, W: Narrow>(
     to: *mut f32,
 ) {
     let scales = weights.scales(place.group, S::LANES);
-    // SAFETY: the caller's; vec + 1 < vecs, since vectors come in pairs.
+    // SAFETY: vectors come in pairs, padding included, and so do the scales (1); so many pairs
+    // of so many terms are the block, here and there (2).
     unsafe {
         let mut from = weights.block_start(place.group, place.vecs, first_k, S::LANES);
         let mut to = to;
         for vec in (0..place.vecs).step_by(PANEL) {
             let mut scale = [s.zero(); PANEL];
-            if !scales.is_null() {
+            if let Some(scales) = scales {
                 let scales = scales.add(vec * S::LANES);
                 scale = [s.load(scales), s.load(scales.add(S::LANES))];
             }

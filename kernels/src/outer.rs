@@ -10,6 +10,7 @@ use crate::fetch::When;
 use crate::layout::{DEPTH_BLOCK, GROUP, PANEL, ROW_BLOCK, cut};
 use crate::left;
 use crate::pack::{self, PackedMatrix};
+use crate::rows::{Rows, RowsMut};
 use crate::simd::Simd;
 use crate::team::{Pass, Phases};
 use crate::tile::{self, Product, Sums, load_lanes};
@@ -227,7 +228,8 @@ unsafe impl<const N: usize> Phases for Work<N> {
             if !resume {
                 std::slice::from_raw_parts_mut(sums, height).fill(0.0);
             }
-            left::by_columns(s, (from, self.stride), height, (end, depth), packed, sums);
+            let from = Rows::new(from, self.stride);
+            left::by_columns(s, from, height, (end, depth), packed, sums);
             for product in &self.products {
                 let (a, columns) = (packed.cast_const(), product.columns);
                 let c = product.c.add(first_row * columns);
@@ -247,7 +249,8 @@ fn padded<S: Simd>(columns: usize) -> usize {
 /// Adds the product of packed rows, of `depth` terms, with the panels of one right operand to `c`.
 ///
 /// # Safety
-/// `c` has `height` rows of `columns`; `panels` holds all of its columns.
+/// 1. `a` is the packed rows, and the panels have all columns;
+/// 2. `c` is readable and writable for `height` rows of `columns`, and nobody else's.
 #[inline(always)]
 unsafe fn multiply<S: Simd>(
     s: S,
@@ -261,16 +264,16 @@ unsafe fn multiply<S: Simd>(
     let group = GROUP * S::LANES;
     for index in 0..columns.div_ceil(group) {
         let place = pack::columns(1, columns, index, S::LANES);
-        let to = place.grid(c, columns);
-        let from = resume.then_some(to);
+        let c = RowsMut::new(c, columns);
+        let (to, from) = (place.grid(c), resume.then_some(place.grid(c.as_rows())));
         let sums = Sums { from, to, lanes: place.lanes, whole: place.whole };
         let when = if resume { When::Start } else { When::After };
-        let fetch = place.fetch(c, columns, 1, when);
+        let fetch = place.fetch(c.as_rows(), 1, when);
         let panels = panels.wrapping_add(index * group * depth);
         let ahead = panels.wrapping_add(group * depth);
         let panel_stride = PANEL * S::LANES * depth;
         let product = Product { a, panels, panel_stride, depth, ahead };
-        // SAFETY: the caller's.
+        // SAFETY: the group's panels (1) and its columns of C (2) are some of all.
         unsafe { tile::group(s, height, product, place.vecs, &sums, &[fetch]) };
     }
 }
@@ -278,7 +281,9 @@ unsafe fn multiply<S: Simd>(
 /// Rows end − 1 down to end − depth of B as panels; `terms` of them.
 ///
 /// # Safety
-/// B has `end` rows of `columns`; `to` has room for `depth` rows of padded panels.
+/// 1. B is readable for `end` rows of `columns`, and the terms are below depth ≤ end;
+/// 2. `to` is writable for `depth` rows of padded panels, and those of the terms are nobody
+///    else's.
 #[inline(always)]
 unsafe fn pack_right<S: Simd>(
     s: S,
@@ -289,7 +294,8 @@ unsafe fn pack_right<S: Simd>(
     to: *mut f32,
 ) {
     for k in terms {
-        // SAFETY: the caller's; end − 1 − k is a row.
+        // SAFETY: k is below the depth, so that end − 1 − k is a row (1) and has its place in
+        // the panels (2).
         unsafe {
             let row = b.add((end - 1 - k) * columns);
             for vec in 0..columns.div_ceil(S::LANES).next_multiple_of(PANEL) {

@@ -6,6 +6,7 @@
 mod tests;
 
 use crate::layout::{GROUP, PANEL, ROW_BLOCK};
+use crate::rows::RowsMut;
 use crate::simd::Simd;
 use crate::tile::Grid;
 use std::mem::MaybeUninit;
@@ -31,7 +32,7 @@ impl<V: Copy> Scratch<V> {
     /// `row < ROW_BLOCK`, `vec < GROUP`, and the place has been written.
     #[inline(always)]
     pub(crate) unsafe fn get(&self, row: usize, vec: usize) -> V {
-        // SAFETY: the place lies in the array and is initialised, says the caller.
+        // SAFETY: the place lies in the array, since row and vec do, and has been written.
         unsafe { *self.sums.as_ptr().cast::<V>().add(Self::at(row, vec)) }
     }
 
@@ -41,7 +42,7 @@ impl<V: Copy> Scratch<V> {
     /// `row < ROW_BLOCK` and `vec < GROUP`.
     #[inline(always)]
     pub(crate) unsafe fn place(&mut self, row: usize, vec: usize) -> *mut f32 {
-        // SAFETY: the place lies in the array, says the caller.
+        // SAFETY: the place lies in the array, since row and vec do.
         unsafe { self.sums.as_mut_ptr().cast::<V>().add(Self::at(row, vec)).cast() }
     }
 
@@ -53,7 +54,8 @@ impl<V: Copy> Scratch<V> {
         for vec in 0..GROUP {
             offset[vec] = Self::at(0, vec) * lanes;
         }
-        Grid { start: self.sums.as_mut_ptr().cast(), stride: PANEL * lanes, offset, roomy: true }
+        let rows = RowsMut::new(self.sums.as_mut_ptr().cast(), PANEL * lanes);
+        Grid { rows, offset, roomy: true }
     }
 }
 

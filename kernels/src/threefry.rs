@@ -55,14 +55,13 @@ pub fn unit_interval(word: u32) -> f32 {
 
 /// The two numbers in [0, 1) of each unit from `first`, as many as there are lanes: those of
 /// the counter (unit, 0).
-pub(crate) struct Draw {
+pub(crate) struct Draw<'a> {
     pub key: [u32; 2],
     pub first: usize,
-    /// Two rows of [`MAX_LANES`].
-    pub to: *mut f32,
+    pub to: &'a mut [[f32; MAX_LANES]; 2],
 }
 
-impl Kernel for Draw {
+impl Kernel for Draw<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, _s: S) {
@@ -73,10 +72,7 @@ impl Kernel for Draw {
         encipher(self.key, &mut blocks, S::LANES);
         for word in 0..2 {
             for lane in 0..S::LANES {
-                // SAFETY: whoever makes one vouches for the room.
-                unsafe {
-                    *self.to.add(word * MAX_LANES + lane) = unit_interval(blocks[word][lane]);
-                }
+                self.to[word][lane] = unit_interval(blocks[word][lane]);
             }
         }
     }
@@ -97,11 +93,11 @@ mod tests {
     #[test]
     fn vectors_are_the_same_numbers() {
         for isa in Isa::available() {
-            let mut drawn = [-1.0; 2 * MAX_LANES];
-            isa.enter(Draw { key: [7, 9], first: 40, to: drawn.as_mut_ptr() });
+            let mut drawn = [[-1.0; MAX_LANES]; 2];
+            isa.enter(Draw { key: [7, 9], first: 40, to: &mut drawn });
             for lane in 0..isa.lanes() {
                 let expected = threefry([7, 9], [40 + lane as u32, 0]).map(unit_interval);
-                assert_eq!([drawn[lane], drawn[MAX_LANES + lane]], expected, "{isa}");
+                assert_eq!(drawn.map(|row| row[lane]), expected, "{isa}");
             }
         }
     }

@@ -6,7 +6,7 @@ use crate::error::product;
 use crate::layer::{Diagonal, Layer, Sizes};
 use crate::{Error, Isa, Regularisation};
 use bptt_kernels::recurrence::{Dims, backward_scratch_len, forward_scratch_len};
-use bptt_kernels::{gemm, outer};
+use bptt_kernels::{KernelError, gemm, outer};
 
 regions! {
     /// The regions of a plan's arena.
@@ -100,12 +100,16 @@ fn scratch_len<C: Layer>(
     let dims = Dims { steps, batch, hidden, outputs: output };
     let (rows, delays) = (product("the inputs", &[steps, batch])?, layer.delays().len());
     let recurrent = if geometry.is_double() { hidden.max(output) } else { output };
-    let needs = [
-        gemm::team_scratch_len(threads, rows, input)?,
-        forward_scratch_len(&geometry, dims, delays, 0)?,
-        backward_scratch_len(&geometry, dims, delays)?,
-        outer::scratch_len(isa, threads, &[input, recurrent])?,
-        gemm::team_scratch_len(threads, rows, geometry.gates * hidden)?,
-    ];
+    // What is too large here is the arena, of which this is a part.
+    let needs = || -> Result<[usize; 5], KernelError> {
+        Ok([
+            gemm::team_scratch_len(threads, rows, input)?,
+            forward_scratch_len(&geometry, dims, delays, 0)?,
+            backward_scratch_len(&geometry, dims, delays)?,
+            outer::scratch_len(isa, threads, &[input, recurrent])?,
+            gemm::team_scratch_len(threads, rows, geometry.gates * hidden)?,
+        ])
+    };
+    let needs = needs().map_err(|_| Error::TooLarge { what: "the arena" })?;
     Ok(needs.into_iter().fold(0, usize::max))
 }

@@ -12,18 +12,12 @@ const CANDIDATE: usize = 2;
 
 /// What both share backward: `dn = (1 − u) ⊙ dh` and `du = dh ⊙ (h₋ − n)`, and
 /// `u ⊙ dh` goes on to h₋. The gradients of z_u and z_n.
-///
-/// # Safety
-/// As [`Epilogue::backward`].
 #[inline(always)]
-unsafe fn shared<S: Simd>(act: Activations, s: S, at: &Back, dh: S::V) -> [S::V; 2] {
-    // SAFETY: the caller's.
-    unsafe {
-        let (u, n) = (at.gate(s, UPDATE), at.gate(s, CANDIDATE));
-        let du = s.mul(dh, s.sub(at.load(s, at.h_prev), n));
-        at.store(s, at.dh, s.mul(u, dh));
-        [act.gate_gradient(s, du, u), act.candidate_gradient(s, s.neg_mul_add(u, dh, dh), n)]
-    }
+fn shared<S: Simd, C: Epilogue>(act: Activations, s: S, at: &Back<C>, dh: S::V) -> [S::V; 2] {
+    let (u, n) = (at.gate(s, UPDATE), at.gate(s, CANDIDATE));
+    let du = s.mul(dh, s.sub(at.h_prev(s), n));
+    at.set_dh(s, s.mul(u, dh));
+    [act.gate_gradient(s, du, u), act.candidate_gradient(s, s.neg_mul_add(u, dh, dh), n)]
 }
 
 /// The gate after the product: `n = φ(z_n + r ⊙ q)`, `q = b_hn + W_n h₋`, as PyTorch,
@@ -37,7 +31,8 @@ pub struct GruAfter<'a> {
     pub bias: &'a [f32],
 }
 
-impl Epilogue for GruAfter<'_> {
+// SAFETY: `check` answers `Ok` where there is a bias for each unit, of lengths that do not change.
+unsafe impl Epilogue for GruAfter<'_> {
     const GATES: usize = 3;
     const EXTRA: usize = 1;
     const APART: bool = true;
@@ -49,49 +44,42 @@ impl Epilogue for GruAfter<'_> {
     }
 
     #[inline(always)]
-    unsafe fn forward<S: Simd>(&self, s: S, at: &Forth, sums: [S::V; MOST_SUMS]) {
-        // SAFETY: the caller's.
-        unsafe {
-            let z_r = s.add(at.input(s, RESET), sums[RESET]);
-            let z_u = s.add(at.input(s, UPDATE), sums[UPDATE]);
-            let input = at.input(s, CANDIDATE);
-            self.forward_normed(s, at, [z_r, z_u, input, input], sums[CANDIDATE]);
-        }
+    fn forward<S: Simd>(&self, s: S, at: &Forth<Self>, sums: [S::V; MOST_SUMS]) {
+        let z_r = s.add(at.input(s, RESET), sums[RESET]);
+        let z_u = s.add(at.input(s, UPDATE), sums[UPDATE]);
+        let input = at.input(s, CANDIDATE);
+        self.forward_normed(s, at, [z_r, z_u, input, input], sums[CANDIDATE]);
     }
 
     #[inline(always)]
-    unsafe fn forward_normed<S: Simd>(
+    fn forward_normed<S: Simd>(
         &self,
         s: S,
-        at: &Forth,
+        at: &Forth<Self>,
         [z_r, z_u, input, _]: [S::V; MOST_SUMS],
         recurrent: S::V,
     ) {
         let act = self.activations;
-        // SAFETY: the caller's; `check` has seen that there is a bias for each unit.
-        unsafe {
-            let (r, u) = (act.gate(s, z_r), act.gate(s, z_u));
-            let q = s.add(at.vector(s, self.bias, 0), recurrent);
-            let n = act.candidate(s, s.mul_add(r, q, input));
-            let h_prev = at.load(s, at.h_prev);
-            at.store(s, at.h, s.mul_add(u, s.sub(h_prev, n), n));
-            if at.keeps() {
-                at.keep(s, &[r, u, n, n], 3);
-                at.store(s, at.extra, q);
-            }
+        let (r, u) = (act.gate(s, z_r), act.gate(s, z_u));
+        // SAFETY: `check` has seen that there is a bias for each unit.
+        let bias = unsafe { at.vector(s, self.bias, 0) };
+        let q = s.add(bias, recurrent);
+        let n = act.candidate(s, s.mul_add(r, q, input));
+        let h_prev = at.h_prev(s);
+        at.set_h(s, s.mul_add(u, s.sub(h_prev, n), n));
+        if at.keeps() {
+            at.keep(s, &[r, u, n, n], 3);
+            at.set_extra(s, q);
         }
     }
 
     #[inline(always)]
-    unsafe fn backward<S: Simd>(&self, s: S, at: &Back, dh: S::V) {
-        // SAFETY: the caller's.
-        unsafe {
-            let [dz_u, dz_n] = shared(self.activations, s, at, dh);
-            let (r, q) = (at.gate(s, RESET), at.load(s, at.extra));
-            let dz_r = self.activations.gate_gradient(s, s.mul(dz_n, q), r);
-            at.store(s, at.extra, s.mul(dz_n, r));
-            at.leave(s, &[dz_r, dz_u, dz_n, dz_n], 3);
-        }
+    fn backward<S: Simd>(&self, s: S, at: &Back<Self>, dh: S::V) {
+        let [dz_u, dz_n] = shared(self.activations, s, at, dh);
+        let (r, q) = (at.gate(s, RESET), at.extra(s));
+        let dz_r = self.activations.gate_gradient(s, s.mul(dz_n, q), r);
+        at.set_extra(s, s.mul(dz_n, r));
+        at.leave(s, &[dz_r, dz_u, dz_n, dz_n], 3);
     }
 }
 
@@ -104,7 +92,8 @@ pub struct GruBefore {
     pub activations: Activations,
 }
 
-impl Epilogue for GruBefore {
+// SAFETY: there are no vectors of the cell's own.
+unsafe impl Epilogue for GruBefore {
     const GATES: usize = 3;
     const SUMS: usize = 2;
     const EXTRA: usize = 1;
@@ -113,50 +102,35 @@ impl Epilogue for GruBefore {
     const BACK: &'static [Source] = &[Source::Gates { first: RESET, count: 2 }];
 
     #[inline(always)]
-    unsafe fn forward<S: Simd>(&self, s: S, at: &Forth, [z_r, z_u, ..]: [S::V; MOST_SUMS]) {
+    fn forward<S: Simd>(&self, s: S, at: &Forth<Self>, [z_r, z_u, ..]: [S::V; MOST_SUMS]) {
         let act = self.activations;
-        // SAFETY: the caller's.
-        unsafe {
-            let (r, u) = (act.gate(s, z_r), act.gate(s, z_u));
-            at.store(s, at.extra, s.mul(r, at.load(s, at.h_seen)));
-            // Until the second stage comes, u stands where h will.
-            at.store(s, at.h, u);
-            at.keep(s, &[r, u, u, u], 2);
-        }
+        let (r, u) = (act.gate(s, z_r), act.gate(s, z_u));
+        at.set_extra(s, s.mul(r, at.h_seen(s)));
+        // Until the second stage comes, u stands where h will.
+        at.set_h(s, u);
+        at.keep(s, &[r, u, u, u], 2);
     }
 
     #[inline(always)]
-    unsafe fn second<S: Simd>(&self, s: S, at: &Forth, z_n: S::V) {
-        // SAFETY: the caller's.
-        unsafe {
-            let n = self.activations.candidate(s, z_n);
-            let (u, h_prev) = (at.load(s, at.h), at.load(s, at.h_prev));
-            at.store(s, at.h, s.mul_add(u, s.sub(h_prev, n), n));
-            if at.keeps() {
-                at.keep_one(s, CANDIDATE, n);
-            }
-        }
+    fn second<S: Simd>(&self, s: S, at: &Forth<Self>, z_n: S::V) {
+        let n = self.activations.candidate(s, z_n);
+        let (u, h_prev) = (at.h(s), at.h_prev(s));
+        at.set_h(s, s.mul_add(u, s.sub(h_prev, n), n));
+        at.keep_one(s, CANDIDATE, n);
     }
 
     #[inline(always)]
-    unsafe fn backward<S: Simd>(&self, s: S, at: &Back, dh: S::V) {
-        // SAFETY: the caller's.
-        unsafe {
-            let [dz_u, dz_n] = shared(self.activations, s, at, dh);
-            at.leave_one(s, UPDATE, dz_u);
-            at.leave_one(s, CANDIDATE, dz_n);
-        }
+    fn backward<S: Simd>(&self, s: S, at: &Back<Self>, dh: S::V) {
+        let [dz_u, dz_n] = shared(self.activations, s, at, dh);
+        at.leave_one(s, UPDATE, dz_u);
+        at.leave_one(s, CANDIDATE, dz_n);
     }
 
     /// `d` is the gradient of `r ⊙ h₋`.
     #[inline(always)]
-    unsafe fn second_backward<S: Simd>(&self, s: S, at: &Back, d: S::V) {
-        // SAFETY: the caller's.
-        unsafe {
-            let (r, h_seen) = (at.gate(s, RESET), at.load(s, at.h_seen));
-            let through = if at.mask.is_null() { d } else { s.mul(d, at.load(s, at.mask)) };
-            at.store(s, at.dh, s.mul_add(through, r, at.load(s, at.dh)));
-            at.leave_one(s, RESET, self.activations.gate_gradient(s, s.mul(d, h_seen), r));
-        }
+    fn second_backward<S: Simd>(&self, s: S, at: &Back<Self>, d: S::V) {
+        let (r, h_seen) = (at.gate(s, RESET), at.h_seen(s));
+        at.set_dh(s, s.mul_add(at.masked(s, d), r, at.dh(s)));
+        at.leave_one(s, RESET, self.activations.gate_gradient(s, s.mul(d, h_seen), r));
     }
 }

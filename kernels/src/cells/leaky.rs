@@ -17,7 +17,8 @@ pub struct Leaky<'a, const LEARNED: bool> {
     pub alpha: &'a [f32],
 }
 
-impl<const LEARNED: bool> Epilogue for Leaky<'_, LEARNED> {
+// SAFETY: `check` answers `Ok` where there is an α for each unit, of lengths that do not change.
+unsafe impl<const LEARNED: bool> Epilogue for Leaky<'_, LEARNED> {
     const GATES: usize = 1;
     const EXTRA: usize = LEARNED as usize;
     const CARRIES: bool = true;
@@ -27,32 +28,30 @@ impl<const LEARNED: bool> Epilogue for Leaky<'_, LEARNED> {
     }
 
     #[inline(always)]
-    unsafe fn forward<S: Simd>(&self, s: S, at: &Forth, [z, ..]: [S::V; MOST_SUMS]) {
-        // SAFETY: the caller's; `check` has seen that there is an α for each unit.
-        unsafe {
-            let (alpha, h_prev) = (at.vector(s, self.alpha, 0), at.load(s, at.h_prev));
-            let y = self.activations.candidate(s, z);
-            // Two products and not y + α (h₋ − y), which is ∞ − ∞ where y is infinite.
-            let enters = s.mul(s.sub(s.splat(1.0), alpha), y);
-            at.store(s, at.h, s.mul_add(alpha, h_prev, enters));
-            at.keep(s, &[y; MOST_SUMS], 1);
-        }
+    fn forward<S: Simd>(&self, s: S, at: &Forth<Self>, [z, ..]: [S::V; MOST_SUMS]) {
+        // SAFETY: `check` has seen that there is an α for each unit.
+        let alpha = unsafe { at.vector(s, self.alpha, 0) };
+        let h_prev = at.h_prev(s);
+        let y = self.activations.candidate(s, z);
+        // Two products and not y + α (h₋ − y), which is ∞ − ∞ where y is infinite.
+        let enters = s.mul(s.sub(s.splat(1.0), alpha), y);
+        at.set_h(s, s.mul_add(alpha, h_prev, enters));
+        at.keep(s, &[y; MOST_SUMS], 1);
     }
 
     #[inline(always)]
-    unsafe fn backward<S: Simd>(&self, s: S, at: &Back, dh: S::V) {
-        // SAFETY: the caller's; `check` has seen that there is an α for each unit.
-        unsafe {
-            let (alpha, y) = (at.vector(s, self.alpha, 0), at.gate(s, 0));
-            let dy = s.mul(s.sub(s.splat(1.0), alpha), dh);
-            at.store(s, at.dh, s.mul(alpha, dh));
-            if const { LEARNED } {
-                let d_alpha = s.mul(dh, s.sub(at.load(s, at.h_prev), y));
-                let d_rho = Activations::Logistic.gate_gradient(s, d_alpha, alpha);
-                at.store(s, at.extra, d_rho);
-            }
-            let dz = self.activations.candidate_gradient(s, dy, y);
-            at.leave(s, &[dz; MOST_SUMS], 1);
+    fn backward<S: Simd>(&self, s: S, at: &Back<Self>, dh: S::V) {
+        // SAFETY: `check` has seen that there is an α for each unit.
+        let alpha = unsafe { at.vector(s, self.alpha, 0) };
+        let y = at.gate(s, 0);
+        let dy = s.mul(s.sub(s.splat(1.0), alpha), dh);
+        at.set_dh(s, s.mul(alpha, dh));
+        if const { LEARNED } {
+            let d_alpha = s.mul(dh, s.sub(at.h_prev(s), y));
+            let d_rho = Activations::Logistic.gate_gradient(s, d_alpha, alpha);
+            at.set_extra(s, d_rho);
         }
+        let dz = self.activations.candidate_gradient(s, dy, y);
+        at.leave(s, &[dz; MOST_SUMS], 1);
     }
 }

@@ -28,7 +28,8 @@ impl<const G: usize> Lstm<'_, G> {
     const COUPLED: bool = G == 3;
 }
 
-impl<const G: usize> Epilogue for Lstm<'_, G> {
+// SAFETY: `check` answers `Ok` where there are G − 1 peepholes for each unit, if any, of lengths that do not change.
+unsafe impl<const G: usize> Epilogue for Lstm<'_, G> {
     const GATES: usize = G;
     const CELLS: bool = true;
 
@@ -40,11 +41,11 @@ impl<const G: usize> Epilogue for Lstm<'_, G> {
     }
 
     #[inline(always)]
-    unsafe fn forward<S: Simd>(&self, s: S, at: &Forth, mut z: [S::V; MOST_SUMS]) {
+    fn forward<S: Simd>(&self, s: S, at: &Forth<Self>, mut z: [S::V; MOST_SUMS]) {
         let act = self.activations;
-        // SAFETY: the caller's; `check` has seen that there are G − 1 peepholes.
+        // SAFETY: of the peepholes, which `check` has seen to be G − 1 for each unit.
         unsafe {
-            let s_prev = at.load(s, at.s_prev);
+            let s_prev = at.s_prev(s);
             if let Some(p) = self.peepholes {
                 for gate in 0..=Self::FORGET {
                     z[gate] = s.mul_add(at.vector(s, p, gate), s_prev, z[gate]);
@@ -59,31 +60,29 @@ impl<const G: usize> Epilogue for Lstm<'_, G> {
                 z_o = s.mul_add(at.vector(s, p, G - 2), state, z_o);
             }
             let o = act.gate(s, z_o);
-            at.store(s, at.s, state);
-            at.store(s, at.h, s.mul(o, act.cell(s, state)));
+            at.set_s(s, state);
+            at.set_h(s, s.mul(o, act.cell(s, state)));
             at.keep(s, &if Self::COUPLED { [f, g, o, o] } else { [i, f, g, o] }, G);
         }
     }
 
     #[inline(always)]
-    unsafe fn backward<S: Simd>(&self, s: S, at: &Back, dh: S::V) {
+    fn backward<S: Simd>(&self, s: S, at: &Back<Self>, dh: S::V) {
         let act = self.activations;
-        // SAFETY: the caller's; `check` has seen that there are G − 1 peepholes.
+        // SAFETY: of the peepholes, which `check` has seen to be G − 1 for each unit.
         unsafe {
             let f = at.gate(s, Self::FORGET);
             let i = if Self::COUPLED { s.sub(s.splat(1.0), f) } else { at.gate(s, 0) };
             let (g, o) = (at.gate(s, Self::CANDIDATE), at.gate(s, Self::OUTPUT));
             // As the forward pass had it, and not as zoneout may have left it.
-            let s_prev = at.load(s, at.s_prev);
+            let s_prev = at.s_prev(s);
             let state = s.mul_add(f, s_prev, s.mul(i, g));
             let y = act.cell(s, state);
             let dz_o = act.gate_gradient(s, s.mul(dh, y), o);
-            let mut ds = s.add(at.load(s, at.ds), act.cell_gradient(s, s.mul(dh, o), y));
+            let mut ds = s.add(at.ds(s), act.cell_gradient(s, s.mul(dh, o), y));
             if let Some(p) = self.peepholes {
                 ds = s.mul_add(dz_o, at.vector(s, p, G - 2), ds);
-                if !at.s_made.is_null() {
-                    at.store(s, at.s_made, state);
-                }
+                at.set_s_made(s, state);
             }
             let dz_g = act.candidate_gradient(s, s.mul(ds, i), g);
             let mut ds_prev = s.mul(ds, f);
@@ -103,7 +102,7 @@ impl<const G: usize> Epilogue for Lstm<'_, G> {
                 }
                 at.leave(s, &[dz_i, dz_f, dz_g, dz_o], G);
             }
-            at.store(s, at.ds, ds_prev);
+            at.set_ds(s, ds_prev);
         }
     }
 }

@@ -18,7 +18,7 @@ pub use projected::Projected;
 pub use vanilla::Vanilla;
 
 pub use epilogue::Source;
-pub(crate) use epilogue::{Back, Epilogue, Forth, MOST_SUMS};
+pub(crate) use epilogue::{Back, BackAt, Epilogue, Forth, ForthAt, MOST_SUMS};
 
 /// A cell of this crate: what [`Forward`](crate::recurrence::Forward),
 /// [`Backward`](crate::recurrence::Backward) and
@@ -117,7 +117,23 @@ impl Geometry {
         Self::new::<C>()
     }
 
+    /// The same of its type; where its constants contradict each other it does not compile.
     pub(crate) const fn new<C: Epilogue>() -> Self {
+        assert!(0 < C::SUMS && C::SUMS <= C::GATES && C::GATES <= MOST_SUMS);
+        assert!(!C::APART || C::SUMS == C::GATES, "the input's part is of the gates");
+        assert!(!C::CARRIES || !C::PROJECTS, "what is carried is of units");
+        if let Some(gate) = C::SECOND {
+            assert!(gate < C::GATES && !C::PROJECTS, "a second product is of one kind");
+        }
+        assert!(C::EXTRA > 0 || !(C::PROJECTS || C::SECOND.is_some()), "a second product reads it");
+        let mut term = 0;
+        while term < C::BACK.len() {
+            match C::BACK[term] {
+                Source::Gates { first, count } => assert!(first + count <= C::GATES),
+                Source::Extra => assert!(C::EXTRA > 0),
+            }
+            term += 1;
+        }
         Self {
             gates: C::GATES,
             extra: C::EXTRA,

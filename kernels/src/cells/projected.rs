@@ -12,7 +12,8 @@ pub struct Projected<C>(
     pub C,
 );
 
-impl<C: Epilogue> Epilogue for Projected<C> {
+// SAFETY: the vectors are the inner cell's, which checks them.
+unsafe impl<C: Epilogue> Epilogue for Projected<C> {
     const GATES: usize = C::GATES;
     const EXTRA: usize = 1;
     const CELLS: bool = C::CELLS;
@@ -28,14 +29,12 @@ impl<C: Epilogue> Epilogue for Projected<C> {
     }
 
     #[inline(always)]
-    unsafe fn forward<S: Simd>(&self, s: S, at: &Forth, z: [S::V; MOST_SUMS]) {
-        // SAFETY: the caller's; m is as long as h would be.
-        unsafe { self.0.forward(s, &Forth { h: at.extra, ..*at }, z) };
+    fn forward<S: Simd>(&self, s: S, at: &Forth<Self>, z: [S::V; MOST_SUMS]) {
+        self.0.forward(s, &at.projected(), z);
     }
 
     #[inline(always)]
-    unsafe fn backward<S: Simd>(&self, s: S, at: &Back, dm: S::V) {
-        // SAFETY: the caller's.
-        unsafe { self.0.backward(s, &Back { h: at.extra, ..*at }, dm) };
+    fn backward<S: Simd>(&self, s: S, at: &Back<Self>, dm: S::V) {
+        self.0.backward(s, &at.projected(), dm);
     }
 }

@@ -11,22 +11,18 @@ pub struct Vanilla {
     pub activations: Activations,
 }
 
-impl Epilogue for Vanilla {
+// SAFETY: there are no vectors of the cell's own.
+unsafe impl Epilogue for Vanilla {
     const GATES: usize = 1;
 
     #[inline(always)]
-    unsafe fn forward<S: Simd>(&self, s: S, at: &Forth, [z, ..]: [S::V; MOST_SUMS]) {
-        // SAFETY: the caller's.
-        unsafe { at.store(s, at.h, self.activations.candidate(s, z)) };
+    fn forward<S: Simd>(&self, s: S, at: &Forth<Self>, [z, ..]: [S::V; MOST_SUMS]) {
+        at.set_h(s, self.activations.candidate(s, z));
     }
 
     #[inline(always)]
-    unsafe fn backward<S: Simd>(&self, s: S, at: &Back, dh: S::V) {
-        // SAFETY: the caller's.
-        unsafe {
-            let y = at.load(s, at.h);
-            let dz = self.activations.candidate_gradient(s, dh, y);
-            at.leave(s, &[dz; MOST_SUMS], 1);
-        }
+    fn backward<S: Simd>(&self, s: S, at: &Back<Self>, dh: S::V) {
+        let dz = self.activations.candidate_gradient(s, dh, at.h(s));
+        at.leave(s, &[dz; MOST_SUMS], 1);
     }
 }

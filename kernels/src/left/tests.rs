@@ -4,6 +4,7 @@
 use super::{batch_parts, by_columns, pack, pack_batch};
 use crate::Isa;
 use crate::layout::{DEPTH_BLOCK, ROW_BLOCK, RUN, heights, left_len, row_blocks};
+use crate::rows::Rows;
 use crate::simd::{Kernel, Simd};
 
 /// What stands where nothing was packed.
@@ -67,7 +68,9 @@ impl Kernel for Packing {
         let mut to = vec![NOTHING; left_len(rows, depth) + BEYOND];
         for part in 0..parts {
             // SAFETY: A has the rows, and there is room for all of them.
-            unsafe { pack(s, (a.as_ptr(), stride), rows, depth, to.as_mut_ptr(), part, parts) };
+            unsafe {
+                pack(s, Rows::new(a.as_ptr(), stride), rows, depth, to.as_mut_ptr(), part, parts)
+            };
         }
         let (packed, beyond) = to.split_at(left_len(rows, depth));
         assert_eq!(beyond, [NOTHING; BEYOND], "{rows} rows of {depth}");
@@ -102,7 +105,9 @@ impl Kernel for BatchPacking {
         let mut to = vec![NOTHING; left_len(batch, depth) + BEYOND];
         for part in 0..batch_parts(batch) {
             // SAFETY: A has the rows, there is room for them, and the part is one of the batch's.
-            unsafe { pack_batch(s, (a.as_ptr(), depth), batch, depth, to.as_mut_ptr(), part) };
+            unsafe {
+                pack_batch(s, Rows::new(a.as_ptr(), depth), batch, depth, to.as_mut_ptr(), part)
+            };
         }
         assert_eq!(to[left_len(batch, depth)..], [NOTHING; BEYOND], "a batch of {batch}, {depth}");
         for (first, rows) in row_blocks(batch) {
@@ -145,7 +150,7 @@ impl Kernel for ByColumns {
         let a: Vec<f32> = (0..end * stride).map(of_a).collect();
         let mut to = vec![NOTHING; left_len(height, depth) + BEYOND];
         let mut sums = vec![1.0; height + 1];
-        let (from, size) = ((a.as_ptr(), stride), (end, depth));
+        let (from, size) = (Rows::new(a.as_ptr(), stride), (end, depth));
         // SAFETY: A has the rows and columns, and there is room for all of them and their sums.
         unsafe { by_columns(s, from, height, size, to.as_mut_ptr(), sums.as_mut_ptr()) };
         let (packed, beyond) = to.split_at(left_len(height, depth));

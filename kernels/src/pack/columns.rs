@@ -3,6 +3,7 @@
 
 use crate::fetch::{Fetch, When};
 use crate::layout::GROUP;
+use crate::rows::Rows;
 use crate::tile::Grid;
 
 /// A group of a matrix in a sweep.
@@ -38,23 +39,17 @@ impl Columns {
         if backwards { Self { advance: self.advance.wrapping_neg(), ..self } } else { self }
     }
 
-    /// Rows of a result, `stride` floats apart, in these columns.
+    /// Rows in these columns.
     #[inline(always)]
-    pub(crate) fn grid(&self, start: *mut f32, stride: usize) -> Grid {
-        Grid { start, stride, offset: self.offset, roomy: false }
+    pub(crate) fn grid<R>(&self, rows: R) -> Grid<R> {
+        Grid { rows, offset: self.offset, roomy: false }
     }
 
     /// Rows to be fetched in these columns, every `every`th vector.
     #[inline(always)]
-    pub(crate) fn fetch(
-        &self,
-        start: *const f32,
-        stride: usize,
-        every: usize,
-        when: When,
-    ) -> Fetch {
+    pub(crate) fn fetch(&self, rows: Rows, every: usize, when: When) -> Fetch {
         let Self { offset, group, advance, .. } = *self;
-        Fetch { start, stride, offset, group, advance, every, when }
+        Fetch { rows, offset, group, advance, every, when }
     }
 }
 

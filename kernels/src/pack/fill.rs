@@ -153,7 +153,8 @@ unsafe impl Phases for Rows<'_> {
 /// the lanes of one vector per term.
 ///
 /// # Safety
-/// `from` is readable for them; `to` writable for a vector of a panel's per term.
+/// 1. The rows of `from` are readable for the terms;
+/// 2. `to` is writable for a vector of a panel's per term, and rows ≤ LANES.
 #[inline(always)]
 unsafe fn transpose<S: Simd>(
     s: S,
@@ -165,7 +166,7 @@ unsafe fn transpose<S: Simd>(
     for lane in (0..rows).step_by(QUAD) {
         let mut quads = [s.zero(); QUAD];
         for i in 0..QUAD.min(rows - lane) {
-            // SAFETY: the caller's; lane + i < rows.
+            // SAFETY: lane + i < rows, so it is one of them (1).
             unsafe {
                 let from = from.add((lane + i) * stride);
                 s.prefetch(from.wrapping_add(FILL_TERMS_AHEAD));
@@ -175,7 +176,7 @@ unsafe fn transpose<S: Simd>(
         // Rows beyond the last are the zeros of the padding.
         let quads = s.transpose4(quads);
         for i in 0..QUAD {
-            // SAFETY: the caller's; the quads are those of terms i, i + 4, …
+            // SAFETY: the quads are those of terms i, i + 4, …, of which `count` are there (2).
             unsafe {
                 s.prefetch(to.wrapping_add((S::LANES + lane + i) * PANEL * S::LANES));
                 // Of fewer than four terms some have no place here: none is written there.

@@ -128,7 +128,7 @@ impl PackedMatrix {
         lanes: usize,
     ) -> *const u8 {
         let values = self.block(group, vecs, first_k, lanes);
-        // SAFETY: the caller's.
+        // SAFETY: the block lies in the matrix, whose panels have its values in its format.
         unsafe { self.panels.as_ptr().cast::<u8>().add(values * self.format.bytes()) }
     }
 
@@ -146,12 +146,12 @@ impl PackedMatrix {
         &mut self.scales
     }
 
-    /// The scales of a group's columns; null where the format has none.
+    /// The scales of a group's columns, if the format has some.
     #[inline(always)]
-    pub(crate) fn scales(&self, group: usize, lanes: usize) -> *const f32 {
+    pub(crate) fn scales(&self, group: usize, lanes: usize) -> Option<*const f32> {
         match self.format {
-            Format::Int8 => self.scales.as_ptr().wrapping_add(self.first_vec(group) * lanes),
-            _ => std::ptr::null(),
+            Format::Int8 => Some(self.scales.as_ptr().wrapping_add(self.first_vec(group) * lanes)),
+            _ => None,
         }
     }
 
@@ -173,7 +173,7 @@ impl PackedMatrix {
     /// starts at its first row and at that k.
     ///
     /// # Safety
-    /// The places and `first_k` lie in the matrix.
+    /// The place is of the matrix, whose lanes are so many, and first_k below the depth.
     #[inline(always)]
     pub(crate) unsafe fn product(
         &self,
@@ -184,7 +184,7 @@ impl PackedMatrix {
     ) -> Product {
         debug_assert!(self.format == Format::F32);
         let depth = DEPTH_BLOCK.min(self.depth - first_k);
-        // SAFETY: the caller's.
+        // SAFETY: the block lies in the matrix, as its place and first_k do.
         let panels = unsafe { self.panels.as_ptr().add(self.block(group, vecs, first_k, lanes)) };
         let ahead = if first_k + depth < self.depth {
             panels.wrapping_add(lanes * vecs * depth)

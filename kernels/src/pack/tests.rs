@@ -4,6 +4,7 @@ use super::{Columns, PackedMatrix, Place, columns, whole};
 use crate::Isa;
 use crate::fetch::When;
 use crate::layout::{DEPTH_BLOCK, GROUP, PANEL, RUN};
+use crate::rows::Rows;
 use crate::simd::{Kernel, Simd};
 use crate::team::Pass;
 
@@ -40,9 +41,9 @@ fn groups_have_each_column_once() {
             }
             assert!(group.lanes[group.vecs..].iter().all(|&real| real == 0), "padding");
             assert_eq!(group.whole, of_group.clone().all(|v| group.lanes[v] == lanes));
-            let grid = group.grid(std::ptr::null_mut(), gates * units);
+            let grid = group.grid(());
             let ends = of_group.map(|v| grid.offset[v] + group.lanes[v]);
-            assert!(ends.max().unwrap() <= grid.stride, "beyond a row");
+            assert!(ends.max().unwrap() <= gates * units, "beyond a row");
         }
         assert!(seen.iter().all(|&seen| seen == 1), "{gates} gates, {units} units, {lanes} lanes");
     });
@@ -57,7 +58,8 @@ fn a_group_knows_where_the_next_one_lies() {
             return;
         }
         let from = |columns: Columns, to: Columns, backwards| {
-            let fetch = columns.swept(backwards).fetch(std::ptr::null(), 0, 1, When::Start);
+            let fetch =
+                columns.swept(backwards).fetch(Rows::new(std::ptr::null(), 0), 1, When::Start);
             assert_eq!(fetch.group, whole(gates));
             for v in 0..columns.vecs.min(to.vecs) {
                 assert_eq!(columns.offset[v].wrapping_add(fetch.advance), to.offset[v]);

@@ -92,11 +92,26 @@ impl NormBack<'_> {
 /// the first value: of equal values these are 0, and of values far from zero they are as exact as
 /// near it, where the rounding of a sum of the values would be divided by √ε.
 pub(super) struct Normalise {
-    pub row: *mut f32,
-    pub hidden: usize,
-    pub epsilon: f32,
+    row: *mut f32,
+    hidden: usize,
+    epsilon: f32,
     /// Where the inverse deviation goes.
-    pub inverse: *mut f32,
+    inverse: *mut f32,
+}
+
+impl Normalise {
+    /// # Safety
+    /// The row is readable and writable for `hidden` floats, one or more, and `inverse` is
+    /// writable for one, and they are nobody else's.
+    #[inline(always)]
+    pub(super) unsafe fn new(
+        row: *mut f32,
+        hidden: usize,
+        epsilon: f32,
+        inverse: *mut f32,
+    ) -> Self {
+        Self { row, hidden, epsilon, inverse }
+    }
 }
 
 impl Kernel for Normalise {
@@ -105,8 +120,7 @@ impl Kernel for Normalise {
     fn run<S: Simd>(self, s: S) {
         let Self { row, hidden, epsilon, inverse } = self;
         let count = s.splat(hidden as f32);
-        // SAFETY: whoever makes one vouches for the row and the place; a row has a unit or more,
-        // since packed weights have.
+        // SAFETY: `each!` gives places of the row, for which `new` has been promised it.
         unsafe {
             let first = s.splat(*row);
             let mut sums = s.zero();
@@ -145,12 +159,30 @@ impl Kernel for Normalise {
 /// The gradient by a row of sums from that by what the cell saw of them:
 /// `(γ ⊙ d − mean(γ ⊙ d) − x̂ ⊙ mean(γ ⊙ d ⊙ x̂)) / √(σ² + ε)`.
 pub(super) struct Denormalise {
-    pub d: *const f32,
-    pub gain: *const f32,
-    pub normal: *const f32,
-    pub inverse: *const f32,
-    pub da: *mut f32,
-    pub hidden: usize,
+    d: *const f32,
+    gain: *const f32,
+    normal: *const f32,
+    inverse: *const f32,
+    da: *mut f32,
+    hidden: usize,
+}
+
+impl Denormalise {
+    /// From the gradient `d`, the gain, x̂ with its inverse deviation, to `da`.
+    ///
+    /// # Safety
+    /// All are readable for `hidden` floats, and `inverse` for one; `da` is writable for them
+    /// and nobody else's.
+    #[inline(always)]
+    pub(super) unsafe fn new(
+        d: *const f32,
+        gain: *const f32,
+        (normal, inverse): (*const f32, *const f32),
+        da: *mut f32,
+        hidden: usize,
+    ) -> Self {
+        Self { d, gain, normal, inverse, da, hidden }
+    }
 }
 
 impl Kernel for Denormalise {
@@ -159,7 +191,7 @@ impl Kernel for Denormalise {
     fn run<S: Simd>(self, s: S) {
         let Self { d, gain, normal, inverse, da, hidden } = self;
         let count = s.splat(hidden as f32);
-        // SAFETY: whoever makes one vouches for the rows and the inverse.
+        // SAFETY: `each!` gives places of the rows, for which `new` has been promised them.
         unsafe {
             let (mut sums, mut products) = (s.zero(), s.zero());
             each!(S, hidden, |unit, lanes| {

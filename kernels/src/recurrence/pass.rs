@@ -127,7 +127,9 @@ impl<T: Step> Kernel for End<'_, T> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        // SAFETY: whoever makes a step vouches for its operands; the row is of the batch.
+        assert!(self.row < self.step.batch(), "a row of the batch");
+        // SAFETY: the row is one of the batch's; sweeps have finished its units, in the phase
+        // before or in `whole`, and no other task has it.
         unsafe { self.step.end_row(s, self.row) };
     }
 }

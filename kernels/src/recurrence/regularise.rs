@@ -5,11 +5,11 @@ use super::dims::Dims;
 use super::step::Block;
 use crate::each::each;
 use crate::error::check_len;
+use crate::rows::{Rows, RowsMut};
 use crate::simd::{Kernel, MAX_LANES, Simd};
 use crate::threefry::Draw;
-use crate::tile::{Grid, load_lanes, store_lanes};
+use crate::tile::Grid;
 use crate::{KernelError, checked_len};
-use std::ptr::null;
 
 /// Zoneout (Krueger et al. 2017): units that keep a state of the step before,
 /// `h = m ⊙ h₋ + (1 − m) ⊙ ĥ`, and the cell state with an m of its own; ĥ is the cell's
@@ -59,28 +59,25 @@ impl Dropout<'_> {
 pub(super) struct Zone {
     pub on: bool,
     rates: [f32; 2],
-    /// The key of the first row of the first step, or null.
-    keys: *const u32,
+    /// The key of the first row of the first step, if there are keys.
+    keys: Option<*const [u32; 2]>,
 }
 
 impl Zone {
-    pub(super) const OFF: Self = Self { on: false, rates: [0.0; 2], keys: null() };
+    pub(super) const OFF: Self = Self { on: false, rates: [0.0; 2], keys: None };
 
     pub(super) fn new(zoneout: Option<Zoneout<'_>>) -> Self {
         zoneout.map_or(Self::OFF, |Zoneout { rates, keys }| Self {
             on: true,
             rates,
-            keys: keys.map_or(null(), <[u32]>::as_ptr),
+            keys: keys.map(|keys| keys.as_ptr().cast()),
         })
     }
 
     /// The same from a later row on: one of a step, or of all.
     #[inline(always)]
     pub(super) fn from(self, row: usize) -> Self {
-        if self.keys.is_null() {
-            return self;
-        }
-        Self { keys: self.keys.wrapping_add(2 * row), ..self }
+        Self { keys: self.keys.map(|keys| keys.wrapping_add(row)), ..self }
     }
 
     /// Draws the numbers of some units of a row.
@@ -89,23 +86,20 @@ impl Zone {
     /// If there are keys, the row has one.
     #[inline(always)]
     unsafe fn draw<S: Simd>(&self, s: S, row: usize, unit: usize) -> [S::V; 2] {
-        if self.keys.is_null() {
-            return [s.zero(); 2];
-        }
+        let Some(keys) = self.keys else { return [s.zero(); 2] };
         let mut drawn = [[0.0f32; MAX_LANES]; 2];
-        // SAFETY: the caller's; there is room for the lanes of any instruction set.
-        unsafe {
-            let key = *self.keys.add(2 * row).cast::<[u32; 2]>();
-            s.call(Draw { key, first: unit, to: drawn.as_mut_ptr().cast() });
-            [s.load(drawn[0].as_ptr()), s.load(drawn[1].as_ptr())]
-        }
+        // SAFETY: the row has a key.
+        let key = unsafe { *keys.add(row) };
+        s.call(Draw { key, first: unit, to: &mut drawn });
+        // SAFETY: there is room for the lanes of any instruction set.
+        unsafe { [s.load(drawn[0].as_ptr()), s.load(drawn[1].as_ptr())] }
     }
 
     /// What later steps see of a result, and of the state before it: of h, or of s.
     #[inline(always)]
     fn mix<S: Simd>(&self, s: S, state: usize, drawn: S::V, [before, made]: [S::V; 2]) -> S::V {
         let rate = s.splat(self.rates[state]);
-        match self.keys.is_null() {
+        match self.keys.is_none() {
             true => s.mul_add(rate, s.sub(before, made), made),
             false => s.select(s.lt(drawn, rate), before, made),
         }
@@ -119,22 +113,46 @@ impl Zone {
     }
 }
 
+/// The rows of a state, after a step and before it.
+#[derive(Clone, Copy)]
+pub(super) struct State {
+    pub now: RowsMut,
+    pub before: Rows,
+}
+
+/// What share of h the products see, and where that goes.
+#[derive(Clone, Copy)]
+pub(super) struct Seen {
+    pub mask: Rows,
+    pub to: RowsMut,
+}
+
 /// States after the cell has made them: what later steps and products see. A kernel of its
 /// own, which all cells share, so that theirs have none of it in the way.
 pub(super) struct After {
-    pub at: Block,
-    pub zone: Zone,
-    /// The rows of h, R floats apart; null where they are not complete yet.
-    pub h: *mut f32,
-    pub h_prev: *const f32,
-    pub outputs: usize,
-    /// The rows of s, H floats apart, or null.
-    pub s: *mut f32,
-    pub s_prev: *const f32,
-    pub hidden: usize,
-    /// What share the products see, and where that goes; or null.
-    pub mask: *const f32,
-    pub seen: *mut f32,
+    at: Block,
+    zone: Zone,
+    h: Option<State>,
+    s: Option<State>,
+    seen: Option<Seen>,
+}
+
+impl After {
+    /// Of h and s where they are complete, and of what products see of h.
+    ///
+    /// # Safety
+    /// Of the block's rows and units all of these are readable, and what is now and what is
+    /// seen is writable and nobody else's; the zone, if it has keys, has one of each row.
+    #[inline(always)]
+    pub(super) unsafe fn new(
+        at: Block,
+        zone: Zone,
+        h: Option<State>,
+        s: Option<State>,
+        seen: Option<Seen>,
+    ) -> Self {
+        Self { at, zone, h, s, seen }
+    }
 }
 
 impl Kernel for After {
@@ -145,26 +163,27 @@ impl Kernel for After {
         for row in at.row..at.row + at.rows {
             let mut unit = at.first;
             while unit < at.end {
-                let lanes = S::LANES.min(at.end - unit);
-                let (in_h, in_s) = (row * self.outputs + unit, row * self.hidden + unit);
-                // SAFETY: whoever makes one vouches for the rows.
+                let (lanes, place) = (S::LANES.min(at.end - unit), (row, unit));
+                // SAFETY: the row and the units are of the block, for which `new` has been
+                // promised all that is there.
                 unsafe {
                     let drawn = zone.draw(s, row, unit);
-                    if zone.on && !self.s.is_null() {
-                        let before = load_lanes(s, self.s_prev.add(in_s), lanes);
-                        let states = [before, load_lanes(s, self.s.add(in_s), lanes)];
-                        store_lanes(s, self.s.add(in_s), zone.mix(s, 1, drawn[1], states), lanes);
+                    if zone.on
+                        && let Some(State { now, before }) = self.s
+                    {
+                        let states = [before.load(s, place, lanes), now.load(s, place, lanes)];
+                        now.store(s, place, zone.mix(s, 1, drawn[1], states), lanes);
                     }
-                    if !self.h.is_null() {
-                        let mut h = load_lanes(s, self.h.add(in_h), lanes);
+                    if let Some(State { now, before }) = self.h {
+                        let mut h = now.load(s, place, lanes);
                         if zone.on {
-                            let before = load_lanes(s, self.h_prev.add(in_h), lanes);
+                            let before = before.load(s, place, lanes);
                             h = zone.mix(s, 0, drawn[0], [before, h]);
-                            store_lanes(s, self.h.add(in_h), h, lanes);
+                            now.store(s, place, h, lanes);
                         }
-                        if !self.mask.is_null() {
-                            let mask = load_lanes(s, self.mask.add(in_h), lanes);
-                            store_lanes(s, self.seen.add(in_h), s.mul(mask, h), lanes);
+                        if let Some(Seen { mask, to }) = self.seen {
+                            let mask = mask.load(s, place, lanes);
+                            to.store(s, place, s.mul(mask, h), lanes);
                         }
                     }
                 }
@@ -174,68 +193,89 @@ impl Kernel for After {
     }
 }
 
-/// Gradients before the cell has them: ∂L/∂h of what it made, of the products' sums and of
-/// all else that is known of it, and ∂L/∂s.
-pub(super) struct Before {
-    pub at: Block,
-    pub zone: Zone,
-    /// The sums, a vector each, which ∂L/∂h replaces; not where `dh` is false.
+/// ∂L/∂h of what the cell made, from the products' sums and all else that is known of it.
+#[derive(Clone, Copy)]
+pub(super) struct Incoming {
+    /// The sums, a vector each, which it replaces.
     pub sums: Grid,
-    pub dh: bool,
-    pub outputs: usize,
-    /// What share of a sum counts, or null.
-    pub mask: *const f32,
-    /// What else there is: what the caller gives, what zoneout has left to this step, and what
-    /// comes from outside; null where there is none.
-    pub incoming: *const f32,
-    pub carried: *const f32,
-    pub dy: *const f32,
-    /// Where zoneout leaves its part to the step before; null where there is no such step.
-    pub carry: *mut f32,
-    /// ∂L/∂s, and where zoneout leaves its part of it; or null.
-    pub ds: *mut f32,
-    pub ds_kept: *mut f32,
-    pub hidden: usize,
+    /// What share of a sum counts.
+    pub mask: Option<Rows>,
+    /// What else there is, in the order in which it is added: what the caller gives, what
+    /// zoneout has left to this step, and what comes from outside.
+    pub more: [Option<Rows>; 3],
+    /// Where zoneout leaves its part to the step before, if there is such a step.
+    pub carry: Option<RowsMut>,
+}
+
+/// ∂L/∂s, and where zoneout leaves its part of it.
+#[derive(Clone, Copy)]
+pub(super) struct Parted {
+    pub ds: RowsMut,
+    pub kept: RowsMut,
+}
+
+/// Gradients before the cell has them: ∂L/∂h and ∂L/∂s.
+pub(super) struct Before {
+    at: Block,
+    zone: Zone,
+    dh: Option<Incoming>,
+    ds: Option<Parted>,
+}
+
+impl Before {
+    /// # Safety
+    /// Of the block's rows and units all that is there is readable, and the sums, what is
+    /// carried, ∂L/∂s and what is kept of it is writable and nobody else's; the sums are those
+    /// of the block's rows from their first on, in whole vectors. The zone, if it has keys and
+    /// there is something to be carried or ∂L/∂s, has one of each row.
+    #[inline(always)]
+    pub(super) unsafe fn new(
+        at: Block,
+        zone: Zone,
+        dh: Option<Incoming>,
+        ds: Option<Parted>,
+    ) -> Self {
+        Self { at, zone, dh, ds }
+    }
 }
 
 impl Kernel for Before {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { at, zone, sums, .. } = self;
+        let Self { at, zone, .. } = self;
+        let splits = self.ds.is_some() || self.dh.is_some_and(|dh| dh.carry.is_some());
         for r in 0..at.rows {
             let row = at.row + r;
             for vec in 0..(at.end - at.first).div_ceil(S::LANES) {
                 let unit = at.first + vec * S::LANES;
-                let lanes = S::LANES.min(at.end - unit);
-                let (in_h, in_s) = (row * self.outputs + unit, row * self.hidden + unit);
-                // SAFETY: whoever makes one vouches for the rows and the sums.
+                let (lanes, place) = (S::LANES.min(at.end - unit), (row, unit));
+                // SAFETY: the row and the units are of the block, for which `new` has been
+                // promised all that is there.
                 unsafe {
-                    let splits = !self.carry.is_null() || !self.ds.is_null();
                     let drawn = if splits { zone.draw(s, row, unit) } else { [s.zero(); 2] };
-                    if self.dh {
-                        let place = sums.start.add(r * sums.stride + sums.offset[vec]);
-                        let mut dh = s.load(place);
-                        if !self.mask.is_null() {
-                            dh = s.mul(load_lanes(s, self.mask.add(in_h), lanes), dh);
+                    if let Some(Incoming { sums, mask, more, carry }) = self.dh {
+                        let sum = sums.rows.at(r, sums.offset[vec]);
+                        let mut dh = s.load(sum);
+                        if let Some(mask) = mask {
+                            dh = s.mul(mask.load(s, place, lanes), dh);
                         }
-                        for more in [self.incoming, self.carried, self.dy] {
-                            if !more.is_null() {
-                                dh = s.add(dh, load_lanes(s, more.add(in_h), lanes));
+                        for i in 0..more.len() {
+                            if let Some(more) = more[i] {
+                                dh = s.add(dh, more.load(s, place, lanes));
                             }
                         }
-                        if !self.carry.is_null() {
+                        if let Some(carry) = carry {
                             let [made, kept] = zone.split(s, 0, drawn[0], dh);
-                            store_lanes(s, self.carry.add(in_h), kept, lanes);
+                            carry.store(s, place, kept, lanes);
                             dh = made;
                         }
-                        s.store(place, dh);
+                        s.store(sum, dh);
                     }
-                    if !self.ds.is_null() {
-                        let ds = load_lanes(s, self.ds.add(in_s), lanes);
-                        let [made, kept] = zone.split(s, 1, drawn[1], ds);
-                        store_lanes(s, self.ds.add(in_s), made, lanes);
-                        store_lanes(s, self.ds_kept.add(in_s), kept, lanes);
+                    if let Some(Parted { ds, kept }) = self.ds {
+                        let [made, left] = zone.split(s, 1, drawn[1], ds.load(s, place, lanes));
+                        ds.store(s, place, made, lanes);
+                        kept.store(s, place, left, lanes);
                     }
                 }
             }
@@ -245,25 +285,32 @@ impl Kernel for Before {
 
 /// Adds to ∂L/∂s of the step before what zoneout has left to it.
 pub(super) struct Rejoin {
-    pub at: Block,
-    pub ds: *mut f32,
-    pub ds_kept: *const f32,
-    pub hidden: usize,
+    at: Block,
+    parted: Parted,
+}
+
+impl Rejoin {
+    /// # Safety
+    /// Of the block's rows and units both are readable, and ∂L/∂s is writable and nobody else's.
+    #[inline(always)]
+    pub(super) unsafe fn new(at: Block, parted: Parted) -> Self {
+        Self { at, parted }
+    }
 }
 
 impl Kernel for Rejoin {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { at, ds, ds_kept, hidden } = self;
+        let Self { at, parted: Parted { ds, kept } } = self;
         for row in at.row..at.row + at.rows {
-            let first = row * hidden + at.first;
             each!(S, at.end - at.first, |unit, lanes| {
-                // SAFETY: whoever makes one vouches for the rows.
+                let place = (row, at.first + unit);
+                // SAFETY: the row and the units are of the block, for which `new` has been
+                // promised both.
                 unsafe {
-                    let place = ds.add(first + unit);
-                    let kept = load_lanes(s, ds_kept.add(first + unit), lanes);
-                    store_lanes(s, place, s.add(load_lanes(s, place, lanes), kept), lanes);
+                    let sum = s.add(ds.load(s, place, lanes), kept.load(s, place, lanes));
+                    ds.store(s, place, sum, lanes);
                 }
             });
         }

@@ -1,15 +1,15 @@
 //! The kernels of a step of one row, which lies as it would be packed: its sums stay in
 //! registers, of few units up to the cell.
 
-use super::step::{Block, Origin, Step, Units};
+use super::step::{Block, Step, Units};
 use super::sweep::after;
 use crate::cells::MOST_SUMS;
 use crate::layout::GROUP;
 use crate::pack::{self, PackedMatrix};
+use crate::rows::RowsMut;
 use crate::simd::{Kernel, Simd};
 use crate::tile::{Grid, load_lanes};
 use std::mem::MaybeUninit;
-use std::ptr::null;
 
 /// A group of units of a batch of one.
 pub(crate) struct Row<'a, T> {
@@ -26,11 +26,12 @@ impl<T: Step> Kernel for Row<'_, T> {
         let whole = const { pack::whole(T::SUMS) };
         const { assert!(pack::whole(T::SUMS).is_multiple_of(T::SUMS) && T::SUMS <= MOST_SUMS) };
         let weights = step.weights();
+        assert!(step.batch() == 1 && group < weights.groups(), "a group of one row");
         let place = (group, after(group, weights.groups(), backwards));
         let first = group * (whole / T::SUMS * S::LANES);
         let vecs = whole.min((weights.units() - first).div_ceil(S::LANES) * T::SUMS);
-        // SAFETY: whoever makes a step vouches for its operands, and the group is one of
-        // the weights', of so many vectors or, to fill a panel, one more.
+        // SAFETY: the group is one of the weights', of so many vectors or, to fill a panel, one
+        // more, and no other task has it.
         unsafe {
             if const { T::SHORT } {
                 match vecs / T::SUMS {
@@ -52,7 +53,9 @@ impl<T: Step> Kernel for Row<'_, T> {
 /// of units, whose sums never leave the registers.
 ///
 /// # Safety
-/// As [`Step::finish`]; the units are those of the place's group.
+/// 1. The place's group is one of the weights', with these units, in V vectors, padding
+///    included;
+/// 2. as [`Step::finish`] of all of its units.
 #[inline(always)]
 unsafe fn row<S: Simd, T: Step, const V: usize>(
     s: S,
@@ -62,19 +65,20 @@ unsafe fn row<S: Simd, T: Step, const V: usize>(
 ) {
     let units = step.weights().units();
     let mut sums = [[s.zero(); V]; 1];
-    // SAFETY: the caller's; a row lies as it would be packed.
+    // SAFETY: the origin's row has the units' sums (`Step`, 3), each term's row its weights'
+    // depth (2) and these the group (1), which a row that is not packed lies for. All units
+    // are the group's (2).
     unsafe {
-        if let Some(Origin { start, .. }) = step.origin() {
+        if let Some(from) = step.origin() {
             for v in 0..V {
                 let unit = first + v / T::SUMS * S::LANES;
                 let lanes = S::LANES.min(units.saturating_sub(unit));
-                let at = start.wrapping_add(v % T::SUMS * units + unit);
-                sums[0][v] = load_lanes(s, at, lanes);
+                sums[0][v] = from.load(s, (0, v % T::SUMS * units + unit), lanes);
             }
         }
         for index in 0..step.terms() {
             let Some(term) = step.term(index) else { continue };
-            term.weights.multiply_row(s, term.rows, place, &mut sums);
+            term.weights.multiply_row(s, term.rows.at(0, 0), place, &mut sums);
         }
         let mut z = [s.zero(); MOST_SUMS];
         for i in 0..MOST_SUMS {
@@ -101,7 +105,7 @@ unsafe fn row<S: Simd, T: Step, const V: usize>(
 /// The same of any group, whose sums are taken by a kernel that all cells share.
 ///
 /// # Safety
-/// As [`row`]; the group has so many vectors.
+/// As [`row`]; the group has so many vectors, without padding.
 #[inline(always)]
 unsafe fn long_row<S: Simd, T: Step>(
     s: S,
@@ -114,68 +118,95 @@ unsafe fn long_row<S: Simd, T: Step>(
     let units = weights.units();
     let mut room = MaybeUninit::<[S::V; GROUP]>::uninit();
     let to = room.as_mut_ptr().cast::<f32>();
-    let from = step.origin().map_or(null(), |Origin { start, .. }| start);
-    let start = Start { from, first, units, sums: T::SUMS };
-    let mut sum = RowSum { a: null(), weights, place, start: Some(start), to };
-    for index in 0..step.terms() {
-        let Some(term) = step.term(index) else { continue };
-        (sum.a, sum.weights) = (term.rows, term.weights);
-        sum.call(s, vecs);
-        sum.start = None;
-    }
-    if sum.start.is_some() {
-        sum.call(s, vecs);
-    }
     let at = Block { row: 0, rows: 1, first, end: units.min(first + vecs / T::SUMS * S::LANES) };
     let noisy = step.is_noisy();
-    if noisy {
-        let mut offset = [0; GROUP];
-        for vec in 0..GROUP {
-            offset[vec] = vec * S::LANES;
+    let mut start = match step.origin() {
+        None => Start::Zero,
+        Some(from) => Start::At { from: from.at(0, 0), first, units, sums: T::SUMS },
+    };
+    // SAFETY: the origin's row has the units' sums (`Step`, 3), each term's row its weights'
+    // depth (2) and these the group (1); the room is for its vectors, and sums are resumed once
+    // they are there. All units are the group's.
+    unsafe {
+        for index in 0..step.terms() {
+            let Some(term) = step.term(index) else { continue };
+            let product = Some((term.rows.at(0, 0), term.weights));
+            RowSum::new(product, place, start, to).call(s, vecs);
+            start = Start::Resumed;
         }
-        step.prepare(s, at, Grid { start: to, stride: 0, offset, roomy: true });
-    }
-    for vec in (0..vecs).step_by(T::SUMS) {
-        let first = first + vec / T::SUMS * S::LANES;
-        let mut z = [s.zero(); MOST_SUMS];
-        // SAFETY: the caller's; the sums of so many vectors have been taken.
-        unsafe {
+        if !matches!(start, Start::Resumed) {
+            RowSum::new(None, place, start, to).call(s, vecs);
+        }
+        if noisy {
+            let mut offset = [0; GROUP];
+            for vec in 0..GROUP {
+                offset[vec] = vec * S::LANES;
+            }
+            step.prepare(s, at, Grid { rows: RowsMut::new(to, 0), offset, roomy: true });
+        }
+        for vec in (0..vecs).step_by(T::SUMS) {
+            let first = first + vec / T::SUMS * S::LANES;
+            let mut z = [s.zero(); MOST_SUMS];
             for i in 0..T::SUMS {
                 z[i] = s.load(to.add((vec + i) * S::LANES));
             }
             step.finish(s, Units { row: 0, first, lanes: S::LANES.min(units - first) }, z);
         }
-    }
-    if noisy {
-        step.complete(s, at);
+        if noisy {
+            step.complete(s, at);
+        }
     }
 }
 
-/// Where the sums of a row start: from what lies there, or zero where that is null.
+/// Where the sums of a row start.
 #[derive(Clone, Copy)]
-struct Start {
-    from: *const f32,
-    /// The first unit, of so many, and how many sums each has.
-    first: usize,
-    units: usize,
-    sums: usize,
+enum Start {
+    /// Where they have been left.
+    Resumed,
+    Zero,
+    /// What lies there, from the first unit, of so many, each of which has so many sums.
+    At {
+        from: *const f32,
+        first: usize,
+        units: usize,
+        sums: usize,
+    },
 }
 
-/// Adds the product of one row `a`, or nothing where it is null, with a group to sums in
-/// `to`, a vector after the other, which begin there or from `start`.
+/// Adds the product of one row, or nothing where there is none, with a group to sums in
+/// `to`, a vector after the other.
 #[derive(Clone, Copy)]
 struct RowSum<'a> {
-    a: *const f32,
-    weights: &'a PackedMatrix,
+    product: Option<(*const f32, &'a PackedMatrix)>,
     place: (usize, usize),
-    start: Option<Start>,
+    start: Start,
     to: *mut f32,
 }
 
-impl RowSum<'_> {
-    /// With the kernel for so many vectors, or, to fill a panel, one more.
+impl<'a> RowSum<'a> {
+    /// # Safety
+    /// 1. The row is readable for its matrix's depth, which is packed for the set of
+    ///    instructions that the kernel is called with, and of which the place's group is one;
+    /// 2. what the sums start from, if it lies somewhere, is readable for so many units of so
+    ///    many sums;
+    /// 3. `to` is writable for [`GROUP`] vectors, and the group's, padding included, have been
+    ///    written where sums are resumed.
     #[inline(always)]
-    fn call<S: Simd>(self, s: S, vecs: usize) {
+    unsafe fn new(
+        product: Option<(*const f32, &'a PackedMatrix)>,
+        place: (usize, usize),
+        start: Start,
+        to: *mut f32,
+    ) -> Self {
+        Self { product, place, start, to }
+    }
+
+    /// With the kernel for so many vectors, or, to fill a panel, one more.
+    ///
+    /// # Safety
+    /// They are those of the group.
+    #[inline(always)]
+    unsafe fn call<S: Simd>(self, s: S, vecs: usize) {
         match vecs {
             ..=2 => s.call(RowSumOf::<2>(self)),
             3 | 4 => s.call(RowSumOf::<4>(self)),
@@ -185,38 +216,39 @@ impl RowSum<'_> {
     }
 }
 
-/// One of a group of `V` vectors.
+/// One of a group of `V` vectors. [`RowSum::call`] alone makes it.
 struct RowSumOf<'a, const V: usize>(RowSum<'a>);
 
 impl<const V: usize> Kernel for RowSumOf<'_, V> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let RowSum { a, weights, place, start, to } = self.0;
+        let RowSum { product, place, start, to } = self.0;
         let mut sums = [[s.zero(); V]; 1];
-        // SAFETY: whoever makes one vouches for the row, the place, the start and the room.
+        // SAFETY: V are the group's vectors, says who called `call`, and so `to` has them (3);
+        // the start (2) and the row (1) are promised to `new`.
         unsafe {
             match start {
-                None => {
+                Start::Resumed => {
                     for v in 0..V {
                         sums[0][v] = s.load(to.add(v * S::LANES));
                     }
                 }
-                Some(start) if !start.from.is_null() => {
-                    let (mut unit, mut gate) = (start.first, 0);
+                Start::Zero => {}
+                Start::At { from, first, units, sums: of_unit } => {
+                    let (mut unit, mut gate) = (first, 0);
                     for v in 0..V {
-                        let lanes = S::LANES.min(start.units.saturating_sub(unit));
-                        let at = start.from.wrapping_add(gate * start.units + unit);
+                        let lanes = S::LANES.min(units.saturating_sub(unit));
+                        let at = from.wrapping_add(gate * units + unit);
                         sums[0][v] = load_lanes(s, at, lanes);
                         gate += 1;
-                        if gate == start.sums {
+                        if gate == of_unit {
                             (unit, gate) = (unit + S::LANES, 0);
                         }
                     }
                 }
-                Some(_) => {}
             }
-            if !a.is_null() {
+            if let Some((a, weights)) = product {
                 weights.multiply_row(s, a, place, &mut sums);
             }
             for v in 0..V {

@@ -3,8 +3,9 @@
 //! of it.
 
 use super::dims::Recurrent;
-use super::forward::{History, Input, Second, Step};
+use super::forward::{History, Input, Operands, Second, Step};
 use super::row::Row;
+use super::step;
 use crate::cells::{Cell, Epilogue, Geometry, with_cell};
 use crate::denormals::Flushed;
 use crate::dense::Dense;
@@ -12,10 +13,11 @@ use crate::each::each;
 use crate::error::check_len;
 use crate::gemm;
 use crate::pack::PackedMatrix;
+use crate::rows::Rows;
 use crate::simd::{Kernel, Simd};
 use crate::tile::{load_lanes, store_lanes};
 use crate::{Isa, KernelError};
-use std::ptr::null_mut;
+use std::ptr::dangling_mut;
 
 /// A step of one sequence, with the product of the input, on the calling thread. R is
 /// the length of `h`, I that of `x`. For cells whose state is that of the step before.
@@ -138,17 +140,18 @@ impl<C: Epilogue> Kernel for Checked<'_, '_, C> {
         // A group has read all of h before it writes its units.
         let in_place = groups == 1 && const { !Self::TWO };
         let input = if const { Self::FUSES } {
-            Input::Fused { x, weights: u, bias }
+            Input::Fused { x: Rows::new(x, u.depth()), weights: u, bias }
         } else {
             for group in 0..u.groups() {
-                // SAFETY: `Single::run` has checked x, z and the bias.
+                // SAFETY: `Single::take` has checked x, z, the bias and the weights, of which
+                // this is a group.
                 unsafe { gemm::row(s, x, u, Some(bias), z, group) };
             }
-            Input::Computed { z, stride: C::GATES * hidden }
+            Input::Computed(Rows::new(z, C::GATES * hidden))
         };
         let now = if in_place { h } else { next };
         let history = History { before: h, h: now, depth: 1, state: outputs, t: 0 };
-        let step = Step {
+        let operands = Operands {
             batch: 1,
             all: 1,
             hidden,
@@ -156,7 +159,7 @@ impl<C: Epilogue> Kernel for Checked<'_, '_, C> {
             cell: *cell,
             recurrent,
             input,
-            gates: null_mut(),
+            gates: None,
             extra: single.extra.as_mut_ptr(),
             history,
             noise: None,
@@ -165,9 +168,13 @@ impl<C: Epilogue> Kernel for Checked<'_, '_, C> {
             s_prev: cells,
             s: cells,
             // One row lies as it would be packed.
-            scratch: null_mut(),
+            scratch: dangling_mut(),
             room: 0,
         };
+        // SAFETY: `Single::take` has seen that all slices fit the cell and the units, and that
+        // the weights are packed for them; what is read and written has one pointer for both.
+        // Where h is overwritten, its one group has been summed before.
+        let step = unsafe { Step::new(operands) };
         for turn in 0..groups {
             let group = if backwards { groups - 1 - turn } else { turn };
             // Not called: the step would have to be in memory for it, which takes as long as
@@ -175,15 +182,15 @@ impl<C: Epilogue> Kernel for Checked<'_, '_, C> {
             Row { step: &step, group, backwards }.run(s);
         }
         if const { Self::TWO }
-            && let Some(weights) = recurrent.second
+            && let Some(step) = Second::of(step)
         {
-            let (step, groups) = (Second { step, weights }, weights.groups());
+            let groups = step::Step::weights(&step).groups();
             for turn in 0..groups {
                 let group = if backwards { groups - 1 - turn } else { turn };
                 s.call(Row { step: &step, group, backwards });
             }
         }
-        // SAFETY: `Single::run` has checked every slice against H, the layer and the outputs.
+        // SAFETY: `Single::take` has checked every slice against H, the layer and the outputs.
         unsafe {
             if !in_place {
                 each!(S, outputs, |at, lanes| {

@@ -1,15 +1,16 @@
 //! The kernels of a step of several rows: packing its left operands, and the sums of one group
 //! of units by way of the tile.
 
-use super::step::{Block, Origin, Step, Units};
+use super::step::{Block, Step, Units};
 use crate::cells::MOST_SUMS;
 use crate::fetch::Fetch;
 use crate::layout::{DEPTH_BLOCK, left_len, row_blocks};
 use crate::left;
 use crate::pack::{Columns, PackedMatrix, Place};
+use crate::rows::Rows;
 use crate::scratch;
 use crate::simd::{Kernel, Simd};
-use crate::tile::{Grid, Sums, load_lanes};
+use crate::tile::{Grid, Sums};
 
 /// Packs a part of the left operands.
 pub(super) struct Pack<'a, T> {
@@ -25,10 +26,11 @@ impl<T: Step> Kernel for Pack<'_, T> {
         let mut to = self.step.scratch();
         for index in 0..self.step.terms() {
             let Some(term) = self.step.term(index) else { continue };
-            let (depth, stride) = (term.weights.depth(), term.stride);
-            // SAFETY: whoever makes a step vouches for its operands and its scratch.
+            let depth = term.weights.depth();
+            // SAFETY: `Step`'s promises of its terms (2) and of its scratch (4), which has room
+            // for this term behind those before it.
             unsafe {
-                left::pack_batch(s, (term.rows, stride), batch, depth, to, self.part);
+                left::pack_batch(s, term.rows, batch, depth, to, self.part);
                 to = to.add(left_len(batch, depth));
             }
         }
@@ -48,15 +50,14 @@ impl<T: Step> Kernel for Sweep<'_, T> {
     fn run<S: Simd>(self, s: S) {
         let Self { step, group, backwards } = self;
         let (batch, weights) = (step.batch(), step.weights());
+        assert!(group < weights.groups(), "a group of the weights");
         let columns = weights.columns(group, S::LANES).swept(backwards);
         // The same in every term: their weights have the same outputs.
         let next = after(group, weights.groups(), backwards);
         let place = Place { group, vecs: columns.vecs, next };
         let mut between = scratch::For::<S>::new();
         for (row, rows) in row_blocks(batch) {
-            let from = step.origin().map(|Origin { start, stride }| {
-                columns.grid(start.cast_mut().wrapping_add(row * stride), stride)
-            });
+            let from = step.origin().map(|rows| columns.grid(rows.from(row, 0)));
             let Columns { lanes, whole, .. } = columns;
             let mut sums = Sums { from, to: between.grid(), lanes, whole };
             let fetches = step.fetches(&columns, row);
@@ -65,12 +66,14 @@ impl<T: Step> Kernel for Sweep<'_, T> {
             for index in 0..step.terms() {
                 let Some(term) = step.term(index) else { continue };
                 let depth = term.weights.depth();
-                // SAFETY: whoever makes a step vouches for its operands; the rows lie in
-                // the batch, the group in the weights, and the operands have been packed.
+                // SAFETY: the rows are of the batch, the group of the weights, and so of every
+                // term's (`Step`, 1); `Pack` has packed the operands, in the phase before or in
+                // `whole`. The sums start from the origin's columns (3) or what the term before
+                // has left, and are left in the scratch, which has room for them.
                 unsafe {
                     let a = packed.add(left_len(row, depth));
-                    let (weights, fetches) = (term.weights, fetches.as_slice());
-                    s.call(Sum { rows, a, weights, place, sums, fetches });
+                    let fetches = fetches.as_slice();
+                    s.call(Sum::new((rows, a), term.weights, place, sums, fetches));
                     packed = packed.add(left_len(batch, depth));
                 }
                 sums = sums.resumed();
@@ -79,25 +82,29 @@ impl<T: Step> Kernel for Sweep<'_, T> {
             let noisy = step.is_noisy();
             let at = Block { row, rows, first: columns.offset[0], end: end(&columns, T::SUMS) };
             if noisy {
-                if !summed {
-                    // SAFETY: as above; the scratch is for so many rows and vectors.
-                    unsafe { settle(s, rows, &columns, from, &mut between) };
-                    summed = true;
+                // SAFETY: the rows and columns are of the origin and of the scratch, where all
+                // sums are, by a term or by `settle`. The block is of the batch and of the group,
+                // whose units no other task has.
+                unsafe {
+                    if !summed {
+                        settle(s, rows, &columns, from, &mut between);
+                        summed = true;
+                    }
+                    step.prepare(s, at, between.grid());
                 }
-                step.prepare(s, at, between.grid());
             }
             for vec in (0..columns.vecs).step_by(T::SUMS) {
                 let (first, lanes) = (columns.offset[vec], columns.lanes[vec]);
                 for r in 0..rows {
                     let mut sums = [s.zero(); MOST_SUMS];
-                    // SAFETY: as above; the products have left all sums of these rows.
+                    // SAFETY: the products have left all sums of these rows, or the origin has
+                    // them. The units are of the group, which no other task has.
                     unsafe {
                         for i in 0..T::SUMS {
                             if summed {
                                 sums[i] = between.get(r, vec + i);
                             } else if let Some(from) = from {
-                                let at = from.start.add(r * from.stride + columns.offset[vec + i]);
-                                sums[i] = load_lanes(s, at, lanes);
+                                sums[i] = from.rows.load(s, (r, columns.offset[vec + i]), lanes);
                             }
                         }
                         step.finish(s, Units { row: row + r, first, lanes }, sums);
@@ -105,7 +112,8 @@ impl<T: Step> Kernel for Sweep<'_, T> {
                 }
             }
             if noisy {
-                step.complete(s, at);
+                // SAFETY: all of the block has just been finished.
+                unsafe { step.complete(s, at) };
             }
         }
     }
@@ -127,19 +135,16 @@ unsafe fn settle<S: Simd>(
     s: S,
     rows: usize,
     columns: &Columns,
-    from: Option<Grid>,
+    from: Option<Grid<Rows>>,
     to: &mut scratch::For<S>,
 ) {
     for r in 0..rows {
         for vec in 0..columns.vecs {
-            // SAFETY: the caller's.
+            // SAFETY: the row and the vector are of both.
             unsafe {
                 let sum = match from {
                     None => s.zero(),
-                    Some(from) => {
-                        let at = from.start.add(r * from.stride + columns.offset[vec]);
-                        load_lanes(s, at, columns.lanes[vec])
-                    }
+                    Some(from) => from.rows.load(s, (r, columns.offset[vec]), columns.lanes[vec]),
                 };
                 s.store(to.place(r, vec), sum);
             }
@@ -160,6 +165,21 @@ struct Sum<'a> {
     fetches: &'a [Fetch],
 }
 
+impl<'a> Sum<'a> {
+    /// # Safety
+    /// As [`PackedMatrix::multiply`], for all of the depth.
+    #[inline(always)]
+    unsafe fn new(
+        (rows, a): (usize, *const f32),
+        weights: &'a PackedMatrix,
+        place: Place,
+        sums: Sums,
+        fetches: &'a [Fetch],
+    ) -> Self {
+        Self { rows, a, weights, place, sums, fetches }
+    }
+}
+
 impl Kernel for Sum<'_> {
     type Output = ();
     #[inline(always)]
@@ -170,8 +190,7 @@ impl Kernel for Sum<'_> {
         for first_k in (0..depth).step_by(DEPTH_BLOCK) {
             let mine = (first_k / DEPTH_BLOCK * share).min(fetches.len());
             let mine = &fetches[mine..(mine + share).min(fetches.len())];
-            // SAFETY: whoever makes one vouches for the rows, the place and the sums;
-            // first_k < depth.
+            // SAFETY: rows, place and sums are promised to `new`; first_k < depth.
             unsafe {
                 let a = a.add(rows * first_k);
                 weights.multiply(s, (rows, a), place, first_k, &sums, mine);

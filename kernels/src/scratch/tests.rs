@@ -17,10 +17,14 @@ impl Kernel for Places {
         let mut seen = vec![false; GROUP * ROW_BLOCK];
         for row in 0..ROW_BLOCK {
             for vec in 0..GROUP {
-                let floats = row * grid.stride + grid.offset[vec];
+                let floats = row * grid.rows.as_rows().stride() + grid.offset[vec];
                 // SAFETY: there is such a row and vector.
                 let place = unsafe { scratch.place(row, vec) };
-                assert_eq!(place, grid.start.wrapping_add(floats), "row {row}, vector {vec}");
+                assert_eq!(
+                    place,
+                    grid.rows.at(0, 0).wrapping_add(floats),
+                    "row {row}, vector {vec}"
+                );
                 assert!(floats.is_multiple_of(S::LANES));
                 assert!(!std::mem::replace(&mut seen[floats / S::LANES], true), "twice");
             }

@@ -1,6 +1,6 @@
 //! AVX2 with FMA: 8 lanes, 16 registers.
 
-use super::{Kernel, Simd, entry, intrinsics};
+use super::{Kernel, Simd, entry, intrinsics, memory, registers};
 use std::arch::x86_64::*;
 
 /// The AVX2 + FMA token.
@@ -36,49 +36,38 @@ unsafe impl Simd for Avx2 {
         unsafe { enter(kernel) }
     }
     #[inline(always)]
-    fn splat(self, x: f32) -> __m256 {
-        // SAFETY: the token exists, so the CPU has AVX2.
-        unsafe { _mm256_set1_ps(x) }
+    fn prefetch(self, p: *const f32) {
+        if cfg!(not(miri)) {
+            // SAFETY: a prefetch never faults, whatever the address.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+        }
     }
-    #[inline(always)]
-    unsafe fn load(self, p: *const f32) -> __m256 {
-        // SAFETY: the caller vouches for 8 readable floats; the token for the ISA.
-        unsafe { _mm256_loadu_ps(p) }
-    }
-    #[inline(always)]
-    unsafe fn store(self, p: *mut f32, v: __m256) {
-        // SAFETY: the caller vouches for 8 writable floats; the token for the ISA.
-        unsafe { _mm256_storeu_ps(p, v) }
-    }
-    #[inline(always)]
-    unsafe fn load_first(self, p: *const f32, n: usize) -> __m256 {
-        // SAFETY: masked lanes are not accessed; the caller vouches for the first n.
-        unsafe { _mm256_maskload_ps(p, first(n)) }
-    }
-    #[inline(always)]
-    unsafe fn store_first(self, p: *mut f32, v: __m256, n: usize) {
-        // SAFETY: masked lanes are not accessed; the caller vouches for the first n.
-        unsafe { _mm256_maskstore_ps(p, first(n), v) }
-    }
-    #[inline(always)]
-    unsafe fn load_bf16_pairs(self, p: *const u16) -> [__m256; 2] {
-        // SAFETY: the caller vouches for 16 readable values; the token for the ISA.
-        unsafe {
+    memory! {
+        load(p: *const f32) -> __m256 = _mm256_loadu_ps(p);
+        store(p: *mut f32, v: __m256) = _mm256_storeu_ps(p, v);
+        load_first(p: *const f32, n: usize) -> __m256 = _mm256_maskload_ps(p, first(n));
+        store_first(p: *mut f32, v: __m256, n: usize) = _mm256_maskstore_ps(p, first(n), v);
+        load_bf16_pairs(p: *const u16) -> [__m256; 2] = {
             let pairs = _mm256_loadu_si256(p.cast());
             let odd = _mm256_and_si256(pairs, _mm256_set1_epi32(0xffff_0000_u32 as i32));
             let even = _mm256_slli_epi32::<16>(pairs);
             [_mm256_castsi256_ps(even), _mm256_castsi256_ps(odd)]
-        }
+        };
+        load_i8(p: *const i8) -> __m256 = {
+            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast())))
+        };
+        store_quads(p: *mut f32, stride: usize, v: __m256, count: usize) = {
+            if count > 0 {
+                _mm_storeu_ps(p, _mm256_castps256_ps128(v));
+            }
+            if count > 1 {
+                _mm_storeu_ps(p.add(stride), _mm256_extractf128_ps::<1>(v));
+            }
+        };
     }
-    #[inline(always)]
-    unsafe fn load_i8(self, p: *const i8) -> __m256 {
-        // SAFETY: the caller vouches for 8 readable values; the token for the ISA.
-        unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast()))) }
-    }
-    #[inline(always)]
-    fn transpose4(self, [a, b, c, d]: [__m256; 4]) -> [__m256; 4] {
-        // SAFETY: the token exists, so the CPU has AVX2.
-        unsafe {
+    registers! {
+        splat(x: f32) -> __m256 = _mm256_set1_ps(x);
+        transpose4([a, b, c, d]: [__m256; 4]) -> [__m256; 4] = {
             let (p, q) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
             let (r, t) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
             [
@@ -87,38 +76,26 @@ unsafe impl Simd for Avx2 {
                 _mm256_shuffle_ps::<0x44>(q, t),
                 _mm256_shuffle_ps::<0xee>(q, t),
             ]
-        }
-    }
-    #[inline(always)]
-    fn zip_quads(self, [a, b, c, d]: [__m256; 4]) -> [__m256; 4] {
-        // SAFETY: the token exists, so the CPU has AVX.
-        unsafe {
+        };
+        zip_quads([a, b, c, d]: [__m256; 4]) -> [__m256; 4] = {
             [
                 _mm256_permute2f128_ps::<0x20>(a, b),
                 _mm256_permute2f128_ps::<0x20>(c, d),
                 _mm256_permute2f128_ps::<0x31>(a, b),
                 _mm256_permute2f128_ps::<0x31>(c, d),
             ]
-        }
-    }
-    #[inline(always)]
-    unsafe fn store_quads(self, p: *mut f32, stride: usize, v: __m256, count: usize) {
-        // SAFETY: the caller vouches for the places; the token for the ISA.
-        unsafe {
-            if count > 0 {
-                _mm_storeu_ps(p, _mm256_castps256_ps128(v));
-            }
-            if count > 1 {
-                _mm_storeu_ps(p.add(stride), _mm256_extractf128_ps::<1>(v));
-            }
-        }
-    }
-    #[inline(always)]
-    fn prefetch(self, p: *const f32) {
-        if cfg!(not(miri)) {
-            // SAFETY: a prefetch never faults, whatever the address.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
-        }
+        };
+        select(m: __m256, yes: __m256, no: __m256) -> __m256 = _mm256_blendv_ps(no, yes, m);
+        sum(a: __m256) -> f32 = {
+            let x = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+            _mm_cvtss_f32(_mm_add_ss(x, _mm_shuffle_ps::<1>(x, x)))
+        };
+        largest(a: __m256) -> f32 = {
+            let x = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+            _mm_cvtss_f32(_mm_max_ss(x, _mm_shuffle_ps::<1>(x, x)))
+        };
     }
     intrinsics! {
         add(a, b) -> V = _mm256_add_ps(a, b);
@@ -147,28 +124,5 @@ unsafe impl Simd for Avx2 {
             _mm256_mul_ps(_mm256_mul_ps(a, p), q)
         };
         lt(a, b) -> M = _mm256_cmp_ps::<_CMP_LT_OQ>(a, b);
-    }
-    #[inline(always)]
-    fn select(self, m: __m256, yes: __m256, no: __m256) -> __m256 {
-        // SAFETY: the token exists, so the CPU has AVX2.
-        unsafe { _mm256_blendv_ps(no, yes, m) }
-    }
-    #[inline(always)]
-    fn sum(self, a: __m256) -> f32 {
-        // SAFETY: the token exists, so the CPU has AVX2.
-        unsafe {
-            let x = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
-            let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
-            _mm_cvtss_f32(_mm_add_ss(x, _mm_shuffle_ps::<1>(x, x)))
-        }
-    }
-    #[inline(always)]
-    fn largest(self, a: __m256) -> f32 {
-        // SAFETY: the token exists, so the CPU has AVX2.
-        unsafe {
-            let x = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
-            let x = _mm_max_ps(x, _mm_movehl_ps(x, x));
-            _mm_cvtss_f32(_mm_max_ss(x, _mm_shuffle_ps::<1>(x, x)))
-        }
     }
 }

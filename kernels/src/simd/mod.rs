@@ -206,3 +206,28 @@ macro_rules! intrinsics {
     };
 }
 pub(crate) use intrinsics;
+
+/// Writes the other trait methods on registers alone.
+macro_rules! registers {
+    ($($name:ident($($arg:tt: $ty:ty),+) -> $out:ty = $body:expr;)+) => {
+        $(#[inline(always)]
+        fn $name(self, $($arg: $ty),+) -> $out {
+            // SAFETY: as in `intrinsics`.
+            unsafe { $body }
+        })+
+    };
+}
+pub(crate) use registers;
+
+/// Writes the trait methods that read or write memory.
+macro_rules! memory {
+    ($($name:ident($($arg:ident: $ty:ty),+) $(-> $out:ty)? = $body:expr;)+) => {
+        $(#[inline(always)]
+        unsafe fn $name(self, $($arg: $ty),+) $(-> $out)? {
+            // SAFETY: what `p` is good for is promised to the trait's method of this name, and
+            // nothing beyond is read or written; the instructions as in `intrinsics`.
+            unsafe { $body }
+        })+
+    };
+}
+pub(crate) use memory;

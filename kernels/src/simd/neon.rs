@@ -1,6 +1,6 @@
 //! NEON (aarch64): 4 lanes, 32 registers.
 
-use super::{Kernel, Simd, entry, intrinsics};
+use super::{Kernel, Simd, entry, intrinsics, memory, registers};
 use std::arch::aarch64::*;
 
 /// The NEON token.
@@ -22,82 +22,60 @@ unsafe impl Simd for Neon {
         unsafe { enter(kernel) }
     }
     #[inline(always)]
-    fn splat(self, x: f32) -> float32x4_t {
-        // SAFETY: the token exists, so the CPU has NEON.
-        unsafe { vdupq_n_f32(x) }
-    }
-    #[inline(always)]
-    unsafe fn load(self, p: *const f32) -> float32x4_t {
-        // SAFETY: the caller vouches for 4 readable floats; the token for the ISA.
-        unsafe { vld1q_f32(p) }
-    }
-    #[inline(always)]
-    unsafe fn store(self, p: *mut f32, v: float32x4_t) {
-        // SAFETY: the caller vouches for 4 writable floats; the token for the ISA.
-        unsafe { vst1q_f32(p, v) }
-    }
-    #[inline(always)]
-    unsafe fn load_first(self, p: *const f32, n: usize) -> float32x4_t {
-        let mut lanes = [0.0f32; 4];
-        for (i, lane) in lanes.iter_mut().enumerate().take(n) {
-            // SAFETY: the caller vouches for the first n floats and i < n.
-            *lane = unsafe { *p.add(i) };
-        }
-        // SAFETY: `lanes` holds 4 floats.
-        unsafe { vld1q_f32(lanes.as_ptr()) }
-    }
-    #[inline(always)]
-    unsafe fn store_first(self, p: *mut f32, v: float32x4_t, n: usize) {
-        let mut lanes = [0.0f32; 4];
-        // SAFETY: `lanes` holds 4 floats.
-        unsafe { vst1q_f32(lanes.as_mut_ptr(), v) };
-        for (i, lane) in lanes.iter().enumerate().take(n) {
-            // SAFETY: the caller vouches for the first n floats and i < n.
-            unsafe { *p.add(i) = *lane };
-        }
-    }
-    #[inline(always)]
-    unsafe fn load_bf16_pairs(self, p: *const u16) -> [float32x4_t; 2] {
-        // SAFETY: the caller vouches for 8 readable values; the token for the ISA.
-        unsafe {
-            let pairs = vreinterpretq_u32_u16(vld1q_u16(p));
-            let odd = vandq_u32(pairs, vdupq_n_u32(0xffff_0000));
-            [vreinterpretq_f32_u32(vshlq_n_u32::<16>(pairs)), vreinterpretq_f32_u32(odd)]
-        }
-    }
-    #[inline(always)]
-    unsafe fn load_i8(self, p: *const i8) -> float32x4_t {
-        // SAFETY: the caller vouches for 4 readable values; the token for the ISA.
-        unsafe {
-            let four = p.cast::<u32>().read_unaligned();
-            let eight = vreinterpret_s8_u32(vdup_n_u32(four));
-            vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(eight))))
-        }
-    }
-    #[inline(always)]
-    fn transpose4(self, [a, b, c, d]: [float32x4_t; 4]) -> [float32x4_t; 4] {
-        // SAFETY: the token exists, so the CPU has NEON.
-        unsafe {
-            let (p, q) = (vzip1q_f32(a, c), vzip2q_f32(a, c));
-            let (r, t) = (vzip1q_f32(b, d), vzip2q_f32(b, d));
-            [vzip1q_f32(p, r), vzip2q_f32(p, r), vzip1q_f32(q, t), vzip2q_f32(q, t)]
-        }
-    }
-    #[inline(always)]
     fn zip_quads(self, v: [float32x4_t; 4]) -> [float32x4_t; 4] {
         v
-    }
-    #[inline(always)]
-    unsafe fn store_quads(self, p: *mut f32, _stride: usize, v: float32x4_t, count: usize) {
-        if count > 0 {
-            // SAFETY: the caller vouches for the place; the token for the ISA.
-            unsafe { vst1q_f32(p, v) }
-        }
     }
     #[inline(always)]
     fn prefetch(self, _p: *const f32) {
         // The hint has no stable intrinsic on aarch64; the hardware's own
         // prefetcher follows the panels.
+    }
+    memory! {
+        load_first(p: *const f32, n: usize) -> float32x4_t = {
+            let mut lanes = [0.0f32; 4];
+            for (i, lane) in lanes.iter_mut().enumerate().take(n) {
+                *lane = *p.add(i);
+            }
+            vld1q_f32(lanes.as_ptr())
+        };
+        store_first(p: *mut f32, v: float32x4_t, n: usize) = {
+            let mut lanes = [0.0f32; 4];
+            vst1q_f32(lanes.as_mut_ptr(), v);
+            for (i, lane) in lanes.iter().enumerate().take(n) {
+                *p.add(i) = *lane;
+            }
+        };
+        store_quads(p: *mut f32, _stride: usize, v: float32x4_t, count: usize) = {
+            if count > 0 {
+                vst1q_f32(p, v);
+            }
+        };
+        load(p: *const f32) -> float32x4_t = vld1q_f32(p);
+        store(p: *mut f32, v: float32x4_t) = vst1q_f32(p, v);
+        load_bf16_pairs(p: *const u16) -> [float32x4_t; 2] = {
+            let pairs = vreinterpretq_u32_u16(vld1q_u16(p));
+            let odd = vandq_u32(pairs, vdupq_n_u32(0xffff_0000));
+            [vreinterpretq_f32_u32(vshlq_n_u32::<16>(pairs)), vreinterpretq_f32_u32(odd)]
+        };
+        load_i8(p: *const i8) -> float32x4_t = {
+            let four = p.cast::<u32>().read_unaligned();
+            let eight = vreinterpret_s8_u32(vdup_n_u32(four));
+            vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(eight))))
+        };
+    }
+    registers! {
+        splat(x: f32) -> float32x4_t = vdupq_n_f32(x);
+        transpose4([a, b, c, d]: [float32x4_t; 4]) -> [float32x4_t; 4] = {
+            let (p, q) = (vzip1q_f32(a, c), vzip2q_f32(a, c));
+            let (r, t) = (vzip1q_f32(b, d), vzip2q_f32(b, d));
+            [vzip1q_f32(p, r), vzip2q_f32(p, r), vzip1q_f32(q, t), vzip2q_f32(q, t)]
+        };
+        select(m: uint32x4_t, yes: float32x4_t, no: float32x4_t) -> float32x4_t = vbslq_f32(m, yes, no);
+        sum(a: float32x4_t) -> f32 = {
+            let pair = vadd_f32(vget_low_f32(a), vget_high_f32(a));
+            vget_lane_f32::<0>(pair) + vget_lane_f32::<1>(pair)
+        };
+        largest(a: float32x4_t) -> f32 = vmaxvq_f32(a);
     }
     intrinsics! {
         add(a, b) -> V = vaddq_f32(a, b);
@@ -126,23 +104,5 @@ unsafe impl Simd for Neon {
             vmulq_f32(vmulq_f32(a, p), q)
         };
         lt(a, b) -> M = vcltq_f32(a, b);
-    }
-    #[inline(always)]
-    fn select(self, m: uint32x4_t, yes: float32x4_t, no: float32x4_t) -> float32x4_t {
-        // SAFETY: the token exists, so the CPU has NEON.
-        unsafe { vbslq_f32(m, yes, no) }
-    }
-    #[inline(always)]
-    fn sum(self, a: float32x4_t) -> f32 {
-        // SAFETY: the token exists, so the CPU has NEON.
-        unsafe {
-            let pair = vadd_f32(vget_low_f32(a), vget_high_f32(a));
-            vget_lane_f32::<0>(pair) + vget_lane_f32::<1>(pair)
-        }
-    }
-    #[inline(always)]
-    fn largest(self, a: float32x4_t) -> f32 {
-        // SAFETY: the token exists, so the CPU has NEON.
-        unsafe { vmaxvq_f32(a) }
     }
 }

@@ -3,7 +3,7 @@
 //! `mul_add` is a product and a sum with two roundings: a fused one would be a
 //! library call per lane on targets without the instruction.
 
-use super::{Kernel, Simd};
+use super::{Kernel, Simd, memory};
 
 /// The token that every machine has.
 #[derive(Clone, Copy)]
@@ -52,52 +52,43 @@ unsafe impl Simd for Portable {
         // SAFETY: the token exists, so `enter` has been called before, rightly.
         unsafe { enter(kernel) }
     }
+    memory! {
+        load(p: *const f32) -> Lanes = Lanes(p.cast::<[f32; LANES]>().read_unaligned());
+        store(p: *mut f32, v: Lanes) = p.cast::<[f32; LANES]>().write_unaligned(v.0);
+        load_first(p: *const f32, n: usize) -> Lanes = {
+            let mut v = [0.0; LANES];
+            for (i, lane) in v.iter_mut().enumerate().take(n) {
+                *lane = *p.add(i);
+            }
+            Lanes(v)
+        };
+        store_first(p: *mut f32, v: Lanes, n: usize) = {
+            for (i, lane) in v.0.iter().enumerate().take(n) {
+                *p.add(i) = *lane;
+            }
+        };
+        load_bf16_pairs(p: *const u16) -> [Lanes; 2] = {
+            let pairs = p.cast::<[[u16; 2]; LANES]>().read_unaligned();
+            let mut wide = [Lanes([0.0; LANES]); 2];
+            for (lane, pair) in pairs.into_iter().enumerate() {
+                for of in 0..2 {
+                    wide[of].0[lane] = f32::from_bits(u32::from(pair[of]) << 16);
+                }
+            }
+            wide
+        };
+        load_i8(p: *const i8) -> Lanes = {
+            Lanes(p.cast::<[i8; LANES]>().read_unaligned().map(f32::from))
+        };
+        store_quads(p: *mut f32, _stride: usize, v: Lanes, count: usize) = {
+            if count > 0 {
+                p.cast::<[f32; LANES]>().write_unaligned(v.0);
+            }
+        };
+    }
     #[inline(always)]
     fn splat(self, x: f32) -> Lanes {
         Lanes([x; LANES])
-    }
-    #[inline(always)]
-    unsafe fn load(self, p: *const f32) -> Lanes {
-        // SAFETY: the caller vouches for LANES readable floats.
-        Lanes(unsafe { p.cast::<[f32; LANES]>().read_unaligned() })
-    }
-    #[inline(always)]
-    unsafe fn store(self, p: *mut f32, v: Lanes) {
-        // SAFETY: the caller vouches for LANES writable floats.
-        unsafe { p.cast::<[f32; LANES]>().write_unaligned(v.0) }
-    }
-    #[inline(always)]
-    unsafe fn load_first(self, p: *const f32, n: usize) -> Lanes {
-        let mut v = [0.0; LANES];
-        for (i, lane) in v.iter_mut().enumerate().take(n) {
-            // SAFETY: the caller vouches for the first n floats and i < n.
-            *lane = unsafe { *p.add(i) };
-        }
-        Lanes(v)
-    }
-    #[inline(always)]
-    unsafe fn store_first(self, p: *mut f32, v: Lanes, n: usize) {
-        for (i, lane) in v.0.iter().enumerate().take(n) {
-            // SAFETY: the caller vouches for the first n floats and i < n.
-            unsafe { *p.add(i) = *lane };
-        }
-    }
-    #[inline(always)]
-    unsafe fn load_bf16_pairs(self, p: *const u16) -> [Lanes; 2] {
-        // SAFETY: the caller vouches for 2 · LANES readable values.
-        let pairs = unsafe { p.cast::<[[u16; 2]; LANES]>().read_unaligned() };
-        let mut wide = [Lanes([0.0; LANES]); 2];
-        for (lane, pair) in pairs.into_iter().enumerate() {
-            for of in 0..2 {
-                wide[of].0[lane] = f32::from_bits(u32::from(pair[of]) << 16);
-            }
-        }
-        wide
-    }
-    #[inline(always)]
-    unsafe fn load_i8(self, p: *const i8) -> Lanes {
-        // SAFETY: the caller vouches for LANES readable values.
-        Lanes(unsafe { p.cast::<[i8; LANES]>().read_unaligned() }.map(f32::from))
     }
     #[inline(always)]
     fn transpose4(self, [a, b, c, d]: [Lanes; 4]) -> [Lanes; 4] {
@@ -107,13 +98,6 @@ unsafe impl Simd for Portable {
     #[inline(always)]
     fn zip_quads(self, v: [Lanes; 4]) -> [Lanes; 4] {
         v
-    }
-    #[inline(always)]
-    unsafe fn store_quads(self, p: *mut f32, _stride: usize, v: Lanes, count: usize) {
-        if count > 0 {
-            // SAFETY: the caller vouches for the place.
-            unsafe { p.cast::<[f32; LANES]>().write_unaligned(v.0) }
-        }
     }
     #[inline(always)]
     fn prefetch(self, _p: *const f32) {}

@@ -20,9 +20,10 @@ mod tests;
 
 use crate::fetch::{Fetch, Walk};
 use crate::layout::{PANEL, RUN, heights, left_len};
+pub(crate) use crate::rows::{load_lanes, store_lanes};
 use crate::simd::{Kernel, Simd};
 use crate::tuning::{FETCH, UNROLL, most_fetches};
-pub(crate) use sums::{Grid, Sums, load_lanes, store_lanes};
+pub(crate) use sums::{Grid, Sums};
 
 /// One product to sum over: `rows × depth` times a group of panels.
 #[derive(Clone, Copy)]
@@ -46,7 +47,8 @@ const LINE: usize = 16;
 /// is asked for in each turn, so that no turn waits for room to ask for more.
 ///
 /// # Safety
-/// Every element of `product` that the tile covers is readable.
+/// 1. The product's `a` is readable for [`left_len`] of R rows and the depth;
+/// 2. its panels are for the vectors `first .. first + V`, in whole panels.
 #[inline(always)]
 pub(crate) unsafe fn accumulate<S: Simd, const R: usize, const V: usize>(
     s: S,
@@ -56,8 +58,8 @@ pub(crate) unsafe fn accumulate<S: Simd, const R: usize, const V: usize>(
     mut walk: Walk<'_>,
     acc: &mut [[S::V; V]; R],
 ) {
-    // SAFETY: the group has the vectors first .. first + V, and k runs below the
-    // depth.
+    // SAFETY: the panels have the vectors first .. first + V (2), and k runs below the
+    // depth, to which `terms` adds none.
     unsafe {
         let start = product.panels.add(first / PANEL * product.panel_stride);
         let whole = product.depth - product.depth % UNROLL;
@@ -98,7 +100,7 @@ pub(crate) unsafe fn accumulate<S: Simd, const R: usize, const V: usize>(
 /// The terms k .. k + U, in order.
 ///
 /// # Safety
-/// As [`accumulate`]; `start` is the first panel that the tile reads.
+/// As [`accumulate`]; `start` is the first panel that the tile reads, and k + U ≤ depth.
 #[inline(always)]
 unsafe fn terms<S: Simd, const R: usize, const V: usize, const U: usize>(
     s: S,
@@ -107,7 +109,8 @@ unsafe fn terms<S: Simd, const R: usize, const V: usize, const U: usize>(
     k: usize,
     acc: &mut [[S::V; V]; R],
 ) {
-    // SAFETY: the caller's.
+    // SAFETY: term k + u is in the run of k, since U divides RUN as k does, so that the packed
+    // rows (1) and the panels (2) have it.
     unsafe {
         let a = product.a.add(k / RUN * RUN * R + k % RUN);
         let b = start.add(k * PANEL * S::LANES);
@@ -159,6 +162,23 @@ struct Tile<'a, const R: usize, const V: usize> {
     first: usize,
 }
 
+impl<'a, const R: usize, const V: usize> Tile<'a, R, V> {
+    /// # Safety
+    /// 1. For the rows `row .. row + R` and the vectors `first .. first + V` the product is
+    ///    what [`accumulate`] asks;
+    /// 2. for them the sums are what [`Sums::take`] and [`Sums::leave`] ask.
+    #[inline(always)]
+    unsafe fn new(
+        product: Product,
+        sums: &'a Sums,
+        fetches: &'a [Fetch],
+        ahead: usize,
+        (row, first): (usize, usize),
+    ) -> Self {
+        Self { product, sums, fetches, ahead, row, first }
+    }
+}
+
 impl<const R: usize, const V: usize> Kernel for Tile<'_, R, V> {
     type Output = ();
     #[inline(always)]
@@ -167,7 +187,7 @@ impl<const R: usize, const V: usize> Kernel for Tile<'_, R, V> {
         let product =
             Product { a: product.a.wrapping_add(left_len(row, product.depth)), ..product };
         let walk = Walk::new(fetches, (row, R), (first, V));
-        // SAFETY: whoever makes a tile vouches for its product and its sums.
+        // SAFETY: the sums (2) and the product (1) are so, says who called `new`.
         unsafe {
             let mut acc = sums.take::<S, R, V>(s, row, first);
             accumulate(s, product, first, ahead, walk, &mut acc);
@@ -179,8 +199,10 @@ impl<const R: usize, const V: usize> Kernel for Tile<'_, R, V> {
 /// `rows` rows times the `vecs` vectors (at most [`GROUP`](crate::layout::GROUP)) of a group.
 ///
 /// # Safety
-/// Every element of the product is readable, and the real lanes of the sums, or all where
-/// a grid is roomy, are readable and writable.
+/// 1. The product's `a` is readable for [`left_len`] of the rows and the depth, and its panels
+///    for the vectors, in whole panels;
+/// 2. of the rows and vectors the real lanes of the sums, or all where a grid is roomy, are
+///    readable and writable, and nobody else's.
 #[inline(always)]
 pub(crate) unsafe fn group<S: Simd>(
     s: S,
@@ -217,7 +239,8 @@ pub(crate) unsafe fn group<S: Simd>(
         // fetched too early is gone again when it is wanted.
         let ahead = product.depth * width * S::LANES / tiles;
         for (row, height) in heights::<S>(rows) {
-            // SAFETY: row + height ≤ rows and first + width ≤ vecs.
+            // SAFETY: row + height ≤ rows, and first + width ≤ vecs or, of a vector that is
+            // padding, has no lane that is real, but panels.
             unsafe { sized_tile(s, (height, width), product, sums, fetches, ahead, (row, first)) };
             product.ahead = product.ahead.wrapping_add(ahead);
         }
@@ -228,7 +251,7 @@ pub(crate) unsafe fn group<S: Simd>(
 /// Runs the tile of that height and width.
 ///
 /// # Safety
-/// As [`group`].
+/// As [`group`], of the rows `row .. row + height` and the vectors `first .. first + width`.
 #[inline(always)]
 unsafe fn sized_tile<S: Simd>(
     s: S,
@@ -237,7 +260,7 @@ unsafe fn sized_tile<S: Simd>(
     sums: &Sums,
     fetches: &[Fetch],
     ahead: usize,
-    (row, first): (usize, usize),
+    at: (usize, usize),
 ) {
     // A constant condition, so that a tile that an instruction set has no registers
     // for is not compiled for it either.
@@ -245,7 +268,8 @@ unsafe fn sized_tile<S: Simd>(
         ($($r:literal by $v:literal $(above $rows:literal)?),+) => {
             match (height, width) {
                 $(($r, $v) => if const { true $(&& S::MAX_ROWS > $rows)? } {
-                    s.call(Tile::<$r, $v> { product, sums, fetches, ahead, row, first });
+                    // SAFETY: this function's own.
+                    s.call(unsafe { Tile::<$r, $v>::new(product, sums, fetches, ahead, at) });
                 } else {
                     unreachable!("a tile for more registers");
                 })+

@@ -2,14 +2,14 @@
 //! lanes that are not there; must not know products.
 
 use crate::layout::GROUP;
+use crate::rows::{Rows, RowsMut, load_lanes, store_lanes};
 use crate::simd::Simd;
 use std::mem::MaybeUninit;
 
-/// Rows of sums in memory: vector v of row r is at `start + r · stride + offset[v]`.
+/// Vectors of rows in memory: vector v of row r begins at column `offset[v]` of the row.
 #[derive(Clone, Copy)]
-pub(crate) struct Grid {
-    pub start: *mut f32,
-    pub stride: usize,
+pub(crate) struct Grid<R = RowsMut> {
+    pub rows: R,
     pub offset: [usize; GROUP],
     /// Whether every vector of a group has room for all of its lanes, real or not. Sums that
     /// rest in such a place are stored and read in whole vectors.
@@ -20,7 +20,7 @@ pub(crate) struct Grid {
 #[derive(Clone, Copy)]
 pub(crate) struct Sums {
     /// `None` is zero. A bias is a grid whose stride is 0.
-    pub from: Option<Grid>,
+    pub from: Option<Grid<Rows>>,
     pub to: Grid,
     /// Real lanes of each vector, which are all that a grid without room for more has.
     pub lanes: [usize; GROUP],
@@ -32,7 +32,8 @@ impl Sums {
     /// The same sums, taken up where they were left.
     #[inline(always)]
     pub(crate) fn resumed(self) -> Self {
-        Self { from: Some(self.to), ..self }
+        let Grid { rows, offset, roomy } = self.to;
+        Self { from: Some(Grid { rows: rows.as_rows(), offset, roomy }), ..self }
     }
 
     /// The sums of the tile whose first row and vector these are, to go on from.
@@ -49,8 +50,9 @@ impl Sums {
         let mut acc = [[s.zero(); V]; R];
         let Some(from) = &self.from else { return acc };
         let whole = self.whole || from.roomy;
-        let from = Corner::of(from, row, first);
-        // SAFETY: the caller's.
+        let from = Corner::to_read(from, row, first);
+        // SAFETY: of a whole group, or a roomy grid, all lanes are readable, of another the
+        // real ones.
         unsafe {
             if whole {
                 for r in 0..R {
@@ -82,8 +84,9 @@ impl Sums {
         first: usize,
         acc: &[[S::V; V]; R],
     ) {
-        let to = Corner::of(&self.to, row, first);
-        // SAFETY: the caller's.
+        let to = Corner::to_write(&self.to, row, first);
+        // SAFETY: of a whole group, or a roomy grid, all lanes are writable, of another the
+        // real ones.
         unsafe {
             if self.whole || self.to.roomy {
                 for r in 0..R {
@@ -100,22 +103,32 @@ impl Sums {
 
 /// A grid seen from a tile's first row and vector.
 #[derive(Clone, Copy)]
-struct Corner<'a> {
-    start: *mut f32,
-    stride: usize,
+struct Corner<'a, R> {
+    rows: R,
     offset: &'a [usize],
 }
 
-impl<'a> Corner<'a> {
+impl<'a> Corner<'a, Rows> {
     #[inline(always)]
-    fn of(grid: &'a Grid, row: usize, first: usize) -> Self {
-        let start = grid.start.wrapping_add(row * grid.stride);
-        Self { start, stride: grid.stride, offset: &grid.offset[first..] }
+    fn to_read(grid: &'a Grid<Rows>, row: usize, first: usize) -> Self {
+        Self { rows: grid.rows.from(row, 0), offset: &grid.offset[first..] }
+    }
+
+    #[inline(always)]
+    fn at(self, r: usize, v: usize) -> *const f32 {
+        self.rows.at(r, self.offset[v])
+    }
+}
+
+impl<'a> Corner<'a, RowsMut> {
+    #[inline(always)]
+    fn to_write(grid: &'a Grid, row: usize, first: usize) -> Self {
+        Self { rows: grid.rows.from(row, 0), offset: &grid.offset[first..] }
     }
 
     #[inline(always)]
     fn at(self, r: usize, v: usize) -> *mut f32 {
-        self.start.wrapping_add(r * self.stride + self.offset[v])
+        self.rows.at(r, self.offset[v])
     }
 }
 
@@ -128,10 +141,10 @@ impl<T: Copy, const R: usize, const V: usize> Edge<T, R, V> {
     /// # Safety
     /// The real lanes of R rows and V vectors are readable.
     #[inline(always)]
-    unsafe fn load<S: Simd<V = T>>(s: S, from: Corner<'_>, lanes: &[usize]) -> Self {
+    unsafe fn load<S: Simd<V = T>>(s: S, from: Corner<'_, Rows>, lanes: &[usize]) -> Self {
         let mut edge = MaybeUninit::<[[T; V]; R]>::uninit();
         for i in 0..R * V {
-            // SAFETY: the caller's, and i < R · V.
+            // SAFETY: the real lanes are readable, and i < R · V.
             unsafe {
                 let v = load_lanes(s, from.at(i / V, i % V), lanes[i % V]);
                 *edge.as_mut_ptr().cast::<T>().add(i) = v;
@@ -162,31 +175,11 @@ impl<T: Copy, const R: usize, const V: usize> Edge<T, R, V> {
     /// # Safety
     /// The real lanes of R rows and V vectors are writable.
     #[inline(always)]
-    unsafe fn store<S: Simd<V = T>>(&self, s: S, to: Corner<'_>, lanes: &[usize]) {
+    unsafe fn store<S: Simd<V = T>>(&self, s: S, to: Corner<'_, RowsMut>, lanes: &[usize]) {
         for i in 0..R * V {
             let (r, v) = (i / V, i % V);
-            // SAFETY: the caller's.
+            // SAFETY: the real lanes are writable.
             unsafe { store_lanes(s, to.at(r, v), self.get(r, v), lanes[v]) };
         }
     }
-}
-
-/// Reads `n` lanes: the whole vector where they are all there.
-///
-/// # Safety
-/// `p` is readable for `n ≤ LANES` floats.
-#[inline(always)]
-pub(crate) unsafe fn load_lanes<S: Simd>(s: S, p: *const f32, n: usize) -> S::V {
-    // SAFETY: the caller's.
-    unsafe { if n == S::LANES { s.load(p) } else { s.load_first(p, n) } }
-}
-
-/// Writes `n` lanes: the whole vector where they are all wanted.
-///
-/// # Safety
-/// `p` is writable for `n ≤ LANES` floats.
-#[inline(always)]
-pub(crate) unsafe fn store_lanes<S: Simd>(s: S, p: *mut f32, v: S::V, n: usize) {
-    // SAFETY: the caller's.
-    unsafe { if n == S::LANES { s.store(p, v) } else { s.store_first(p, v, n) } }
 }

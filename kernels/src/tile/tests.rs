@@ -3,6 +3,7 @@
 use super::{Grid, Product, Sums, group};
 use crate::Isa;
 use crate::layout::{GROUP, PANEL, ROW_BLOCK, RUN};
+use crate::rows::RowsMut;
 use crate::simd::{Kernel, Simd};
 
 /// Adds the product of one term of `rows` rows, 1, 2, …, with a group of `vecs` vectors, 1, 2, …,
@@ -33,8 +34,9 @@ impl Kernel for Dispatch {
         for v in 0..vecs {
             (offset[v], lanes[v]) = (v * S::LANES, S::LANES.min(columns - v * S::LANES));
         }
-        let to = Grid { start: c.as_mut_ptr(), stride, offset, roomy: false };
-        let sums = Sums { from: Some(to), to, lanes, whole: real == S::LANES };
+        let to = Grid { rows: RowsMut::new(c.as_mut_ptr(), stride), offset, roomy: false };
+        let from = Grid { rows: to.rows.as_rows(), offset, roomy: false };
+        let sums = Sums { from: Some(from), to, lanes, whole: real == S::LANES };
         let product = Product {
             a: a.as_ptr(),
             panels: panels.as_ptr(),

@@ -1,10 +1,11 @@
 //! The first stage of a step: ∂L/∂h from the steps after, and the cell.
 
-use super::step::Step;
+use super::step::{Operands, Step};
 use crate::cells::{Epilogue, MOST_SUMS, Source};
 use crate::fetch::{Fetches, When};
 use crate::pack::{Columns, PackedMatrix};
-use crate::recurrence::step::{self, Block, Origin, Term, Units};
+use crate::recurrence::step::{self, Block, Term, Units};
+use crate::rows::{Rows, further};
 use crate::simd::Simd;
 use crate::tile::{Grid, load_lanes, store_lanes};
 
@@ -14,7 +15,11 @@ fn source<C: Epilogue>(term: usize) -> Source {
     if const { C::BACK.len() == 1 } { C::BACK[0] } else { C::BACK[term % C::BACK.len()] }
 }
 
-impl<C: Epilogue> step::Step for Step<'_, C> {
+// SAFETY: `Step::new` has been promised the operands of `batch` rows, of which all that is here
+// is made: terms (2) and origin (3), the scratch (4), and what the cell, noise and normalisation
+// read and write of the units that they are handed (5). `Backward::check` has seen that the
+// weights fit (1).
+unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
     const SUMS: usize = 1;
 
     #[inline(always)]
@@ -54,14 +59,14 @@ impl<C: Epilogue> step::Step for Step<'_, C> {
                 (extra.wrapping_add(self.offset(after, 1, stride)), stride)
             }
         };
-        Some(Term { rows, stride, weights: &self.recurrent.weights[index] })
+        Some(Term { rows: Rows::new(rows, stride), weights: &self.recurrent.weights[index] })
     }
 
     /// A sum that goes on from what comes in; of masked products it is that of these alone.
     #[inline(always)]
-    fn origin(&self) -> Option<Origin> {
+    fn origin(&self) -> Option<Rows> {
         let given = self.is_given() && !self.masks();
-        if given { Some(Origin { start: self.incoming(), stride: self.outputs }) } else { None }
+        if given { Some(Rows::new(self.incoming(), self.outputs)) } else { None }
     }
 
     #[inline(always)]
@@ -79,21 +84,23 @@ impl<C: Epilogue> step::Step for Step<'_, C> {
         }
         let at = self.offset(self.t, 1, self.outputs) + row * self.outputs;
         if const { C::PROJECTS } {
-            let all = self.dh_all.wrapping_add(at);
-            fetches.push(columns.fetch(all, self.outputs, 1, When::After));
+            let all = Rows::new(self.dh_all.wrapping_add(at), self.outputs);
+            fetches.push(columns.fetch(all, 1, When::After));
         } else {
             self.fetch_cell(&mut fetches, columns, row);
         }
         if let Some(dy) = self.dy {
-            fetches.push(columns.fetch(dy.wrapping_add(at), self.outputs, 1, When::After));
+            let dy = Rows::new(dy.as_ptr().wrapping_add(at), self.outputs);
+            fetches.push(columns.fetch(dy, 1, When::After));
         }
         fetches
     }
 
     #[inline(always)]
     fn rows(self, row: usize, rows: usize) -> Self {
+        assert!(row + rows <= self.batch, "rows of the step");
         let (units, outputs) = (row * self.hidden, row * self.outputs);
-        Step {
+        let operands = Operands {
             batch: rows,
             gates: self.gates.wrapping_add(C::GATES * units),
             extra: self.extra.wrapping_add(C::EXTRA * units),
@@ -101,12 +108,14 @@ impl<C: Epilogue> step::Step for Step<'_, C> {
             s: self.s.wrapping_add(units),
             dh: self.dh.wrapping_add(outputs),
             ds: self.ds.wrapping_add(units),
-            dy: self.dy.map(|dy| dy.wrapping_add(outputs)),
+            dy: further(self.dy, outputs),
             dh_all: self.dh_all.wrapping_add(outputs),
             first_row: self.first_row + row,
             scratch: self.scratch.wrapping_add(row * self.room),
-            ..self
-        }
+            ..*self
+        };
+        // SAFETY: these rows' operands are some of those that this step was made of.
+        unsafe { Step::new(operands) }
     }
 
     /// The gradients of some units of a row, from their ∂L/∂h without `dy`; before the
@@ -114,7 +123,8 @@ impl<C: Epilogue> step::Step for Step<'_, C> {
     #[inline(always)]
     unsafe fn finish<S: Simd>(&self, s: S, at: Units, [dh, ..]: [S::V; MOST_SUMS]) {
         let unit = at.row * self.outputs + at.first;
-        // SAFETY: the caller's.
+        // SAFETY: the units are of the step (1), and nobody else has them (2): of its ∂L/∂h,
+        // that from outside and all of it, and of what the cell has.
         unsafe {
             if self.t < 1 {
                 store_lanes(s, self.outgoing().add(unit), dh, at.lanes);
@@ -125,7 +135,7 @@ impl<C: Epilogue> step::Step for Step<'_, C> {
             // the bits of the whole: the sum over the step after is the same number
             // whether it stays in a register or is carried in `dh`.
             let dh = match self.dy {
-                Some(dy) => s.add(dh, load_lanes(s, dy.add(unit), at.lanes)),
+                Some(dy) => s.add(dh, load_lanes(s, dy.as_ptr().add(unit), at.lanes)),
                 None => dh,
             };
             if const { C::PROJECTS } {
@@ -142,14 +152,16 @@ impl<C: Epilogue> step::Step for Step<'_, C> {
     }
 
     #[inline(always)]
-    fn prepare<S: Simd>(&self, s: S, at: Block, sums: Grid) {
-        self.before(s, at, sums, true, const { C::CELLS && !C::PROJECTS });
+    unsafe fn prepare<S: Simd>(&self, s: S, at: Block, sums: Grid) {
+        // SAFETY: the block is of the step, nobody else has it, and these are its sums.
+        unsafe { self.before(s, at, sums, true, const { C::CELLS && !C::PROJECTS }) };
     }
 
     #[inline(always)]
-    fn complete<S: Simd>(&self, s: S, at: Block) {
+    unsafe fn complete<S: Simd>(&self, s: S, at: Block) {
         if const { !C::PROJECTS } {
-            self.rejoin(s, at);
+            // SAFETY: the block is of the step, and nobody else has it.
+            unsafe { self.rejoin(s, at) };
         }
     }
 
@@ -160,7 +172,8 @@ impl<C: Epilogue> step::Step for Step<'_, C> {
 
     #[inline(always)]
     unsafe fn end_row<S: Simd>(&self, s: S, row: usize) {
-        // SAFETY: the caller's.
+        // SAFETY: the row is of the step and finished, and nobody else has it; only steps of
+        // the pass end with rows.
         unsafe { self.end_first(s, row) };
     }
 }

@@ -17,8 +17,8 @@ use crate::error::{check_len, check_room, checked_sum};
 use crate::left;
 use crate::team::Pass;
 use crate::{Isa, KernelError, checked_len};
-use std::ptr::{null, null_mut};
-use step::{Noise, NormAt, Step};
+use std::ptr::NonNull;
+use step::{Masked, Noise, NormAt, Operands};
 use steps::Pointers;
 
 /// A backward pass over a stretch of time, last step first.
@@ -122,19 +122,22 @@ impl Backward<'_> {
 
     fn run_checked<C: Epilogue>(mut self, cell: C, room: usize, isa: Isa, pass: &mut Pass<'_>) {
         let dims = self.dims;
-        let (zone, dh_kept, ds_kept) = match &mut self.zoneout {
-            None => (Zone::OFF, null_mut(), null_mut()),
+        let (zone, kept) = match &mut self.zoneout {
+            None => (Zone::OFF, None),
             Some((zoneout, Kept { h, s })) => {
-                (Zone::new(Some(*zoneout)), h.as_mut_ptr(), s.as_mut_ptr())
+                (Zone::new(Some(*zoneout)), Some((h.as_mut_ptr(), s.as_mut_ptr())))
             }
         };
-        let dy = self.dy.map(<[f32]>::as_ptr);
         let noisy = zone.on || self.dropout.is_some();
-        let (mask, seen) = match self.dropout {
-            None => (null(), null()),
-            Some((mask, seen)) => (mask.as_ptr(), seen.as_ptr()),
+        let noise = Noise {
+            zone,
+            dy: self.dy.map(<[f32]>::as_ptr),
+            kept,
+            masked: self
+                .dropout
+                .map(|(mask, seen)| Masked { mask: mask.as_ptr(), seen: seen.as_ptr() }),
+            s_made: (!self.s_made.is_empty()).then_some(self.s_made.as_mut_ptr()),
         };
-        let s_made = if self.s_made.is_empty() { null_mut() } else { self.s_made.as_mut_ptr() };
         let norm = self.norm.as_mut().map(|norm| NormAt {
             gain: norm.gain.as_ptr(),
             normal: norm.normal.as_ptr(),
@@ -143,8 +146,7 @@ impl Backward<'_> {
             da: norm.da.as_mut_ptr(),
             da_extra: norm.da_extra.as_mut_ptr(),
         });
-        let noise = Noise { zone, dy: dy.unwrap_or(null()), dh_kept, ds_kept, mask, seen, s_made };
-        let last = Step {
+        let last = Operands {
             batch: dims.batch,
             hidden: dims.hidden,
             outputs: dims.outputs,
@@ -158,7 +160,7 @@ impl Backward<'_> {
             s: self.s.as_ptr(),
             dh: self.dh.as_mut_ptr(),
             ds: self.ds.as_mut_ptr(),
-            dy: if noisy { None } else { dy },
+            dy: self.dy.filter(|_| !noisy).map(|dy| NonNull::from(dy).cast()),
             dh_all: self.dh_all.as_mut_ptr(),
             noise: noisy.then_some(&noise),
             norm: norm.as_ref(),
@@ -168,8 +170,10 @@ impl Backward<'_> {
             room,
         };
         let parts = parts(pass.threads(), dims, &self.recurrent);
-        let steps = Pointers { last };
-        // SAFETY: `check` has seen that all slices fit, and they were borrowed for this call.
+        // SAFETY: `check` has seen that all slices fit the dimensions and the cell, and that the
+        // weights are packed for them; they are borrowed until the pass is over.
+        let steps = unsafe { Pointers::new(last) };
+        // SAFETY: as above.
         unsafe { pass.run(isa, &Passage { steps, parts }) };
     }
 

@@ -2,66 +2,97 @@
 
 use super::step::Step;
 use crate::cells::Epilogue;
-use crate::recurrence::regularise::{Before, Rejoin};
+use crate::recurrence::regularise::{Before, Incoming, Parted, Rejoin};
 use crate::recurrence::step::Block;
+use crate::rows::{Rows, RowsMut};
 use crate::simd::Simd;
 use crate::tile::Grid;
-use std::ptr::{null, null_mut};
 
 impl<C: Epilogue> Step<'_, C> {
     /// Whether products saw a share of h.
     #[inline(always)]
     pub(super) fn masks(&self) -> bool {
-        self.noise.is_some_and(|noise| !noise.mask.is_null())
+        self.noise.is_some_and(|noise| noise.masked.is_some())
+    }
+
+    /// ∂L/∂s, and where zoneout leaves its part of it.
+    #[inline(always)]
+    fn parted(&self, ds_kept: *mut f32) -> Parted {
+        let kept = RowsMut::new(ds_kept, self.hidden).from(self.first_row, 0);
+        Parted { ds: RowsMut::new(self.ds, self.hidden), kept }
     }
 
     /// What noise makes of some units' gradients before the cell has them, of which ∂L/∂h is
     /// known or ∂L/∂s.
+    ///
+    /// # Safety
+    /// The block is of the step, and nobody else has it; where ∂L/∂h is known the grid has its
+    /// sums, in whole vectors.
     #[inline(always)]
-    pub(super) fn before<S: Simd>(&self, s: S, at: Block, sums: Grid, has_h: bool, has_s: bool) {
+    pub(super) unsafe fn before<S: Simd>(
+        &self,
+        s: S,
+        at: Block,
+        sums: Grid,
+        has_h: bool,
+        has_s: bool,
+    ) {
         let Some(noise) = self.noise else { return };
-        let (outputs, hidden) = (self.first_row * self.outputs, self.first_row * self.hidden);
-        let (zoned, is_step) = (noise.zone.on, self.t >= 1);
+        let (outputs, is_step) = (self.outputs, self.t >= 1);
         let row = if is_step { (self.t - 1) as usize * self.all } else { 0 };
-        // The state before the first step is the first that has something carried to it and
-        // nothing to carry on.
-        let carried = zoned && has_h && self.t >= 0 && self.t < self.steps as isize;
-        let adds_dy = is_step && !noise.dy.is_null();
-        let has_s = has_s && zoned && is_step;
-        s.call(Before {
-            at,
-            zone: noise.zone.from(row + self.first_row),
-            sums,
-            dh: has_h,
-            outputs: self.outputs,
-            mask: if self.masks() { noise.mask.wrapping_add(outputs) } else { null() },
-            incoming: if self.masks() && self.is_given() { self.incoming() } else { null() },
-            carried: if carried { noise.dh_kept.wrapping_add(outputs) } else { null_mut() },
-            dy: match adds_dy {
-                true => noise.dy.wrapping_add(row * self.outputs + outputs),
-                false => null(),
-            },
-            carry: match zoned && is_step && has_h {
-                true => noise.dh_kept.wrapping_add(outputs),
-                false => null_mut(),
-            },
-            ds: if has_s { self.ds } else { null_mut() },
-            ds_kept: noise.ds_kept.wrapping_add(hidden),
-            hidden: self.hidden,
-        });
+        let whole_row = row + self.first_row;
+        let (mut dh, mut ds) = (None, None);
+        if has_h {
+            let mut more = [None; 3];
+            if self.masks() && self.is_given() {
+                more[0] = Some(Rows::new(self.incoming(), outputs));
+            }
+            let mut carry = None;
+            if let Some((dh_kept, _)) = noise.kept {
+                let kept = RowsMut::new(dh_kept, outputs).from(self.first_row, 0);
+                // The state before the first step is the first that has something carried to it
+                // and nothing to carry on.
+                if self.t >= 0 && self.t < self.steps as isize {
+                    more[1] = Some(kept.as_rows());
+                }
+                if is_step {
+                    carry = Some(kept);
+                }
+            }
+            if let Some(dy) = noise.dy
+                && is_step
+            {
+                more[2] = Some(Rows::new(dy, outputs).from(whole_row, 0));
+            }
+            let mask =
+                noise.masked.map(|masked| Rows::new(masked.mask, outputs).from(self.first_row, 0));
+            dh = Some(Incoming { sums, mask, more, carry });
+        }
+        if let Some((_, ds_kept)) = noise.kept
+            && has_s
+            && is_step
+        {
+            ds = Some(self.parted(ds_kept));
+        }
+        // SAFETY: `Step::new` has been promised all rows of these, of which the block has some,
+        // and a key for each row of each step, where there is something to be drawn.
+        s.call(unsafe { Before::new(at, noise.zone.from(whole_row), dh, ds) });
     }
 
     /// What it makes of them after, in a stage where the cell has had them.
+    ///
+    /// # Safety
+    /// The block is of the step, and nobody else has it.
     #[inline(always)]
-    pub(super) fn rejoin<S: Simd>(&self, s: S, at: Block) {
+    pub(super) unsafe fn rejoin<S: Simd>(&self, s: S, at: Block) {
         if let Some(noise) = self.noise
             && const { C::CELLS }
-            && noise.zone.on
+            && let Some((_, ds_kept)) = noise.kept
             && self.t >= 1
         {
-            let (ds, hidden) = (self.ds, self.hidden);
-            let ds_kept = noise.ds_kept.wrapping_add(self.first_row * hidden);
-            s.call(Rejoin { at, ds, ds_kept, hidden });
+            // SAFETY: `Step::new` has been promised all rows of both, of which the block has
+            // some.
+            s.call(unsafe { Rejoin::new(at, self.parted(ds_kept)) });
         }
     }
 }

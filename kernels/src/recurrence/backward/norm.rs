@@ -22,7 +22,8 @@ impl<C: Epilogue> Step<'_, C> {
     /// The gradient by a gate's sums, or by the one's that is apart, of a row.
     ///
     /// # Safety
-    /// As [`Step::end_row`](crate::recurrence::step::Step::end_row).
+    /// The row is of the step, which is one of the pass, and nobody else has it; there is such
+    /// a block.
     #[inline(always)]
     pub(super) unsafe fn denormalise<S: Simd>(
         &self,
@@ -33,36 +34,34 @@ impl<C: Epilogue> Step<'_, C> {
     ) {
         let (hidden, norms) = (self.hidden, const { Geometry::new::<C>().norms });
         let whole = self.offset(self.t, 1, 1) + self.first_row + row;
-        let place = self.place(Units { row, first: 0, lanes: 0 });
+        let place = self.pointers(Units { row, first: 0, lanes: 0 });
         let in_gates = (whole * C::GATES + block) * hidden;
-        let apart = const { C::APART } && block == C::GATES;
-        s.call(Denormalise {
-            d: if apart { place.extra } else { place.gates.wrapping_add(block * hidden) },
-            gain: norm.gain.wrapping_add(block * hidden),
-            normal: match apart {
-                true => norm.normal_extra.wrapping_add(whole * hidden),
-                false => norm.normal.wrapping_add(in_gates),
-            },
-            inverse: norm.inverse.wrapping_add(whole * norms + block),
-            da: match apart {
-                true => norm.da_extra.wrapping_add(whole * hidden),
-                false => norm.da.wrapping_add(in_gates),
-            },
-            hidden,
-        });
+        let (d, normal, da) = if const { C::APART } && block == C::GATES {
+            let at = whole * hidden;
+            let (normal, da) = (norm.normal_extra, norm.da_extra);
+            (place.extra, normal.wrapping_add(at), da.wrapping_add(at))
+        } else {
+            let (normal, da) = (norm.normal.wrapping_add(in_gates), norm.da.wrapping_add(in_gates));
+            (place.gates.wrapping_add(block * hidden), normal, da)
+        };
+        let gain = norm.gain.wrapping_add(block * hidden);
+        let inverse = norm.inverse.wrapping_add(whole * norms + block);
+        // SAFETY: `Step::new` has been promised all of these for each row and block.
+        s.call(unsafe { Denormalise::new(d, gain, (normal, inverse), da, hidden) });
     }
 
     /// The gradients by what the cell has seen to: with a second product that is the gate
     /// which this is of.
     ///
     /// # Safety
-    /// As [`Step::end_row`](crate::recurrence::step::Step::end_row).
+    /// The row is of the step, which is one of the pass, all of its units have been finished,
+    /// and nobody else has it.
     #[inline(always)]
     pub(super) unsafe fn end_first<S: Simd>(&self, s: S, row: usize) {
         let Some(norm) = self.norm else { return };
         for block in 0..const { Geometry::new::<C>().norms } {
             if const { C::SECOND.is_none() } || C::SECOND == Some(block) {
-                // SAFETY: the caller's; there is such a block.
+                // SAFETY: the row is of the step, and there is such a block.
                 unsafe { self.denormalise(s, norm, row, block) };
             }
         }

@@ -1,21 +1,35 @@
 //! The second stage of a step: the gradient of the extra block.
 
 use super::step::Step;
-use crate::cells::{Epilogue, MOST_SUMS};
+use crate::cells::{Epilogue, Geometry, MOST_SUMS};
 use crate::fetch::Fetches;
 use crate::pack::{Columns, PackedMatrix};
-use crate::recurrence::step::{self, Block, Origin, Term, Units};
+use crate::recurrence::step::{self, Block, Term, Units};
+use crate::rows::Rows;
 use crate::simd::Simd;
 use crate::tile::Grid;
 
 /// The second stage of a step: the gradient of the extra block.
 #[derive(Clone, Copy)]
 pub(super) struct Second<'a, C> {
-    pub step: Step<'a, C>,
-    pub weights: &'a PackedMatrix,
+    step: Step<'a, C>,
+    weights: &'a PackedMatrix,
 }
 
-impl<C: Epilogue> step::Step for Second<'_, C> {
+impl<'a, C: Epilogue> Second<'a, C> {
+    /// That of a step, if it has one: those before the first of the pass have none.
+    #[inline(always)]
+    pub(super) fn of(step: Step<'a, C>) -> Option<Self> {
+        let two = const { Geometry::new::<C>().is_double() };
+        let weights = if two { step.recurrent.second? } else { return None };
+        (step.t > 0).then_some(Self { step, weights })
+    }
+}
+
+// SAFETY: of a step with a second product `Step::new` has been promised the gradients that it is
+// of (2), the scratch (4) and what the cell, noise and normalisation read and write (5).
+// `Backward::check` has seen that the weights fit (1).
+unsafe impl<C: Epilogue> step::Step for Second<'_, C> {
     const SUMS: usize = 1;
 
     #[inline(always)]
@@ -43,11 +57,11 @@ impl<C: Epilogue> step::Step for Second<'_, C> {
             }
             None => (step.dh_all.wrapping_add(step.offset(step.t, 1, step.outputs)), step.outputs),
         };
-        Some(Term { rows, stride, weights: self.weights })
+        Some(Term { rows: Rows::new(rows, stride), weights: self.weights })
     }
 
     #[inline(always)]
-    fn origin(&self) -> Option<Origin> {
+    fn origin(&self) -> Option<Rows> {
         None
     }
 
@@ -72,7 +86,8 @@ impl<C: Epilogue> step::Step for Second<'_, C> {
 
     #[inline(always)]
     unsafe fn finish<S: Simd>(&self, s: S, at: Units, [d, ..]: [S::V; MOST_SUMS]) {
-        // SAFETY: the caller's.
+        // SAFETY: the units are of the step (1), which is one of the pass, and nobody else has
+        // them (2).
         unsafe {
             let place = self.step.place(at);
             if const { C::PROJECTS } {
@@ -89,14 +104,16 @@ impl<C: Epilogue> step::Step for Second<'_, C> {
     }
 
     #[inline(always)]
-    fn prepare<S: Simd>(&self, s: S, at: Block, sums: Grid) {
-        self.step.before(s, at, sums, false, true);
+    unsafe fn prepare<S: Simd>(&self, s: S, at: Block, sums: Grid) {
+        // SAFETY: the block is of the step, and nobody else has it.
+        unsafe { self.step.before(s, at, sums, false, true) };
     }
 
     #[inline(always)]
-    fn complete<S: Simd>(&self, s: S, at: Block) {
+    unsafe fn complete<S: Simd>(&self, s: S, at: Block) {
         if const { C::PROJECTS } {
-            self.step.rejoin(s, at);
+            // SAFETY: the block is of the step, and nobody else has it.
+            unsafe { self.step.rejoin(s, at) };
         }
     }
 
@@ -111,7 +128,7 @@ impl<C: Epilogue> step::Step for Second<'_, C> {
         let Some(norm) = self.step.norm else { return };
         for block in 0..C::GATES {
             if C::SECOND != Some(block) {
-                // SAFETY: the caller's; there is such a block.
+                // SAFETY: the row is of the step, and there is such a block.
                 unsafe { self.step.denormalise(s, norm, row, block) };
             }
         }

@@ -1,27 +1,33 @@
 //! A step of a backward pass that has been checked, as pointers.
 
-use crate::cells::{Back, Epilogue};
+use crate::cells::{Back, BackAt, Epilogue};
 use crate::fetch::{Fetches, When};
 use crate::pack::Columns;
 use crate::recurrence::dims::Recurrent;
 use crate::recurrence::regularise::Zone;
 use crate::recurrence::step::Units;
-use std::ptr::{null, null_mut};
+use crate::rows::Rows;
+use std::ops::Deref;
+use std::ptr::NonNull;
 
 /// Noise in a pass: pointers to the first row at the first step.
 pub(super) struct Noise {
     pub zone: Zone,
     /// ∂L/∂h from outside, which comes before it.
-    pub dy: *const f32,
-    /// What zoneout has left of ∂L/∂h and ∂L/∂s to the step before.
-    pub dh_kept: *mut f32,
-    pub ds_kept: *mut f32,
-    /// The share that products saw of h, null where that is all, and, of step 1 − D on, what
-    /// that left.
+    pub dy: Option<*const f32>,
+    /// What zoneout has left of ∂L/∂h and ∂L/∂s to the step before, where there is some.
+    pub kept: Option<(*mut f32, *mut f32)>,
+    pub masked: Option<Masked>,
+    /// Where s goes as the cell made it, if anybody asks.
+    pub s_made: Option<*mut f32>,
+}
+
+/// The share that products saw of h, where that is not all, and, of step 1 − D on, what that
+/// left.
+#[derive(Clone, Copy)]
+pub(super) struct Masked {
     pub mask: *const f32,
     pub seen: *const f32,
-    /// Where s goes as the cell made it, or null.
-    pub s_made: *mut f32,
 }
 
 /// Normalisation in a pass: pointers to the first row at the first step.
@@ -34,9 +40,9 @@ pub(super) struct NormAt {
     pub da_extra: *mut f32,
 }
 
-/// One step: pointers to the first row of each operand at the first step.
+/// What a step reads and writes: pointers to the first row of each operand at the first step.
 #[derive(Clone, Copy)]
-pub(super) struct Step<'a, C> {
+pub(super) struct Operands<'a, C> {
     pub batch: usize,
     pub hidden: usize,
     pub outputs: usize,
@@ -53,7 +59,7 @@ pub(super) struct Step<'a, C> {
     pub s: *const f32,
     pub dh: *mut f32,
     pub ds: *mut f32,
-    pub dy: Option<*const f32>,
+    pub dy: Option<NonNull<f32>>,
     pub dh_all: *mut f32,
     /// References, since a step is copied for each.
     pub noise: Option<&'a Noise>,
@@ -67,7 +73,37 @@ pub(super) struct Step<'a, C> {
     pub room: usize,
 }
 
-impl<C: Epilogue> Step<'_, C> {
+/// One step.
+#[derive(Clone, Copy)]
+pub(super) struct Step<'a, C>(Operands<'a, C>);
+
+impl<'a, C> Deref for Step<'a, C> {
+    type Target = Operands<'a, C>;
+    #[inline(always)]
+    fn deref(&self) -> &Operands<'a, C> {
+        &self.0
+    }
+}
+
+impl<'a, C: Epilogue> Step<'a, C> {
+    /// A step of these operands.
+    ///
+    /// # Safety
+    /// They are what `Backward::check` asks of slices, from `batch` rows of a batch of `all` on,
+    /// `t` is one of its steps or of the D before them, and for as long as the step is used
+    ///
+    /// 1. states, those that were masked with their mask, ∂L/∂h from outside, the keys and what
+    ///    the forward pass left of the norm are readable, and nobody writes them;
+    /// 2. gates and the extra block of the step and of the D after it, ∂L/∂h, ∂L/∂s, what is
+    ///    kept of these and all of ∂L/∂h, s as the cell made it, what the norm leaves and `room`
+    ///    floats of scratch for each row are readable and writable, and nobody else's;
+    /// 3. the weights are packed for the set of instructions that the step is taken on, and the
+    ///    cell has been checked for `hidden` units.
+    #[inline(always)]
+    pub(super) unsafe fn new(operands: Operands<'a, C>) -> Self {
+        Self(operands)
+    }
+
     /// Floats from the first step to step `t` in what has `width` for each row, and its
     /// first at step `first`.
     #[inline(always)]
@@ -101,8 +137,21 @@ impl<C: Epilogue> Step<'_, C> {
         self.dh.wrapping_add(place as usize * self.all * self.outputs)
     }
 
+    /// The places of some units.
+    ///
+    /// # Safety
+    /// The units are of the step, which is one of the pass and not before it, and nobody else
+    /// has them.
     #[inline(always)]
-    pub(super) fn place(&self, Units { row, first, lanes }: Units) -> Back {
+    pub(super) unsafe fn place(&self, at: Units) -> Back<C> {
+        // SAFETY: `Step::new` has been promised all rows' operands (1, 2) and the cell (3); of
+        // these the units are some.
+        unsafe { Back::new(self.pointers(at)) }
+    }
+
+    /// The same as pointers.
+    #[inline(always)]
+    pub(super) fn pointers(&self, Units { row, first, lanes }: Units) -> BackAt {
         let t = self.t;
         let history = self.recurrent.history() as isize;
         let units = row * self.hidden + first;
@@ -112,24 +161,22 @@ impl<C: Epilogue> Step<'_, C> {
         let at_h = self.offset(t, 1 - history, self.outputs) + outputs;
         let h = self.h.wrapping_add(at_h);
         let h_prev = h.wrapping_sub(self.all * self.outputs);
-        let (mut h_seen, mut mask, mut s_made) = (h_prev, null(), null_mut());
+        let (mut h_seen, mut mask, mut s_made) = (h_prev, None, None);
         if let Some(noise) = self.noise {
             let (first_h, first_s) = (self.first_row * self.outputs, self.first_row * self.hidden);
-            if !noise.mask.is_null() {
-                mask = noise.mask.wrapping_add(first_h + outputs);
-            }
-            if !noise.seen.is_null() {
+            if let Some(masked) = noise.masked {
+                mask = NonNull::new(masked.mask.wrapping_add(first_h + outputs).cast_mut());
                 let before = at_h - self.all * self.outputs;
-                h_seen = noise.seen.wrapping_add(first_h + before);
+                h_seen = masked.seen.wrapping_add(first_h + before);
             }
-            if !noise.s_made.is_null() {
+            if let Some(made) = noise.s_made {
                 let step = self.offset(t, 1, self.hidden);
-                s_made = noise.s_made.wrapping_add(first_s + step + units);
+                s_made = NonNull::new(made.wrapping_add(first_s + step + units));
             }
         }
         let cells = self.all * self.hidden;
         let s = self.s.wrapping_add(self.offset(t, 0, self.hidden) + units);
-        Back {
+        BackAt {
             lanes,
             unit: first,
             hidden: self.hidden,
@@ -150,22 +197,22 @@ impl<C: Epilogue> Step<'_, C> {
     /// vector of these columns.
     #[inline(always)]
     pub(super) fn fetch_cell(&self, fetches: &mut Fetches, columns: &Columns, row: usize) {
-        let place = self.place(Units { row, first: 0, lanes: 0 });
-        let stride = C::GATES * self.hidden;
+        let place = self.pointers(Units { row, first: 0, lanes: 0 });
         for gate in 0..C::GATES {
             let gate = place.gates.wrapping_add(gate * self.hidden);
-            fetches.push(columns.fetch(gate, stride, 1, When::After));
+            let gates = Rows::new(gate, C::GATES * self.hidden);
+            fetches.push(columns.fetch(gates, 1, When::After));
         }
         if const { C::CELLS } {
             for state in [place.s_prev, place.ds.cast_const()] {
-                fetches.push(columns.fetch(state, self.hidden, 1, When::After));
+                fetches.push(columns.fetch(Rows::new(state, self.hidden), 1, When::After));
             }
         } else {
             let h = if const { C::CARRIES } { place.h_prev } else { place.h };
-            fetches.push(columns.fetch(h, self.outputs, 1, When::After));
+            fetches.push(columns.fetch(Rows::new(h, self.outputs), 1, When::After));
             if const { C::EXTRA > 0 } {
-                let stride = C::EXTRA * self.hidden;
-                fetches.push(columns.fetch(place.extra, stride, 1, When::After));
+                let extra = Rows::new(place.extra, C::EXTRA * self.hidden);
+                fetches.push(columns.fetch(extra, 1, When::After));
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::pack::PackedMatrix;
 use crate::team::Pass;
 use crate::{Isa, KernelError, checked_len};
 use std::ops::Range;
-use step::{Ends, Work};
+use step::{Ends, Operands, Work};
 
 /// Floats of scratch that a [`ClockedForward`] or a [`ClockedBackward`] of so many units needs.
 ///
@@ -148,7 +148,7 @@ impl ClockedForward<'_> {
         if batch == 0 {
             return Ok(());
         }
-        let work = Work {
+        let work = Operands {
             clock,
             steps,
             batch,
@@ -163,7 +163,7 @@ impl ClockedForward<'_> {
         };
         // SAFETY: all slices have been seen to fit and were borrowed for this call; z is
         // not written forward.
-        unsafe { pass.run(isa, &work) };
+        unsafe { pass.run(isa, &Work::new(work)) };
         Ok(())
     }
 }
@@ -188,7 +188,7 @@ impl ClockedBackward<'_> {
             return Ok(());
         }
         let dy = dy.map(<[f32]>::as_ptr);
-        let work = Work {
+        let work = Operands {
             clock,
             steps,
             batch,
@@ -202,7 +202,7 @@ impl ClockedBackward<'_> {
             parts: sizes.parts(pass.threads(), steps, hidden),
         };
         // SAFETY: all slices have been seen to fit and were borrowed for this call.
-        unsafe { pass.run(isa, &work) };
+        unsafe { pass.run(isa, &Work::new(work)) };
         Ok(())
     }
 }

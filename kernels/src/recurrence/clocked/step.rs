@@ -9,16 +9,21 @@ use crate::fetch::{Fetches, When};
 use crate::layout::{cut, left_len};
 use crate::pack::{Columns, PackedMatrix};
 use crate::recurrence::pass::{packing, part, whole};
-use crate::recurrence::step::{self, Origin, Term, Units};
+use crate::recurrence::step::{self, Term, Units};
+use crate::rows::{Rows, RowsMut};
 use crate::simd::{Kernel, Simd};
 use crate::team::Phases;
 use crate::tile::{load_lanes, store_lanes};
 use crate::tuning::EDGE_PARTS;
+use std::ops::Deref;
 
 /// A checked pass. Either parts of the batch go through all steps each on its own, or each
 /// step has a phase for what is element-wise, and two for each group that moves: packing its
 /// left operand, and sweeping.
-pub(super) struct Work<'a> {
+pub(super) struct Work<'a>(Operands<'a>);
+
+/// What a pass reads and writes.
+pub(super) struct Operands<'a> {
     pub clock: Clock<'a>,
     /// Steps that z is for, and of these the first to be taken and how many.
     pub steps: usize,
@@ -41,11 +46,33 @@ pub(super) enum Ends {
     Backward { h: *const f32, dy: Option<*const f32>, dh: *mut f32 },
 }
 
-// SAFETY: tasks write disjoint parts of what the pointers point to, which nobody else
-// has meanwhile: a group's units, a part of the batch, or a part of the scratch.
+impl<'a> Deref for Work<'a> {
+    type Target = Operands<'a>;
+    #[inline(always)]
+    fn deref(&self) -> &Operands<'a> {
+        &self.0
+    }
+}
+
+// SAFETY: tasks write disjoint parts of what the pointers point to, which `new` has been
+// promised to be nobody else's: a group's units, a part of the batch, or a part of the scratch.
 unsafe impl Sync for Work<'_> {}
 
 impl<'a> Work<'a> {
+    /// A pass of these operands.
+    ///
+    /// # Safety
+    /// They are what `ClockedForward::run` and `ClockedBackward::run` ask of slices, and for as
+    /// long as it is used
+    ///
+    /// 1. `before` and h backward, `dy` and, forward, z are readable, and nobody writes them;
+    /// 2. h forward, `dh`, z backward and the scratch are readable and writable, and nobody
+    ///    else's;
+    /// 3. the weights are packed for the set of instructions that the pass runs on.
+    pub(super) unsafe fn new(operands: Operands<'a>) -> Self {
+        Self(operands)
+    }
+
     #[inline(always)]
     fn groups(&self) -> &'a [Group] {
         self.clock.groups
@@ -95,29 +122,22 @@ impl<'a> Work<'a> {
         }
         let Group { units, first, .. } = self.groups()[group];
         let z = self.z_of(group, step);
+        let z = Rows::new(z, units);
         let (rows, start, to, activations) = match self.ends {
             Ends::Forward { before, h } => {
                 let (before, now) = self.states(index, (before, h));
-                let rows = (before.wrapping_add(first), self.hidden);
-                let to = (now.wrapping_add(first), self.hidden);
-                (rows, (z.cast_const(), units), to, self.activations)
+                let rows = Rows::new(before, self.hidden).from(0, first);
+                let to = RowsMut::new(now, self.hidden).from(0, first);
+                (rows, z, to, self.activations)
             }
             Ends::Backward { dh, .. } => {
-                let to = (dh.wrapping_add(first), self.hidden);
-                let start = (to.0.cast_const(), self.hidden);
-                ((z.cast_const(), units), start, to, Activations::Identity)
+                let to = RowsMut::new(dh, self.hidden).from(0, first);
+                (z, to.as_rows(), to, Activations::Identity)
             }
         };
-        Some(Product {
-            batch: self.batch,
-            weights: &self.weights[group],
-            rows,
-            start,
-            to,
-            activations,
-            scratch: self.scratch,
-            room: left_len(1, self.hidden),
-        })
+        let scratch = RowsMut::new(self.scratch, left_len(1, self.hidden));
+        let (batch, weights) = (self.batch, &self.weights[group]);
+        Some(Product { batch, weights, rows, start, to, activations, scratch })
     }
 
     /// Parts of the element-wise phase of a step: forward none where all groups move.
@@ -191,7 +211,8 @@ unsafe impl Phases for Work<'_> {
             match self.place(phase) {
                 (index, None) => {
                     let rows = cut(self.batch, self.edges(index), task);
-                    s.call(Edge { work: self, index, rows });
+                    // SAFETY: the rows are some of the batch, which no other task has.
+                    s.call(unsafe { Edge::new(self, index, rows) });
                 }
                 (index, Some((group, half))) => {
                     if let Some(product) = self.product(index, group) {
@@ -203,7 +224,8 @@ unsafe impl Phases for Work<'_> {
         }
         let (row, rows) = cut(self.batch, self.parts, task);
         for index in 0..self.stretch.1 {
-            s.call(Edge { work: self, index, rows: (row, rows) });
+            // SAFETY: as above.
+            s.call(unsafe { Edge::new(self, index, (row, rows)) });
             for group in 0..self.groups().len() {
                 if let Some(product) = self.product(index, group) {
                     let product = step::Step::rows(product, row, rows);
@@ -222,6 +244,15 @@ struct Edge<'a, 'b> {
     rows: (usize, usize),
 }
 
+impl<'a, 'b> Edge<'a, 'b> {
+    /// # Safety
+    /// The step is one of the stretch, the rows are of the batch, and nobody else has them.
+    #[inline(always)]
+    unsafe fn new(work: &'b Work<'a>, index: usize, rows: (usize, usize)) -> Self {
+        Self { work, index, rows }
+    }
+}
+
 impl Kernel for Edge<'_, '_> {
     type Output = ();
     #[inline(always)]
@@ -233,8 +264,8 @@ impl Kernel for Edge<'_, '_> {
             let moves = work.clock.moves_at(group, step);
             for row in row..row + rows {
                 let unit = row * work.hidden + first;
-                // SAFETY: the pass has been checked: states have these rows and units, z
-                // these rows of the group where it moves.
+                // SAFETY: `Work::new` has been promised states of these rows and units, and z
+                // of these rows of the group where it moves.
                 unsafe {
                     match work.ends {
                         Ends::Forward { before, h } => {
@@ -262,11 +293,11 @@ impl Kernel for Edge<'_, '_> {
 }
 
 /// # Safety
-/// Both have so many units.
+/// `from` is readable and `to` writable for so many units.
 #[inline(always)]
 unsafe fn copy<S: Simd>(s: S, from: *const f32, to: *mut f32, units: usize) {
     each!(S, units, |at, lanes| {
-        // SAFETY: the caller's.
+        // SAFETY: `each!` gives places of the units.
         unsafe { store_lanes(s, to.add(at), load_lanes(s, from.add(at), lanes), lanes) };
     });
 }
@@ -275,7 +306,7 @@ unsafe fn copy<S: Simd>(s: S, from: *const f32, to: *mut f32, units: usize) {
 /// pass.
 ///
 /// # Safety
-/// All have so many units.
+/// All are readable for so many units, `dh` and `dz` writable.
 #[inline(always)]
 unsafe fn moved<S: Simd>(
     s: S,
@@ -286,7 +317,7 @@ unsafe fn moved<S: Simd>(
     units: usize,
 ) {
     each!(S, units, |at, lanes| {
-        // SAFETY: the caller's.
+        // SAFETY: `each!` gives places of the units.
         unsafe {
             let mut gradient = load_lanes(s, dh.add(at), lanes);
             if let Some(dy) = dy {
@@ -301,11 +332,11 @@ unsafe fn moved<S: Simd>(
 }
 
 /// # Safety
-/// Both have so many units.
+/// Both are readable for so many units, `dh` writable.
 #[inline(always)]
 unsafe fn stayed<S: Simd>(s: S, dy: *const f32, dh: *mut f32, units: usize) {
     each!(S, units, |at, lanes| {
-        // SAFETY: the caller's.
+        // SAFETY: `each!` gives places of the units.
         unsafe {
             let (gradient, dy) =
                 (load_lanes(s, dh.add(at), lanes), load_lanes(s, dy.add(at), lanes));
@@ -314,22 +345,25 @@ unsafe fn stayed<S: Simd>(s: S, dy: *const f32, dh: *mut f32, units: usize) {
     });
 }
 
-/// A group's product in a step: `to = φ(start + rows · weights)`, each a place and the floats
-/// from one row to the next.
+/// A group's product in a step: `to = φ(start + rows · weights)`. [`Work::product`] alone makes
+/// it.
 #[derive(Clone, Copy)]
 struct Product<'a> {
     batch: usize,
     weights: &'a PackedMatrix,
-    rows: (*const f32, usize),
-    start: (*const f32, usize),
-    to: (*mut f32, usize),
+    rows: Rows,
+    start: Rows,
+    to: RowsMut,
     activations: Activations,
-    /// Room for the packed rows, so many floats for each.
-    scratch: *mut f32,
-    room: usize,
+    /// Room for the packed rows.
+    scratch: RowsMut,
 }
 
-impl step::Step for Product<'_> {
+// SAFETY: `Work::new` has been promised states, z and scratch of `batch` rows: the rows are as
+// long as the group reads (2), what they start from and go to as it has units (3, 5), and the
+// scratch has room for a row of all units each (4), of which a group reads and has some. The
+// weights have been seen to fit (1).
+unsafe impl step::Step for Product<'_> {
     const SUMS: usize = 1;
 
     #[inline(always)]
@@ -349,50 +383,47 @@ impl step::Step for Product<'_> {
 
     #[inline(always)]
     fn term(&self, _index: usize) -> Option<Term<'_>> {
-        let (rows, stride) = self.rows;
-        Some(Term { rows, stride, weights: self.weights })
+        Some(Term { rows: self.rows, weights: self.weights })
     }
 
     #[inline(always)]
-    fn origin(&self) -> Option<Origin> {
-        let (start, stride) = self.start;
-        Some(Origin { start, stride })
+    fn origin(&self) -> Option<Rows> {
+        Some(self.start)
     }
 
     #[inline(always)]
     fn scratch(&self) -> *mut f32 {
-        self.scratch
+        self.scratch.at(0, 0)
     }
 
     #[inline(always)]
     fn fetches(&self, columns: &Columns, row: usize) -> Fetches {
         let mut fetches = Fetches::none();
-        let ((start, from), (to, stride)) = (self.start, self.to);
-        fetches.push(columns.fetch(start.wrapping_add(row * from), from, 1, When::Start));
-        if start != to.cast_const() {
-            let to = to.cast_const().wrapping_add(row * stride);
-            fetches.push(columns.fetch(to, stride, 1, When::After));
+        let (start, to) = (self.start.from(row, 0), self.to.as_rows().from(row, 0));
+        fetches.push(columns.fetch(start, 1, When::Start));
+        if start.at(0, 0) != to.at(0, 0) {
+            fetches.push(columns.fetch(to, 1, When::After));
         }
         fetches
     }
 
     #[inline(always)]
     fn rows(self, row: usize, rows: usize) -> Self {
+        assert!(row + rows <= self.batch, "rows of the step");
         Self {
             batch: rows,
-            rows: (self.rows.0.wrapping_add(row * self.rows.1), self.rows.1),
-            start: (self.start.0.wrapping_add(row * self.start.1), self.start.1),
-            to: (self.to.0.wrapping_add(row * self.to.1), self.to.1),
-            scratch: self.scratch.wrapping_add(row * self.room),
+            rows: self.rows.from(row, 0),
+            start: self.start.from(row, 0),
+            to: self.to.from(row, 0),
+            scratch: self.scratch.from(row, 0),
             ..self
         }
     }
 
     #[inline(always)]
     unsafe fn finish<S: Simd>(&self, s: S, at: Units, [sum, ..]: [S::V; MOST_SUMS]) {
-        let (to, stride) = self.to;
-        let to = to.wrapping_add(at.row * stride + at.first);
-        // SAFETY: the caller's.
-        unsafe { store_lanes(s, to, self.activations.candidate(s, sum), at.lanes) };
+        let state = self.activations.candidate(s, sum);
+        // SAFETY: the units are of the step (1), and nobody else has them (2).
+        unsafe { self.to.store(s, (at.row, at.first), state, at.lanes) };
     }
 }

@@ -1,14 +1,18 @@
 //! The first stage of a step: the recurrent products on top of the input's part, and the cell.
 
-use super::step::{Input, Step};
+use super::step::{Input, Operands, Step};
 use crate::cells::{Epilogue, Geometry, MOST_SUMS};
 use crate::fetch::{Fetches, When};
 use crate::pack::{Columns, PackedMatrix};
-use crate::recurrence::step::{self, Block, Origin, Term, Units};
+use crate::recurrence::step::{self, Block, Term, Units};
+use crate::rows::{Rows, further};
 use crate::simd::Simd;
-use std::ptr::null_mut;
 
-impl<C: Epilogue> step::Step for Step<'_, C> {
+// SAFETY: `Step::new` has been promised the operands of `batch` rows, of which all that is here
+// is made: terms (2) and origin (3), the scratch (4), and what the cell, noise and normalisation
+// read and write of the units that they are handed (5). `Forward::check` has seen that the
+// weights fit (1).
+unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
     const SUMS: usize = C::SUMS;
     const SHORT: bool = true;
 
@@ -31,20 +35,20 @@ impl<C: Epilogue> step::Step for Step<'_, C> {
     fn term(&self, index: usize) -> Option<Term<'_>> {
         let Some(index) = index.checked_sub(1) else {
             let Input::Fused { x, weights, .. } = self.input else { return None };
-            return Some(Term { rows: x, stride: weights.depth(), weights });
+            return Some(Term { rows: x, weights });
         };
-        let rows = self.seen().ago(self.recurrent.delays[index]);
-        Some(Term { rows, stride: self.outputs, weights: &self.recurrent.weights[index] })
+        let rows = Rows::new(self.seen().ago(self.recurrent.delays[index]), self.outputs);
+        Some(Term { rows, weights: &self.recurrent.weights[index] })
     }
 
     #[inline(always)]
-    fn origin(&self) -> Option<Origin> {
+    fn origin(&self) -> Option<Rows> {
         match self.input {
             _ if const { C::APART } => None,
             // What is normalised has no bias.
             Input::Fused { .. } if self.norm.is_some() => None,
-            Input::Computed { z, stride } => Some(Origin { start: z, stride }),
-            Input::Fused { bias, .. } => Some(Origin { start: bias, stride: 0 }),
+            Input::Computed(z) => Some(z),
+            Input::Fused { bias, .. } => Some(Rows::new(bias, 0)),
         }
     }
 
@@ -56,13 +60,12 @@ impl<C: Epilogue> step::Step for Step<'_, C> {
     #[inline(always)]
     fn fetches(&self, columns: &Columns, row: usize) -> Fetches {
         let mut fetches = Fetches::none();
-        if let Input::Computed { z, stride } = self.input {
-            let z = z.wrapping_add(row * stride);
+        if let Input::Computed(z) = self.input {
             let when = if const { C::APART } { When::After } else { When::Start };
-            fetches.push(columns.fetch(z, stride, 1, when));
+            fetches.push(columns.fetch(z.from(row, 0), 1, when));
         }
         // What is kept goes to memory that no step has touched before.
-        let kept = !self.gates.is_null();
+        let kept = self.gates.is_some();
         for (wanted, state, stride) in [
             (C::CELLS, self.s_prev, self.hidden),
             (C::CARRIES, self.history.ago(1), self.outputs),
@@ -71,8 +74,8 @@ impl<C: Epilogue> step::Step for Step<'_, C> {
             (!C::PROJECTS && kept, self.history.now().cast_const(), self.outputs),
         ] {
             if wanted {
-                let state = state.wrapping_add(row * stride);
-                fetches.push(columns.fetch(state, stride, C::SUMS, When::After));
+                let state = Rows::new(state, stride).from(row, 0);
+                fetches.push(columns.fetch(state, C::SUMS, When::After));
             }
         }
         fetches
@@ -80,34 +83,32 @@ impl<C: Epilogue> step::Step for Step<'_, C> {
 
     #[inline(always)]
     fn rows(self, row: usize, rows: usize) -> Self {
+        assert!(row + rows <= self.batch, "rows of the step");
         let (units, outputs) = (row * self.hidden, row * self.outputs);
-        Step {
+        let operands = Operands {
             batch: rows,
             input: match self.input {
-                Input::Computed { z, stride } => {
-                    Input::Computed { z: z.wrapping_add(row * stride), stride }
-                }
+                Input::Computed(z) => Input::Computed(z.from(row, 0)),
                 Input::Fused { x, weights, bias } => {
-                    Input::Fused { x: x.wrapping_add(row * weights.depth()), weights, bias }
+                    Input::Fused { x: x.from(row, 0), weights, bias }
                 }
             },
-            gates: match self.gates.is_null() {
-                true => null_mut(),
-                false => self.gates.wrapping_add(C::GATES * units),
-            },
+            gates: further(self.gates, C::GATES * units),
             extra: self.extra.wrapping_add(C::EXTRA * units),
             history: self.history.from(outputs),
             first_row: self.first_row + row,
             s_prev: self.s_prev.wrapping_add(units),
             s: self.s.wrapping_add(units),
             scratch: self.scratch.wrapping_add(row * self.room),
-            ..self
-        }
+            ..*self
+        };
+        // SAFETY: these rows' operands are some of those that this step was made of.
+        unsafe { Step::new(operands) }
     }
 
     #[inline(always)]
     unsafe fn finish<S: Simd>(&self, s: S, at: Units, z: [S::V; MOST_SUMS]) {
-        // SAFETY: the caller's.
+        // SAFETY: the units are of the step (1), and nobody else has them (2).
         unsafe {
             match self.norm {
                 None => self.cell.forward(s, &self.place(at), z),
@@ -122,10 +123,11 @@ impl<C: Epilogue> step::Step for Step<'_, C> {
     }
 
     #[inline(always)]
-    fn complete<S: Simd>(&self, s: S, at: Block) {
+    unsafe fn complete<S: Simd>(&self, s: S, at: Block) {
         let two = const { Geometry::new::<C>().is_double() };
         if (!two || C::CELLS) && self.norm.is_none() {
-            self.perturb(s, at, !two, C::CELLS);
+            // SAFETY: the block is of the step (1), and nobody else has it (2).
+            unsafe { self.perturb(s, at, !two, C::CELLS) };
         }
     }
 
@@ -136,7 +138,7 @@ impl<C: Epilogue> step::Step for Step<'_, C> {
 
     #[inline(always)]
     unsafe fn end_row<S: Simd>(&self, s: S, row: usize) {
-        // SAFETY: the caller's.
+        // SAFETY: the row is of the step and finished, and nobody else has it.
         unsafe { self.end_first(s, row) };
     }
 }

@@ -11,7 +11,7 @@ mod steps;
 mod tests;
 
 pub(super) use second::Second;
-pub(super) use step::{History, Input, Step};
+pub(super) use step::{History, Input, Operands, Step};
 
 use super::dims::{Dims, Recurrent};
 use super::norm::Norm;
@@ -21,10 +21,11 @@ use crate::cells::{Cell, Epilogue, Geometry, with_cell};
 use crate::error::{check_len, check_room, checked_sum};
 use crate::left;
 use crate::pack::PackedMatrix;
+use crate::rows::Rows;
 use crate::team::Pass;
 use crate::{Isa, KernelError, checked_len};
-use std::ptr::{null, null_mut};
-use step::{Noise, NormAt};
+use std::ptr::{NonNull, dangling, dangling_mut};
+use step::{Masked, Noise, NormAt};
 use steps::{Pointers, SStep};
 
 /// Where the input's part of the G gates comes from, and whether the gates stay.
@@ -162,7 +163,7 @@ impl Forward<'_> {
         // What is read and written too has one pointer for both: one that was made for reading
         // is no longer good when another has been made for writing.
         let (s0, s, s_step) = match &mut self.cells {
-            CellStates::None => (null(), null_mut(), SStep::Along(0)),
+            CellStates::None => (dangling(), dangling_mut(), SStep::Along(0)),
             CellStates::Keep { s0, s } => (s0.as_ptr(), s.as_mut_ptr(), SStep::Along(state)),
             CellStates::InPlace(s) => {
                 let s = s.as_mut_ptr();
@@ -176,13 +177,12 @@ impl Forward<'_> {
         let (input, gates) = match &mut self.gates {
             Gates::Keep(z) => {
                 let (z, stride) = (z.as_mut_ptr(), C::GATES * dims.hidden);
-                (Input::Computed { z, stride }, z)
+                (Input::Computed(Rows::new(z, stride)), NonNull::new(z))
             }
-            Gates::Discard { z, stride } => {
-                (Input::Computed { z: z.as_ptr(), stride: *stride }, null_mut())
-            }
+            Gates::Discard { z, stride } => (Input::Computed(Rows::new(z.as_ptr(), *stride)), None),
             Gates::Fused { x, input, bias } => {
-                (Input::Fused { x: x.as_ptr(), weights: input, bias: bias.as_ptr() }, null_mut())
+                let x = Rows::new(x.as_ptr(), input.depth());
+                (Input::Fused { x, weights: input, bias: bias.as_ptr() }, None)
             }
         };
         let history = History {
@@ -192,12 +192,12 @@ impl Forward<'_> {
             state: dims.batch * dims.outputs,
             t: 0,
         };
-        let mut noise = Noise { zone: Zone::new(self.zoneout), mask: null(), seen: history };
-        let noisy = self.zoneout.is_some() || self.dropout.is_some();
-        if let Some(Dropout { mask, before, seen }) = &mut self.dropout {
-            noise.mask = mask.as_ptr();
-            noise.seen = History { before: before.as_ptr(), h: seen.as_mut_ptr(), ..history };
-        }
+        let masked = self.dropout.as_mut().map(|Dropout { mask, before, seen }| Masked {
+            mask: mask.as_ptr(),
+            seen: History { before: before.as_ptr(), h: seen.as_mut_ptr(), ..history },
+        });
+        let noisy = self.zoneout.is_some() || masked.is_some();
+        let noise = Noise { zone: Zone::new(self.zoneout), masked };
         let norm = self.norm.as_mut().map(|norm| NormAt {
             epsilon: norm.epsilon,
             gain: norm.gain.as_ptr(),
@@ -206,7 +206,7 @@ impl Forward<'_> {
             normal_extra: norm.normal_extra.as_mut_ptr(),
             inverse: norm.inverse.as_mut_ptr(),
         });
-        let first = Step {
+        let first = Operands {
             batch: dims.batch,
             all: dims.batch,
             hidden: dims.hidden,
@@ -226,8 +226,10 @@ impl Forward<'_> {
             room,
         };
         let parts = parts(pass.threads(), dims, &self.recurrent);
-        let steps = Pointers { steps: dims.steps, s_step, first };
-        // SAFETY: `check` has seen that all slices fit, and they were borrowed for this call.
+        // SAFETY: `check` has seen that all slices fit the dimensions and the cell, and that the
+        // weights are packed for them; they are borrowed until the pass is over.
+        let steps = unsafe { Pointers::new(dims.steps, s_step, first) };
+        // SAFETY: as above.
         unsafe { pass.run(isa, &Passage { steps, parts }) };
     }
 

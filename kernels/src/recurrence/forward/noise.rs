@@ -1,42 +1,37 @@
 //! Noise between a step's cell and the states that later steps see.
 
-use super::step::{History, Step};
+use super::step::Step;
 use crate::cells::Epilogue;
-use crate::recurrence::regularise::After;
+use crate::recurrence::regularise::{After, Seen, State};
 use crate::recurrence::step::Block;
+use crate::rows::{Rows, RowsMut};
 use crate::simd::Simd;
-use std::ptr::{null, null_mut};
 
 impl<C: Epilogue> Step<'_, C> {
-    /// The hidden states as the products see them.
-    #[inline(always)]
-    pub(super) fn seen(&self) -> History {
-        match self.noise {
-            Some(noise) if !noise.mask.is_null() => {
-                let seen = noise.seen.from(self.first_row * self.outputs);
-                History { t: self.history.t, ..seen }
-            }
-            _ => self.history,
-        }
-    }
-
     /// What noise makes of some units' states, of which h is complete or s.
+    ///
+    /// # Safety
+    /// The block is of the step, and nobody else has it.
     #[inline(always)]
-    pub(super) fn perturb<S: Simd>(&self, s: S, at: Block, has_h: bool, has_s: bool) {
+    pub(super) unsafe fn perturb<S: Simd>(&self, s: S, at: Block, has_h: bool, has_s: bool) {
         let Some(noise) = self.noise else { return };
-        let masks = has_h && !noise.mask.is_null();
-        let mask = noise.mask.wrapping_add(self.first_row * self.outputs);
-        s.call(After {
-            at,
-            zone: noise.zone.from(self.history.t * self.all + self.first_row),
-            h: if has_h { self.history.now() } else { null_mut() },
-            h_prev: self.history.ago(1),
-            outputs: self.outputs,
-            s: if has_s { self.s } else { null_mut() },
-            s_prev: self.s_prev,
-            hidden: self.hidden,
-            mask: if masks { mask } else { null() },
-            seen: self.seen().now(),
-        });
+        let (hidden, outputs) = (self.hidden, self.outputs);
+        let h = State {
+            now: RowsMut::new(self.history.now(), outputs),
+            before: Rows::new(self.history.ago(1), outputs),
+        };
+        let cells =
+            State { now: RowsMut::new(self.s, hidden), before: Rows::new(self.s_prev, hidden) };
+        let seen = match noise.masked {
+            Some(masked) if has_h => Some(Seen {
+                mask: Rows::new(masked.mask, outputs).from(self.first_row, 0),
+                to: RowsMut::new(self.seen().now(), outputs),
+            }),
+            _ => None,
+        };
+        let zone = noise.zone.from(self.history.t * self.all + self.first_row);
+        let (h, cells) = (has_h.then_some(h), has_s.then_some(cells));
+        // SAFETY: `Step::new` has been promised all rows of these; the block's are some.
+        s.call(unsafe { After::new(at, zone, h, cells, seen) });
     }
 }

@@ -11,7 +11,7 @@ impl NormAt {
     /// b + γ ⊙ x̂ of some units, where x̂ is `normal` and the others begin.
     ///
     /// # Safety
-    /// All are readable for them.
+    /// `normal` is readable for `lanes` floats, and the gain and the bias are from `at` on.
     #[inline(always)]
     pub(super) unsafe fn scaled<S: Simd>(
         &self,
@@ -20,7 +20,7 @@ impl NormAt {
         at: usize,
         lanes: usize,
     ) -> S::V {
-        // SAFETY: the caller's.
+        // SAFETY: all three are readable for so many.
         unsafe {
             let gain = load_lanes(s, self.gain.add(at), lanes);
             let bias = load_lanes(s, self.bias.add(at), lanes);
@@ -33,7 +33,7 @@ impl<C: Epilogue> Step<'_, C> {
     /// The place of a row in what is kept of all steps, or of one.
     #[inline(always)]
     pub(super) fn kept_row(&self, row: usize) -> usize {
-        let step = if self.gates.is_null() { 0 } else { self.history.t * self.all };
+        let step = if self.gates.is_none() { 0 } else { self.history.t * self.all };
         step + self.first_row + row
     }
 
@@ -52,7 +52,7 @@ impl<C: Epilogue> Step<'_, C> {
     /// Leaves some units' sums to be normalised.
     ///
     /// # Safety
-    /// As [`Step::finish`](crate::recurrence::step::Step::finish).
+    /// The units are of the step, and nobody else has them.
     #[inline(always)]
     pub(super) unsafe fn leave<S: Simd>(
         &self,
@@ -61,9 +61,9 @@ impl<C: Epilogue> Step<'_, C> {
         at: Units,
         z: [S::V; MOST_SUMS],
     ) {
-        let place = self.place(at);
-        // SAFETY: the caller's; there is a block for each gate.
+        // SAFETY: the units are of the step, and so of its blocks, one for each gate.
         unsafe {
+            let place = self.place(at);
             for gate in 0..MOST_SUMS {
                 if gate >= C::SUMS {
                     continue;
@@ -86,30 +86,32 @@ impl<C: Epilogue> Step<'_, C> {
     /// Normalises the sums of a gate, or of the one that is apart.
     ///
     /// # Safety
-    /// As [`Step::end_row`](crate::recurrence::step::Step::end_row).
+    /// The row is of the step, and nobody else has it; there is such a block.
     #[inline(always)]
     pub(super) unsafe fn normalise<S: Simd>(&self, s: S, norm: &NormAt, row: usize, block: usize) {
         let norms = const { Geometry::new::<C>().norms };
         let apart = const { C::APART } && block == C::GATES;
-        s.call(Normalise {
-            row: if apart { self.normal_extra(norm, row) } else { self.normal(norm, row, block) },
-            hidden: self.hidden,
-            epsilon: norm.epsilon,
-            inverse: norm.inverse.wrapping_add(self.kept_row(row) * norms + block),
-        });
+        let sums = match apart {
+            true => self.normal_extra(norm, row),
+            false => self.normal(norm, row, block),
+        };
+        let inverse = norm.inverse.wrapping_add(self.kept_row(row) * norms + block);
+        // SAFETY: `Step::new` has been promised both for each row and block.
+        s.call(unsafe { Normalise::new(sums, self.hidden, norm.epsilon, inverse) });
     }
 
     /// Normalises the sums of the first product, and makes states of them.
     ///
     /// # Safety
-    /// As [`Step::end_row`](crate::recurrence::step::Step::end_row).
+    /// The row is of the step, all of its units have been finished, and nobody else has it.
     #[inline(always)]
     pub(super) unsafe fn end_first<S: Simd>(&self, s: S, row: usize) {
         let Some(norm) = self.norm else { return };
         let (two, hidden) = (const { Geometry::new::<C>().is_double() }, self.hidden);
         let normal = self.normal(norm, row, 0);
         let extra = self.normal_extra(norm, row);
-        // SAFETY: the caller's; there are blocks for each gate.
+        // SAFETY: the row is of the step, and has a block for each gate, with a gain and a bias
+        // for each unit.
         unsafe {
             for gate in 0..C::GATES {
                 if const { C::SECOND.is_none() } || C::SECOND != Some(gate) {
@@ -137,9 +139,9 @@ impl<C: Epilogue> Step<'_, C> {
                 let place = self.place(Units { row, first, lanes });
                 self.cell.forward_normed(s, &place, z, apart);
             }
-        }
-        if self.noise.is_some() && (!two || C::CELLS) {
-            self.perturb(s, Block { row, rows: 1, first: 0, end: hidden }, !two, C::CELLS);
+            if self.noise.is_some() && (!two || C::CELLS) {
+                self.perturb(s, Block { row, rows: 1, first: 0, end: hidden }, !two, C::CELLS);
+            }
         }
     }
 }

@@ -1,21 +1,35 @@
 //! The second stage of a step: a product of what the first has left in the extra block.
 
 use super::step::{Input, Step};
-use crate::cells::{Epilogue, MOST_SUMS};
+use crate::cells::{Epilogue, Geometry, MOST_SUMS};
 use crate::fetch::{Fetches, When};
 use crate::pack::{Columns, PackedMatrix};
-use crate::recurrence::step::{self, Block, Origin, Term, Units};
+use crate::recurrence::step::{self, Block, Term, Units};
+use crate::rows::Rows;
 use crate::simd::Simd;
 use crate::tile::store_lanes;
 
 /// The second stage of a step: a product of the extra block.
 #[derive(Clone, Copy)]
 pub(in crate::recurrence) struct Second<'a, C> {
-    pub step: Step<'a, C>,
-    pub weights: &'a PackedMatrix,
+    step: Step<'a, C>,
+    weights: &'a PackedMatrix,
 }
 
-impl<C: Epilogue> step::Step for Second<'_, C> {
+impl<'a, C: Epilogue> Second<'a, C> {
+    /// That of a step, if it has one.
+    #[inline(always)]
+    pub(in crate::recurrence) fn of(step: Step<'a, C>) -> Option<Self> {
+        let two = const { Geometry::new::<C>().is_double() };
+        let weights = if two { step.recurrent.second? } else { return None };
+        Some(Self { step, weights })
+    }
+}
+
+// SAFETY: of a step with a second product `Step::new` has been promised the extra block (2), the
+// input's part of the gate that it is a part of (3), the scratch (4) and what the cell, noise and
+// normalisation read and write (5). `Forward::check` has seen that the weights fit (1).
+unsafe impl<C: Epilogue> step::Step for Second<'_, C> {
     const SUMS: usize = 1;
 
     #[inline(always)]
@@ -35,16 +49,14 @@ impl<C: Epilogue> step::Step for Second<'_, C> {
 
     #[inline(always)]
     fn term(&self, _index: usize) -> Option<Term<'_>> {
-        let stride = C::EXTRA * self.step.hidden;
-        Some(Term { rows: self.step.extra, stride, weights: self.weights })
+        let rows = Rows::new(self.step.extra, C::EXTRA * self.step.hidden);
+        Some(Term { rows, weights: self.weights })
     }
 
     #[inline(always)]
-    fn origin(&self) -> Option<Origin> {
+    fn origin(&self) -> Option<Rows> {
         match (C::SECOND, self.step.input) {
-            (Some(gate), Input::Computed { z, stride }) => {
-                Some(Origin { start: z.wrapping_add(gate * self.step.hidden), stride })
-            }
+            (Some(gate), Input::Computed(z)) => Some(z.from(0, gate * self.step.hidden)),
             _ => None,
         }
     }
@@ -57,15 +69,14 @@ impl<C: Epilogue> step::Step for Second<'_, C> {
     #[inline(always)]
     fn fetches(&self, columns: &Columns, row: usize) -> Fetches {
         let mut fetches = Fetches::none();
-        let outputs = self.step.outputs;
-        if let Some(Origin { start, stride }) = self.origin() {
-            let z = start.wrapping_add(row * stride);
-            fetches.push(columns.fetch(z, stride, 1, When::Start));
-            let before = self.step.history.ago(1).wrapping_add(row * outputs);
-            fetches.push(columns.fetch(before, outputs, 1, When::After));
+        let (history, outputs) = (self.step.history, self.step.outputs);
+        if let Some(z) = self.origin() {
+            fetches.push(columns.fetch(z.from(row, 0), 1, When::Start));
+            let before = Rows::new(history.ago(1), outputs).from(row, 0);
+            fetches.push(columns.fetch(before, 1, When::After));
         }
-        let now = self.step.history.now().wrapping_add(row * outputs);
-        fetches.push(columns.fetch(now, outputs, 1, When::After));
+        let now = Rows::new(history.now(), outputs).from(row, 0);
+        fetches.push(columns.fetch(now, 1, When::After));
         fetches
     }
 
@@ -76,11 +87,11 @@ impl<C: Epilogue> step::Step for Second<'_, C> {
 
     #[inline(always)]
     unsafe fn finish<S: Simd>(&self, s: S, at: Units, [sum, ..]: [S::V; MOST_SUMS]) {
-        // SAFETY: the caller's.
+        // SAFETY: the units are of the step (1), and nobody else has them (2).
         unsafe {
             let place = self.step.place(at);
             if const { C::PROJECTS } {
-                store_lanes(s, place.h, sum, at.lanes);
+                place.set_h(s, sum);
             } else if let (Some(norm), Some(gate)) = (self.step.norm, C::SECOND) {
                 let normal = self.step.normal(norm, at.row, gate);
                 store_lanes(s, normal.add(at.first), sum, at.lanes);
@@ -96,9 +107,10 @@ impl<C: Epilogue> step::Step for Second<'_, C> {
     }
 
     #[inline(always)]
-    fn complete<S: Simd>(&self, s: S, at: Block) {
+    unsafe fn complete<S: Simd>(&self, s: S, at: Block) {
         if !step::Step::ends_with_rows(self) {
-            self.step.perturb(s, at, true, false);
+            // SAFETY: the block is of the step (1), and nobody else has it (2).
+            unsafe { self.step.perturb(s, at, true, false) };
         }
     }
 
@@ -113,7 +125,8 @@ impl<C: Epilogue> step::Step for Second<'_, C> {
         let (Some(norm), Some(gate)) = (self.step.norm, C::SECOND) else { return };
         let hidden = self.step.hidden;
         let normal = self.step.normal(norm, row, gate);
-        // SAFETY: the caller's; there is a block for the gate.
+        // SAFETY: the row is of the step, and has a block for the gate, with a gain and a bias
+        // for each unit; nobody else has it.
         unsafe {
             self.step.normalise(s, norm, row, gate);
             for first in (0..hidden).step_by(S::LANES) {
@@ -122,7 +135,7 @@ impl<C: Epilogue> step::Step for Second<'_, C> {
                 let place = self.step.place(Units { row, first, lanes });
                 self.step.cell.second(s, &place, sum);
             }
+            self.step.perturb(s, Block { row, rows: 1, first: 0, end: hidden }, true, false);
         }
-        self.step.perturb(s, Block { row, rows: 1, first: 0, end: hidden }, true, false);
     }
 }

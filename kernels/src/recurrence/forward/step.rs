@@ -1,17 +1,19 @@
 //! A step of a forward pass that has been checked, as pointers.
 
-use crate::cells::{Epilogue, Forth};
+use crate::cells::{Epilogue, Forth, ForthAt};
 use crate::pack::PackedMatrix;
 use crate::recurrence::dims::Recurrent;
 use crate::recurrence::regularise::Zone;
 use crate::recurrence::step::Units;
-use std::ptr::null_mut;
+use crate::rows::{Rows, further};
+use std::ops::Deref;
+use std::ptr::NonNull;
 
 /// Where the input's part of the gates comes from.
 #[derive(Clone, Copy)]
 pub(in crate::recurrence) enum Input<'a> {
-    Computed { z: *const f32, stride: usize },
-    Fused { x: *const f32, weights: &'a PackedMatrix, bias: *const f32 },
+    Computed(Rows),
+    Fused { x: Rows, weights: &'a PackedMatrix, bias: *const f32 },
 }
 
 /// The hidden states over time.
@@ -57,8 +59,13 @@ impl History {
 /// Noise in a pass: pointers to the first row of the first step.
 pub(in crate::recurrence) struct Noise {
     pub zone: Zone,
-    /// The share that products see of the hidden states, null where that is all, and what
-    /// that leaves.
+    /// What products see of the hidden states, where that is not all.
+    pub masked: Option<Masked>,
+}
+
+/// A share of the hidden states, and what that leaves.
+#[derive(Clone, Copy)]
+pub(in crate::recurrence) struct Masked {
     pub mask: *const f32,
     pub seen: History,
 }
@@ -73,9 +80,9 @@ pub(in crate::recurrence) struct NormAt {
     pub inverse: *mut f32,
 }
 
-/// One step: pointers to the first row of each operand.
+/// What a step reads and writes: pointers to the first row of each operand.
 #[derive(Clone, Copy)]
-pub(in crate::recurrence) struct Step<'a, C> {
+pub(in crate::recurrence) struct Operands<'a, C> {
     pub batch: usize,
     pub all: usize,
     pub hidden: usize,
@@ -83,8 +90,8 @@ pub(in crate::recurrence) struct Step<'a, C> {
     pub cell: C,
     pub recurrent: Recurrent<'a>,
     pub input: Input<'a>,
-    /// Where gates are kept; null where they are not.
-    pub gates: *mut f32,
+    /// Where gates are kept, if they are.
+    pub gates: Option<NonNull<f32>>,
     pub extra: *mut f32,
     pub history: History,
     /// References, since a step is copied for each.
@@ -99,27 +106,76 @@ pub(in crate::recurrence) struct Step<'a, C> {
     pub room: usize,
 }
 
-impl<C: Epilogue> Step<'_, C> {
+/// One step.
+#[derive(Clone, Copy)]
+pub(in crate::recurrence) struct Step<'a, C>(Operands<'a, C>);
+
+impl<'a, C> Deref for Step<'a, C> {
+    type Target = Operands<'a, C>;
     #[inline(always)]
-    pub(super) fn place(&self, Units { row, first, lanes }: Units) -> Forth {
+    fn deref(&self) -> &Operands<'a, C> {
+        &self.0
+    }
+}
+
+impl<'a, C: Epilogue> Step<'a, C> {
+    /// A step of these operands.
+    ///
+    /// # Safety
+    /// They are what `Forward::check` asks of slices, from `batch` rows of a batch of `all`
+    /// on, at one of its steps, and for as long as the step is used
+    ///
+    /// 1. `z` or `x` and the bias, `before` and what is masked before the first step, what the
+    ///    norm scales by, the mask and the keys are readable, and nobody writes them;
+    /// 2. gates and the extra block of the step, h, what is seen of it and s, what the norm
+    ///    leaves and `room` floats of scratch for each row (none are needed of a batch of one)
+    ///    are readable and writable, and nobody else's;
+    /// 3. the weights are packed for the set of instructions that the step is taken on, and the
+    ///    cell has been checked for `hidden` units.
+    #[inline(always)]
+    pub(in crate::recurrence) unsafe fn new(operands: Operands<'a, C>) -> Self {
+        Self(operands)
+    }
+
+    /// The places of some units.
+    ///
+    /// # Safety
+    /// The units are of the step, and nobody else has them.
+    #[inline(always)]
+    pub(super) unsafe fn place(&self, Units { row, first, lanes }: Units) -> Forth<C> {
         let units = row * self.hidden + first;
         let outputs = row * self.outputs + first;
         let gates = row * C::GATES * self.hidden + first;
-        Forth {
+        let at = ForthAt {
             lanes,
             unit: first,
             hidden: self.hidden,
             input: match self.input {
-                Input::Computed { z, stride } => z.wrapping_add(row * stride + first),
-                Input::Fused { .. } => std::ptr::null(),
+                Input::Computed(z) => z.at(row, first),
+                Input::Fused { .. } => std::ptr::dangling(),
             },
-            gates: if self.gates.is_null() { null_mut() } else { self.gates.wrapping_add(gates) },
+            gates: further(self.gates, gates),
             extra: self.extra.wrapping_add(row * C::EXTRA * self.hidden + first),
             h_prev: self.history.ago(1).wrapping_add(outputs),
             h_seen: self.seen().ago(1).wrapping_add(outputs),
             h: self.history.now().wrapping_add(outputs),
             s_prev: self.s_prev.wrapping_add(units),
             s: self.s.wrapping_add(units),
+        };
+        // SAFETY: `Step::new` has been promised all rows' operands (1, 2) and the cell (3); of
+        // these the units are some. Where the input's part is not computed sums are not apart
+        // from it: `Forward::check` and `Single` refuse it.
+        unsafe { Forth::new(at) }
+    }
+
+    /// The hidden states as the products see them.
+    #[inline(always)]
+    pub(super) fn seen(&self) -> History {
+        match self.noise {
+            Some(Noise { masked: Some(Masked { seen, .. }), .. }) => {
+                History { t: self.history.t, ..seen.from(self.first_row * self.outputs) }
+            }
+            _ => self.history,
         }
     }
 }

@@ -1,9 +1,10 @@
 //! The steps of a forward pass, one after another.
 
 use super::second::Second;
-use super::step::{History, Input, Step};
+use super::step::{History, Input, Operands, Step};
 use crate::cells::{Epilogue, Geometry};
 use crate::recurrence::step::Steps;
+use crate::rows::further;
 
 /// Where the cell states of the steps after the first are.
 #[derive(Clone, Copy)]
@@ -16,16 +17,31 @@ pub(super) enum SStep {
 
 /// The steps of a checked pass.
 pub(super) struct Pointers<'a, C> {
-    pub steps: usize,
-    pub s_step: SStep,
-    pub first: Step<'a, C>,
+    steps: usize,
+    s_step: SStep,
+    first: Operands<'a, C>,
 }
 
-// SAFETY: tasks write disjoint parts of what the pointers point to, which nobody else
-// has meanwhile: a group's units, a part of the batch, or a part of the scratch.
+impl<'a, C: Epilogue> Pointers<'a, C> {
+    /// So many steps, of which these are the first one's operands.
+    ///
+    /// # Safety
+    /// For as long as it is used `first` is what [`Step::new`] asks, and what it asks of a step
+    /// is there for all of them, in the order of their memory that `Forward` has: z, x and h of
+    /// all steps; gates and the extra block, of all where gates are kept, else of one; s where
+    /// `s_step` says.
+    pub(super) unsafe fn new(steps: usize, s_step: SStep, first: Operands<'a, C>) -> Self {
+        Self { steps, s_step, first }
+    }
+}
+
+// SAFETY: tasks write disjoint parts of what the pointers point to, which `new` has been
+// promised to be nobody else's: a group's units, a part of the batch, or a part of the scratch.
 unsafe impl<C: Epilogue> Sync for Pointers<'_, C> {}
 
-impl<'a, C: Epilogue> Steps for Pointers<'a, C> {
+// SAFETY: a step's operands are those of its place in the pass, all of one batch (1); it reads
+// states of steps before it, and a second stage what the first has left of the row (2).
+unsafe impl<'a, C: Epilogue> Steps for Pointers<'a, C> {
     type First = Step<'a, C>;
     type Second = Second<'a, C>;
     const TWO: bool = Geometry::new::<C>().is_double();
@@ -36,6 +52,7 @@ impl<'a, C: Epilogue> Steps for Pointers<'a, C> {
 
     #[inline(always)]
     fn first(&self, t: usize) -> Step<'a, C> {
+        assert!(t < self.steps, "a step of the pass");
         let first = self.first;
         let units = first.batch * first.hidden;
         let (s_prev, s) = match self.s_step {
@@ -49,29 +66,27 @@ impl<'a, C: Epilogue> Steps for Pointers<'a, C> {
             SStep::Turns(_) if t.is_multiple_of(2) => (first.s_prev, first.s),
             SStep::Turns(other) => (first.s.cast_const(), other),
         };
-        let kept = usize::from(!first.gates.is_null());
-        Step {
+        let kept = usize::from(first.gates.is_some());
+        let operands = Operands {
             input: match first.input {
-                Input::Computed { z, stride } => {
-                    Input::Computed { z: z.wrapping_add(t * first.batch * stride), stride }
-                }
+                Input::Computed(z) => Input::Computed(z.from(t * first.batch, 0)),
                 Input::Fused { x, weights, bias } => {
-                    let x = x.wrapping_add(t * first.batch * weights.depth());
-                    Input::Fused { x, weights, bias }
+                    Input::Fused { x: x.from(t * first.batch, 0), weights, bias }
                 }
             },
-            gates: first.gates.wrapping_add(kept * t * C::GATES * units),
+            gates: further(first.gates, t * C::GATES * units),
             extra: first.extra.wrapping_add(kept * t * C::EXTRA * units),
             history: History { t, ..first.history },
             s_prev,
             s,
             ..first
-        }
+        };
+        // SAFETY: step t is one of the pass, whose operands lie there, as `new` was promised.
+        unsafe { Step::new(operands) }
     }
 
     #[inline(always)]
     fn second(&self, t: usize) -> Option<Second<'a, C>> {
-        let step = self.first(t);
-        step.recurrent.second.map(|weights| Second { step, weights })
+        Second::of(self.first(t))
     }
 }
