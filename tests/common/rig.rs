@@ -21,7 +21,9 @@ impl<C: Subject> Rig<C> {
         Self::with_threads(isa, data, 1)
     }
 
+    /// Work is cut for so many threads if the pool has them, whatever cores this machine has.
     pub fn with_threads(isa: Isa, data: &Data<C>, threads: usize) -> Self {
+        bptt_kernels::team::set_cores(8);
         let (layer, purpose) = (&data.layer, Purpose::TrainingWithInputGradient);
         let plan = layer.plan(data.steps, data.batch, isa).unwrap();
         let plan = plan.with_threads(threads).unwrap();
