@@ -43,7 +43,7 @@ unsafe impl<T: Steps> Phases for Passage<T> {
         let index = phase / Self::PHASES;
         match phase % Self::PHASES {
             part @ 0..3 => tasks(&self.steps.first(index), part),
-            part => self.steps.second(index).map_or(0, |step| tasks(&step, part - 3)),
+            part => T::second(self.steps.first(index)).map_or(0, |step| tasks(&step, part - 3)),
         }
     }
 
@@ -59,7 +59,7 @@ unsafe impl<T: Steps> Phases for Passage<T> {
             if phase % Self::PHASES < 3 {
                 part(s, &self.steps.first(index), at);
             } else if const { T::TWO }
-                && let Some(step) = self.steps.second(index)
+                && let Some(step) = T::second(self.steps.first(index))
             {
                 part(s, &step, at);
             }
@@ -68,11 +68,12 @@ unsafe impl<T: Steps> Phases for Passage<T> {
         for index in 0..self.steps.count() {
             let step = self.steps.first(index);
             let (row, rows) = cut(step.batch(), self.parts, task);
-            whole(s, &step.rows(row, rows), index % 2 == 1);
+            let step = step.rows(row, rows);
+            whole(s, &step, index % 2 == 1);
             if const { T::TWO }
-                && let Some(step) = self.steps.second(index)
+                && let Some(second) = T::second(step)
             {
-                whole(s, &step.rows(row, rows), index % 2 == 1);
+                whole(s, &second, index % 2 == 1);
             }
         }
     }

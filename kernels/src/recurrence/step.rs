@@ -143,6 +143,6 @@ pub(crate) unsafe trait Steps: Sync {
     /// Where the index is not below the count.
     fn first(&self, index: usize) -> Self::First;
 
-    /// As [`first`](Self::first); nothing where a step has no second stage.
-    fn second(&self, index: usize) -> Option<Self::Second>;
+    /// The second stage of a step, or of some of its rows; nothing where it has none.
+    fn second(step: Self::First) -> Option<Self::Second>;
 }

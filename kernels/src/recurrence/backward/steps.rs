@@ -51,7 +51,7 @@ unsafe impl<'a, C: Epilogue> Steps for Pointers<'a, C> {
     }
 
     #[inline(always)]
-    fn second(&self, index: usize) -> Option<Second<'a, C>> {
-        Second::of(self.first(index))
+    fn second(step: Step<'a, C>) -> Option<Second<'a, C>> {
+        Second::of(step)
     }
 }

@@ -86,7 +86,7 @@ unsafe impl<'a, C: Epilogue> Steps for Pointers<'a, C> {
     }
 
     #[inline(always)]
-    fn second(&self, t: usize) -> Option<Second<'a, C>> {
-        Second::of(self.first(t))
+    fn second(step: Step<'a, C>) -> Option<Second<'a, C>> {
+        Second::of(step)
     }
 }
