@@ -82,7 +82,8 @@ impl Team {
     }
 
     fn of(threads: usize) -> Self {
-        let most = threads.min(crew::cores());
+        // To ask for the cores reads files, which one thread need not wait for.
+        let most = if threads == 1 { 1 } else { threads.min(crew::cores()) };
         let many =
             || Many { shared: Arc::new(Shared::new(most)), passes: 0, pays: Pays::default() };
         Self { threads, many: (most > 1).then(|| Box::new(many())) }
