@@ -160,7 +160,8 @@ struct Work<const N: usize> {
 unsafe impl<const N: usize> Sync for Work<N> {}
 
 /// Columns of A that stay together: a vector's, on every instruction set.
-const TOGETHER: usize = 16;
+const TOGETHER: usize = if ROW_BLOCK < 16 { ROW_BLOCK } else { 16 };
+const _: () = assert!(ROW_BLOCK.is_multiple_of(TOGETHER), "a block has whole ones");
 
 /// In how many blocks of at most [`ROW_BLOCK`] so many columns of A go: as many as threads, or
 /// several times as many, so that nobody waits for another's last block.
