@@ -5,9 +5,9 @@
 #
 # Needs a nightly toolchain and the standard library's source, which is compiled for it too
 # (`rustup toolchain install nightly --profile minimal --component rust-src`), on x86_64
-# Linux. Arguments go to the test programs. PROPTEST_CASES, here 4 where the environment says nothing,
-# keeps random tests short. Takes some ten minutes, most of them to compile, and is therefore
-# not part of CI.
+# Linux. Arguments go to the test programs. PROPTEST_CASES, here 4 where the environment
+# says nothing, keeps random tests short. Takes some ten minutes, most of them to compile,
+# and is therefore not part of CI.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
