@@ -182,9 +182,8 @@ fn column_block(rows: usize, blocks: usize, block: usize) -> (usize, usize) {
 /// depth.
 #[inline(always)]
 fn depth_block(depth: usize, block: usize) -> (usize, usize) {
-    let blocks = depth.div_ceil(DEPTH_BLOCK);
-    let end = depth - depth * block / blocks;
-    (end, end - (depth - depth * (block + 1) / blocks))
+    let (after, terms) = cut(depth, depth.div_ceil(DEPTH_BLOCK), block);
+    (depth - after, terms)
 }
 
 // SAFETY: the numbers follow from the sizes. A packing task writes its terms of the panels, any
