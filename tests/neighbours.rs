@@ -61,12 +61,22 @@ fn waits() -> Vec<Duration> {
     waits
 }
 
-/// Half of them run at once, and none waits for as long as a person would notice. (The machine
-/// may have other work: the last ones are given more time.)
-fn assert_short(waits: &[Duration]) {
-    println!("waits: {waits:?}");
-    assert!(waits[waits.len() / 2] < Duration::from_millis(50), "{waits:?}");
-    assert!(waits[waits.len() - 1] < Duration::from_secs(1), "{waits:?}");
+/// Half of them run at once, and none waits for as long as a person would notice: a helper gives
+/// way between passes, so where those take long, as in a build that is watched over, jobs wait
+/// for some. (The machine may have other work: the last ones are given more time.)
+fn assert_short(waits: &[Duration], pass: Duration) {
+    println!("waits: {waits:?}, beside passes of {pass:?}");
+    let [half, last] = [waits[waits.len() / 2], waits[waits.len() - 1]];
+    assert!(half < Duration::from_millis(50) + 20 * pass, "{waits:?}");
+    assert!(last < Duration::from_secs(2) + 100 * pass, "{waits:?}");
+}
+
+/// How long it takes alone, the second time.
+fn time(mut pass: impl FnMut()) -> Duration {
+    pass();
+    let start = Instant::now();
+    pass();
+    start.elapsed()
 }
 
 /// As a service would that makes a plan for each request.
@@ -81,7 +91,8 @@ fn jobs_beside_many_short_plans() {
     let _alone = alone();
     let isa = Isa::best().unwrap();
     let (weights, x) = (weights(Lstm::new(64, 64).unwrap(), isa), vec![0.5; 50 * 16 * 64]);
-    assert_short(&beside(4, |lstm, isa| request(lstm, isa, &weights, &x), waits));
+    let pass = time(|| request(&Lstm::new(64, 64).unwrap(), isa, &weights, &x));
+    assert_short(&beside(4, |lstm, isa| request(lstm, isa, &weights, &x), waits), pass);
 }
 
 #[test]
@@ -96,7 +107,8 @@ fn jobs_beside_passes_back_to_back() {
     let pass = |_: &Lstm, _| {
         plan.forward(&weights, &x, None, &mut arena.lock().unwrap()).unwrap();
     };
-    assert_short(&beside(1, pass, waits));
+    let alone = time(|| pass(&lstm, isa));
+    assert_short(&beside(1, pass, waits), alone);
 }
 
 /// Called from the pool, passes have their helpers' jobs in the caller's own queue, which the
@@ -107,6 +119,7 @@ fn jobs_beside_passes_within_the_pool() {
     let isa = Isa::best().unwrap();
     let lstm = Lstm::new(64, 64).unwrap();
     let (weights, x) = (weights(lstm, isa), vec![0.5; 50 * 16 * 64]);
+    let pass = time(|| request(&lstm, isa, &weights, &x));
     let over = AtomicBool::new(false);
     let waits = std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -125,7 +138,7 @@ fn jobs_beside_passes_within_the_pool() {
         over.store(true, Ordering::Relaxed);
         waits
     });
-    assert_short(&waits);
+    assert_short(&waits, pass);
 }
 
 /// Pages of memory that this process has.
@@ -139,6 +152,9 @@ fn resident() -> usize {
 #[cfg(target_os = "linux")]
 #[test]
 fn memory_is_flat_over_many_plans() {
+    if std::env::var_os("EMULATED").is_some() {
+        return println!("NOT run: a watched allocator keeps what is freed");
+    }
     let _alone = alone();
     let isa = Isa::best().unwrap();
     let lstm = Lstm::new(8, 32).unwrap();
