@@ -11,7 +11,10 @@
 //! The machine has to be idle otherwise. One thread and several take turns, start by start,
 //! so that both see the same spells of the machine; the ratio is of their medians.
 
-use bptt::{Cell, Error, Gradients, Gru, Init, Isa, Lstm, OutputGradients, Purpose, Reset, Write};
+use bptt::{
+    Cell, Error, Gradients, Gru, Init, Isa, Lstm, OutputGradients, Parameters, Purpose, Reset,
+    Write,
+};
 use clap::{Parser, ValueEnum};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::process::{Child, Command, Stdio};
@@ -198,13 +201,14 @@ fn load(share: f64) -> ! {
 
 /// The median time of a pass, in milliseconds.
 fn median(case: Case, caller: Caller, threads: usize, seconds: f64) -> Result<f64, Error> {
+    let of = move |steps, batch| Problem { steps, batch, threads, seconds };
     let work = move || match case {
-        Case::Lstm128 => infer(Lstm::new(128, 128)?, (100, 32), threads, seconds),
-        Case::Lstm64 => infer(Lstm::new(64, 64)?, (100, 32), threads, seconds),
-        Case::Lstm200 => infer(Lstm::new(200, 200)?, (30, 16), threads, seconds),
-        Case::Lstm256 => infer(Lstm::new(256, 256)?, (100, 1), threads, seconds),
-        Case::Gru64 => train(Gru::new(64, 64, Reset::After)?, (100, 32), threads, seconds),
-        Case::Lstm512 => train(Lstm::new(512, 512)?, (25, 32), threads, seconds),
+        Case::Lstm128 => infer(Lstm::new(128, 128)?, of(100, 32)),
+        Case::Lstm64 => infer(Lstm::new(64, 64)?, of(100, 32)),
+        Case::Lstm200 => infer(Lstm::new(200, 200)?, of(30, 16)),
+        Case::Lstm256 => infer(Lstm::new(256, 256)?, of(100, 1)),
+        Case::Gru64 => train(Gru::new(64, 64, Reset::After)?, of(100, 32)),
+        Case::Lstm512 => train(Lstm::new(512, 512)?, of(25, 32)),
     };
     match caller {
         Caller::Outside => work(),
@@ -216,35 +220,38 @@ fn median(case: Case, caller: Caller, threads: usize, seconds: f64) -> Result<f6
     }
 }
 
-fn infer<C: Cell + Clone>(
-    layer: C,
-    (steps, batch): (usize, usize),
+/// The sizes of a pass, its threads, and how long it is timed.
+#[derive(Clone, Copy)]
+struct Problem {
+    steps: usize,
+    batch: usize,
     threads: usize,
     seconds: f64,
-) -> Result<f64, Error> {
-    let isa = Isa::best()?;
+}
+
+/// Parameters, and so many rows of input.
+fn draw<C: Cell>(layer: &C, rows: usize) -> Result<(Parameters<C>, Vec<f32>), Error> {
     let mut rng = StdRng::seed_from_u64(1);
     let parameters = layer.init(Init::Glorot, &mut rng)?;
+    let x = (0..rows * layer.input_size()).map(|_| rng.random_range(-1.0..1.0)).collect();
+    Ok((parameters, x))
+}
+
+fn infer<C: Cell + Clone>(layer: C, of: Problem) -> Result<f64, Error> {
+    let isa = Isa::best()?;
+    let Problem { steps, batch, threads, seconds } = of;
+    let (parameters, x) = draw(&layer, steps * batch)?;
     let weights = layer.pack(&parameters, Purpose::Inference, isa)?;
-    let x: Vec<f32> =
-        (0..steps * batch * layer.input_size()).map(|_| rng.random_range(-1.0..1.0)).collect();
     let mut h = vec![0.0; steps * batch * layer.hidden_size()];
     let mut stream = layer.stream(batch, isa)?.with_threads(threads)?;
     timed(seconds, || stream.forward(&weights, &x, &mut h))
 }
 
-fn train<C: Cell + Clone>(
-    layer: C,
-    (steps, batch): (usize, usize),
-    threads: usize,
-    seconds: f64,
-) -> Result<f64, Error> {
+fn train<C: Cell + Clone>(layer: C, of: Problem) -> Result<f64, Error> {
     let isa = Isa::best()?;
-    let mut rng = StdRng::seed_from_u64(1);
-    let parameters = layer.init(Init::Glorot, &mut rng)?;
+    let Problem { steps, batch, threads, seconds } = of;
+    let (parameters, x) = draw(&layer, steps * batch)?;
     let mut weights = layer.pack(&parameters, Purpose::Training, isa)?.with_threads(threads)?;
-    let x: Vec<f32> =
-        (0..steps * batch * layer.input_size()).map(|_| rng.random_range(-1.0..1.0)).collect();
     let dy = vec![0.01; steps * batch * layer.hidden_size()];
     let plan = layer.plan(steps, batch, isa)?.with_threads(threads)?;
     let mut arena = plan.allocate()?;

@@ -135,8 +135,9 @@ fn blocks(rows: usize, threads: usize) -> (usize, bool) {
 }
 
 // SAFETY: the numbers follow from the sizes. A packing task writes its part of its block's place
-// in the scratch, any other its block's rows of C in its groups' columns, and, where a task is
-// all of a block, a place in the scratch that is the block's or the thread's own.
+// in the scratch. A task of a block and a group writes the block's rows of C in the group's
+// columns. A task of a whole block writes its rows of C, and packs them in a place of the scratch
+// that is the block's or the thread's own.
 unsafe impl Phases for Work<'_> {
     fn phases(&self) -> usize {
         if self.rows == 1 || self.whole { 1 } else { 2 }

@@ -283,10 +283,12 @@ impl ReadoutPlan {
     /// 10.22 and 10.19). `h` is what the loss had. The arena goes on holding ∂L/∂o.
     ///
     /// # Errors
-    /// [`Error::Order`] where the arena holds no ∂L/∂o, or `dh` is wanted of that of a loss of
-    /// other weights or of these before an update, [`Error::Length`] or [`Error::Mismatch`] where
-    /// an argument is not for this plan, or `dh` is wanted of weights not packed for it; nothing
-    /// is written then.
+    /// Nothing is written where there is one.
+    ///
+    /// - [`Error::Order`]: the arena holds no ∂L/∂o, or `dh` is wanted and the loss was of other
+    ///   weights, or of these before an update.
+    /// - [`Error::Length`], [`Error::Mismatch`]: an argument is not for this plan, or `dh` is
+    ///   wanted and the weights are not packed for it.
     pub fn backward(
         &self,
         weights: &ReadoutWeights,

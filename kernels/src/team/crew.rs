@@ -14,7 +14,7 @@
 use super::shared::{Seat, Shared, Waiting};
 use std::cell::{Cell, OnceCell};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError};
 use std::time::{Duration, Instant};
 
 /// How long a helper without a pass waits for one: about what it takes to wake a thread.
@@ -110,18 +110,14 @@ impl Crew {
 
     /// Teams that wait for helpers, or did.
     #[cfg(all(test, not(loom)))]
-    pub(super) fn posts(&self) -> usize {
+    pub(super) fn posts_len(&self) -> usize {
         self.posts.lock().unwrap().len()
     }
 
     /// Offers the seats of the team's pass to so many helpers, of so many that can be had.
     pub(super) fn call(self: &Arc<Self>, shared: &Arc<Shared>, helpers: usize, capacity: usize) {
         // A thread that holds the lock may not be running: then this pass goes alone.
-        let mut posts = match self.posts.try_lock() {
-            Ok(posts) => posts,
-            Err(TryLockError::Poisoned(posts)) => posts.into_inner(),
-            Err(TryLockError::WouldBlock) => return,
-        };
+        let Ok(mut posts) = self.posts() else { return };
         posts.retain(|post| post.is_on() && !Arc::ptr_eq(post, shared));
         posts.push(Arc::clone(shared));
         drop(posts);
@@ -178,13 +174,18 @@ impl Crew {
         }
     }
 
+    /// The posts, unless another thread is looking at them.
+    fn posts(&self) -> Result<MutexGuard<'_, Vec<Arc<Shared>>>, Locked> {
+        match self.posts.try_lock() {
+            Ok(posts) => Ok(posts),
+            Err(TryLockError::Poisoned(posts)) => Ok(posts.into_inner()),
+            Err(TryLockError::WouldBlock) => Err(Locked),
+        }
+    }
+
     /// A seat in a pass that has one left.
     fn seat(&self) -> Result<Option<(Arc<Shared>, Seat)>, Locked> {
-        let posts = match self.posts.try_lock() {
-            Ok(posts) => posts,
-            Err(TryLockError::Poisoned(posts)) => posts.into_inner(),
-            Err(TryLockError::WouldBlock) => return Err(Locked),
-        };
+        let posts = self.posts()?;
         let seat = |shared: &Arc<Shared>| Some((Arc::clone(shared), shared.take_seat()?));
         Ok(posts.iter().rev().find_map(seat))
     }

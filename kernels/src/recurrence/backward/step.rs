@@ -94,9 +94,10 @@ impl<'a, C: Epilogue> Step<'a, C> {
     ///
     /// 1. states, those that were masked with their mask, ∂L/∂h from outside, the keys and what
     ///    the forward pass left of the norm are readable, and nobody writes them;
-    /// 2. gates and the extra block of the step and of the D after it, ∂L/∂h, ∂L/∂s, what is
-    ///    kept of these and all of ∂L/∂h, s as the cell made it, what the norm leaves and `room`
-    ///    floats of scratch for each row are readable and writable, and nobody else's;
+    /// 2. these are readable and writable, and nobody else's: gates and the extra block, of the
+    ///    step and of the D after it; ∂L/∂h and ∂L/∂s, with what zoneout keeps of them; ∂L/∂h of
+    ///    all steps; s as the cell made it; what the norm leaves; `room` floats of scratch for
+    ///    each row;
     /// 3. the weights are packed for the set of instructions that the step is taken on, and the
     ///    cell has been checked for `hidden` units.
     #[inline(always)]

@@ -26,9 +26,9 @@ impl<'a, C: Epilogue> Second<'a, C> {
     }
 }
 
-// SAFETY: of a step with a second product `Step::new` has been promised the extra block (2), the
-// input's part of the gate that it is a part of (3), the scratch (4) and what the cell, noise and
-// normalisation read and write (5). `Forward::check` has seen that the weights fit (1).
+// SAFETY: `Forward::check` has seen that the weights fit (1). The rest `Step::new` has been promised
+// of a step with a second product: the extra block (2), the input's part of its gate (3), the
+// scratch (4), and what the cell, noise and normalisation read and write (5).
 unsafe impl<C: Epilogue> step::Step for Second<'_, C> {
     const SUMS: usize = 1;
 

@@ -127,9 +127,9 @@ impl<'a, C: Epilogue> Step<'a, C> {
     ///
     /// 1. `z` or `x` and the bias, `before` and what is masked before the first step, what the
     ///    norm scales by, the mask and the keys are readable, and nobody writes them;
-    /// 2. gates and the extra block of the step, h, what is seen of it and s, what the norm
-    ///    leaves and `room` floats of scratch for each row (none are needed of a batch of one)
-    ///    are readable and writable, and nobody else's;
+    /// 2. these are readable and writable, and nobody else's: gates and the extra block of the
+    ///    step; h, with what is seen of it, and s; what the norm leaves; `room` floats of scratch
+    ///    for each row, of which a batch of one needs none;
     /// 3. the weights are packed for the set of instructions that the step is taken on, and the
     ///    cell has been checked for `hidden` units.
     #[inline(always)]
