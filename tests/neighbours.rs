@@ -178,6 +178,8 @@ fn memory_is_flat_over_many_plans() {
     let few = plans(400);
     let many = plans(1600);
     println!("resident pages: {few}, then {many}");
-    // What an allocator keeps for its threads comes and goes by some pages.
-    assert!(many < few + few / 5 + 256, "{few} pages, then {many}");
+    // An allocator keeps some megabytes for threads that come and go. A plan that stayed would
+    // be 300 KB on average, and there are 25 600 of them. (That no job and no post stays, of some
+    // hundred bytes each, is a test of the kernels' teams.)
+    assert!(many < 2 * few + 4096, "{few} pages, then {many}");
 }

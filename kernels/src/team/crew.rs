@@ -13,7 +13,7 @@
 
 use super::shared::{Seat, Shared, Waiting};
 use std::cell::{Cell, OnceCell};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -37,6 +37,17 @@ pub(super) fn cores() -> usize {
     match CORES.load(Ordering::Relaxed) {
         0 => *FOUND.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from)),
         set => set,
+    }
+}
+
+/// Whether this process was forked from one that has called helpers. The pool's threads are not
+/// in it, and a lock that one of them held stays locked, so passes go alone and leave rayon be.
+pub(super) fn is_forked() -> bool {
+    static FIRST: AtomicU32 = AtomicU32::new(0);
+    let this = std::process::id();
+    match FIRST.compare_exchange(0, this, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => false,
+        Err(first) => first != this,
     }
 }
 

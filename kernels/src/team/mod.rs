@@ -114,6 +114,9 @@ impl Team {
 
 impl Many {
     fn pass<R>(&mut self, work: usize, pass: impl FnOnce(&mut Pass<'_>) -> R) -> R {
+        if crew::is_forked() {
+            return pass(&mut Pass::serial());
+        }
         let crew = Crew::current();
         let capacity = Crew::capacity();
         let helpers = capacity.min(self.shared.most() - 1);
