@@ -81,9 +81,13 @@ fn a_decaying_sequence_does_not_get_slower() {
     let (lstm, parameters) = halving();
     for &isa in isas() {
         let weights = lstm.pack(&parameters, Purpose::Inference, isa).unwrap();
-        let (usual, decayed) =
-            (time(&lstm, &weights, isa, 1.0), time(&lstm, &weights, isa, f32::MIN_POSITIVE));
-        println!("16 steps on {isa}: {usual:?} from 1, {decayed:?} from the smallest normal");
-        assert!(decayed < usual * 3 / 2, "{decayed:?} where {usual:?} is usual, on {isa}");
+        // Work beside this test may slow either; what denormals slow is slow every time.
+        let as_fast = (0..10).any(|_| {
+            let from = |s| time(&lstm, &weights, isa, s);
+            let (usual, decayed) = (from(1.0), from(f32::MIN_POSITIVE));
+            println!("16 steps on {isa}: {usual:?} from 1, {decayed:?} from the smallest normal");
+            decayed < usual * 3 / 2
+        });
+        assert!(as_fast, "denormal steps take longer on {isa}");
     }
 }

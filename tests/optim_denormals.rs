@@ -93,10 +93,22 @@ fn best<T>(mut start: impl FnMut() -> T, mut run: impl FnMut(&mut T)) -> Duratio
     best
 }
 
+/// `time` of usual numbers and of denormal ones takes as long. The two are measured one after
+/// the other, so work beside this test may slow one of them: what is slow for denormals is slow
+/// every time, and one measurement of ten in which it is not will do.
 #[track_caller]
-fn assert_as_fast(what: &str, isa: Isa, [usual, small]: [Duration; 2]) {
-    println!("{what} on {isa}: {usual:?}, of denormals {small:?}");
-    assert!(small < usual * 5 / 4, "{what} on {isa}: {small:?} where {usual:?} is usual");
+fn assert_as_fast(what: &str, isa: Isa, time: impl Fn(f32) -> Duration, [usual, small]: [f32; 2]) {
+    let mut last = [Duration::ZERO; 2];
+    for _ in 0..10 {
+        last = [time(usual), time(small)];
+        let [usual, small] = last;
+        println!("{what} on {isa}: {usual:?}, of denormals {small:?}");
+        if small < usual * 5 / 4 {
+            return;
+        }
+    }
+    let [usual, small] = last;
+    panic!("{what} on {isa}: {small:?} where {usual:?} is usual");
 }
 
 #[test]
@@ -116,7 +128,7 @@ fn nothing_gets_slower() {
                 }
             })
         };
-        assert_as_fast("Adam", isa, [adam(0.1), adam(1e-21)]);
+        assert_as_fast("Adam", isa, adam, [0.1, 1e-21]);
         let sgd = |g: f32| {
             let gradients = vec![g; LEN];
             let start = || (Sgd::new(LEN, SGD, isa).unwrap(), vec![1.0; LEN]);
@@ -126,7 +138,7 @@ fn nothing_gets_slower() {
                 }
             })
         };
-        assert_as_fast("SGD", isa, [sgd(0.1), sgd(denormal())]);
+        assert_as_fast("SGD", isa, sgd, [0.1, denormal()]);
 
         // Of the classes one is far above all others: exp is denormal of −90.
         let rows = 64;
@@ -142,7 +154,7 @@ fn nothing_gets_slower() {
                 },
             )
         };
-        assert_as_fast("cross-entropy", isa, [loss(-1.0), loss(-90.0)]);
+        assert_as_fast("cross-entropy", isa, loss, [-1.0, -90.0]);
 
         let readout = Readout::new(32, 64).unwrap();
         let parameters = readout.init(Init::Glorot, &mut SmallRng::seed_from_u64(1)).unwrap();
@@ -156,7 +168,7 @@ fn nothing_gets_slower() {
                 let _ = plan.loss(&weights, &h, targets, arena).unwrap();
             })
         };
-        assert_as_fast("a readout's loss", isa, [readout(0.1), readout(denormal())]);
+        assert_as_fast("a readout's loss", isa, readout, [0.1, denormal()]);
     }
     let clip = |g: f32| {
         let start = || vec![g; LEN];
@@ -164,5 +176,5 @@ fn nothing_gets_slower() {
             let _ = clip_global_norm(&mut [gradients], 1.0).unwrap();
         })
     };
-    assert_as_fast("clipping", Isa::best().unwrap(), [clip(0.1), clip(denormal())]);
+    assert_as_fast("clipping", Isa::best().unwrap(), clip, [0.1, denormal()]);
 }
