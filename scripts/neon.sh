@@ -58,37 +58,48 @@ export EMULATED=1
 
 # Not doc tests: rustdoc would be another compiler's. Not what starts programs: the
 # machine's kernel starts none of aarch64's without qemu before it. Nor suites that know no
-# instruction set: of threads and what is beside them, whose helpers wait awake, of memory, of errors and of an example.
+# instruction set, of what is beside the threads, of memory and of an example.
+suites() {
+    local file name
+    for file in "$1"/*.rs "$1"/*/main.rs; do
+        name=${file%/main.rs}
+        name=$(basename "$name" .rs)
+        case $name in
+            cells_memory | long_memory | neighbours | processes) continue ;;
+        esac
+        if grep -q 'std::process' "$file"; then
+            echo "left out, since it starts programs: $file"
+        else
+            targets+=(--test "$name")
+        fi
+    done
+}
+
 targets=(--lib)
-for file in kernels/tests/*.rs kernels/tests/*/main.rs tests/*.rs tests/*/main.rs; do
-    name=${file%/main.rs}
-    name=$(basename "$name" .rs)
-    case $name in
-        cells_threads | cells_memory | cells_errors | cells_sizes | long_memory) continue ;;
-        neighbours | processes) continue ;;
-        # Mostly the reference's work.
-        cells_last_state) continue ;;
-    esac
-    if grep -q 'std::process' "$file"; then
-        echo "left out, since it starts programs: $file"
-    else
-        targets+=(--test "$name")
-    fi
-done
-crates=(-p bptt-kernels -p bptt)
-if [ "${1:-all}" = kernels ]; then
-    crates=(-p bptt-kernels --features baseline)
-    targets=(--lib --test '*')
-fi
-if [ "${1:-all}" = golden ]; then
-    crates=(-p bptt)
-    targets=(--test golden)
-    export BPTT_GOLDEN=record
-    # All cases, which takes minutes.
-    unset EMULATED
-fi
+# Of cells, not what knows no instruction set either, threads, whose helpers wait awake, and
+# what is mostly the reference's work.
+skip=(--skip errors:: --skip sizes:: --skip threads:: --skip last_state::)
+case ${1:-all} in
+    all)
+        crates=(-p bptt-kernels -p bptt)
+        suites kernels/tests
+        suites tests
+        ;;
+    kernels)
+        crates=(-p bptt-kernels --features baseline)
+        suites kernels/tests
+        ;;
+    golden)
+        crates=(-p bptt)
+        targets=(--test golden)
+        export BPTT_GOLDEN=record
+        # All cases, which takes minutes.
+        unset EMULATED
+        ;;
+    *) fail "no part $1" ;;
+esac
 reference=profile.release.package.bptt-reference.opt-level=3
 # In one call: in two the features of what both depend on differ, and the kernels would be
 # compiled twice.
 cargo --config "$reference" test --no-fail-fast --release --target aarch64-unknown-linux-gnu \
-    "${crates[@]}" "${targets[@]}"
+    "${crates[@]}" "${targets[@]}" -- "${skip[@]}"

@@ -34,4 +34,4 @@ export BPTT_ISA=${BPTT_ISA:-portable}
 test=(cargo +nightly test --release -Zbuild-std --target x86_64-unknown-linux-gnu
     -p bptt-kernels -p bptt)
 "${test[@]}" --lib team -- "$@"
-"${test[@]}" --test cells_threads -- "$@"
+"${test[@]}" --test cells -- threads:: "$@"

@@ -303,6 +303,44 @@ fn memory_is_as_documented() {
     });
 }
 
+/// What noise adds, and passes with it that allocate nothing.
+#[test]
+fn memory_of_noise_is_as_documented() {
+    let lines = |floats: usize| floats.next_multiple_of(16);
+    let case = (any_of(Kind::kernels()), shapes(40, 40, 40, 9), any::<u64>());
+    check(160, case, |(kind, shape, seed)| {
+        with_layer!(kind, (shape.inputs, shape.hidden), |layer| {
+            let data = Data::of(layer, shape, seed, 0.3).noisy(seed);
+            let (regularisation, layer) = (data.regularisation, &data.layer);
+            let (rows, state) = (data.steps * data.batch, data.state());
+            let mut expected = 0;
+            if regularisation.dropout() > 0.0 {
+                let history = layer.equations().delays()[0];
+                expected += lines((data.steps + history) * state) + lines(state);
+            }
+            let [h, s] = regularisation.zoneout();
+            if h > 0.0 || s > 0.0 {
+                let cells = if layer.equations().has_state() { layer.hidden_size() } else { 0 };
+                expected += lines(2 * rows) + lines(state) + lines(data.batch * cells);
+            }
+            let peepholes = matches!(kind.plain(), Kind::Lstm(Options { peepholes: true, .. }));
+            if peepholes && s > 0.0 {
+                expected += lines(rows * layer.hidden_size());
+            }
+            for &isa in isas() {
+                let plain = layer.plan(data.steps, data.batch, isa).unwrap();
+                let plan = plain.clone().with_regularisation(regularisation).unwrap();
+                assert_eq!(plan.arena_bytes() - plain.arena_bytes(), 4 * expected);
+                assert_eq!(plan.regularisation(), regularisation);
+                let Rig { plan, weights, mut arena } = Rig::new(isa, &data);
+                let (x, noise) = (&data.inputs.x, data.noise);
+                let pass = || plan.forward_with(&weights, x, None, noise, &mut arena).unwrap();
+                assert_eq!(allocations(pass), 0);
+            }
+        });
+    });
+}
+
 /// The table of floats per step and sequence.
 #[test]
 fn an_arena_grows_by_so_much_a_step() {

@@ -2,17 +2,16 @@
 //! rounded to the format, how far the rounding is off, what it does to the outputs,
 //! and what is refused.
 
-mod common;
-
+use crate::common::{
+    Data, Kind, Options, Shape, Subject, any_of, assert_bits, assert_mismatch, check, filled, isas,
+    lstm, shapes, shared_out,
+};
+use crate::with_layer;
 use bptt::{
     Cell, Error, Format, Gradients, Init, Isa, Lstm, OutputGradients, Parameters, Plan, Purpose,
     Weights, Write,
 };
 use bptt_reference::cells::Cell as Equations;
-use common::{
-    Data, Kind, Options, Shape, Subject, any_of, assert_bits, assert_mismatch, check, filled, isas,
-    lstm, shapes, shared_out,
-};
 use proptest::prelude::*;
 use rand::{SeedableRng, rngs::SmallRng};
 

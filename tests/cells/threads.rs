@@ -1,13 +1,12 @@
 //! Passes on several threads: the bits of one thread whatever the number and
 //! whoever comes, and an end whatever the pool does.
 
-mod common;
-
-use bptt::{Cell, Error, Stream};
-use common::{
+use crate::common::{
     Data, Kind, Rig, Shape, Subject, any_of, assert_bits, assert_same, check, filled, isas, lstm,
     shapes, shared_out, value,
 };
+use crate::with_layer;
+use bptt::{Cell, Error, Stream};
 use proptest::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::sync::mpsc;
@@ -71,7 +70,7 @@ fn any_number_of_threads() {
 }
 
 fn some_data() -> Data<bptt::Lstm> {
-    Data::draw(lstm(common::Options::NONE, 20, 150), 5, 12, 3, 0.3)
+    Data::draw(lstm(crate::common::Options::NONE, 20, 150), 5, 12, 3, 0.3)
 }
 
 /// A pool of one thread, which is the caller, has nobody to send; one of more

@@ -2,11 +2,12 @@
 //! of one in fresh memory, also where it begins from the zero state that nobody gives it
 //! (onnxruntime#3893), and gradients that overwrite have those of a buffer of zeros.
 
-mod common;
-
+use crate::common::{
+    Data, Kind, Rig, Subject, assert_bits, assert_same, fewer, filled, is_slow, isas,
+};
+use crate::with_layer;
 use bptt::{Gradients, Isa, OutputGradients, Purpose, Readout, Regularisation, Stream, Write};
 use bptt_reference::sample::uniform;
-use common::{Data, Kind, Rig, Subject, assert_bits, assert_same, fewer, filled, is_slow, isas};
 
 /// I, H, B and τ: units that fill a vector and that do not, one group of them and more, each
 /// with a batch that is one row, fewer than a tile's, and more.

@@ -2,14 +2,13 @@
 //! and in several, in a plan and in a stream; and that nothing is left over from
 //! pass to pass.
 
-mod common;
-
-use bptt::{Cell, Purpose, Readout, Regularisation, State, Stream};
-use bptt_reference::sample::uniform;
-use common::{
+use crate::common::{
     Data, Kind, Pass, Rig, Shape, Subject, any_of, assert_bits, assert_same, check, filled,
     in_stretches, isas, sequence, shapes, shared_out,
 };
+use crate::with_layer;
+use bptt::{Cell, Purpose, Readout, Regularisation, State, Stream};
+use bptt_reference::sample::uniform;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use std::ops::Range;

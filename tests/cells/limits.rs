@@ -2,12 +2,11 @@
 //! and no gradient is NaN but where the equations say ∞ − ∞ or 0 · ∞ (dynet#1525,
 //! ComputeLibrary#779).
 
-mod common;
-
+use crate::common::{Data, Kind, Pass, Rig, Subject, assert_bits, fewer, filled, isas};
+use crate::with_layer;
 use bptt::{Activation, Format, Isa, Write};
 use bptt_reference::cells::Cell as Equations;
 use bptt_reference::sample::widen;
-use common::{Data, Kind, Pass, Rig, Subject, assert_bits, fewer, filled, isas};
 
 /// From these on the logistic function and tanh are 1 in f32, and from their negatives on tanh
 /// is −1.

@@ -1,10 +1,8 @@
 //! What is the clockwork's own: its groups, its count of steps, what moves when, and that
 //! with one group it is a vanilla unit.
 
-mod common;
-
+use crate::common::{Data, Rig, assert_bits, assert_same, check, filled, isas, shapes, value};
 use bptt::{Activation, Cell, ClockGroup, ClockedState, Clockwork, Error, Init, Purpose, Vanilla};
-use common::{Data, Rig, assert_bits, assert_same, check, filled, isas, shapes, value};
 use proptest::prelude::*;
 use rand::{SeedableRng, rngs::StdRng};
 
@@ -58,9 +56,9 @@ fn steps_beyond_the_count() {
     let data = Data::draw(layer, 2, 4, 1, 0.5);
     let h = &data.inputs.h0[..];
     for &isa in isas() {
-        let mut rig = common::Rig::new(isa, &data);
+        let mut rig = crate::common::Rig::new(isa, &data);
         let expected = rig.forward(&data).h;
-        let common::Rig { plan, weights, arena } = &mut rig;
+        let crate::common::Rig { plan, weights, arena } = &mut rig;
         let mut stream = data.layer.stream(2, isa).unwrap();
         for step in [1 << 63, u64::MAX] {
             let refused = Err(value("step", &step.to_string(), "below 2⁶³"));

@@ -2,15 +2,14 @@
 //! (deeplearning4j#8838), and passes that begin from one of them by itself
 //! (onnx-tensorflow#408), against the `f64` reference and against finite differences of it.
 
-mod common;
-
+use crate::common::{Data, Kind, Pass, Rig, Subject, filled, isas, state_of};
+use crate::with_layer;
 use bptt::{Gradients, Isa, OutputGradients, State, Write};
 use bptt_reference::Bounded;
 use bptt_reference::bounds::{assert_within, exact};
 use bptt_reference::cells::{Inputs, Outcome};
 use bptt_reference::finite::gradient_with_error;
 use bptt_reference::sample::widen;
-use common::{Data, Kind, Pass, Rig, Subject, filled, isas, state_of};
 
 /// Of h and s one and not the other: the loss is its sum after the last step, or it is what is
 /// drawn before the first.

@@ -1,11 +1,9 @@
 //! Sizes of nothing and sizes beyond memory: errors, never an abort.
 
-mod common;
-
+use crate::common::{assert_mismatch, isas, value};
 use bptt::{
     Activation, Cell, Error, Gate, Gru, Init, LayerNorm, Leak, Leaky, Lstm, Purpose, Reset, Vanilla,
 };
-use common::{assert_mismatch, isas, value};
 use rand::{SeedableRng, rngs::StdRng};
 
 #[test]

@@ -1,14 +1,13 @@
 //! A sequence of a batch that becomes NaN or infinite: the others keep their bits, forward and
 //! backward (keras#449), and so do its own steps before.
 
-mod common;
-
-use bptt::{Cell, Format, Isa, Purpose, Stream, Weights};
-use bptt_reference::cells::Cell as Equations;
-use common::{
+use crate::common::{
     Data, Kind, Pass, Rig, Subject, assert_bits, assert_same, fewer, filled, is_slow, isas,
     rows_of, sequence,
 };
+use crate::with_layer;
+use bptt::{Cell, Format, Isa, Purpose, Stream, Weights};
+use bptt_reference::cells::Cell as Equations;
 
 /// I, H, B and τ: units that fill a vector and that do not, and more than one group of them.
 const SHAPES: [(usize, usize, usize, usize); 5] =

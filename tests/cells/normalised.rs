@@ -1,17 +1,16 @@
 //! Layer normalisation where rounding could be magnified: rows of equal values, rows far from
 //! zero, and rows of large values.
 
-mod common;
-
+use crate::common::{Kind, Subject, assert_bits, fewer, filled, isas, vanilla};
+use crate::with_layer;
 use bptt::{
     Activation, Cell, Gradients, Init, Isa, LayerNorm, OutputGradients, Parameters, Purpose, Skip,
     Write,
 };
 use bptt_reference::sample::uniform;
-use common::{Kind, Subject, assert_bits, filled, isas, vanilla};
 use rand::{SeedableRng, rngs::SmallRng};
 
-const SIZES: [usize; 11] = [1, 2, 7, 8, 9, 16, 33, 100, 256, 257, 1000];
+const SIZES: [usize; 11] = [7, 16, 33, 257, 1, 2, 8, 9, 100, 256, 1000];
 const BATCHES: [(usize, usize); 3] = [(1, 1), (13, 1), (13, 3)];
 
 /// h of all steps, by a plan and by a stream, which have the same bits, and the gradients of
@@ -68,7 +67,7 @@ fn shows(a: &[f32], epsilon: f32) -> Parameters<LayerNorm<bptt::Vanilla>> {
 #[test]
 fn rows_of_equal_values_become_zeros() {
     for &isa in isas() {
-        for hidden in SIZES {
+        for &hidden in fewer(&SIZES, 4) {
             for value in [123.4, -1234.567, 1234.0, 0.1, 1.1e15, 3e38] {
                 let parameters = shows(&vec![value; hidden], 1e-5);
                 for (batch, threads) in BATCHES {
@@ -117,7 +116,7 @@ fn each_cell_normalises_them_so() {
 #[test]
 fn an_offset_changes_no_bit() {
     for &isa in isas() {
-        for hidden in SIZES {
+        for &hidden in fewer(&SIZES, 4) {
             let near: Vec<f32> = uniform(hidden as u64, hidden, 1.0)
                 .iter()
                 .map(|a| (a * 256.0).round() / 256.0)
@@ -137,7 +136,7 @@ fn an_offset_changes_no_bit() {
 #[test]
 fn rows_are_normalised_as_in_f64() {
     for &isa in isas() {
-        for hidden in SIZES {
+        for &hidden in fewer(&SIZES, 4) {
             for (seed, offset, first) in
                 [(1, 0.0, 0.0), (2, 1e4, 0.0), (3, 0.0, 1e3), (4, -1e6, 7.0)]
             {

@@ -1,15 +1,13 @@
 //! Every call that is refused: what the error says, and that nothing has been
 //! written.
 
-mod common;
-
+use crate::common::{Data, Options, Snapshot, assert_mismatch, filled, isas, length, lstm, value};
 use bptt::{
     Arena, Cell, Delayed, DelayedState, Error, Gradients, Gru, HiddenState, Isa, Lstm, LstmState,
     OutputGradients, Parameters, Purpose, Readout, Reset, Write,
 };
-use common::{Data, Options, Snapshot, assert_mismatch, filled, isas, length, lstm, value};
 
-type Rig = common::Rig<Lstm>;
+type Rig = crate::common::Rig<Lstm>;
 
 const SHAPE: (usize, usize, usize, usize) = (3, 5, 2, 4);
 
@@ -358,7 +356,7 @@ fn inputs_that_are_late() {
     let data = Data::draw(layer, batch, steps, 1, 0.5);
     let (len, h) = (batch * inputs, &data.inputs.h0[..]);
     for &isa in isas() {
-        let mut rig = common::Rig::new(isa, &data);
+        let mut rig = crate::common::Rig::new(isa, &data);
         for given in [len - 1, len + 1] {
             let (x, wrong) = (&data.inputs.x, filled(given));
             let error = rig.plan.forward(
@@ -390,7 +388,7 @@ fn inputs_that_are_late() {
                 let initial = Some(DelayedState { inner, x: &mut dx0[..] });
                 let write = Write::Overwrite;
                 let gradients = Gradients { parameters: &mut parameters, write, dx: None, initial };
-                let common::Rig { plan, weights, arena } = &mut rig;
+                let crate::common::Rig { plan, weights, arena } = &mut rig;
                 let result = plan.backward(weights, &data.inputs.x, outputs, arena, gradients);
                 match (given == len, waited == len) {
                     (false, _) => assert_eq!(result, Err(length("dx_last", given, len))),

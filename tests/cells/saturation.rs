@@ -1,12 +1,11 @@
 //! Inputs that drive every non-linearity to its limit, and ∞ itself: a step has the limit of
 //! its equations, and no NaN that they have not.
 
-mod common;
-
+use crate::common::{Data, Kind, Rig, Subject, filled, isas};
+use crate::with_layer;
 use bptt::{Activation, Leak, Leaky};
 use bptt_reference::cells::Inputs;
 use bptt_reference::sample::uniform;
-use common::{Data, Kind, Rig, Subject, filled, isas};
 
 const INPUTS: [f32; 14] = [
     40.0,

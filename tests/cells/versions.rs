@@ -1,14 +1,13 @@
 //! The weights of a backward pass are those of its forward pass: not others of the same layer,
 //! nor the same ones after an update.
 
-mod common;
-
+use crate::common::{
+    Data, Kind, Rig, Snapshot, Subject, assert_bits, assert_same, clockwork, filled, isas,
+};
+use crate::with_layer;
 use bptt::{
     Cell, Error, Gradients, Init, Lstm, OutputGradients, Parameters, Purpose, Readout,
     ReadoutGradients, Reduction, Targets, Write,
-};
-use common::{
-    Data, Kind, Rig, Snapshot, Subject, assert_bits, assert_same, clockwork, filled, isas,
 };
 use rand::{SeedableRng, rngs::SmallRng};
 

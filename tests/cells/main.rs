@@ -1,0 +1,23 @@
+//! What holds for every cell. One program, since each suite's own would compile the same cells
+//! and the same helpers once more.
+//!
+//!     cargo test --test cells bits::
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod bits;
+mod clockwork;
+mod dirty;
+mod errors;
+mod faulty_sequence;
+mod formats;
+mod last_state;
+mod limits;
+mod normalised;
+mod reference;
+mod regularised;
+mod saturation;
+mod sizes;
+mod threads;
+mod versions;
