@@ -153,15 +153,19 @@ unsafe fn runs<S: Simd, const WHOLE: bool>(
     unsafe {
         let mut sum = if WHOLE { s.load(sums) } else { s.load_first(sums, columns) };
         let mut quads = [[s.zero(); QUAD]; RUN / QUAD];
+        // Row by row, and not each reckoned from the first: RUN products with the stride would
+        // not fit the registers.
+        let (mut row, ahead) = (from.at(0, 0), COLUMNS_AHEAD * from.stride());
         for q in 0..RUN / QUAD {
             for i in 0..QUAD {
                 let term = QUAD * q + i;
-                let at = if WHOLE { term } else { term.min(terms - 1) };
-                let row = from.at(0, 0).wrapping_sub(at * from.stride());
-                s.prefetch(row.wrapping_sub(COLUMNS_AHEAD * from.stride()));
+                s.prefetch(row.wrapping_sub(ahead));
                 quads[q][i] = if WHOLE { s.load(row) } else { s.load_first(row, columns) };
                 if WHOLE || term < terms {
                     sum = s.add(sum, quads[q][i]);
+                }
+                if WHOLE || term + 1 < terms {
+                    row = row.wrapping_sub(from.stride());
                 }
             }
             quads[q] = s.transpose4(quads[q]);

@@ -132,7 +132,8 @@ impl<C: Layer> Plan<C> {
     /// leave the pool's thread to other jobs after 2 ms, at the end of a pass. Calling one
     /// allocates a job of rayon's, where a pass on one thread allocates nothing. A thread of the
     /// pool that waits for something of its own, in `rayon::join` say, may become a helper
-    /// meanwhile, and then goes on some milliseconds, or one pass, later.
+    /// meanwhile, and then goes on some milliseconds, or one pass, later. A process that was
+    /// forked from one whose passes had helpers has no such threads, and its passes go without.
     ///
     /// # Errors
     /// [`Error::Value`] where `threads` is 0 or above 256, [`Error::TooLarge`] where

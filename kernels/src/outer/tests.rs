@@ -1,6 +1,6 @@
 //! Every cut of the depth and of the columns into blocks.
 
-use super::{DEPTH_BLOCK, ROW_BLOCK, TOGETHER, blocks, column_block, depth_block};
+use super::{Blocks, DEPTH_BLOCK, ROW_BLOCK, TOGETHER, depth_block};
 
 #[test]
 fn blocks_of_depth_have_each_term_once_from_the_last() {
@@ -22,22 +22,26 @@ fn blocks_of_depth_have_each_term_once_from_the_last() {
 fn blocks_of_columns_have_each_column_once() {
     for rows in 1..=1100 {
         for threads in [1, 2, 3, 4, 7, 8, 16, 256] {
-            let blocks = blocks(rows, threads);
+            let blocks = Blocks::of(rows, threads);
             let mut end = 0;
             let mut sizes = Vec::new();
-            for block in 0..blocks {
-                let (first, count) = column_block(rows, blocks, block);
+            for block in 0..blocks.count {
+                let (first, count) = blocks.columns(rows, block);
                 assert_eq!(first, end, "{rows} columns, {threads} threads");
                 assert!(first.is_multiple_of(TOGETHER) && (1..=ROW_BLOCK).contains(&count));
                 end = first + count;
                 sizes.push(count);
             }
             assert_eq!(end, rows, "{threads} threads");
+            if threads == 1 {
+                assert!(sizes.iter().rev().skip(1).all(|&size| size == ROW_BLOCK), "{sizes:?}");
+                continue;
+            }
             let least = sizes.iter().min().unwrap() + 2 * TOGETHER;
             assert!(sizes.iter().all(|&size| size < least), "about equal: {sizes:?}");
             // Where every thread can have as much as another, it has.
             if rows >= 64 * threads {
-                assert!(blocks.is_multiple_of(threads), "{rows} columns, {threads} threads");
+                assert!(blocks.count.is_multiple_of(threads), "{rows} columns, {threads} threads");
             }
         }
     }

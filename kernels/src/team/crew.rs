@@ -45,10 +45,12 @@ pub(super) fn cores() -> usize {
 pub(super) fn is_forked() -> bool {
     static FIRST: AtomicU32 = AtomicU32::new(0);
     let this = std::process::id();
-    match FIRST.compare_exchange(0, this, Ordering::Relaxed, Ordering::Relaxed) {
-        Ok(_) => false,
-        Err(first) => first != this,
+    let first = FIRST.load(Ordering::Relaxed);
+    if first == 0 {
+        // Two threads that come first at a time store the same.
+        FIRST.store(this, Ordering::Relaxed);
     }
+    first != 0 && first != this
 }
 
 /// The helpers of a pool.

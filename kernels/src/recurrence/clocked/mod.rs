@@ -4,6 +4,7 @@
 //! steps and places; must not know products, which are those of every pass.
 
 mod clock;
+mod product;
 mod step;
 #[cfg(test)]
 mod tests;

@@ -3,13 +3,13 @@
 //! pass like any other, and of one type in both directions, so that it is compiled once.
 
 use super::clock::{Clock, Group};
-use crate::cells::{Activations, MOST_SUMS};
+use super::product::{self, Product};
+use crate::cells::Activations;
 use crate::each::each;
-use crate::fetch::{Fetches, When};
 use crate::layout::{cut, left_len};
-use crate::pack::{Columns, PackedMatrix};
+use crate::pack::PackedMatrix;
 use crate::recurrence::pass::{packing, part, whole};
-use crate::recurrence::step::{self, Term, Units};
+use crate::recurrence::step::Step;
 use crate::rows::{Rows, RowsMut};
 use crate::simd::{Kernel, Simd};
 use crate::team::Phases;
@@ -137,7 +137,12 @@ impl<'a> Work<'a> {
         };
         let scratch = RowsMut::new(self.scratch, left_len(1, self.hidden));
         let (batch, weights) = (self.batch, &self.weights[group]);
-        Some(Product { batch, weights, rows, start, to, activations, scratch })
+        let operands = product::Operands { batch, weights, rows, start, to, activations, scratch };
+        // SAFETY: `Work::new` has been promised weights of the set of instructions (1), states of
+        // H units for each row, of which the group reads those from its first and writes its own,
+        // and its z (2, 3), and scratch for rows of H (4). `run` has seen that the weights have
+        // these depths and outputs.
+        Some(unsafe { Product::new(operands) })
     }
 
     /// Parts of the element-wise phase of a step: forward none where all groups move.
@@ -228,7 +233,7 @@ unsafe impl Phases for Work<'_> {
             s.call(unsafe { Edge::new(self, index, (row, rows)) });
             for group in 0..self.groups().len() {
                 if let Some(product) = self.product(index, group) {
-                    let product = step::Step::rows(product, row, rows);
+                    let product = Step::rows(product, row, rows);
                     whole(s, &product, self.backwards_in(index, group));
                 }
             }
@@ -343,87 +348,4 @@ unsafe fn stayed<S: Simd>(s: S, dy: *const f32, dh: *mut f32, units: usize) {
             store_lanes(s, dh.add(at), s.add(gradient, dy), lanes);
         }
     });
-}
-
-/// A group's product in a step: `to = φ(start + rows · weights)`. [`Work::product`] alone makes
-/// it.
-#[derive(Clone, Copy)]
-struct Product<'a> {
-    batch: usize,
-    weights: &'a PackedMatrix,
-    rows: Rows,
-    start: Rows,
-    to: RowsMut,
-    activations: Activations,
-    /// Room for the packed rows.
-    scratch: RowsMut,
-}
-
-// SAFETY: `Work::new` has been promised states, z and scratch of `batch` rows: the rows are as
-// long as the group reads (2), what they start from and go to as it has units (3, 5), and the
-// scratch has room for a row of all units each (4), of which a group reads and has some. The
-// weights have been seen to fit (1).
-unsafe impl step::Step for Product<'_> {
-    const SUMS: usize = 1;
-
-    #[inline(always)]
-    fn batch(&self) -> usize {
-        self.batch
-    }
-
-    #[inline(always)]
-    fn weights(&self) -> &PackedMatrix {
-        self.weights
-    }
-
-    #[inline(always)]
-    fn terms(&self) -> usize {
-        1
-    }
-
-    #[inline(always)]
-    fn term(&self, _index: usize) -> Option<Term<'_>> {
-        Some(Term { rows: self.rows, weights: self.weights })
-    }
-
-    #[inline(always)]
-    fn origin(&self) -> Option<Rows> {
-        Some(self.start)
-    }
-
-    #[inline(always)]
-    fn scratch(&self) -> *mut f32 {
-        self.scratch.at(0, 0)
-    }
-
-    #[inline(always)]
-    fn fetches(&self, columns: &Columns, row: usize) -> Fetches {
-        let mut fetches = Fetches::none();
-        let (start, to) = (self.start.from(row, 0), self.to.as_rows().from(row, 0));
-        fetches.push(columns.fetch(start, 1, When::Start));
-        if start.at(0, 0) != to.at(0, 0) {
-            fetches.push(columns.fetch(to, 1, When::After));
-        }
-        fetches
-    }
-
-    #[inline(always)]
-    fn rows(self, row: usize, rows: usize) -> Self {
-        assert!(row + rows <= self.batch, "rows of the step");
-        Self {
-            batch: rows,
-            rows: self.rows.from(row, 0),
-            start: self.start.from(row, 0),
-            to: self.to.from(row, 0),
-            scratch: self.scratch.from(row, 0),
-            ..self
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn finish<S: Simd>(&self, s: S, at: Units, [sum, ..]: [S::V; MOST_SUMS]) {
-        let state = self.activations.candidate(s, sum);
-        // SAFETY: the units are of the step (1), and nobody else has them (2).
-        unsafe { self.to.store(s, (at.row, at.first), state, at.lanes) };
-    }
 }

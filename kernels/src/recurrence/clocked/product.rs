@@ -1,0 +1,119 @@
+//! The product of a group that moves, as a step of its own.
+
+use crate::cells::{Activations, MOST_SUMS};
+use crate::fetch::{Fetches, When};
+use crate::pack::{Columns, PackedMatrix};
+use crate::recurrence::step::{Step, Term, Units};
+use crate::rows::{Rows, RowsMut};
+use crate::simd::Simd;
+use std::ops::Deref;
+
+/// `to = φ(start + rows · weights)`, of all sequences.
+#[derive(Clone, Copy)]
+pub(super) struct Product<'a>(Operands<'a>);
+
+#[derive(Clone, Copy)]
+pub(super) struct Operands<'a> {
+    pub batch: usize,
+    pub weights: &'a PackedMatrix,
+    pub rows: Rows,
+    pub start: Rows,
+    pub to: RowsMut,
+    pub activations: Activations,
+    /// Room for the packed rows.
+    pub scratch: RowsMut,
+}
+
+impl<'a> Product<'a> {
+    /// # Safety
+    /// For `batch` rows and as long as it is used
+    ///
+    /// 1. the weights are packed for the set of instructions that it is computed on, with one
+    ///    output for each unit;
+    /// 2. `rows` are readable for the weights' depth, and `start` for their outputs;
+    /// 3. `to` is writable for their outputs, and nobody else's but that it may be `start`;
+    /// 4. the scratch is writable for [`left_len`](crate::layout::left_len) of a row and the
+    ///    depth, and nobody else's.
+    #[inline(always)]
+    pub unsafe fn new(operands: Operands<'a>) -> Self {
+        Self(operands)
+    }
+}
+
+impl<'a> Deref for Product<'a> {
+    type Target = Operands<'a>;
+    #[inline(always)]
+    fn deref(&self) -> &Operands<'a> {
+        &self.0
+    }
+}
+
+// SAFETY: `new` has been promised the weights (1), rows of their depth (2), what the sums start
+// from, of their outputs (3), scratch (4), and that nobody else has what is written (5). `rows`
+// leaves these of the rows that it is given, and scratch of them alone (6). Nothing changes
+// after `new` (7).
+unsafe impl Step for Product<'_> {
+    const SUMS: usize = 1;
+
+    #[inline(always)]
+    fn batch(&self) -> usize {
+        self.batch
+    }
+
+    #[inline(always)]
+    fn weights(&self) -> &PackedMatrix {
+        self.weights
+    }
+
+    #[inline(always)]
+    fn terms(&self) -> usize {
+        1
+    }
+
+    #[inline(always)]
+    fn term(&self, _index: usize) -> Option<Term<'_>> {
+        Some(Term { rows: self.rows, weights: self.weights })
+    }
+
+    #[inline(always)]
+    fn origin(&self) -> Option<Rows> {
+        Some(self.start)
+    }
+
+    #[inline(always)]
+    fn scratch(&self) -> *mut f32 {
+        self.scratch.at(0, 0)
+    }
+
+    #[inline(always)]
+    fn fetches(&self, columns: &Columns, row: usize) -> Fetches {
+        let mut fetches = Fetches::none();
+        let (start, to) = (self.start.from(row, 0), self.to.as_rows().from(row, 0));
+        fetches.push(columns.fetch(start, 1, When::Start));
+        if start.at(0, 0) != to.at(0, 0) {
+            fetches.push(columns.fetch(to, 1, When::After));
+        }
+        fetches
+    }
+
+    #[inline(always)]
+    fn rows(self, row: usize, rows: usize) -> Self {
+        assert!(row + rows <= self.batch, "rows of the step");
+        Self(Operands {
+            batch: rows,
+            rows: self.rows.from(row, 0),
+            start: self.start.from(row, 0),
+            to: self.to.from(row, 0),
+            scratch: self.scratch.from(row, 0),
+            ..self.0
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn finish<S: Simd>(&self, s: S, at: Units, [sum, ..]: [S::V; MOST_SUMS]) {
+        let state = self.activations.candidate(s, sum);
+        // SAFETY: the units are of the step, whose outputs may be written, and nobody else has
+        // them.
+        unsafe { self.to.store(s, (at.row, at.first), state, at.lanes) };
+    }
+}
