@@ -138,10 +138,12 @@ impl Kernel for Normalise {
             each!(S, hidden, |unit, lanes| {
                 let mut off = load_lanes(s, row.add(unit), lanes);
                 if lanes == S::LANES {
-                    off = s.sub(off, first);
+                    off = s.sub(s.sub(off, first), mean);
+                    s.store(row.add(unit), off);
+                } else {
+                    s.store_first(row.add(unit), s.sub(off, mean), lanes);
+                    off = s.load_first(row.add(unit), lanes);
                 }
-                store_lanes(s, row.add(unit), s.sub(off, mean), lanes);
-                let off = load_lanes(s, row.add(unit), lanes);
                 squares = s.mul_add(off, off, squares);
             });
             let variance = s.div(s.splat(s.sum(squares)), count);
