@@ -45,8 +45,8 @@ impl PackedMatrix {
     /// that never leave the registers.
     ///
     /// # Safety
-    /// 1. The group is one of the matrix, of V vectors with the padding to whole panels, and
-    ///    the matrix is packed for `S`;
+    /// 1. The group is one of the matrix, of V vectors with the padding to whole panels, or, in
+    ///    f32, without, and the matrix is packed for `S`;
     /// 2. `a` is readable for its depth.
     #[inline(always)]
     pub(crate) unsafe fn multiply_row<S: Simd, const V: usize>(

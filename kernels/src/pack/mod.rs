@@ -187,7 +187,7 @@ impl PackedMatrix {
         // SAFETY: the block lies in the matrix, as its place and first_k do.
         let panels = unsafe { self.panels.as_ptr().add(self.block(group, vecs, first_k, lanes)) };
         let ahead = if first_k + depth < self.depth {
-            panels.wrapping_add(lanes * vecs * depth)
+            panels.wrapping_add(lanes * vecs.next_multiple_of(PANEL) * depth)
         } else {
             self.panels.as_ptr().wrapping_add(lanes * next * self.whole * self.depth)
         };

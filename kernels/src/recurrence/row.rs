@@ -1,10 +1,11 @@
 //! The kernels of a step of one row, which lies as it would be packed: its sums stay in
 //! registers, of few units up to the cell.
 
-use super::step::{Block, Step, Units};
+use super::step::{Block, Step, Term, Units};
 use super::sweep::after;
 use crate::cells::MOST_SUMS;
-use crate::layout::GROUP;
+use crate::format::Format;
+use crate::layout::{GROUP, PANEL};
 use crate::pack::{self, PackedMatrix};
 use crate::rows::RowsMut;
 use crate::simd::{Kernel, Simd};
@@ -118,6 +119,10 @@ unsafe fn long_row<S: Simd, T: Step>(
     let units = weights.units();
     let mut room = MaybeUninit::<[S::V; GROUP]>::uninit();
     let to = room.as_mut_ptr().cast::<f32>();
+    // Panels of fewer bits are read whole.
+    let is_f32 = |term: Option<Term<'_>>| term.is_none_or(|t| t.weights.format() == Format::F32);
+    let exact = (0..step.terms()).all(|index| is_f32(step.term(index)));
+    let sums = if exact { vecs } else { vecs.next_multiple_of(PANEL) };
     let at = Block { row: 0, rows: 1, first, end: units.min(first + vecs / T::SUMS * S::LANES) };
     let noisy = step.is_noisy();
     let mut start = match step.origin() {
@@ -131,11 +136,11 @@ unsafe fn long_row<S: Simd, T: Step>(
         for index in 0..step.terms() {
             let Some(term) = step.term(index) else { continue };
             let product = Some((term.rows.at(0, 0), term.weights));
-            RowSum::new(product, place, start, to).call(s, vecs);
+            RowSum::new(product, place, start, to).call(s, sums);
             start = Start::Resumed;
         }
         if !matches!(start, Start::Resumed) {
-            RowSum::new(None, place, start, to).call(s, vecs);
+            RowSum::new(None, place, start, to).call(s, sums);
         }
         if noisy {
             let mut offset = [0; GROUP];
@@ -189,8 +194,8 @@ impl<'a> RowSum<'a> {
     ///    instructions that the kernel is called with, and of which the place's group is one;
     /// 2. what the sums start from, if it lies somewhere, is readable for so many units of so
     ///    many sums;
-    /// 3. `to` is writable for [`GROUP`] vectors, and the group's, padding included, have been
-    ///    written where sums are resumed.
+    /// 3. `to` is writable for [`GROUP`] vectors, and the group's have been written where sums are
+    ///    resumed.
     #[inline(always)]
     unsafe fn new(
         product: Option<(*const f32, &'a PackedMatrix)>,
@@ -201,22 +206,26 @@ impl<'a> RowSum<'a> {
         Self { product, place, start, to }
     }
 
-    /// With the kernel for so many vectors, or, to fill a panel, one more.
+    /// With the kernel for so many vectors. Of few, one that fills a panel costs nothing: there
+    /// are no more sums than a multiply-add takes cycles.
     ///
     /// # Safety
-    /// They are those of the group.
+    /// They are those of the group, and with the padding to whole panels where the matrix is not
+    /// f32.
     #[inline(always)]
     unsafe fn call<S: Simd>(self, s: S, vecs: usize) {
         match vecs {
             ..=2 => s.call(RowSumOf::<2>(self)),
             3 | 4 => s.call(RowSumOf::<4>(self)),
-            5 | 6 => s.call(RowSumOf::<6>(self)),
+            5 => s.call(RowSumOf::<5>(self)),
+            6 => s.call(RowSumOf::<6>(self)),
+            7 => s.call(RowSumOf::<7>(self)),
             _ => s.call(RowSumOf::<8>(self)),
         }
     }
 }
 
-/// One of a group of `V` vectors. [`RowSum::call`] alone makes it.
+/// One of so many vectors. [`RowSum::call`] alone makes it.
 struct RowSumOf<'a, const V: usize>(RowSum<'a>);
 
 impl<const V: usize> Kernel for RowSumOf<'_, V> {
