@@ -17,10 +17,11 @@ const NEXT_ALONE: u32 = 512;
 const FEW: u32 = 4;
 /// Passes in a trial of helpers; the first wakes them and does not count.
 const TRIAL: u32 = 3;
-/// Passes alone before the first trial, and at the most between two.
+/// Passes alone before the first trial; twice as many after each that has failed, to the most.
 const PATIENCE: (u32, u32) = (8, 128);
-/// A trial is due after this long, however few passes there were.
-const IMPATIENCE: Duration = Duration::from_millis(500);
+/// How long it takes at the most until a trial is due, in milliseconds for each pass of
+/// patience: passes of 10 ms are tried after three, not after eight.
+const MS_OF_PATIENCE: u32 = 4;
 /// The share of the time alone below which helpers pay, to begin with them and to go on.
 const BEGIN: f32 = 0.9;
 /// See [`BEGIN`].
@@ -87,7 +88,8 @@ impl Times {
             let due = if self.alone == 0.0 { FIRST_ALONE } else { NEXT_ALONE };
             return if self.passes >= due { Mode::Alone } else { Mode::Helped };
         }
-        let waited = self.since.is_some_and(|since| since.elapsed() > IMPATIENCE);
+        let most = Duration::from_millis((self.patience * MS_OF_PATIENCE).into());
+        let waited = self.since.is_some_and(|since| since.elapsed() > most);
         if self.passes < self.patience && !(waited && self.passes > 0) {
             return Mode::Alone;
         }
@@ -105,7 +107,12 @@ impl Times {
             }
             (Mode::Alone, true) => mean(&mut self.alone, cost),
             (Mode::Helped, false) => {
-                mean(&mut self.helped, cost);
+                // One slow pass among the first decides nothing.
+                if self.passes <= FEW && self.helped > 0.0 {
+                    self.helped = self.helped.min(cost);
+                } else {
+                    mean(&mut self.helped, cost);
+                }
                 let known = self.alone > 0.0 && self.passes >= FEW;
                 if known && self.helped > GO_ON * self.alone {
                     *self = Self { alone: self.alone, is_alone: true, ..Self::default() };
@@ -183,12 +190,27 @@ mod tests {
         assert!(went_alone > 850, "{went_alone}");
     }
 
-    /// The first pass wakes threads and touches memory for the first time.
+    /// The first one wakes threads and touches memory for the first time.
     #[test]
     fn one_slow_pass_decides_nothing() {
+        for before in 0..20 {
+            let mut pays = Pays::default();
+            passes(&mut pays, before, [500, 900]);
+            passes(&mut pays, 1, [9000, 900]);
+            let went_alone = passes(&mut pays, 400, [500, 900]);
+            assert!(went_alone <= 2, "{went_alone}, the slow one after {before}");
+        }
+    }
+
+    /// However long they take.
+    #[test]
+    fn long_passes_try_helpers_soon() {
         let mut pays = Pays::default();
-        passes(&mut pays, 1, [9000, 900]);
-        assert!(passes(&mut pays, 400, [500, 900]) <= 2);
+        passes(&mut pays, 8, [1100, 900]);
+        assert_eq!(pays.next(WORK), Mode::Alone);
+        pays.took(WORK, Mode::Alone, Duration::from_millis(1));
+        std::thread::sleep(Duration::from_millis(40));
+        assert_eq!(pays.next(WORK), Mode::Helped);
     }
 
     #[test]
