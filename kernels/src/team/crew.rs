@@ -13,6 +13,7 @@
 
 use super::shared::{Seat, Shared, Waiting};
 use std::cell::{Cell, OnceCell};
+use std::hint::spin_loop;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError};
 use std::time::{Duration, Instant};
@@ -21,6 +22,9 @@ use std::time::{Duration, Instant};
 const LINGER: Duration = Duration::from_micros(50);
 /// How long a helper goes on from pass to pass before it gives way to the pool's other work.
 const STAY: Duration = Duration::from_millis(2);
+
+/// How often a caller tries to post its pass, some microseconds in all.
+const TRIES: usize = 64;
 
 /// Cores that [`set_cores`] was given, or 0.
 static CORES: AtomicUsize = AtomicUsize::new(0);
@@ -129,8 +133,11 @@ impl Crew {
 
     /// Offers the seats of the team's pass to so many helpers, of so many that can be had.
     pub(super) fn call(self: &Arc<Self>, shared: &Arc<Shared>, helpers: usize, capacity: usize) {
-        // A thread that holds the lock may not be running: then this pass goes alone.
-        let Ok(mut posts) = self.posts() else { return };
+        // A helper that comes from the pass before looks at the posts just now, for some
+        // nanoseconds. A thread that holds the lock for longer is not running: then this pass goes
+        // alone.
+        let posts = || self.posts().inspect_err(|_| spin_loop()).ok();
+        let Some(mut posts) = (0..TRIES).find_map(|_| posts()) else { return };
         posts.retain(|post| post.is_on() && !Arc::ptr_eq(post, shared));
         posts.push(Arc::clone(shared));
         drop(posts);
