@@ -18,6 +18,9 @@ const FEW: u32 = 4;
 /// Passes in a trial, of helpers or alone. The first does not count: it wakes helpers, or finds
 /// in another core's cache what they have left there.
 const TRIAL: u32 = 3;
+/// A pass alone from this time on is a trial of its own: what it finds in another core's cache
+/// is little of it, and three would be long.
+const LONG: Duration = Duration::from_millis(10);
 /// Passes alone before the first trial; twice as many after each that has failed, to the most.
 const PATIENCE: (u32, u32) = (8, 128);
 /// How long it takes at the most until a trial is due, in milliseconds for each pass of
@@ -78,7 +81,7 @@ impl Pays {
     /// Takes note of how long a pass took.
     pub(super) fn took(&mut self, work: usize, mode: Mode, time: Duration) {
         let cost = time.as_nanos() as f32 * 1000.0 / work.max(1) as f32;
-        self.times(work).took(mode, cost);
+        self.times(work).took(mode, cost, time >= LONG);
     }
 }
 
@@ -100,10 +103,10 @@ impl Times {
         Mode::Helped
     }
 
-    fn took(&mut self, mode: Mode, cost: f32) {
+    fn took(&mut self, mode: Mode, cost: f32, is_long: bool) {
         self.passes = self.passes.saturating_add(1);
         match (mode, self.is_alone) {
-            (Mode::Alone, false) => self.tried_alone(cost),
+            (Mode::Alone, false) => self.tried_alone(cost, is_long),
             (Mode::Alone, true) => mean(&mut self.alone, cost),
             (Mode::Helped, false) => {
                 // One slow pass among the first decides nothing.
@@ -125,11 +128,12 @@ impl Times {
 
     /// A pass alone among those with helpers: the fastest of a trial but the first counts, and
     /// half of what it was before where that was faster.
-    fn tried_alone(&mut self, cost: f32) {
-        self.trial += 1;
+    fn tried_alone(&mut self, cost: f32, is_long: bool) {
+        self.trial = if is_long { TRIAL } else { self.trial + 1 };
         match self.trial {
             1 => {}
             2 => self.fastest = cost,
+            _ if is_long => self.fastest = cost,
             _ => self.fastest = self.fastest.min(cost),
         }
         if self.trial == TRIAL {
@@ -239,6 +243,12 @@ mod tests {
         pays.took(WORK, Mode::Alone, Duration::from_millis(1));
         std::thread::sleep(Duration::from_millis(40));
         assert_eq!(pays.next(WORK), Mode::Helped);
+    }
+
+    #[test]
+    fn of_long_passes_one_is_taken_alone() {
+        let mut pays = Pays::default();
+        assert_eq!(passes(&mut pays, 40, [50_000, 90_000]), 1);
     }
 
     #[test]
