@@ -138,10 +138,13 @@ impl<'a> Work<'a> {
         let scratch = RowsMut::new(self.scratch, left_len(1, self.hidden));
         let (batch, weights) = (self.batch, &self.weights[group]);
         let operands = product::Operands { batch, weights, rows, start, to, activations, scratch };
-        // SAFETY: `Work::new` has been promised weights of the set of instructions (1), states of
-        // H units for each row, of which the group reads those from its first and writes its own,
-        // and its z (2, 3), and scratch for rows of H (4). `run` has seen that the weights have
-        // these depths and outputs.
+        // SAFETY: what `Product::new` asks is promised to `Work::new`.
+        // 1. The weights are packed for the set of instructions, and `run` has seen their depths
+        //    and outputs to be the group's.
+        // 2. A state has H units in each row, of which the group reads those from its first on.
+        //    Its z has its units.
+        // 3. The group alone writes its units.
+        // 4. The scratch has room for rows of H.
         Some(unsafe { Product::new(operands) })
     }
 
