@@ -26,9 +26,12 @@ pub(crate) const fn left_len(rows: usize, depth: usize) -> usize {
 #[inline(always)]
 pub(crate) fn cut(rows: usize, tiles: usize, tile: usize) -> (usize, usize) {
     // A division takes as long as a vector of units of a single row.
-    if tiles == 1 {
-        return (0, rows);
-    }
+    if tiles == 1 { (0, rows) } else { cut_by_division(rows, tiles, tile) }
+}
+
+/// The same without a branch, which is for loops that the branch would have compiled worse.
+#[inline(always)]
+pub(crate) fn cut_by_division(rows: usize, tiles: usize, tile: usize) -> (usize, usize) {
     let (height, taller) = (rows / tiles, rows % tiles);
     (tile * height + tile.min(taller), height + usize::from(tile < taller))
 }
