@@ -9,7 +9,7 @@
 //! Single steps are read off a clock that takes some 20 ns itself, so the first column is
 //! of a thousand steps at a time. The tail has what the machine does beside.
 
-use bptt::{Cell, Error, Format, Init, Isa, Lstm, Purpose, Readout};
+use bptt::{Error, Format, Init, Isa, Layer, Lstm, Purpose, Readout};
 use rand::{SeedableRng, rngs::StdRng};
 use std::hint::black_box;
 use std::time::Instant;

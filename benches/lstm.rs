@@ -3,7 +3,7 @@
 
 mod unfused;
 
-use bptt::{Cell, Gradients, Isa, Lstm, OutputGradients, Purpose, Write};
+use bptt::{Accumulate, Gradients, Isa, Layer, Lstm, OutputGradients, Purpose};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use unfused::{Shape, Unfused};
@@ -41,7 +41,7 @@ fn shape(c: &mut Criterion, shape: Shape) -> Result<(), bptt::Error> {
         weights.update(&parameters)?;
         plan.forward(&weights, &x, None, &mut arena)?;
         let outputs = OutputGradients { dy: Some(&dy), ..Default::default() };
-        let to = Gradients { dx: Some(&mut dx), ..Gradients::of(&mut gradients, Write::Overwrite) };
+        let to = Gradients { dx: Some(&mut dx), ..Gradients::of(&mut gradients, Accumulate::No) };
         plan.backward(&weights, &x, outputs, &mut arena, to)
     };
     train()?;

@@ -4,8 +4,8 @@
 //! libraries a pass uses.
 
 use bptt_kernels::baseline::{Operand::*, sgemm};
+use bptt_kernels::gemm::weight_gradients::{Rhs, WeightGradients, scratch_len};
 use bptt_kernels::gemm::{self, Start, gemm};
-use bptt_kernels::outer::{Outer, Right, scratch_len};
 use bptt_kernels::team::Pass;
 use bptt_kernels::{AlignedBuffer, Isa, PackedMatrix};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -54,12 +54,12 @@ fn products(c: &mut Criterion) {
         group.throughput(Throughput::Elements(flops));
         group.bench_function("bptt", |b| {
             b.iter(|| {
-                let outer = Outer {
+                let outer = WeightGradients {
                     depth: rows,
                     a: &z,
                     stride: 4 * h,
                     rows: 4 * h,
-                    products: [Right { b: &x, c: &mut dw, columns: h }],
+                    products: [Rhs { b: &x, c: &mut dw, columns: h }],
                     sums: Some(&mut db),
                     accumulate: false,
                     scratch: &mut scratch,

@@ -10,8 +10,8 @@
 //! which the machine does something else slows all of them alike.
 
 use bptt::{
-    Activation, Cell, Error, Gradients, Gru, Init, Isa, Lstm, OutputGradients, Purpose, Reset,
-    Vanilla, Write,
+    Accumulate, Activation, Error, Gradients, Gru, Init, Isa, Layer, Lstm, OutputGradients,
+    Purpose, Reset, Vanilla,
 };
 use rand::{SeedableRng, rngs::StdRng};
 use std::hint::black_box;
@@ -102,7 +102,7 @@ fn pass(cell: &str, (hidden, batch): (usize, usize), train: bool) -> Result<Pass
 }
 
 /// One pass: a stream's, or forward and backward.
-fn of<C: Cell + 'static>(layer: C, batch: usize, train: bool) -> Result<Passes, Error> {
+fn of<C: Layer + 'static>(layer: C, batch: usize, train: bool) -> Result<Passes, Error> {
     let isa = Isa::best()?;
     let mut rng = StdRng::seed_from_u64(1);
     let parameters = layer.init(Init::Glorot, &mut rng)?;
@@ -120,7 +120,7 @@ fn of<C: Cell + 'static>(layer: C, batch: usize, train: bool) -> Result<Passes, 
     Ok(Box::new(move || {
         plan.forward(&weights, black_box(&x), None, &mut arena)?;
         let outputs = OutputGradients { dy: Some(&y), last: None };
-        let to = Gradients::of(&mut gradients, Write::Overwrite);
+        let to = Gradients::of(&mut gradients, Accumulate::No);
         plan.backward(&weights, &x, outputs, &mut arena, to)
     }))
 }

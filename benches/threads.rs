@@ -12,8 +12,8 @@
 //! so that both see the same spells of the machine; the ratio is of their medians.
 
 use bptt::{
-    Cell, Error, Gradients, Gru, Init, Isa, Lstm, OutputGradients, Parameters, Purpose, Reset,
-    Write,
+    Accumulate, Error, Gradients, Gru, Init, Isa, Layer, Lstm, OutputGradients, Parameters,
+    Purpose, Reset,
 };
 use clap::{Parser, ValueEnum};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -230,14 +230,14 @@ struct Problem {
 }
 
 /// Parameters, and so many rows of input.
-fn draw<C: Cell>(layer: &C, rows: usize) -> Result<(Parameters<C>, Vec<f32>), Error> {
+fn draw<C: Layer>(layer: &C, rows: usize) -> Result<(Parameters<C>, Vec<f32>), Error> {
     let mut rng = StdRng::seed_from_u64(1);
     let parameters = layer.init(Init::Glorot, &mut rng)?;
     let x = (0..rows * layer.input_size()).map(|_| rng.random_range(-1.0..1.0)).collect();
     Ok((parameters, x))
 }
 
-fn infer<C: Cell + Clone>(layer: C, of: Problem) -> Result<f64, Error> {
+fn infer<C: Layer + Clone>(layer: C, of: Problem) -> Result<f64, Error> {
     let isa = Isa::best()?;
     let Problem { steps, batch, threads, seconds } = of;
     let (parameters, x) = draw(&layer, steps * batch)?;
@@ -247,7 +247,7 @@ fn infer<C: Cell + Clone>(layer: C, of: Problem) -> Result<f64, Error> {
     timed(seconds, || stream.forward(&weights, &x, &mut h))
 }
 
-fn train<C: Cell + Clone>(layer: C, of: Problem) -> Result<f64, Error> {
+fn train<C: Layer + Clone>(layer: C, of: Problem) -> Result<f64, Error> {
     let isa = Isa::best()?;
     let Problem { steps, batch, threads, seconds } = of;
     let (parameters, x) = draw(&layer, steps * batch)?;
@@ -260,7 +260,7 @@ fn train<C: Cell + Clone>(layer: C, of: Problem) -> Result<f64, Error> {
         weights.update(&parameters)?;
         plan.forward(&weights, &x, None, &mut arena)?;
         let outputs = OutputGradients { dy: Some(&dy), ..Default::default() };
-        let into = Gradients::of(&mut gradients, Write::Overwrite);
+        let into = Gradients::of(&mut gradients, Accumulate::No);
         plan.backward(&weights, &x, outputs, &mut arena, into)
     })
 }

@@ -12,9 +12,9 @@
 //! medians.
 
 use bptt::{
-    Activation, Arena, Cell, ClockGroup, Clockwork, Error, Format, Gradients, Gru, Init, Isa,
-    LayerNorm, Leak, Leaky, Lstm, Noise, OutputGradients, Parameters, Plan, Purpose,
-    Regularisation, Reset, Skip, Stream, Vanilla, Weights, Write,
+    Accumulate, Activation, Arena, ClockGroup, Clockwork, Error, Format, Gradients, Gru, Init, Isa,
+    Layer, LayerNorm, Leak, Leaky, Lstm, Noise, OutputGradients, Parameters, Plan, Purpose,
+    Regularisation, Reset, Skip, Stream, Vanilla, Weights,
 };
 use clap::{Parser, ValueEnum};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 struct Options {
     /// The cell.
     #[arg(long, value_enum, default_value = "lstm")]
-    cell: Layer,
+    cell: CellName,
     /// What is timed.
     #[arg(long, value_enum, default_value = "infer")]
     mode: Mode,
@@ -66,7 +66,7 @@ struct Options {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Layer {
+enum CellName {
     Lstm,
     LstmPeepholes,
     LstmCoupled,
@@ -122,7 +122,7 @@ enum Mode {
 fn main() {
     let options = Options::parse();
     if options.list {
-        for cell in Layer::value_variants() {
+        for cell in CellName::value_variants() {
             println!("{}", cell.to_possible_value().expect("no cell is hidden").get_name());
         }
     } else if let Err(error) = run(&options) {
@@ -134,27 +134,27 @@ fn main() {
 fn run(options: &Options) -> Result<(), Error> {
     let Options { input, hidden, .. } = *options;
     match options.cell {
-        Layer::Lstm => time(Lstm::new(input, hidden)?, options),
-        Layer::LstmPeepholes => time(Lstm::new(input, hidden)?.with_peepholes()?, options),
-        Layer::LstmCoupled => time(Lstm::new(input, hidden)?.with_coupled_gates(), options),
-        Layer::LstmProjected => {
+        CellName::Lstm => time(Lstm::new(input, hidden)?, options),
+        CellName::LstmPeepholes => time(Lstm::new(input, hidden)?.with_peepholes()?, options),
+        CellName::LstmCoupled => time(Lstm::new(input, hidden)?.with_coupled_gates(), options),
+        CellName::LstmProjected => {
             time(Lstm::new(input, hidden)?.with_projection(hidden.div_ceil(2))?, options)
         }
-        Layer::Gru => time(Gru::new(input, hidden, Reset::After)?, options),
-        Layer::GruBefore => time(Gru::new(input, hidden, Reset::Before)?, options),
-        Layer::Vanilla => time(Vanilla::new(input, hidden, Activation::Tanh)?, options),
-        Layer::VanillaRelu => time(Vanilla::new(input, hidden, Activation::Relu)?, options),
-        Layer::Leaky => {
+        CellName::Gru => time(Gru::new(input, hidden, Reset::After)?, options),
+        CellName::GruBefore => time(Gru::new(input, hidden, Reset::Before)?, options),
+        CellName::Vanilla => time(Vanilla::new(input, hidden, Activation::Tanh)?, options),
+        CellName::VanillaRelu => time(Vanilla::new(input, hidden, Activation::Relu)?, options),
+        CellName::Leaky => {
             time(Leaky::new(input, hidden, Activation::Tanh, Leak::Layer(0.5))?, options)
         }
-        Layer::LstmNorm => time(LayerNorm::new(Lstm::new(input, hidden)?)?, options),
-        Layer::GruNorm => time(LayerNorm::new(Gru::new(input, hidden, Reset::After)?)?, options),
-        Layer::Skip => time(Skip::new(input, hidden, Activation::Tanh, &[1, 4])?, options),
-        Layer::Clockwork => {
+        CellName::LstmNorm => time(LayerNorm::new(Lstm::new(input, hidden)?)?, options),
+        CellName::GruNorm => time(LayerNorm::new(Gru::new(input, hidden, Reset::After)?)?, options),
+        CellName::Skip => time(Skip::new(input, hidden, Activation::Tanh, &[1, 4])?, options),
+        CellName::Clockwork => {
             let groups = clock_groups(hidden);
             time(Clockwork::new(input, Activation::Tanh, &groups)?, options)
         }
-        Layer::LeakyLearned => {
+        CellName::LeakyLearned => {
             let leak = Leak::Learned { initial: 0.5 };
             time(Leaky::new(input, hidden, Activation::Tanh, leak)?, options)
         }
@@ -167,7 +167,7 @@ fn clock_groups(hidden: usize) -> Vec<ClockGroup> {
     (0..4).map(group).collect()
 }
 
-fn time<C: Cell>(layer: C, options: &Options) -> Result<(), Error> {
+fn time<C: Layer>(layer: C, options: &Options) -> Result<(), Error> {
     let isa = Isa::best()?;
     let Options { cell, mode, input, hidden, batch, steps, .. } = *options;
     let mut problem = Problem::new(layer, options, isa)?;
@@ -192,7 +192,7 @@ fn time<C: Cell>(layer: C, options: &Options) -> Result<(), Error> {
     let passes = if mode == Mode::Train { 3 } else { 1 };
     let timed_steps = if mode == Mode::Stream { 1 } else { steps };
     let weights = match cell {
-        Layer::Clockwork => moving_weights(options, timed_steps),
+        CellName::Clockwork => moving_weights(options, timed_steps),
         _ => (timed_steps * problem.weights()) as f64,
     };
     let flops = 2.0 * (passes * batch) as f64 * weights;
@@ -249,7 +249,7 @@ fn moving_weights(options: &Options, steps: usize) -> f64 {
 }
 
 /// So many calls that a sample is long beside the clock's grain.
-fn calls_per_sample<C: Cell>(problem: &mut Problem<C>) -> Result<u32, Error> {
+fn calls_per_sample<C: Layer>(problem: &mut Problem<C>) -> Result<u32, Error> {
     let start = Instant::now();
     let mut calls = 0u32;
     while start.elapsed() < Duration::from_millis(5) {
@@ -285,20 +285,20 @@ fn min_and_median(samples: &mut [f64]) -> (f64, f64) {
 }
 
 /// The memory of one problem, and its passes.
-struct Problem<C: Cell> {
+struct Problem<C: Layer> {
     parameters: Parameters<C>,
     weights: Weights<C>,
     x: Vec<f32>,
     kind: Kind<C>,
 }
 
-enum Kind<C: Cell> {
+enum Kind<C: Layer> {
     Infer { stream: Stream<C>, y: Vec<f32> },
     Stream { stream: Stream<C>, y: Vec<f32> },
     Train(Box<Training<C>>),
 }
 
-struct Training<C: Cell> {
+struct Training<C: Layer> {
     plan: Plan<C>,
     arena: Arena<C>,
     dy: Vec<f32>,
@@ -306,7 +306,7 @@ struct Training<C: Cell> {
     gradients: Parameters<C>,
 }
 
-impl<C: Cell> Problem<C> {
+impl<C: Layer> Problem<C> {
     fn new(layer: C, options: &Options, isa: Isa) -> Result<Self, Error> {
         let Options { mode, input, batch, steps, .. } = *options;
         let timed_steps = if mode == Mode::Stream { 1 } else { steps };
@@ -370,7 +370,7 @@ impl<C: Cell> Problem<C> {
                 plan.forward_with(weights, x, None, Noise::default(), arena)?;
                 let outputs = OutputGradients { dy: Some(dy), ..Default::default() };
                 let gradients =
-                    Gradients { dx: Some(dx), ..Gradients::of(gradients, Write::Overwrite) };
+                    Gradients { dx: Some(dx), ..Gradients::of(gradients, Accumulate::No) };
                 plan.backward(weights, x, outputs, arena, gradients)
             }
         }

@@ -43,7 +43,7 @@ from dataclasses import dataclass, field
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # The register tile: `Tile<Rows, R, V>` is R rows times V vectors.
-TILE = "tile::Tile"
+TILE = "gemm::tile::Tile"
 
 
 @dataclass

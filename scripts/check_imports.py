@@ -30,16 +30,15 @@ LAYERS = {
     "kernels/src": """
         error tuning simd isa denormals aligned each vmath threefry peak baseline
         team
-        rows layout format fetch tile scratch left pack narrow multiply
-        gemm outer dots dense diagonal softmax optim
+        rows format gemm diagonal softmax optim
         cells recurrence
     """.split(),
     "src": """
         error gradients init arena inputs optim clip sections
-        state clocked layer
+        state clocked spec
         regularisation parameters cells weights
         readout plan stream
-        cell
+        layer
     """.split(),
 }
 

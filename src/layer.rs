@@ -1,165 +1,146 @@
-//! What plans, streams and weights know of a cell. Public and not to be named outside, so
-//! that the cells are those of this crate.
+//! What every cell can do.
 
-use crate::Error;
-use crate::clocked::{self, Clocked};
-use crate::sections::{All, Own, Sections};
-use crate::state::State;
-use bptt_kernels::cells::{Cell, Geometry};
-use bptt_kernels::checked_len;
-use bptt_kernels::tuning::STRETCH_WORTH_CALLING;
-use std::fmt::Debug;
+use crate::spec::Spec;
+use crate::{Error, Format, Init, Isa, Parameters, Plan, Purpose, Stream, Weights};
+use rand_core::Rng;
 
-/// The sizes of a layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sizes {
-    /// I.
-    pub input: usize,
-    /// H.
-    pub hidden: usize,
-    /// R: H, but where the hidden state is projected.
-    pub output: usize,
-}
-
-/// The gradient of a block of a layer's own parameters: `Σ a ⊙ b` over the pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Diagonal {
-    /// ∂L/∂z of a gate times the cell state before the step.
-    GateBefore(usize),
-    /// The same with the cell state after it.
-    GateAfter(usize),
-    /// The extra block.
-    Extra,
-}
-
-/// A configuration: sizes, options, and the kernel's cell that they make.
-pub trait Layer: Clone + PartialEq + Debug {
-    /// The state between two steps.
-    type State<S: Default>: State<S>;
-
-    /// Whether a step sees the input of the step before.
-    const LATE: bool = false;
-
-    /// Whether its gates are normalised.
-    const NORMED: bool = false;
-
-    /// Whether it is [clocked](Self::clocked).
-    const CLOCKED: bool = false;
-
-    /// I, H and R.
-    fn sizes(&self) -> Sizes;
-
-    /// The kernel's cell, whose own vectors are `vectors`.
-    fn cell<'a>(&self, vectors: &'a [f32]) -> Cell<'a>;
-
-    /// How many steps before the hidden states lie that a step sees, the longest delay
-    /// first.
-    fn delays(&self) -> &[usize] {
-        &[1]
+/// A recurrent layer: the configuration from which parameters, packed weights, plans and
+/// streams are made.
+///
+/// ```
+/// use bptt::{Layer, Gradients, Init, Isa, Lstm, OutputGradients, Purpose, Accumulate};
+/// # use rand::{SeedableRng, rngs::SmallRng};
+///
+/// let (steps, batch) = (20, 4);
+/// let lstm = Lstm::new(8, 16)?;
+/// let parameters = lstm.init(Init::Glorot, &mut SmallRng::seed_from_u64(1))?;
+/// let weights = lstm.pack(&parameters, Purpose::Training, Isa::best()?)?;
+/// let plan = lstm.plan(steps, batch, Isa::best()?)?;
+/// println!("a pass takes {} bytes", plan.arena_bytes());
+///
+/// let mut arena = plan.allocate()?;
+/// let x = vec![0.1; steps * batch * 8];
+/// plan.forward(&weights, &x, None, &mut arena)?;
+/// assert_eq!(arena.hidden()?.len(), steps * batch * 16);
+///
+/// let dy = vec![1.0; steps * batch * 16];
+/// let mut gradients = lstm.parameters()?;
+/// plan.backward(
+///     &weights,
+///     &x,
+///     OutputGradients { dy: Some(&dy), last: None },
+///     &mut arena,
+///     Gradients::of(&mut gradients, Accumulate::No),
+/// )?;
+/// # Ok::<(), bptt::Error>(())
+/// ```
+pub trait Layer: Spec {
+    /// I, the features of an input.
+    fn input_size(&self) -> usize {
+        self.sizes().input
     }
 
-    /// The groups of a layer whose units move in such: its passes are others.
-    #[inline]
-    fn clocked(&self) -> Option<Clocked<'_>> {
-        None
+    /// H, the units.
+    fn hidden_size(&self) -> usize {
+        self.sizes().hidden
     }
 
-    /// Blocks of H that are parameters of the layer's own.
-    fn own(&self) -> Own<usize> {
-        Own { diagonal: self.diagonals().len(), ..Own::default() }
+    /// R, the features of an output: H, but where the hidden state is projected.
+    fn output_size(&self) -> usize {
+        self.sizes().output
     }
 
-    /// Blocks of H that the kernel's cell reads.
-    fn vectors(&self) -> usize {
-        self.own().of_the_cell()
+    /// The number of parameters.
+    fn parameter_count(&self) -> usize {
+        self.sections().expect("a configuration was made that fits").len()
     }
 
-    /// Makes these of the layer's own parameters.
-    fn prepare(&self, own: Own<&[f32]>, vectors: &mut [f32]) {
-        let (bias, diagonal) = vectors.split_at_mut(own.extra_bias.len());
-        bias.copy_from_slice(own.extra_bias);
-        diagonal.copy_from_slice(own.diagonal);
-    }
-
-    /// ε, where its gates are normalised.
-    #[inline]
-    fn norm(&self) -> Option<f32> {
-        None
-    }
-
-    /// The gradients of its own vectors, a block each.
-    fn diagonals(&self) -> &'static [Diagonal] {
-        &[]
-    }
-
-    /// Initial biases and own parameters, where they are not zero.
-    fn initialise(&self, _bias: &mut [f32], _own: Own<&mut [f32]>) {}
-
-    /// Whether both make the same of the same parameters.
-    fn computes_as(&self, other: &Self) -> bool {
-        self == other
-    }
-
-    /// The layer, for messages.
-    fn describe(&self) -> String;
-
-    /// The same for a message that names `other` as well, which it has to tell it from.
-    fn describe_beside(&self, _other: &Self) -> String {
-        self.describe()
-    }
-
-    /// What there is of it to make room for.
-    #[inline]
-    fn geometry(&self) -> Geometry {
-        self.cell(&[]).geometry()
-    }
-
-    /// `Ok` where `other` makes the same of the same parameters.
-    #[inline]
-    fn check_same(&self, what: &'static str, other: &Self) -> Result<(), Error> {
-        if self.computes_as(other) {
-            return Ok(());
-        }
-        let (given, expected) = (other.describe_beside(self), self.describe_beside(other));
-        Err(Error::Mismatch { what, given, expected })
-    }
-
-    /// The multiply-adds of a forward pass over so many rows; saturates.
-    #[inline]
-    fn multiply_adds(&self, rows: usize) -> usize {
-        let (Sizes { input, hidden, output }, geometry) = (self.sizes(), self.geometry());
-        let gate = input + self.delays().len() * output;
-        let projection = if geometry.projects { output } else { 0 };
-        rows.saturating_mul(hidden * (geometry.gates * gate + projection))
-    }
-
-    /// What a team is told of a forward pass in stretches of so many rows: threads meet
-    /// twice in each, so where a stretch is short they are better not called.
-    fn work_in_stretches(&self, rows: usize, stretch: usize) -> usize {
-        let work = self.multiply_adds(rows);
-        if self.multiply_adds(stretch.min(rows)) < STRETCH_WORTH_CALLING { 0 } else { work }
-    }
-
-    /// Where the parameters lie, all of them in one buffer.
+    /// Parameters that are all zero, or room for their gradients.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] where they do not fit the address space.
-    fn sections(&self) -> Result<Sections, Error> {
-        let (Sizes { input, hidden, output }, geometry) = (self.sizes(), self.geometry());
-        let what = "the parameters";
-        let rows = checked_len(what, &[geometry.gates, hidden])?;
-        let inputs = checked_len(what, &[rows, input])?;
-        let recurrent = match self.clocked() {
-            None => checked_len(what, &[self.delays().len(), rows, output])?,
-            Some(Clocked { groups, .. }) => clocked::recurrent_len(what, groups, hidden)?,
-        };
-        let all: All<&[usize]> = All {
-            input: &[inputs],
-            recurrent: &[recurrent],
-            bias: &[rows],
-            projection: &[usize::from(geometry.projects), output, hidden],
-            ..All::default()
-        };
-        Sections::booked(all, self.own(), hidden)
+    /// [`Error::OutOfMemory`].
+    fn parameters(&self) -> Result<Parameters<Self>, Error> {
+        Parameters::zeros(self.clone())
+    }
+
+    /// Parameters drawn by `init` from the caller's generator (the same seed gives
+    /// the same bits): U and W each gate by gate; biases are zero, but where the cell's own
+    /// page says otherwise.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`], [`Error::Value`] where `init`'s limit is not finite.
+    fn init<R: Rng + ?Sized>(&self, init: Init, rng: &mut R) -> Result<Parameters<Self>, Error> {
+        Parameters::drawn(self.clone(), init, rng)
+    }
+
+    /// The parameters, packed for passes on `isa`. [`Weights::update`] packs
+    /// anew after the parameters have changed, without allocating.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] where the parameters are of another layer,
+    /// [`Error::OutOfMemory`].
+    fn pack(
+        &self,
+        parameters: &Parameters<Self>,
+        purpose: Purpose,
+        isa: Isa,
+    ) -> Result<Weights<Self>, Error> {
+        Weights::new(self.clone(), parameters, purpose, Format::F32, isa)
+    }
+
+    /// The parameters, packed for [`Purpose::Inference`] in a format of fewer bits: a
+    /// stream of one sequence, or of few, is bound by reading its weights, and goes as
+    /// much faster as they are smaller. Biases, states and arithmetic stay f32: the
+    /// outputs have the bits of one whose f32 weights were rounded by
+    /// [`Format::rounded`].
+    ///
+    /// ```
+    /// use bptt::{Layer, Format, Init, Isa, Lstm, Purpose};
+    /// # use rand::{SeedableRng, rngs::SmallRng};
+    ///
+    /// let lstm = Lstm::new(64, 64)?;
+    /// let parameters = lstm.init(Init::Glorot, &mut SmallRng::seed_from_u64(1))?;
+    /// let isa = Isa::best()?;
+    /// let whole = lstm.pack(&parameters, Purpose::Inference, isa)?;
+    /// let quarter = lstm.pack_inference(&parameters, Format::Int8, isa)?;
+    /// assert!(3 * quarter.bytes() < whole.bytes());
+    ///
+    /// let (x, mut exact, mut y) = ([0.5; 64], [0.0; 64], [0.0; 64]);
+    /// lstm.stream(1, isa)?.step(&whole, &x, &mut exact)?;
+    /// lstm.stream(1, isa)?.step(&quarter, &x, &mut y)?;
+    /// assert!(y.iter().zip(exact).all(|(y, exact)| (y - exact).abs() < 0.01));
+    /// # Ok::<(), bptt::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] where the parameters are of another layer, [`Error::Value`] where
+    /// the format is int8 and a weight is ∞ or NaN, [`Error::OutOfMemory`].
+    fn pack_inference(
+        &self,
+        parameters: &Parameters<Self>,
+        format: Format,
+        isa: Isa,
+    ) -> Result<Weights<Self>, Error> {
+        Weights::new(self.clone(), parameters, Purpose::Inference, format, isa)
+    }
+
+    /// A plan for training passes over `steps` (τ) steps of `batch` (B) sequences.
+    ///
+    /// # Errors
+    /// [`Error::Value`] where a size is 0, [`Error::TooLarge`].
+    fn plan(&self, steps: usize, batch: usize, isa: Isa) -> Result<Plan<Self>, Error> {
+        Plan::new(self.clone(), steps, batch, isa)
+    }
+
+    /// A stream of `batch` sequences: inference that carries its state from call to
+    /// call, in memory that does not depend on how long it runs.
+    ///
+    /// # Errors
+    /// [`Error::Value`] where `batch` is 0, [`Error::TooLarge`],
+    /// [`Error::OutOfMemory`].
+    fn stream(&self, batch: usize, isa: Isa) -> Result<Stream<Self>, Error> {
+        Stream::new(self.clone(), batch, isa)
     }
 }
+
+impl<C: Spec> Layer for C {}

@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 mod arena;
-mod cell;
 mod cells;
 mod clip;
 mod clocked;
@@ -17,20 +16,21 @@ mod plan;
 mod readout;
 mod regularisation;
 mod sections;
+mod spec;
 mod state;
 mod stream;
 mod weights;
 
 pub use bptt_kernels::{AlignedBuffer, Format, Isa, IsaError};
-pub use cell::Cell;
 pub use cells::{
-    Activation, Candidate, ClockGroup, Clockwork, Delayed, Gate, Gru, GruGate, LayerNorm, Leak,
-    Leaky, Lstm, Reset, Skip, Vanilla,
+    Activation, Candidate, ClockGroup, Clockwork, Delayed, Gru, GruGate, LayerNorm, Leak, Leaky,
+    Lstm, LstmGate, Reset, Skip, Vanilla,
 };
 pub use clip::{clip_elements, clip_global_norm};
 pub use error::Error;
-pub use gradients::Write;
+pub use gradients::Accumulate;
 pub use init::Init;
+pub use layer::Layer;
 pub use optim::{Adam, AdamConfig, Sgd, SgdConfig};
 pub use parameters::Parameters;
 pub use plan::{Arena, Gradients, OutputGradients, Plan};

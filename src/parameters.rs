@@ -1,7 +1,7 @@
 //! The parameters of a layer, or their gradients: one contiguous buffer.
 
-use crate::layer::{Layer, Sizes};
 use crate::sections::{All, Own, Sections};
+use crate::spec::{Sizes, Spec};
 use crate::{Error, Init};
 use bptt_kernels::AlignedBuffer;
 use rand_core::Rng;
@@ -13,7 +13,7 @@ use rand_core::Rng;
 /// slice.
 ///
 /// ```
-/// use bptt::{Activation, Cell, Vanilla};
+/// use bptt::{Activation, Layer, Vanilla};
 ///
 /// let mut parameters = Vanilla::new(1, 2, Activation::Tanh)?.parameters()?;
 /// parameters.as_mut_slice().copy_from_slice(&[1., 2., 3., 4., 5., 6., 7., 8.]);
@@ -29,7 +29,7 @@ pub struct Parameters<C> {
     buffer: AlignedBuffer,
 }
 
-impl<C: Layer> Parameters<C> {
+impl<C: Spec> Parameters<C> {
     pub(crate) fn zeros(layer: C) -> Result<Self, Error> {
         let sections = layer.sections()?;
         let buffer = AlignedBuffer::try_new(sections.len())?;

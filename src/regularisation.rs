@@ -1,7 +1,7 @@
 //! Noise in the recurrence of training passes: what is configured, and what is drawn.
 
 use crate::Error;
-use crate::layer::Layer;
+use crate::spec::Spec;
 use bptt_kernels::threefry;
 
 /// Regularisation of a layer's recurrence, for [`Plan::with_regularisation`] and
@@ -15,11 +15,11 @@ use bptt_kernels::threefry;
 ///   a sequence in several passes have the bits of one pass but for a layer with
 ///   [longer delays](crate::Skip), where they differ by what is rounded.
 /// - *Zoneout* (Krueger et al. 2017): at each step of a training pass a unit keeps its h with a
-///   probability, `h = m ⊙ h₋ + (1 − m) ⊙ ĥ`, and its s with another; ĥ is of the cell's
-///   new s, before some of it was kept. In inference m is the probability.
+///   probability, `h = m ⊙ h₋ + (1 − m) ⊙ ĥ`, and its c with another; ĥ is of the cell's
+///   new c, before some of it was kept. In inference m is the probability.
 ///
 /// ```
-/// use bptt::{Cell, Init, Isa, Lstm, Noise, Purpose, Regularisation};
+/// use bptt::{Layer, Init, Isa, Lstm, Noise, Purpose, Regularisation};
 /// # use rand::{SeedableRng, rngs::SmallRng};
 ///
 /// let (lstm, isa) = (Lstm::new(8, 16)?, Isa::best()?);
@@ -64,12 +64,12 @@ impl Regularisation {
         Err(Error::Value { what: "dropout", given, expected })
     }
 
-    /// Zoneout of h and of the cell state s with these probabilities.
+    /// Zoneout of h and of the cell state c with these probabilities.
     ///
     /// # Errors
     /// [`Error::Value`] where one is not from 0 to 1.
     pub fn with_zoneout(self, hidden: f32, cell: f32) -> Result<Self, Error> {
-        for (what, rate) in [("zoneout of h", hidden), ("zoneout of s", cell)] {
+        for (what, rate) in [("zoneout of h", hidden), ("zoneout of c", cell)] {
             if !(0.0..=1.0).contains(&rate) {
                 let (given, expected) = (rate.to_string(), "0 to 1".into());
                 return Err(Error::Value { what, given, expected });
@@ -83,7 +83,7 @@ impl Regularisation {
         self.dropout
     }
 
-    /// The probabilities of zoneout, of h and of s.
+    /// The probabilities of zoneout, of h and of c.
     pub fn zoneout(&self) -> [f32; 2] {
         self.zoneout
     }
@@ -99,12 +99,12 @@ impl Regularisation {
 
     /// What there is of it, for messages.
     pub(crate) fn describe(&self) -> String {
-        let (dropout, [h, s]) = (self.dropout, self.zoneout);
-        format!("dropout {dropout}, zoneout {h} and {s}")
+        let (dropout, [h, c]) = (self.dropout, self.zoneout);
+        format!("dropout {dropout}, zoneout {h} and {c}")
     }
 
     /// `Ok` where a layer can have it.
-    pub(crate) fn check<C: Layer>(&self, layer: &C) -> Result<(), Error> {
+    pub(crate) fn check<C: Spec>(&self, layer: &C) -> Result<(), Error> {
         if C::CLOCKED && *self != Self::none() {
             let expected = "none, for units that move at periods of their own".into();
             return Err(Error::Value { what: "regularisation", given: self.describe(), expected });
@@ -112,8 +112,8 @@ impl Regularisation {
         if layer.geometry().cells || self.zoneout[1] == 0.0 {
             return Ok(());
         }
-        let (given, expected) = (self.zoneout[1].to_string(), "0, for a cell without s".into());
-        Err(Error::Value { what: "zoneout of s", given, expected })
+        let (given, expected) = (self.zoneout[1].to_string(), "0, for a cell without c".into());
+        Err(Error::Value { what: "zoneout of c", given, expected })
     }
 }
 

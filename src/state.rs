@@ -16,8 +16,8 @@ pub struct HiddenState<S> {
 pub struct LstmState<S> {
     /// The hidden state h, `[B, R]`, where R is H unless it is projected.
     pub h: S,
-    /// The cell state s, `[B, H]`.
-    pub s: S,
+    /// The cell state c, `[B, H]`.
+    pub c: S,
 }
 
 /// The state of a cell that looks back further than a step.
@@ -58,7 +58,7 @@ pub struct Parts<S> {
     /// The hidden states.
     pub h: S,
     /// The cell state, where the cell has one.
-    pub s: Option<S>,
+    pub c: Option<S>,
     /// The input that is waiting, where it comes late.
     pub x: Option<S>,
     /// The steps that have been taken, where the cell counts them.
@@ -70,7 +70,7 @@ pub trait State<S> {
     /// The parts.
     fn into_parts(self) -> Parts<S>;
     /// The state of them; one that the cell has not is left out.
-    fn from_parts(h: S, s: S, x: S) -> Self;
+    fn from_parts(h: S, c: S, x: S) -> Self;
 
     /// The same after so many steps, where the cell counts them; a state of parts is from
     /// before the first.
@@ -88,7 +88,7 @@ macro_rules! hidden_alone {
         $(impl<S> State<S> for $state<S> {
             #[inline]
             fn into_parts(self) -> Parts<S> {
-                Parts { h: self.h, s: None, x: None, step: None }
+                Parts { h: self.h, c: None, x: None, step: None }
             }
 
             #[inline]
@@ -103,12 +103,12 @@ hidden_alone!(HiddenState DelayLine);
 impl<S> State<S> for LstmState<S> {
     #[inline]
     fn into_parts(self) -> Parts<S> {
-        Parts { h: self.h, s: Some(self.s), x: None, step: None }
+        Parts { h: self.h, c: Some(self.c), x: None, step: None }
     }
 
     #[inline]
-    fn from_parts(h: S, s: S, _x: S) -> Self {
-        Self { h, s }
+    fn from_parts(h: S, c: S, _x: S) -> Self {
+        Self { h, c }
     }
 }
 
@@ -122,15 +122,15 @@ where
     }
 
     #[inline]
-    fn from_parts(h: S, s: S, x: S) -> Self {
-        Self { inner: T::from_parts(h, s, S::default()), x }
+    fn from_parts(h: S, c: S, x: S) -> Self {
+        Self { inner: T::from_parts(h, c, S::default()), x }
     }
 }
 
 impl<S> State<S> for ClockedState<S> {
     #[inline]
     fn into_parts(self) -> Parts<S> {
-        Parts { h: self.h, s: None, x: None, step: Some(self.step) }
+        Parts { h: self.h, c: None, x: None, step: Some(self.step) }
     }
 
     #[inline]

@@ -7,7 +7,7 @@ use crate::error::{
     check_len, check_multiple, check_optional, check_size, check_step, check_threads, product,
 };
 use crate::inputs::Inputs;
-use crate::layer::{Layer, Sizes};
+use crate::spec::{Sizes, Spec};
 use crate::state::State;
 use crate::{Error, Isa, ReadoutWeights, Regularisation, Weights};
 use bptt_kernels::gemm::{self, Gemm};
@@ -37,7 +37,7 @@ use memory::{Alone, Beside, Memory, carried, chunk_steps, norm, remember, settle
 /// input's product is no part of the step.
 ///
 /// ```
-/// use bptt::{Cell, Init, Isa, Lstm, Purpose};
+/// use bptt::{Layer, Init, Isa, Lstm, Purpose};
 /// # use rand::{SeedableRng, rngs::SmallRng};
 ///
 /// let lstm = Lstm::new(1, 16)?;
@@ -62,7 +62,7 @@ pub struct Stream<C> {
     /// Where a step has a kernel of its own, which takes some tens of nanoseconds: the room for
     /// the input's part that it needs.
     alone: Option<usize>,
-    /// The shares of h and s that stay as they were, if there is zoneout.
+    /// The shares of h and c that stay as they were, if there is zoneout.
     keeps: Option<[f32; 2]>,
     /// Which way the last single step swept.
     backwards: bool,
@@ -71,7 +71,7 @@ pub struct Stream<C> {
     team: Team,
 }
 
-impl<C: Layer> Stream<C> {
+impl<C: Spec> Stream<C> {
     pub(crate) fn new(layer: C, batch: usize, isa: Isa) -> Result<Self, Error> {
         Self::laid_out(layer, batch, isa, 1, None)
     }
@@ -110,7 +110,7 @@ impl<C: Layer> Stream<C> {
     }
 
     /// The same stream, from the zero state, for weights that were trained with
-    /// `regularisation`: with zoneout, h and s keep the share of themselves with which training
+    /// `regularisation`: with zoneout, h and c keep the share of themselves with which training
     /// kept them, `h = p ⊙ h₋ + (1 − p) ⊙ ĥ`; dropout has scaled what it left, and asks for
     /// nothing here. With zoneout a single step is one of a batch of one, and has no kernel of
     /// its own.
@@ -131,9 +131,9 @@ impl<C: Layer> Stream<C> {
 
     /// The state after the last step: zero in a new stream.
     pub fn state(&self) -> C::State<&[f32]> {
-        let Memory { floats, alone: Alone { h, s, waiting, .. }, .. } = &self.memory;
+        let Memory { floats, alone: Alone { h, c, waiting, .. }, .. } = &self.memory;
         let state: C::State<&[f32]> =
-            State::from_parts(h.of(floats), s.of(floats), waiting.of(floats));
+            State::from_parts(h.of(floats), c.of(floats), waiting.of(floats));
         state.at_step(self.step)
     }
 
@@ -144,8 +144,8 @@ impl<C: Layer> Stream<C> {
     /// [`Error::Value`] where it is of 2⁶³ steps or more; nothing is written then.
     pub fn set_state(&mut self, state: C::State<&[f32]>) -> Result<(), Error> {
         let given = state.into_parts();
-        let [h, s, x] = self.memory.state_mut();
-        let parts = [("h", Some(given.h), h), ("s", given.s, s), ("x", given.x, x)];
+        let [h, c, x] = self.memory.state_mut();
+        let parts = [("h", Some(given.h), h), ("c", given.c, c), ("x", given.x, x)];
         for (what, given, part) in &parts {
             check_optional(what, *given, part.len())?;
         }
@@ -182,7 +182,7 @@ impl<C: Layer> Stream<C> {
     /// it; with few units it is much faster than these two.
     ///
     /// ```
-    /// use bptt::{Cell, Init, Isa, Lstm, Purpose, Readout};
+    /// use bptt::{Layer, Init, Isa, Lstm, Purpose, Readout};
     /// # use rand::{SeedableRng, rngs::SmallRng};
     ///
     /// // An effect: a sample in, a sample out.
@@ -233,7 +233,7 @@ impl<C: Layer> Stream<C> {
             };
         };
         self.backwards ^= true;
-        let Alone { h, s, next, extra, gates, waiting } = self.memory.granted_alone();
+        let Alone { h, c, next, extra, gates, waiting } = self.memory.granted_alone();
         let single = Single {
             hidden: sizes.hidden,
             cell: &self.layer.cell(&weights.vectors),
@@ -242,7 +242,7 @@ impl<C: Layer> Stream<C> {
             bias: &weights.bias,
             x: if C::LATE { &*waiting } else { x },
             h,
-            s,
+            c,
             next,
             z: &mut gates[..room],
             extra,
@@ -272,8 +272,8 @@ impl<C: Layer> Stream<C> {
         let work = layer.multiply_adds(batch);
         let zoneout = self.keeps.map(|rates| Zoneout { rates, keys: None });
         let (alone, beside) = self.memory.granted();
-        let Alone { h, s, next, extra, gates, waiting } = alone;
-        let Beside { s_next, normal, normal_extra, inverse, scratch } = beside;
+        let Alone { h, c, next, extra, gates, waiting } = alone;
+        let Beside { c_next, normal, normal_extra, inverse, scratch } = beside;
         let seen = if C::LATE { &*waiting } else { x };
         self.team.pass(work, |pass: &mut Pass<'_>| -> Result<(), KernelError> {
             let (input, bias) = (&weights.input, &weights.bias);
@@ -294,7 +294,7 @@ impl<C: Layer> Stream<C> {
                 extra,
                 h0: h,
                 h: &mut *next,
-                cells: carried(s, s_next),
+                cells: carried(c, c_next),
                 zoneout,
                 dropout: None,
                 norm: norm(weights, normal, normal_extra, inverse),
@@ -302,7 +302,7 @@ impl<C: Layer> Stream<C> {
             }
             .run(isa, pass)?;
             remember(h, next);
-            settle(1, s, s_next);
+            settle(1, c, c_next);
             match output {
                 Some(dense) => dense.run(isa, batch, next, o, scratch, pass),
                 None => Ok(()),
@@ -332,8 +332,8 @@ impl<C: Layer> Stream<C> {
             return self.forward_clocked(weights, x, y);
         }
         let (alone, beside) = self.memory.granted();
-        let Alone { h, s, extra, gates, waiting, .. } = alone;
-        let Beside { s_next, normal, normal_extra, inverse, scratch } = beside;
+        let Alone { h, c, extra, gates, waiting, .. } = alone;
+        let Beside { c_next, normal, normal_extra, inverse, scratch } = beside;
         let stride = gemm::spread(weights.input.outputs());
         let chunk = self.chunk_steps * batch;
         let work = layer.work_in_stretches(steps * batch, chunk);
@@ -343,13 +343,13 @@ impl<C: Layer> Stream<C> {
             for y in y.chunks_mut(chunk * output) {
                 let rows = y.len() / output;
                 let z = &mut gates[..rows * stride];
-                let mut c = &mut *z;
+                let mut to = &mut *z;
                 for a in inputs.next(rows * i) {
                     let rows = a.len() / i;
-                    let (now, rest) = c.split_at_mut(rows * stride);
+                    let (now, rest) = to.split_at_mut(rows * stride);
                     let (start, weights) = (weights.start(), &weights.input);
                     Gemm { rows, a, weights, start, c: now, stride, scratch }.run(isa, pass)?;
-                    c = rest;
+                    to = rest;
                 }
                 Forward {
                     dims: Dims { steps: rows / batch, batch, hidden, outputs: output },
@@ -359,7 +359,7 @@ impl<C: Layer> Stream<C> {
                     extra: &mut *extra,
                     h0: h,
                     h: y,
-                    cells: carried(s, s_next),
+                    cells: carried(c, c_next),
                     zoneout,
                     dropout: None,
                     norm: norm(weights, normal, normal_extra, inverse),
@@ -367,7 +367,7 @@ impl<C: Layer> Stream<C> {
                 }
                 .run(isa, pass)?;
                 remember(h, y);
-                settle(rows / batch, s, s_next);
+                settle(rows / batch, c, c_next);
             }
             Ok::<(), KernelError>(())
         })?;

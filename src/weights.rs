@@ -3,9 +3,9 @@
 mod clocked;
 
 use crate::error::check_threads;
-use crate::layer::{Layer, Sizes};
+use crate::spec::{Sizes, Spec};
 use crate::{Error, Format, Isa, Parameters};
-use bptt_kernels::cells::{Geometry, Source};
+use bptt_kernels::cells::{BackwardLhs, Geometry};
 use bptt_kernels::gemm::Start;
 use bptt_kernels::recurrence::Recurrent;
 use bptt_kernels::team::{Pass, Team};
@@ -131,10 +131,10 @@ impl Products {
 
 /// The blocks of W that backward's products are of.
 fn back_blocks(geometry: &Geometry) -> Vec<usize> {
-    geometry.back.iter().copied().map(Source::blocks).collect()
+    geometry.back.iter().copied().map(BackwardLhs::blocks).collect()
 }
 
-impl<C: Layer> Weights<C> {
+impl<C: Spec> Weights<C> {
     pub(crate) fn new(
         layer: C,
         parameters: &Parameters<C>,

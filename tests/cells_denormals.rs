@@ -3,7 +3,7 @@
 
 mod common;
 
-use bptt::{Cell, Isa, Lstm, LstmState, Parameters, Purpose, Stream, Weights};
+use bptt::{Isa, Layer, Lstm, LstmState, Parameters, Purpose, Stream, Weights};
 use common::{isas, say};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -22,10 +22,10 @@ fn halving() -> (Lstm, Parameters<Lstm>) {
     (lstm, parameters)
 }
 
-fn stream(lstm: &Lstm, isa: Isa, s: f32, threads: usize) -> Stream<Lstm> {
+fn stream(lstm: &Lstm, isa: Isa, c: f32, threads: usize) -> Stream<Lstm> {
     let mut stream = lstm.stream(BATCH, isa).unwrap().with_threads(threads).unwrap();
-    let (h, s) = ([0.0; BATCH * HIDDEN], [s; BATCH * HIDDEN]);
-    stream.set_state(LstmState { h: &h, s: &s }).unwrap();
+    let (h, c) = ([0.0; BATCH * HIDDEN], [c; BATCH * HIDDEN]);
+    stream.set_state(LstmState { h: &h, c: &c }).unwrap();
     stream
 }
 
@@ -44,24 +44,24 @@ fn a_decaying_state_becomes_zero_and_our_own_denormals_stay() {
             let mut seen_small = false;
             for step in 0..200 {
                 stream.step(&weights, &[0.0; BATCH], &mut y).unwrap();
-                for &value in stream.state().s.iter().chain(&y) {
+                for &value in stream.state().c.iter().chain(&y) {
                     assert!(!value.is_subnormal(), "{value:e} after step {step} on {isa}");
                 }
-                seen_small |= stream.state().s[0] != 0.0 && stream.state().s[0] < 1e-37;
+                seen_small |= stream.state().c[0] != 0.0 && stream.state().c[0] < 1e-37;
             }
             assert!(seen_small, "the state went past the smallest numbers");
-            assert_eq!(stream.state().s, [0.0; BATCH * HIDDEN]);
+            assert_eq!(stream.state().c, [0.0; BATCH * HIDDEN]);
             assert_ne!(denormal_of_our_own(), 0.0);
         }
     }
 }
 
 /// The best of several spells of steps from a state.
-fn time(lstm: &Lstm, weights: &Weights<Lstm>, isa: Isa, s: f32) -> Duration {
+fn time(lstm: &Lstm, weights: &Weights<Lstm>, isa: Isa, c: f32) -> Duration {
     let mut best = Duration::MAX;
     let mut y = [0.0; BATCH * HIDDEN];
     for _ in 0..200 {
-        let mut stream = stream(lstm, isa, s, 1);
+        let mut stream = stream(lstm, isa, c, 1);
         let start = Instant::now();
         for _ in 0..16 {
             stream.step(weights, &[0.0; BATCH], &mut y).unwrap();
@@ -83,7 +83,7 @@ fn a_decaying_sequence_does_not_get_slower() {
         let weights = lstm.pack(&parameters, Purpose::Inference, isa).unwrap();
         // Work beside this test may slow either; what denormals slow is slow every time.
         let as_fast = (0..10).any(|_| {
-            let from = |s| time(&lstm, &weights, isa, s);
+            let from = |c| time(&lstm, &weights, isa, c);
             let (usual, decayed) = (from(1.0), from(f32::MIN_POSITIVE));
             println!("16 steps on {isa}: {usual:?} from 1, {decayed:?} from the smallest normal");
             decayed < usual * 3 / 2

@@ -4,7 +4,7 @@
 mod common;
 
 use allocation_counter::measure;
-use bptt::{Cell, Gradients, Isa, OutputGradients, Purpose, Readout, State, Write};
+use bptt::{Accumulate, Gradients, Isa, Layer, OutputGradients, Purpose, Readout, State};
 use bptt_reference::cells::Cell as Equations;
 use common::{
     Data, Kind, Options, Rig, Shape, Subject, any_of, check, filled, isas, lstm, shapes, shared_out,
@@ -29,7 +29,7 @@ fn nothing_is_allocated<C: Subject>(data: &Data<C>) {
         let (parameters, mut gradients) = (data.parameters(), data.parameters());
         let state = data.state();
         let mut dx = filled(given.x.len());
-        let (mut dh0, mut ds0) = (filled(given.h0.len()), filled(given.s0.len()));
+        let (mut dh0, mut dc0) = (filled(given.h0.len()), filled(given.c0.len()));
         let mut dx0 = filled(given.x0.len());
         let mut stream = data.layer.stream(data.batch, isa).unwrap();
         let mut y = filled(given.dy.len());
@@ -40,9 +40,9 @@ fn nothing_is_allocated<C: Subject>(data: &Data<C>) {
         let backward = || {
             let gradients = Gradients {
                 parameters: &mut gradients,
-                write: Write::Accumulate,
+                accumulate: Accumulate::Yes,
                 dx: Some(&mut dx),
-                initial: Some(State::from_parts(&mut dh0[..], &mut ds0[..], &mut dx0[..])),
+                initial: Some(State::from_parts(&mut dh0[..], &mut dc0[..], &mut dx0[..])),
             };
             plan.backward(&weights, &given.x, data.outputs(), &mut arena, gradients).unwrap();
         };
@@ -318,13 +318,13 @@ fn memory_of_noise_is_as_documented() {
                 let history = layer.equations().delays()[0];
                 expected += lines((data.steps + history) * state) + lines(state);
             }
-            let [h, s] = regularisation.zoneout();
-            if h > 0.0 || s > 0.0 {
+            let [h, c] = regularisation.zoneout();
+            if h > 0.0 || c > 0.0 {
                 let cells = if layer.equations().has_state() { layer.hidden_size() } else { 0 };
                 expected += lines(2 * rows) + lines(state) + lines(data.batch * cells);
             }
             let peepholes = matches!(kind.plain(), Kind::Lstm(Options { peepholes: true, .. }));
-            if peepholes && s > 0.0 {
+            if peepholes && c > 0.0 {
                 expected += lines(rows * layer.hidden_size());
             }
             for &isa in isas() {
@@ -385,7 +385,7 @@ fn optional_arguments_allocate_nothing_either() {
                 let (x, mut gradients) = (&data.inputs.x, data.parameters());
                 let pass = || {
                     plan.forward(&weights, x, None, &mut arena).unwrap();
-                    let gradients = Gradients::of(&mut gradients, Write::Overwrite);
+                    let gradients = Gradients::of(&mut gradients, Accumulate::No);
                     let outputs = OutputGradients::default();
                     plan.backward(&weights, x, outputs, &mut arena, gradients).unwrap();
                 };

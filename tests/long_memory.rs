@@ -1,7 +1,7 @@
 //! The example `long_memory`: its tasks, its norms, and that a small entry of its table is
 //! learned.
 
-use bptt::{Cell, Gradients, Isa, OutputGradients, Parameters, Parts, Purpose, State, Write};
+use bptt::{Accumulate, Gradients, Isa, Layer, OutputGradients, Parameters, Parts, Purpose, State};
 use rand::{SeedableRng, rngs::StdRng};
 use std::path::Path;
 
@@ -79,7 +79,7 @@ struct Tails;
 impl Visit for Tails {
     type Output = ();
 
-    fn visit<C: Cell>(self, layer: C, parameters: Parameters<C>) -> Result<(), bptt::Error> {
+    fn visit<C: Layer>(self, layer: C, parameters: Parameters<C>) -> Result<(), bptt::Error> {
         let isa = Isa::best()?;
         let x = Task::Adding.draw(STEPS, BATCH, &mut rng()).x;
         let v: Vec<f32> = (0..SIZES.1).map(|unit| 0.3 - 0.1 * unit as f32).collect();
@@ -94,14 +94,14 @@ impl Visit for Tails {
         for tail in 1..=STEPS {
             let from = STEPS - tail;
             // The state that the tail begins from.
-            let (mut h, mut s) = (vec![0.0; len], vec![0.0; len]);
+            let (mut h, mut c) = (vec![0.0; len], vec![0.0; len]);
             if from > 0 {
                 let plan = layer.plan(from, BATCH, isa)?;
                 let mut arena = plan.allocate()?;
                 plan.forward(&weights, &x[..from * row], None, &mut arena)?;
-                let Parts { h: h_last, s: s_last, .. } = arena.last()?.into_parts();
+                let Parts { h: h_last, c: c_last, .. } = arena.last()?.into_parts();
                 h.copy_from_slice(h_last);
-                s_last.into_iter().for_each(|last| s.copy_from_slice(last));
+                c_last.into_iter().for_each(|last| c.copy_from_slice(last));
             }
             let plan = layer.plan(tail, BATCH, isa)?;
             let mut arena = plan.allocate()?;
@@ -109,7 +109,7 @@ impl Visit for Tails {
             plan.forward(
                 &weights,
                 x,
-                Some(State::from_parts(&h[..], &s[..], &[][..])),
+                Some(State::from_parts(&h[..], &c[..], &[][..])),
                 &mut arena,
             )?;
             let zeros = vec![0.0; len];
@@ -117,17 +117,17 @@ impl Visit for Tails {
                 dy: None,
                 last: Some(State::from_parts(&last[..], &zeros[..], &[][..])),
             };
-            let (mut dh, mut ds) = (vec![0.0; len], vec![0.0; len]);
+            let (mut dh, mut dc) = (vec![0.0; len], vec![0.0; len]);
             let mut unused = layer.parameters()?;
             let to = Gradients {
-                initial: Some(State::from_parts(&mut dh[..], &mut ds[..], &mut [][..])),
-                ..Gradients::of(&mut unused, Write::Overwrite)
+                initial: Some(State::from_parts(&mut dh[..], &mut dc[..], &mut [][..])),
+                ..Gradients::of(&mut unused, Accumulate::No)
             };
             plan.backward(&weights, x, outputs, &mut arena, to)?;
             assert_eq!(gradients[tail].0, dh);
             assert!((norms.h[from] - norm(&dh) / norm(&last)).abs() < 1e-12 * norms.h[from]);
-            if !norms.s.is_empty() {
-                assert_eq!(gradients[tail].1, ds);
+            if !norms.c.is_empty() {
+                assert_eq!(gradients[tail].1, dc);
             }
         }
         Ok(())
@@ -141,22 +141,22 @@ fn gradients_of_stretches_are_those_of_whole_tails() {
     }
 }
 
-/// Compares ∂L/∂h and ∂L/∂s of the initial state with finite differences.
+/// Compares ∂L/∂h and ∂L/∂c of the initial state with finite differences.
 struct Slopes;
 
 impl Visit for Slopes {
     type Output = ();
 
-    fn visit<C: Cell>(self, layer: C, parameters: Parameters<C>) -> Result<(), bptt::Error> {
+    fn visit<C: Layer>(self, layer: C, parameters: Parameters<C>) -> Result<(), bptt::Error> {
         let isa = Isa::best()?;
         let x = Task::Adding.draw(STEPS, 1, &mut rng()).x;
         let v: Vec<f32> = (0..SIZES.1).map(|_| 1.0).collect();
-        let (dh, ds) = walk(&parameters, &x, 1, &v)?.pop().unwrap();
+        let (dh, dc) = walk(&parameters, &x, 1, &v)?.pop().unwrap();
         let weights = layer.pack(&parameters, Purpose::Inference, isa)?;
-        let loss = |h: &[f32], s: &[f32]| -> Result<f64, bptt::Error> {
+        let loss = |h: &[f32], c: &[f32]| -> Result<f64, bptt::Error> {
             let plan = layer.plan(STEPS, 1, isa)?;
             let mut arena = plan.allocate()?;
-            plan.forward(&weights, &x, Some(State::from_parts(h, s, &[][..])), &mut arena)?;
+            plan.forward(&weights, &x, Some(State::from_parts(h, c, &[][..])), &mut arena)?;
             let h = arena.last()?.into_parts().h;
             Ok(h.iter().map(|&h| f64::from(h)).sum())
         };
@@ -177,7 +177,7 @@ impl Visit for Slopes {
                 Ok(())
             };
             compare(true, dh[unit])?;
-            ds.get(unit).map_or(Ok(()), |&ds| compare(false, ds))?;
+            dc.get(unit).map_or(Ok(()), |&dc| compare(false, dc))?;
         }
         Ok(())
     }

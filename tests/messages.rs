@@ -3,8 +3,8 @@
 mod common;
 
 use bptt::{
-    Activation, Cell, Delayed, Error, Gradients, Gru, Init, Isa, LayerNorm, Leak, Leaky, Lstm,
-    OutputGradients, Purpose, Regularisation, Reset, Skip, Write,
+    Accumulate, Activation, Delayed, Error, Gradients, Gru, Init, Isa, Layer, LayerNorm, Leak,
+    Leaky, Lstm, OutputGradients, Purpose, Regularisation, Reset, Skip,
 };
 use common::{Kind, Options, Subject, assert_bits, isas, lstm, value};
 use rand::{SeedableRng, rngs::SmallRng};
@@ -26,7 +26,7 @@ fn a_forget_bias_is_finite() {
     for bias in [0.0, -0.5, f32::MAX] {
         let layer = layer.with_forget_bias(bias).unwrap();
         let parameters = layer.init(Init::Glorot, &mut SmallRng::seed_from_u64(1)).unwrap();
-        assert_eq!(parameters.gate(bptt::Gate::Forget).unwrap()[2], [bias; 3]);
+        assert_eq!(parameters.gate(bptt::LstmGate::Forget).unwrap()[2], [bias; 3]);
     }
 }
 
@@ -41,7 +41,7 @@ fn fit_each_other<C: Subject>(isa: Isa, a: &C, b: &C) {
         plan.forward(&weights, &x, None, arena).unwrap();
         let h = arena.hidden().unwrap().to_vec();
         let mut gradients = b.parameters().unwrap();
-        let to = Gradients::of(&mut gradients, Write::Overwrite);
+        let to = Gradients::of(&mut gradients, Accumulate::No);
         let dy = vec![1.0; h.len()];
         let outputs = OutputGradients { dy: Some(&dy), last: None };
         plan.backward(&weights, &x, outputs, arena, to).unwrap();
@@ -197,8 +197,8 @@ fn weights_say_what_they_are_packed_for() {
             plan.forward(&weights, &[0.0; 3], None, &mut arena).unwrap();
             let mut parameters = layer.parameters().unwrap();
             let dx = with_input.then_some(&mut dx[..]);
-            let (write, initial) = (Write::Overwrite, None);
-            let to = Gradients { parameters: &mut parameters, write, dx, initial };
+            let (accumulate, initial) = (Accumulate::No, None);
+            let to = Gradients { parameters: &mut parameters, accumulate, dx, initial };
             let outputs = OutputGradients::default();
             let error = plan.backward(&weights, &[0.0; 3], outputs, &mut arena, to).unwrap_err();
             assert_eq!(sides(error), [format!("Purpose::{purpose:?}"), needed.into()]);

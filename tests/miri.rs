@@ -6,9 +6,9 @@
 mod common;
 
 use bptt::{
-    Activation, Adam, AdamConfig, Candidate, Format, Isa, Purpose, Readout, ReadoutGradients,
-    ReadoutParameters, Reduction, Reset, Sgd, SgdConfig, Stream, Targets, Weights, Write,
-    clip_elements, clip_global_norm,
+    Accumulate, Activation, Adam, AdamConfig, Candidate, Format, Isa, Purpose, Readout,
+    ReadoutGradients, ReadoutParameters, Reduction, Reset, Sgd, SgdConfig, Stream, Targets,
+    Weights, clip_elements, clip_global_norm,
 };
 use bptt_reference::sample::uniform;
 use common::{Alpha, Data, Kind, Options, Rig, Subject, assert_bits, filled, isas};
@@ -100,9 +100,9 @@ fn readout() {
 
             let mut gradients = readout.parameters().unwrap();
             let mut dh = filled(h.len());
-            for write in [Write::Overwrite, Write::Accumulate] {
+            for accumulate in [Accumulate::No, Accumulate::Yes] {
                 let (parameters, dh) = (&mut gradients, Some(&mut dh[..]));
-                let to = ReadoutGradients { parameters, write, dh };
+                let to = ReadoutGradients { parameters, accumulate, dh };
                 plan.backward(&weights, &h, &mut arena, to).unwrap();
             }
             descend(isa, &mut parameters, &mut gradients);

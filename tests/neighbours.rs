@@ -1,7 +1,7 @@
 //! Passes on several threads beside other work in the same pool: what others have queued
 //! there is not kept waiting, and plans that are gone leave nothing behind.
 
-use bptt::{Cell, Init, Isa, Lstm, Purpose, Weights};
+use bptt::{Init, Isa, Layer, Lstm, Purpose, Weights};
 use bptt_kernels::team::set_cores;
 use rand::{SeedableRng, rngs::StdRng};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,7 +1,7 @@
 //! Text drawn from a model, byte by byte.
 
 use super::model::{BYTES, Model};
-use bptt::{Cell, Error};
+use bptt::{Error, Layer};
 use rand::{RngExt, rngs::StdRng};
 
 /// Draws `count` bytes that go on from `prompt`.

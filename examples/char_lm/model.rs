@@ -1,7 +1,7 @@
 //! The network: byte, embedding, LSTM layer, readout over the 256 bytes.
 
 use bptt::{
-    Cell, Error, Init, Isa, Lstm, Parameters as LayerParameters, Purpose, Readout,
+    Error, Init, Isa, Layer, Lstm, Parameters as LayerParameters, Purpose, Readout,
     ReadoutParameters, ReadoutWeights, Reduction, Targets, Weights,
 };
 use rand::{RngExt, rngs::StdRng};

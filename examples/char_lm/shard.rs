@@ -2,8 +2,8 @@
 
 use super::model::{BYTES, Model, Parameters};
 use bptt::{
-    Arena, Cell, Error, Gradients, Lstm, LstmState, OutputGradients, Plan, ReadoutArena,
-    ReadoutGradients, ReadoutPlan, Reduction, Targets, Write,
+    Accumulate, Arena, Error, Gradients, Layer, Lstm, LstmState, OutputGradients, Plan,
+    ReadoutArena, ReadoutGradients, ReadoutPlan, Reduction, Targets,
 };
 
 /// One thread's streams, and the memory of their passes.
@@ -15,7 +15,7 @@ pub struct Shard {
     readout_arena: ReadoutArena,
     /// The state after the last chunk.
     h: Vec<f32>,
-    s: Vec<f32>,
+    c: Vec<f32>,
     bytes: Vec<u8>,
     classes: Vec<u32>,
     x: Vec<f32>,
@@ -39,7 +39,7 @@ impl Shard {
             readout_arena: readout_plan.allocate()?,
             readout_plan,
             h: vec![0.0; batch * h],
-            s: vec![0.0; batch * h],
+            c: vec![0.0; batch * h],
             bytes: vec![0; rows],
             classes: vec![0; rows],
             x: vec![0.0; rows * i],
@@ -65,11 +65,11 @@ impl Shard {
             }
         }
         model.embed(self.bytes.iter().copied(), &mut self.x);
-        let state = LstmState { h: &self.h[..], s: &self.s[..] };
+        let state = LstmState { h: &self.h[..], c: &self.c[..] };
         self.plan.forward(&model.lstm_weights, &self.x, Some(state), &mut self.arena)?;
         let last = self.arena.last()?;
         self.h.copy_from_slice(last.h);
-        self.s.copy_from_slice(last.s);
+        self.c.copy_from_slice(last.c);
 
         let hidden = self.arena.hidden()?;
         let targets = Targets { classes: &self.classes, mask: None, reduction: Reduction::Sum };
@@ -77,14 +77,14 @@ impl Shard {
         let loss = self.readout_plan.loss(weights, hidden, targets, &mut self.readout_arena)?;
         let gradients = ReadoutGradients {
             parameters: &mut self.gradients.readout,
-            write: Write::Overwrite,
+            accumulate: Accumulate::No,
             dh: Some(&mut self.dh),
         };
         self.readout_plan.backward(weights, hidden, &mut self.readout_arena, gradients)?;
         let outputs = OutputGradients { dy: Some(&self.dh), ..Default::default() };
         let gradients = Gradients {
             dx: Some(&mut self.dx),
-            ..Gradients::of(&mut self.gradients.lstm, Write::Overwrite)
+            ..Gradients::of(&mut self.gradients.lstm, Accumulate::No)
         };
         self.plan.backward(&model.lstm_weights, &self.x, outputs, &mut self.arena, gradients)?;
 

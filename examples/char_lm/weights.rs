@@ -6,7 +6,7 @@
 
 use super::Failure;
 use super::model::{BYTES, Model};
-use bptt::{Candidate, Cell, Lstm};
+use bptt::{Candidate, Layer, Lstm};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use std::collections::HashMap;
 use std::fs::OpenOptions;

@@ -1,7 +1,7 @@
 //! The cells that are compared, and how each begins.
 
 use bptt::{
-    Activation, Cell, Error, Gru, GruGate, Init, Leak, Leaky, Lstm, Parameters, Reset, Vanilla,
+    Activation, Error, Gru, GruGate, Init, Layer, Leak, Leaky, Lstm, Parameters, Reset, Vanilla,
 };
 use rand::rngs::StdRng;
 
@@ -33,7 +33,7 @@ pub enum Kind {
 pub trait Visit {
     type Output;
 
-    fn visit<C: Cell>(self, layer: C, parameters: Parameters<C>) -> Result<Self::Output, Error>;
+    fn visit<C: Layer>(self, layer: C, parameters: Parameters<C>) -> Result<Self::Output, Error>;
 }
 
 impl Kind {
@@ -104,7 +104,7 @@ impl Kind {
     }
 }
 
-fn with<C: Cell, V: Visit>(layer: C, rng: &mut StdRng, visitor: V) -> Result<V::Output, Error> {
+fn with<C: Layer, V: Visit>(layer: C, rng: &mut StdRng, visitor: V) -> Result<V::Output, Error> {
     let parameters = layer.init(Init::Orthogonal, rng)?;
     visitor.visit(layer, parameters)
 }

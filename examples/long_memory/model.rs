@@ -2,9 +2,9 @@
 
 use super::tasks::{Answers, Batch, Task};
 use bptt::{
-    Adam, AdamConfig, Arena, Cell, Error, Gradients, Isa, OutputGradients, Parameters, Plan,
-    Purpose, Readout, ReadoutArena, ReadoutGradients, ReadoutParameters, ReadoutPlan,
-    ReadoutWeights, Reduction, Targets, Weights, Write, clip_global_norm,
+    Accumulate, Adam, AdamConfig, Arena, Error, Gradients, Isa, Layer, OutputGradients, Parameters,
+    Plan, Purpose, Readout, ReadoutArena, ReadoutGradients, ReadoutParameters, ReadoutPlan,
+    ReadoutWeights, Reduction, Targets, Weights, clip_global_norm,
 };
 
 /// How a model is trained.
@@ -21,7 +21,7 @@ pub struct Settings {
 }
 
 /// A model of a task at a lag, what it needs to be trained, and the memory of its passes.
-pub struct Model<C: Cell> {
+pub struct Model<C: Layer> {
     pub parameters: Parameters<C>,
     pub weights: Weights<C>,
     pub readout: ReadoutParameters,
@@ -39,7 +39,7 @@ pub struct Model<C: Cell> {
     outputs: Vec<f32>,
 }
 
-impl<C: Cell> Model<C> {
+impl<C: Layer> Model<C> {
     /// A model that begins from these parameters.
     pub fn new(
         (task, lag): (Task, usize),
@@ -83,13 +83,13 @@ impl<C: Cell> Model<C> {
         self.loss(&batch.targets)?;
         let to = ReadoutGradients {
             parameters: &mut self.readout_gradients,
-            write: Write::Overwrite,
+            accumulate: Accumulate::No,
             dh: Some(&mut self.dy[asked..]),
         };
         let h = &self.arena.hidden()?[asked..];
         self.readout_plan.backward(&self.readout_weights, h, &mut self.readout_arena, to)?;
         let outputs = OutputGradients { dy: Some(&self.dy), last: None };
-        let to = Gradients::of(&mut self.gradients, Write::Overwrite);
+        let to = Gradients::of(&mut self.gradients, Accumulate::No);
         self.plan.backward(&self.weights, &batch.x, outputs, &mut self.arena, to)?;
 
         let (layer, head) = (&mut self.gradients, &mut self.readout_gradients);

@@ -5,14 +5,14 @@
 //! the next, give that of every t, with the bits of longer passes. The states that each
 //! begins from are kept on the way there. The state of an LSTM has two parts, so it has
 //! two gradients: ∂L/∂h counts what goes through the gates of the next step and leaves out
-//! what the cell state carries past them, which is ∂L/∂s.
+//! what the cell state carries past them, which is ∂L/∂c.
 //!
 //! With one output o, ∂L/∂h⁽ᵗ⁾ of a sequence is ∂L/∂o times ∂o/∂h⁽ᵗ⁾ for any L. A norm over
 //! that at the last step is of the network alone, whatever the loss and however small it has
 //! become, so these are what is given.
 
 use bptt::{
-    Cell, Error, Gradients, Isa, OutputGradients, Parameters, Purpose, State, Weights, Write,
+    Accumulate, Error, Gradients, Isa, Layer, OutputGradients, Parameters, Purpose, State, Weights,
 };
 
 /// The gradients' norms over ‖∂L/∂h⁽τ⁾‖, for t from 0, the initial state, to τ: the root of the
@@ -21,24 +21,24 @@ use bptt::{
 pub struct Norms {
     /// Of ∂L/∂h⁽ᵗ⁾.
     pub h: Vec<f64>,
-    /// Of ∂L/∂s⁽ᵗ⁾; empty where the cell has no cell state.
-    pub s: Vec<f64>,
+    /// Of ∂L/∂c⁽ᵗ⁾; empty where the cell has no cell state.
+    pub c: Vec<f64>,
 }
 
-/// The gradients by the states from the last to the first: h, then s of each.
+/// The gradients by the states from the last to the first: h, then c of each.
 pub type Walk = Vec<Parts>;
 
-/// The gradients by h and by s of one state.
+/// The gradients by h and by c of one state.
 type Parts = (Vec<f32>, Vec<f32>);
 
 /// Whether the cell has a cell state beside the hidden one.
-fn has_cell_state<C: Cell>() -> bool {
+fn has_cell_state<C: Layer>() -> bool {
     let empty: &[f32] = &[];
-    <C::State<&[f32]> as State<&[f32]>>::from_parts(empty, empty, empty).into_parts().s.is_some()
+    <C::State<&[f32]> as State<&[f32]>>::from_parts(empty, empty, empty).into_parts().c.is_some()
 }
 
 /// ∂L/∂ of the states τ to 0 over `x` `[τ, B, I]`, of ∂L/∂h⁽τ⁾ `[B, H]`.
-pub fn walk<C: Cell>(
+pub fn walk<C: Layer>(
     parameters: &Parameters<C>,
     x: &[f32],
     batch: usize,
@@ -53,20 +53,20 @@ pub fn walk<C: Cell>(
 
     let mut states = vec![(vec![0.0; h_len], vec![0.0; s_len])];
     for x in x.chunks_exact(row) {
-        let (h, s) = &states[states.len() - 1];
-        plan.forward(&weights, x, Some(State::from_parts(&h[..], s, &[][..])), &mut arena)?;
+        let (h, c) = &states[states.len() - 1];
+        plan.forward(&weights, x, Some(State::from_parts(&h[..], c, &[][..])), &mut arena)?;
         states.push((arena.hidden()?.to_vec(), arena.cell_states()?.to_vec()));
     }
     let mut gradients = vec![(last.to_vec(), vec![0.0; s_len])];
-    for (x, (h, s)) in x.chunks_exact(row).zip(&states).rev() {
-        plan.forward(&weights, x, Some(State::from_parts(&h[..], s, &[][..])), &mut arena)?;
+    for (x, (h, c)) in x.chunks_exact(row).zip(&states).rev() {
+        plan.forward(&weights, x, Some(State::from_parts(&h[..], c, &[][..])), &mut arena)?;
         let (dh, ds) = &gradients[gradients.len() - 1];
         let outputs =
             OutputGradients { dy: None, last: Some(State::from_parts(&dh[..], ds, &[][..])) };
         let (mut dh, mut ds) = (vec![0.0; h_len], vec![0.0; s_len]);
         let to = Gradients {
             initial: Some(State::from_parts(&mut dh[..], &mut ds[..], &mut [][..])),
-            ..Gradients::of(&mut unused, Write::Overwrite)
+            ..Gradients::of(&mut unused, Accumulate::No)
         };
         plan.backward(&weights, x, outputs, &mut arena, to)?;
         gradients.push((dh, ds));
@@ -75,7 +75,7 @@ pub fn walk<C: Cell>(
 }
 
 /// The norms over `x` `[τ, B, I]` where the output is `v · h` with `v` `[H]`.
-pub fn norms<C: Cell>(
+pub fn norms<C: Layer>(
     parameters: &Parameters<C>,
     x: &[f32],
     batch: usize,
@@ -90,6 +90,6 @@ pub fn norms<C: Cell>(
     let over = |part: fn(&Parts) -> &[f32]| {
         walk.iter().rev().map(|state| norm(part(state)) / last).collect()
     };
-    let s = if has_cell_state::<C>() { over(|state| &state.1) } else { Vec::new() };
-    Ok(Norms { h: over(|state| &state.0), s })
+    let c = if has_cell_state::<C>() { over(|state| &state.1) } else { Vec::new() };
+    Ok(Norms { h: over(|state| &state.0), c })
 }

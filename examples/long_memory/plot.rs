@@ -59,12 +59,12 @@ fn figure(outcomes: &[Outcome]) -> Figure {
     let panel = |kinds: &[Kind], row: usize| {
         let mut curves = Vec::new();
         for (style, &kind) in kinds.iter().enumerate() {
-            let Some(Norms { h, s }) = norms(kind).map(|rows| &rows[row]) else { continue };
-            let name = if s.is_empty() { "" } else { ", ∂L/∂h" };
+            let Some(Norms { h, c }) = norms(kind).map(|rows| &rows[row]) else { continue };
+            let name = if c.is_empty() { "" } else { ", ∂L/∂h" };
             curves.push(Curve::new(format!("{}{name}", kind.name()), (style, false), h));
-            if !s.is_empty() {
+            if !c.is_empty() {
                 let name = format!("{}, ∂L/∂s", kind.name());
-                curves.push(Curve::new(name, (style, true), s));
+                curves.push(Curve::new(name, (style, true), c));
             }
         }
         curves

@@ -5,7 +5,7 @@ use super::cells::{Kind, Visit};
 use super::model::{Model, Settings, readout};
 use super::norms::{Norms, norms};
 use super::tasks::{Batch, Task};
-use bptt::{Cell, Error, Init, Parameters};
+use bptt::{Error, Init, Layer, Parameters};
 use rand::{SeedableRng, rngs::StdRng};
 
 /// The error below which a task counts as learned. Guessing the mean of the sums has 1/6,
@@ -66,7 +66,7 @@ struct Run<'a, P> {
 impl<P: Fn(usize)> Visit for Run<'_, P> {
     type Output = Outcome;
 
-    fn visit<C: Cell>(self, _layer: C, parameters: Parameters<C>) -> Result<Outcome, Error> {
+    fn visit<C: Layer>(self, _layer: C, parameters: Parameters<C>) -> Result<Outcome, Error> {
         let Job { kind, task, lag, settings, with_norms, .. } = self.job;
         let head = readout(task, settings.hidden)?.init(Init::Glorot, self.rng)?;
         let mut model = Model::new((task, lag), parameters, head, settings)?;
@@ -88,7 +88,7 @@ impl<P: Fn(usize)> Visit for Run<'_, P> {
 
 impl<P: Fn(usize)> Run<'_, P> {
     /// Gives the updates it took, if it did, and the last error.
-    fn train<C: Cell>(
+    fn train<C: Layer>(
         self,
         model: &mut Model<C>,
         unseen: &[Batch],

@@ -86,11 +86,11 @@ fn alone<C: Subject>(isa: Isa, data: &Data<C>, pass: &Pass) {
     for (what, own, all, width) in [
         ("gates", &own.gates, &pass.gates, gates),
         ("h", &own.h, &pass.h, outputs),
-        ("s", &own.s, &pass.s, hidden),
+        ("s", &own.c, &pass.c, hidden),
         ("dz", &own.dz, &pass.dz, gates),
         ("dx", &own.dx, &pass.dx, inputs),
         ("dh0", &own.dh0, &pass.dh0, outputs),
-        ("ds0", &own.ds0, &pass.ds0, hidden),
+        ("ds0", &own.dc0, &pass.dc0, hidden),
         ("dx0", &own.dx0, &pass.dx0, inputs),
     ] {
         assert_same(what, isa, own, &rows_of(all, width, data.batch, n));
@@ -111,12 +111,12 @@ fn streamed<C: Subject>(isa: Isa, data: &Data<C>, rig: &Rig<C>, pass: &Pass) {
     let mut y = vec![f32::NAN; (data.steps - single) * data.state()];
     stream.forward(&rig.weights, rest, &mut y).unwrap();
     assert_same("a stretch", isa, &y, &pass.h[pass.h.len() - y.len()..]);
-    let Parts { h, s, x, step } = stream.state().into_parts();
+    let Parts { h, c, x, step } = stream.state().into_parts();
     assert!(step.is_none_or(|step| step == data.steps as u64));
     // Of a short sequence some of the last states are initial ones.
     let all = [&data.inputs.h0[..], &pass.h].concat();
     assert_same("the last h", isa, h, &all[all.len() - h.len()..]);
-    let (s, x) = (s.unwrap_or_default(), x.unwrap_or_default());
+    let (c, x) = (c.unwrap_or_default(), x.unwrap_or_default());
     assert_same("the input that waits", isa, x, &data.inputs.x[data.inputs.x.len() - x.len()..]);
-    assert_same("the last s", isa, s, &pass.s[pass.s.len() - s.len()..]);
+    assert_same("the last s", isa, c, &pass.c[pass.c.len() - c.len()..]);
 }

@@ -2,7 +2,9 @@
 //! gives a typed error and writes nothing; none panics.
 #![no_main]
 
-use bptt::{Cell, Error, Gradients, Isa, Lstm, OutputGradients, Parts, Purpose, State, Write};
+use bptt::{
+    Accumulate, Error, Gradients, Isa, Layer, Lstm, OutputGradients, Parts, Purpose, State,
+};
 use bptt_fuzz::common::{Data, Rig, Subject, state_of};
 use bptt_fuzz::{Bytes, assert_same, with_layer};
 use libfuzzer_sys::fuzz_target;
@@ -67,14 +69,14 @@ fn assert_length(result: Result<(), Error>, right: bool) -> bool {
 
 fn forward<C: Subject>(bytes: &mut Bytes, isa: Isa, data: &Data<C>, rig: &mut Rig<C>) {
     let given = &data.inputs;
-    let rights = [given.x.len(), given.h0.len(), given.s0.len()];
-    let [x, h0, s0] = rights.map(|right| length(bytes, right));
+    let rights = [given.x.len(), given.h0.len(), given.c0.len()];
+    let [x, h0, c0] = rights.map(|right| length(bytes, right));
     // A cell without a cell state takes none.
-    let right = [x, h0] == rights[..2] && (s0 == rights[2] || rights[2] == 0);
-    let [x, h0, s0] = [x, h0, s0].map(|n| vec![0.5; n]);
+    let right = [x, h0] == rights[..2] && (c0 == rights[2] || rights[2] == 0);
+    let [x, h0, c0] = [x, h0, c0].map(|n| vec![0.5; n]);
     rig.plan.forward(&rig.weights, &given.x, None, &mut rig.arena).unwrap();
     let before = rig.arena.hidden().unwrap().to_vec();
-    let initial = Some(state_of::<C>(&h0, &s0, &given.x0));
+    let initial = Some(state_of::<C>(&h0, &c0, &given.x0));
     let result = rig.plan.forward(&rig.weights, &x, initial, &mut rig.arena);
     if !assert_length(result, right) {
         assert_same("the arena", isa, rig.arena.hidden().unwrap(), &before);
@@ -83,12 +85,12 @@ fn forward<C: Subject>(bytes: &mut Bytes, isa: Isa, data: &Data<C>, rig: &mut Ri
 
 fn backward<C: Subject>(bytes: &mut Bytes, isa: Isa, data: &Data<C>, rig: &mut Rig<C>) {
     let given = &data.inputs;
-    let (inputs, state, cell) = (given.x.len(), given.h0.len(), given.s0.len());
+    let (inputs, state, cell) = (given.x.len(), given.h0.len(), given.c0.len());
     let rights = [inputs, given.dy.len(), state, cell, inputs, state, cell];
     let lengths = rights.map(|right| length(bytes, right));
     // A cell without a cell state takes none.
     let right = (0..7).all(|at| lengths[at] == rights[at] || (cell == 0 && at % 3 == 0 && at > 0));
-    let [x, dy, dh_last, ds_last, mut dx, mut dh0, mut ds0] = lengths.map(|n| vec![BEFORE; n]);
+    let [x, dy, dh_last, dc_last, mut dx, mut dh0, mut dc0] = lengths.map(|n| vec![BEFORE; n]);
     let mut dx0 = vec![BEFORE; given.x0.len()];
     let mut parameters = data.layer.parameters().unwrap();
     parameters.as_mut_slice().fill(BEFORE);
@@ -99,14 +101,14 @@ fn backward<C: Subject>(bytes: &mut Bytes, isa: Isa, data: &Data<C>, rig: &mut R
         &x,
         OutputGradients {
             dy: Some(&dy),
-            last: Some(state_of::<C>(&dh_last, &ds_last, &given.dx_last)),
+            last: Some(state_of::<C>(&dh_last, &dc_last, &given.dx_last)),
         },
         &mut rig.arena,
         Gradients {
             parameters: &mut parameters,
-            write: Write::Accumulate,
+            accumulate: Accumulate::Yes,
             dx: Some(&mut dx),
-            initial: Some(State::from_parts(&mut dh0[..], &mut ds0[..], &mut dx0[..])),
+            initial: Some(State::from_parts(&mut dh0[..], &mut dc0[..], &mut dx0[..])),
         },
     );
     if !assert_length(result, right) {
@@ -115,7 +117,7 @@ fn backward<C: Subject>(bytes: &mut Bytes, isa: Isa, data: &Data<C>, rig: &mut R
             ("the parameters' gradients", parameters.as_slice()),
             ("dx", &dx),
             ("dh0", &dh0),
-            ("ds0", &ds0),
+            ("ds0", &dc0),
         ] {
             assert!(values.iter().all(|&v| v == BEFORE), "{what} was written");
         }
@@ -124,22 +126,22 @@ fn backward<C: Subject>(bytes: &mut Bytes, isa: Isa, data: &Data<C>, rig: &mut R
     let layer = &data.layer;
     let weights = layer.pack(&layer.parameters().unwrap(), Purpose::Inference, isa).unwrap();
     rig.plan.forward(&weights, &given.x, None, &mut rig.arena).unwrap();
-    let gradients = Gradients::of(&mut parameters, Write::Overwrite);
+    let gradients = Gradients::of(&mut parameters, Accumulate::No);
     let outputs = OutputGradients::default();
     let result = rig.plan.backward(&weights, &given.x, outputs, &mut rig.arena, gradients);
     assert!(matches!(result, Err(Error::Mismatch { .. })), "{result:?}");
 }
 
 fn stream<C: Subject>(bytes: &mut Bytes, isa: Isa, data: &Data<C>, rig: &Rig<C>) {
-    let (state, cell, inputs) = (data.state(), data.inputs.s0.len(), data.input());
+    let (state, cell, inputs) = (data.state(), data.inputs.c0.len(), data.input());
     let mut stream = data.layer.stream(data.batch, isa).unwrap();
     let rights = [data.inputs.h0.len(), cell];
     let lengths = rights.map(|right| length(bytes, right));
     let right = lengths[0] == rights[0] && (lengths[1] == cell || cell == 0);
-    let [h, s] = lengths.map(|n| vec![0.5; n]);
-    if !assert_length(stream.set_state(state_of::<C>(&h, &s, &data.inputs.x0)), right) {
-        let Parts { h, s, x, .. } = stream.state().into_parts();
-        let others = s.unwrap_or_default().iter().chain(x.unwrap_or_default());
+    let [h, c] = lengths.map(|n| vec![0.5; n]);
+    if !assert_length(stream.set_state(state_of::<C>(&h, &c, &data.inputs.x0)), right) {
+        let Parts { h, c, x, .. } = stream.state().into_parts();
+        let others = c.unwrap_or_default().iter().chain(x.unwrap_or_default());
         assert!(h.iter().chain(others).all(|&v| v == 0.0));
     }
 

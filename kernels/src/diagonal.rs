@@ -2,9 +2,9 @@
 //! belong to a unit each (peepholes, leaks, a bias). Knows strides; must not know cells.
 
 use crate::error::{check_len, check_room, checked_sum};
+use crate::gemm::tile::{load_lanes, store_lanes};
 use crate::simd::Simd;
 use crate::team::{Pass, Phases};
-use crate::tile::{load_lanes, store_lanes};
 use crate::{Isa, KernelError, checked_len};
 
 /// Vectors of columns whose sums are taken at a time: as many chains as hide an addition's
@@ -90,7 +90,7 @@ unsafe impl Phases for Work {
     }
 
     #[inline(always)]
-    unsafe fn run<S: Simd>(&self, s: S, _thread: usize, _phase: usize, task: usize) {
+    unsafe fn run<S: Simd>(&self, simd: S, _thread: usize, _phase: usize, task: usize) {
         let first = task * self.block;
         let columns = self.block.min(self.columns - first);
         let mut lanes = [0; WIDTH];
@@ -99,29 +99,29 @@ unsafe impl Phases for Work {
             offset[v] = first + (v * S::LANES).min(columns);
             lanes[v] = S::LANES.min(first + columns - offset[v]);
         }
-        let mut sums = [s.zero(); WIDTH];
+        let mut sums = [simd.zero(); WIDTH];
         // SAFETY: `Diagonal::run` has checked that A, B and C have these columns, in rows
         // as far apart as said.
         unsafe {
             if self.accumulate {
                 for v in 0..WIDTH {
-                    sums[v] = load_lanes(s, self.c.add(offset[v]), lanes[v]);
+                    sums[v] = load_lanes(simd, self.c.add(offset[v]), lanes[v]);
                 }
             }
             for row in (0..self.depth).rev() {
                 for v in 0..WIDTH {
-                    let a = load_lanes(s, self.a.add(row * self.stride + offset[v]), lanes[v]);
+                    let a = load_lanes(simd, self.a.add(row * self.stride + offset[v]), lanes[v]);
                     sums[v] = match self.b {
                         Some(b) => {
                             let b = b.add(row * self.columns + offset[v]);
-                            s.mul_add(a, load_lanes(s, b, lanes[v]), sums[v])
+                            simd.mul_add(a, load_lanes(simd, b, lanes[v]), sums[v])
                         }
-                        None => s.add(sums[v], a),
+                        None => simd.add(sums[v], a),
                     };
                 }
             }
             for v in 0..WIDTH {
-                store_lanes(s, self.c.add(offset[v]), sums[v], lanes[v]);
+                store_lanes(simd, self.c.add(offset[v]), sums[v], lanes[v]);
             }
         }
     }

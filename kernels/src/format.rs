@@ -41,7 +41,7 @@ impl Format {
         match self {
             Self::F32 => weight,
             Self::Bf16 => to_bf16(weight).to_f32(),
-            Self::Int8 => f32::from(quantized(weight, scale(largest))) * scale(largest),
+            Self::Int8 => f32::from(quantised(weight, scale(largest))) * scale(largest),
         }
     }
 
@@ -77,7 +77,7 @@ pub(crate) fn scale(largest: f32) -> f32 {
     }
 }
 
-pub(crate) fn quantized(weight: f32, scale: f32) -> i8 {
+pub(crate) fn quantised(weight: f32, scale: f32) -> i8 {
     // The cast saturates, and takes the 0 / 0 of an output without weights for 0.
     (weight / scale).round_ties_even().clamp(-127.0, 127.0) as i8
 }

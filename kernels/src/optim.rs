@@ -7,8 +7,8 @@
 use crate::denormals::Flushed;
 use crate::each::each;
 use crate::error::check_len;
+use crate::gemm::tile::{load_lanes, store_lanes};
 use crate::simd::{Kernel, Simd};
-use crate::tile::{load_lanes, store_lanes};
 use crate::{Isa, KernelError};
 
 /// Stochastic gradient descent with momentum (Goodfellow et al., algorithm 8.2).
@@ -51,20 +51,21 @@ impl Momentum {
 impl Kernel for MomentumStep<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let (rate, momentum) = (s.splat(self.rule.learning_rate), s.splat(self.rule.momentum));
+    fn run<S: Simd>(self, simd: S) {
+        let (rate, momentum) =
+            (simd.splat(self.rule.learning_rate), simd.splat(self.rule.momentum));
         let (params, velocity) = (self.params.as_mut_ptr(), self.velocity.as_mut_ptr());
         let gradients = self.gradients.as_ptr();
         each!(S, self.params.len(), |at, lanes| {
             // SAFETY: `Momentum::step` has checked that all three have the length
             // that `each!` goes over.
             unsafe {
-                let g = load_lanes(s, gradients.add(at), lanes);
-                let v = s.mul(momentum, load_lanes(s, velocity.add(at), lanes));
-                let v = s.neg_mul_add(rate, g, v);
-                let theta = load_lanes(s, params.add(at), lanes);
-                store_lanes(s, velocity.add(at), v, lanes);
-                store_lanes(s, params.add(at), s.add(theta, v), lanes);
+                let g = load_lanes(simd, gradients.add(at), lanes);
+                let v = simd.mul(momentum, load_lanes(simd, velocity.add(at), lanes));
+                let v = simd.neg_mul_add(rate, g, v);
+                let theta = load_lanes(simd, params.add(at), lanes);
+                store_lanes(simd, velocity.add(at), v, lanes);
+                store_lanes(simd, params.add(at), simd.add(theta, v), lanes);
             }
         });
     }
@@ -121,28 +122,28 @@ impl Adam {
 impl Kernel for AdamStep<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(self, simd: S) {
         let rule = self.rule;
-        let (beta1, rest1) = (s.splat(rule.beta1[0]), s.splat(rule.beta1[1]));
-        let (beta2, rest2) = (s.splat(rule.beta2[0]), s.splat(rule.beta2[1]));
-        let (rate, root) = (s.splat(rule.rate), s.splat(rule.root));
-        let epsilon = s.splat(rule.epsilon);
+        let (beta1, rest1) = (simd.splat(rule.beta1[0]), simd.splat(rule.beta1[1]));
+        let (beta2, rest2) = (simd.splat(rule.beta2[0]), simd.splat(rule.beta2[1]));
+        let (rate, root) = (simd.splat(rule.rate), simd.splat(rule.root));
+        let epsilon = simd.splat(rule.epsilon);
         let (params, gradients) = (self.params.as_mut_ptr(), self.gradients.as_ptr());
         let (first, second) = (self.first.as_mut_ptr(), self.second.as_mut_ptr());
         each!(S, self.params.len(), |at, lanes| {
             // SAFETY: `Adam::step` has checked that all four have the length that
             // `each!` goes over.
             unsafe {
-                let g = load_lanes(s, gradients.add(at), lanes);
-                let m = load_lanes(s, first.add(at), lanes);
-                let v = load_lanes(s, second.add(at), lanes);
-                let m = s.mul_add(beta1, m, s.mul(rest1, g));
-                let v = s.mul_add(beta2, v, s.mul(s.mul(rest2, g), g));
-                let step = s.div(s.mul(rate, m), s.mul_add(root, s.sqrt(v), epsilon));
-                let theta = load_lanes(s, params.add(at), lanes);
-                store_lanes(s, first.add(at), m, lanes);
-                store_lanes(s, second.add(at), v, lanes);
-                store_lanes(s, params.add(at), s.sub(theta, step), lanes);
+                let g = load_lanes(simd, gradients.add(at), lanes);
+                let m = load_lanes(simd, first.add(at), lanes);
+                let v = load_lanes(simd, second.add(at), lanes);
+                let m = simd.mul_add(beta1, m, simd.mul(rest1, g));
+                let v = simd.mul_add(beta2, v, simd.mul(simd.mul(rest2, g), g));
+                let step = simd.div(simd.mul(rate, m), simd.mul_add(root, simd.sqrt(v), epsilon));
+                let theta = load_lanes(simd, params.add(at), lanes);
+                store_lanes(simd, first.add(at), m, lanes);
+                store_lanes(simd, second.add(at), v, lanes);
+                store_lanes(simd, params.add(at), simd.sub(theta, step), lanes);
             }
         });
     }
@@ -156,15 +157,15 @@ struct Clamp<'a> {
 impl Kernel for Clamp<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let (least, most) = (s.splat(-self.limit), s.splat(self.limit));
+    fn run<S: Simd>(self, simd: S) {
+        let (least, most) = (simd.splat(-self.limit), simd.splat(self.limit));
         let x = self.x.as_mut_ptr();
         each!(S, self.x.len(), |at, lanes| {
             // SAFETY: `each!` gives places of x.
             unsafe {
                 // x stands second so that a NaN stays.
-                let v = s.min(most, s.max(least, load_lanes(s, x.add(at), lanes)));
-                store_lanes(s, x.add(at), v, lanes);
+                let v = simd.min(most, simd.max(least, load_lanes(simd, x.add(at), lanes)));
+                store_lanes(simd, x.add(at), v, lanes);
             }
         });
     }

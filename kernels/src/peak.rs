@@ -17,20 +17,20 @@ struct Chains {
 impl Kernel for Chains {
     type Output = (f64, f32);
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> (f64, f32) {
-        let (a, b) = (s.splat(self.factor), s.splat(1e-6));
-        let mut chains = [s.zero(); CHAINS];
+    fn run<S: Simd>(self, simd: S) -> (f64, f32) {
+        let (a, b) = (simd.splat(self.factor), simd.splat(1e-6));
+        let mut chains = [simd.zero(); CHAINS];
         for i in 0..CHAINS {
-            chains[i] = s.splat(self.start[i]);
+            chains[i] = simd.splat(self.start[i]);
         }
         for _ in 0..self.rounds {
             for i in 0..CHAINS {
-                chains[i] = s.mul_add(chains[i], a, b);
+                chains[i] = simd.mul_add(chains[i], a, b);
             }
         }
         let mut total = 0.0;
         for chain in chains {
-            total += s.sum(chain);
+            total += simd.sum(chain);
         }
         (2.0 * self.rounds as f64 * (CHAINS * S::LANES) as f64, total)
     }

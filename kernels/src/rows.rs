@@ -47,12 +47,12 @@ macro_rules! rows {
             #[inline(always)]
             pub(crate) unsafe fn load<S: Simd>(
                 self,
-                s: S,
+                simd: S,
                 (row, column): (usize, usize),
                 lanes: usize,
             ) -> S::V {
                 // SAFETY: this function's own, which are those of `load_lanes`.
-                unsafe { load_lanes(s, self.at(row, column).cast(), lanes) }
+                unsafe { load_lanes(simd, self.at(row, column).cast(), lanes) }
             }
         })+
     };
@@ -83,13 +83,13 @@ impl RowsMut {
     #[inline(always)]
     pub(crate) unsafe fn store<S: Simd>(
         self,
-        s: S,
+        simd: S,
         (row, column): (usize, usize),
         v: S::V,
         lanes: usize,
     ) {
         // SAFETY: this function's own, which are those of `store_lanes`.
-        unsafe { store_lanes(s, self.at(row, column), v, lanes) };
+        unsafe { store_lanes(simd, self.at(row, column), v, lanes) };
     }
 }
 
@@ -104,9 +104,9 @@ pub(crate) fn further(place: Option<NonNull<f32>>, floats: usize) -> Option<NonN
 /// # Safety
 /// `p` is readable for `n ≤ LANES` floats.
 #[inline(always)]
-pub(crate) unsafe fn load_lanes<S: Simd>(s: S, p: *const f32, n: usize) -> S::V {
+pub(crate) unsafe fn load_lanes<S: Simd>(simd: S, p: *const f32, n: usize) -> S::V {
     // SAFETY: `p` is readable for n floats, which are LANES in the first case.
-    unsafe { if n == S::LANES { s.load(p) } else { s.load_first(p, n) } }
+    unsafe { if n == S::LANES { simd.load(p) } else { simd.load_first(p, n) } }
 }
 
 /// Writes `n` lanes: the whole vector where they are all wanted.
@@ -114,7 +114,7 @@ pub(crate) unsafe fn load_lanes<S: Simd>(s: S, p: *const f32, n: usize) -> S::V 
 /// # Safety
 /// `p` is writable for `n ≤ LANES` floats.
 #[inline(always)]
-pub(crate) unsafe fn store_lanes<S: Simd>(s: S, p: *mut f32, v: S::V, n: usize) {
+pub(crate) unsafe fn store_lanes<S: Simd>(simd: S, p: *mut f32, v: S::V, n: usize) {
     // SAFETY: `p` is writable for n floats, which are LANES in the first case.
-    unsafe { if n == S::LANES { s.store(p, v) } else { s.store_first(p, v, n) } }
+    unsafe { if n == S::LANES { simd.store(p, v) } else { simd.store_first(p, v, n) } }
 }

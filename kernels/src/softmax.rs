@@ -9,8 +9,8 @@
 use crate::denormals::Flushed;
 use crate::each::each;
 use crate::error::check_len;
+use crate::gemm::tile::{load_lanes, store_lanes};
 use crate::simd::{Kernel, Simd};
-use crate::tile::{load_lanes, store_lanes};
 use crate::vmath::exp;
 use crate::{Isa, KernelError, MAX_LANES, checked_len};
 
@@ -44,12 +44,12 @@ struct Sum<'a> {
 impl Kernel for Sum<'_> {
     type Output = Summed;
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> Summed {
-        let largest = largest(s, self.row);
+    fn run<S: Simd>(self, simd: S) -> Summed {
+        let largest = largest(simd, self.row);
         let row = self.row.as_ptr().cast_mut();
         // SAFETY: the pointer and the length are the row's; without KEEP it is read
         // only.
-        let sum = unsafe { exponentials::<S, false>(s, row, self.row.len(), largest) };
+        let sum = unsafe { exponentials::<S, false>(simd, row, self.row.len(), largest) };
         Summed { largest, sum }
     }
 }
@@ -63,17 +63,17 @@ struct Normalise<'a> {
 impl Kernel for Normalise<'_> {
     type Output = Summed;
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> Summed {
-        let largest = largest(s, self.row);
+    fn run<S: Simd>(self, simd: S) -> Summed {
+        let largest = largest(simd, self.row);
         let (row, len) = (self.row.as_mut_ptr(), self.row.len());
         // SAFETY: the pointer and the length are the row's, and `each!` gives places
         // of it.
         unsafe {
-            let sum = exponentials::<S, true>(s, row, len, largest);
-            let factor = s.splat(self.total / sum);
+            let sum = exponentials::<S, true>(simd, row, len, largest);
+            let factor = simd.splat(self.total / sum);
             each!(S, len, |at, lanes| {
-                let e = load_lanes(s, row.add(at), lanes);
-                store_lanes(s, row.add(at), s.mul(e, factor), lanes);
+                let e = load_lanes(simd, row.add(at), lanes);
+                store_lanes(simd, row.add(at), simd.mul(e, factor), lanes);
             });
             Summed { largest, sum }
         }
@@ -82,21 +82,21 @@ impl Kernel for Normalise<'_> {
 
 /// `v` in the first `n` lanes, `other` in the rest.
 #[inline(always)]
-fn first<S: Simd>(s: S, v: S::V, other: S::V, n: usize) -> S::V {
+fn first<S: Simd>(simd: S, v: S::V, other: S::V, n: usize) -> S::V {
     const { assert!(S::LANES <= MAX_LANES) }
     if n == S::LANES {
         return v;
     }
     // SAFETY: the table has MAX_LANES ≥ LANES floats.
-    let lane = unsafe { s.load(LANE.as_ptr()) };
-    s.select(s.lt(lane, s.splat(n as f32)), v, other)
+    let lane = unsafe { simd.load(LANE.as_ptr()) };
+    simd.select(simd.lt(lane, simd.splat(n as f32)), v, other)
 }
 
 /// The largest logit. Where there is a NaN it may be anything: the sum of the
 /// exponentials then is NaN.
 #[inline(always)]
-fn largest<S: Simd>(s: S, row: &[f32]) -> f32 {
-    let least = s.splat(f32::NEG_INFINITY);
+fn largest<S: Simd>(simd: S, row: &[f32]) -> f32 {
+    let least = simd.splat(f32::NEG_INFINITY);
     let mut chains = [least; CHAINS];
     let stride = CHAINS * S::LANES;
     let whole = row.len() - row.len() % stride;
@@ -105,15 +105,15 @@ fn largest<S: Simd>(s: S, row: &[f32]) -> f32 {
     unsafe {
         for at in (0..whole).step_by(stride) {
             for (c, chain) in chains.iter_mut().enumerate() {
-                *chain = s.max(s.load(row.as_ptr().add(at + c * S::LANES)), *chain);
+                *chain = simd.max(simd.load(row.as_ptr().add(at + c * S::LANES)), *chain);
             }
         }
         each!(S, row.len() - whole, |at, lanes| {
-            let o = load_lanes(s, row.as_ptr().add(whole + at), lanes);
-            chains[0] = s.max(first(s, o, least, lanes), chains[0]);
+            let o = load_lanes(simd, row.as_ptr().add(whole + at), lanes);
+            chains[0] = simd.max(first(simd, o, least, lanes), chains[0]);
         });
     }
-    s.largest(s.max(s.max(chains[0], chains[1]), s.max(chains[2], chains[3])))
+    simd.largest(simd.max(simd.max(chains[0], chains[1]), simd.max(chains[2], chains[3])))
 }
 
 /// Σ exp(o − `largest`) of a row, which with `KEEP` becomes the exponentials.
@@ -122,38 +122,38 @@ fn largest<S: Simd>(s: S, row: &[f32]) -> f32 {
 /// `row` is readable for `len` floats, and with `KEEP` writable.
 #[inline(always)]
 unsafe fn exponentials<S: Simd, const KEEP: bool>(
-    s: S,
+    simd: S,
     row: *mut f32,
     len: usize,
     largest: f32,
 ) -> f32 {
-    let largest = s.splat(largest);
+    let largest = simd.splat(largest);
     // Two side by side: one is a long chain of dependent instructions.
-    let mut sums = [s.zero(); 2];
+    let mut sums = [simd.zero(); 2];
     let pairs = len - len % (2 * S::LANES);
     // SAFETY: at + 2 · LANES ≤ pairs ≤ len in the first loop, and the second is over
     // the places of what remains.
     unsafe {
         for at in (0..pairs).step_by(2 * S::LANES) {
             let (p, q) = (row.add(at), row.add(at + S::LANES));
-            let (a, b) = (s.sub(s.load(p), largest), s.sub(s.load(q), largest));
-            let (a, b) = (exp(s, a), exp(s, b));
+            let (a, b) = (simd.sub(simd.load(p), largest), simd.sub(simd.load(q), largest));
+            let (a, b) = (exp(simd, a), exp(simd, b));
             if KEEP {
-                s.store(p, a);
-                s.store(q, b);
+                simd.store(p, a);
+                simd.store(q, b);
             }
-            sums = [s.add(sums[0], a), s.add(sums[1], b)];
+            sums = [simd.add(sums[0], a), simd.add(sums[1], b)];
         }
         each!(S, len - pairs, |at, lanes| {
             let p = row.add(pairs + at);
-            let e = exp(s, s.sub(load_lanes(s, p, lanes), largest));
+            let e = exp(simd, simd.sub(load_lanes(simd, p, lanes), largest));
             if KEEP {
-                store_lanes(s, p, e, lanes);
+                store_lanes(simd, p, e, lanes);
             }
-            sums[0] = s.add(sums[0], first(s, e, s.zero(), lanes));
+            sums[0] = simd.add(sums[0], first(simd, e, simd.zero(), lanes));
         });
     }
-    s.sum(s.add(sums[0], sums[1]))
+    simd.sum(simd.add(sums[0], sums[1]))
 }
 
 /// Each row of `logits` `[rows, classes]` becomes its softmax, ŷₖ = exp oₖ / Σ exp o.

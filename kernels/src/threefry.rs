@@ -64,7 +64,7 @@ pub(crate) struct Draw<'a> {
 impl Kernel for Draw<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, _s: S) {
+    fn run<S: Simd>(self, _simd: S) {
         let mut blocks = [[0; MAX_LANES]; 2];
         for lane in 0..S::LANES {
             blocks[0][lane] = (self.first as u32).wrapping_add(lane as u32);

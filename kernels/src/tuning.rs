@@ -41,7 +41,7 @@ pub(crate) const GAP: usize = 16;
 pub(crate) const GEMM_PARTS: usize = 8;
 
 /// Parts in which the right operands of a block of depth are packed for gradients of weights.
-pub(crate) const OUTER_PARTS: usize = 8;
+pub(crate) const WEIGHT_GRADIENT_PARTS: usize = 8;
 
 /// Parts in which each block of rows of a step's left operand is packed.
 pub(crate) const STEP_PARTS: usize = 4;
@@ -104,14 +104,14 @@ pub(crate) const HUGE_PAGE: usize = unless_miri(2 << 20, 4 << 10);
 pub(crate) const UNROLL: usize = 4;
 
 /// Lines of the panels ahead that a tile asks for in any turn of its loop.
-pub(crate) const FETCH: usize = 2;
+pub(crate) const PREFETCH: usize = 2;
 
 /// The most such lines, if it takes so many to have all of the next block in the end. Few
 /// rows are as fast as their panels come, and what they ask for beyond that only delays
 /// those.
-pub(crate) const fn most_fetches(rows: usize) -> usize {
+pub(crate) const fn most_prefetches(rows: usize) -> usize {
     match rows {
-        1..=3 => FETCH,
+        1..=3 => PREFETCH,
         4..=6 => 4,
         _ => 8,
     }
@@ -119,11 +119,11 @@ pub(crate) const fn most_fetches(rows: usize) -> usize {
 
 /// Lines ahead of the sum that a row's product with bf16 or int8 asks for: the hardware
 /// follows each panel, and loses it at its end.
-pub(crate) const NARROW_AHEAD: usize = 32;
+pub(crate) const QUANTISED_AHEAD: usize = 32;
 
 /// Rows by which packing a left operand asks for memory before it reads it: the hardware
 /// follows a row, and loses it at its end.
-pub(crate) const LEFT_AHEAD: usize = 4;
+pub(crate) const LHS_AHEAD: usize = 4;
 
 /// Rows by which packing columns asks for memory before it reads it.
 pub(crate) const COLUMNS_AHEAD: usize = 16;

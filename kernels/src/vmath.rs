@@ -20,18 +20,18 @@ const LOG2_E: f32 = std::f32::consts::LOG2_E;
 
 /// e^x = 2ⁿ · (1 + r · P(r)), |r| ≤ ½ ln 2.
 #[inline(always)]
-pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
+pub(crate) fn exp<S: Simd>(simd: S, x: S::V) -> S::V {
     // Beyond these the result is ∞ or 0; `x` stands second so that a NaN stays.
-    let x = s.min(s.splat(89.0), s.max(s.splat(-104.5), x));
-    let t = s.mul_add(x, s.splat(LOG2_E), s.splat(SHIFT));
-    let n = s.sub(t, s.splat(SHIFT));
-    let r = s.neg_mul_add(n, s.splat(LN2_HIGH), x);
-    let r = s.neg_mul_add(n, s.splat(LN2_LOW), r);
-    let mut p = s.splat(0.008_246_072);
+    let x = simd.min(simd.splat(89.0), simd.max(simd.splat(-104.5), x));
+    let t = simd.mul_add(x, simd.splat(LOG2_E), simd.splat(SHIFT));
+    let n = simd.sub(t, simd.splat(SHIFT));
+    let r = simd.neg_mul_add(n, simd.splat(LN2_HIGH), x);
+    let r = simd.neg_mul_add(n, simd.splat(LN2_LOW), r);
+    let mut p = simd.splat(0.008_246_072);
     for c in [0.041_905_943, 0.166_684_7, 0.499_990_67, 0.999_999_34, 1.0] {
-        p = s.mul_add(p, r, s.splat(c));
+        p = simd.mul_add(p, r, simd.splat(c));
     }
-    s.scale(p, t)
+    simd.scale(p, t)
 }
 
 /// 1 / (1 + e^−x) as K / (K + 2ⁿ · (K + Q(r))), Q(r) = K · (e^−r − 1), for both
@@ -48,26 +48,26 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
 /// - A true division: the rest takes the arithmetic units as long as this takes the
 ///   divider, and refining an approximate reciprocal would only load them further.
 #[inline(always)]
-pub(crate) fn logistic<S: Simd>(s: S, x: S::V) -> S::V {
+pub(crate) fn logistic<S: Simd>(simd: S, x: S::V) -> S::V {
     const DOWN: f32 = 1.0 / (1u64 << 63) as f32 / 2.0;
     const K: f32 = 1.625;
     // Makes `exponent` give 2ⁿ⁻⁶⁴.
     const BIAS: f32 = SHIFT - 127.0 - 64.0;
     // At the bounds the result has reached 0 and 1.
-    let x = s.min(s.splat(40.0), s.max(s.splat(-104.0), x));
-    let t = s.mul_add(x, s.splat(-LOG2_E), s.splat(BIAS));
-    let n = s.sub(t, s.splat(BIAS));
-    let r = s.mul_add(n, s.splat(LN2_HIGH), x);
-    let r = s.mul_add(n, s.splat(LN2_LOW), r);
-    let mut q = s.splat(0.002_250_146_1);
+    let x = simd.min(simd.splat(40.0), simd.max(simd.splat(-104.0), x));
+    let t = simd.mul_add(x, simd.splat(-LOG2_E), simd.splat(BIAS));
+    let n = simd.sub(t, simd.splat(BIAS));
+    let r = simd.mul_add(n, simd.splat(LN2_HIGH), x);
+    let r = simd.mul_add(n, simd.splat(LN2_LOW), r);
+    let mut q = simd.splat(0.002_250_146_1);
     for c in [-0.013_598_636, 0.067_710_11, -0.270_831_02, 0.812_499_94, -1.625] {
-        q = s.mul_add(q, r, s.splat(c));
+        q = simd.mul_add(q, r, simd.splat(c));
     }
-    let q = s.mul(q, r);
-    let power = s.exponent(t);
-    let k = s.splat(K * DOWN);
-    let d = s.mul_add(power, s.splat(K), s.mul_add(power, q, k));
-    s.div(k, d)
+    let q = simd.mul(q, r);
+    let power = simd.exponent(t);
+    let k = simd.splat(K * DOWN);
+    let d = simd.mul_add(power, simd.splat(K), simd.mul_add(power, q, k));
+    simd.div(k, d)
 }
 
 /// tanh x as that of a sum: |x| = b − n·½ ln 2 with |b| ≤ ¼ ln 2, and
@@ -79,25 +79,25 @@ pub(crate) fn logistic<S: Simd>(s: S, x: S::V) -> S::V {
 /// approximate reciprocal enough. q is shortened so that its products with 1 ± 2ⁿ
 /// and their differences are exact, fused or not.
 #[inline(always)]
-pub(crate) fn tanh<S: Simd>(s: S, x: S::V) -> S::V {
+pub(crate) fn tanh<S: Simd>(simd: S, x: S::V) -> S::V {
     const BIAS: f32 = SHIFT - 127.0;
     const HALF_LN2: f32 = std::f32::consts::LN_2 / 2.0;
     // At 10 the result has reached 1. One constant does for ½ ln 2: where n is
     // large, the slope of tanh is small.
-    let a = s.min(s.splat(10.0), s.abs(x));
-    let t = s.mul_add(a, s.splat(-2.0 * LOG2_E), s.splat(BIAS));
-    let n = s.sub(t, s.splat(BIAS));
-    let b = s.mul_add(n, s.splat(HALF_LN2), a);
-    let u = s.mul(b, b);
-    let w = s.mul_add(u, s.splat(0.131_187_17), s.splat(-0.333_315_07));
-    let b = s.mul_add(b, s.mul(u, w), b);
-    let power = s.exponent(t);
-    let m = s.sub(s.splat(1.0), power);
-    let p = s.add(s.splat(1.0), power);
-    let r = s.recip(s.mul_add(m, b, p));
-    let q = s.shorten(s.mul(s.mul_add(p, b, m), r));
-    let rest = s.mul_add(s.neg_mul_add(q, m, p), b, s.neg_mul_add(q, p, m));
-    s.copysign(s.mul_add(rest, r, q), x)
+    let a = simd.min(simd.splat(10.0), simd.abs(x));
+    let t = simd.mul_add(a, simd.splat(-2.0 * LOG2_E), simd.splat(BIAS));
+    let n = simd.sub(t, simd.splat(BIAS));
+    let b = simd.mul_add(n, simd.splat(HALF_LN2), a);
+    let u = simd.mul(b, b);
+    let w = simd.mul_add(u, simd.splat(0.131_187_17), simd.splat(-0.333_315_07));
+    let b = simd.mul_add(b, simd.mul(u, w), b);
+    let power = simd.exponent(t);
+    let m = simd.sub(simd.splat(1.0), power);
+    let p = simd.add(simd.splat(1.0), power);
+    let r = simd.recip(simd.mul_add(m, b, p));
+    let q = simd.shorten(simd.mul(simd.mul_add(p, b, m), r));
+    let rest = simd.mul_add(simd.neg_mul_add(q, m, p), b, simd.neg_mul_add(q, p, m));
+    simd.copysign(simd.mul_add(rest, r, q), x)
 }
 
 /// Which function.
@@ -123,7 +123,7 @@ struct Map {
 /// A function of one vector. Not a closure: a closure has no `#[inline(always)]`,
 /// and one that stays a call loses the instruction set.
 trait Lanewise {
-    fn of<S: Simd>(s: S, x: S::V) -> S::V;
+    fn of<S: Simd>(simd: S, x: S::V) -> S::V;
 }
 
 /// Makes a type of each of the three, for [`Map::each`].
@@ -132,8 +132,8 @@ macro_rules! lanewise {
         $(struct $name;
         impl Lanewise for $name {
             #[inline(always)]
-            fn of<S: Simd>(s: S, x: S::V) -> S::V {
-                $function(s, x)
+            fn of<S: Simd>(simd: S, x: S::V) -> S::V {
+                $function(simd, x)
             }
         })+
     };
@@ -147,18 +147,18 @@ lanewise! {
 impl Kernel for Map {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(self, simd: S) {
         match self.function {
-            Function::Exp => self.each::<S, Exp>(s),
-            Function::Logistic => self.each::<S, Logistic>(s),
-            Function::Tanh => self.each::<S, Tanh>(s),
+            Function::Exp => self.each::<S, Exp>(simd),
+            Function::Logistic => self.each::<S, Logistic>(simd),
+            Function::Tanh => self.each::<S, Tanh>(simd),
         }
     }
 }
 
 impl Map {
     #[inline(always)]
-    fn each<S: Simd, F: Lanewise>(self, s: S) {
+    fn each<S: Simd, F: Lanewise>(self, simd: S) {
         let tail = self.len % S::LANES;
         let whole = self.len - tail;
         let pairs = whole - whole % (2 * S::LANES);
@@ -168,21 +168,21 @@ impl Map {
             let j = i + S::LANES;
             // SAFETY: j + LANES ≤ pairs ≤ len, for which both are valid.
             unsafe {
-                let (a, b) = (s.load(self.x.add(i)), s.load(self.x.add(j)));
-                let (a, b) = (F::of(s, a), F::of(s, b));
-                s.store(self.out.add(i), a);
-                s.store(self.out.add(j), b);
+                let (a, b) = (simd.load(self.x.add(i)), simd.load(self.x.add(j)));
+                let (a, b) = (F::of(simd, a), F::of(simd, b));
+                simd.store(self.out.add(i), a);
+                simd.store(self.out.add(j), b);
             }
         }
         if pairs < whole {
             // SAFETY: pairs + LANES = whole ≤ len, for which both are valid.
-            unsafe { s.store(self.out.add(pairs), F::of(s, s.load(self.x.add(pairs)))) };
+            unsafe { simd.store(self.out.add(pairs), F::of(simd, simd.load(self.x.add(pairs)))) };
         }
         if tail > 0 {
             // SAFETY: whole + tail = len, for which both are valid.
             unsafe {
-                let y = F::of(s, s.load_first(self.x.add(whole), tail));
-                s.store_first(self.out.add(whole), y, tail);
+                let y = F::of(simd, simd.load_first(self.x.add(whole), tail));
+                simd.store_first(self.out.add(whole), y, tail);
             }
         }
     }

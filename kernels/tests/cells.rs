@@ -43,10 +43,10 @@ fn compare(case: &Case, from_end_to_end: bool) {
         params: &params,
         x: &case.x,
         h0: &case.h0,
-        s0: &case.s0,
+        c0: &case.c0,
         dy: &case.dy,
         dh_last: &case.dh,
-        ds_last: &case.ds,
+        dc_last: &case.dc,
         x0: &none,
         dx_last: &none,
     };
@@ -54,11 +54,11 @@ fn compare(case: &Case, from_end_to_end: bool) {
     for &isa in isas() {
         let make = |values: &[f32]| values.to_vec();
         let kept = case.forward(isa, Activations::Identity, Variant::Keep, make);
-        let [dz, _, dh0, ds0, _] = case.backward(isa, Activations::Identity, &kept, make);
-        let Kept { gates, h, s, .. } = kept;
+        let [dz, _, dh0, dc0, _] = case.backward(isa, Activations::Identity, &kept, make);
+        let Kept { gates, h, c, .. } = kept;
         let gates = if layer.cell.shown() > 0 { gates } else { Vec::new() };
         let none = Vec::new;
-        let given = Outcome { gates, h, s, dz, params: none(), dx: none(), dh0, ds0, dx0: none() };
+        let given = Outcome { gates, h, c, dz, params: none(), dx: none(), dh0, dc0, dx0: none() };
         let own: Outcome<Vec<Bounded>> = given.map(|values| bounds::exact(values));
         let expected = layer.run(&inputs, (!from_end_to_end).then_some(&own));
         for ((name, actual), (_, expected)) in given.parts().into_iter().zip(expected.parts()) {
@@ -107,7 +107,7 @@ fn the_variants_agree() {
                 for &variant in &Variant::of(case.which)[1..] {
                     let other = run(variant);
                     assert_bits("h", &other.h, &kept.h);
-                    assert_bits("s", &other.s, &kept.s[kept.s.len() - other.s.len()..]);
+                    assert_bits("c", &other.c, &kept.c[kept.c.len() - other.c.len()..]);
                 }
             }
         }
@@ -130,13 +130,13 @@ fn single_steps() {
             for &isa in isas() {
                 let dense = dense(isa, features, &weights, &bias);
                 let make = |values: &[f32]| values.to_vec();
-                let Kept { h, s, .. } = case.forward(isa, activations, Variant::Keep, make);
+                let Kept { h, c, .. } = case.forward(isa, activations, Variant::Keep, make);
                 let mut o = filled(steps * outputs);
                 let mut scratch = filled(gemm::scratch_len(steps, features).unwrap());
                 dense.run(isa, steps, &h, &mut o, &mut scratch, &mut Pass::serial()).unwrap();
                 let [own_h, last, own_o] = case.singly(isa, activations, &dense, outputs, make);
                 assert_bits("h", &own_h, &h);
-                assert_bits("s", &last, &s[s.len() - last.len()..]);
+                assert_bits("c", &last, &c[c.len() - last.len()..]);
                 assert_bits("o", &own_o, &o);
             }
         }

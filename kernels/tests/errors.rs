@@ -3,8 +3,8 @@
 
 mod common;
 
+use bptt_kernels::gemm::weight_gradients::{Rhs, WeightGradients, scratch_len};
 use bptt_kernels::gemm::{self, Gemm, Start, gemm};
-use bptt_kernels::outer::{Outer, Right, scratch_len};
 use bptt_kernels::team::Pass;
 use bptt_kernels::vmath::{Function, map};
 use bptt_kernels::{AlignedBuffer, Dense, Isa, KernelError, PackedMatrix, checked_len};
@@ -135,12 +135,12 @@ fn products() {
             let [a, b, mut c, mut sums, mut scratch] = lens.map(filled);
             let before = Snapshot::of(&[&c, &sums, &scratch]);
             let (c_out, scratch_out) = (&mut c, &mut scratch);
-            let outer = Outer {
+            let outer = WeightGradients {
                 depth: 4,
                 a: &a,
                 stride: 2,
                 rows: 2,
-                products: [Right { b: &b, c: c_out, columns: 3 }],
+                products: [Rhs { b: &b, c: c_out, columns: 3 }],
                 sums: Some(&mut sums),
                 accumulate: false,
                 scratch: scratch_out,

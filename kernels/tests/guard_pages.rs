@@ -19,8 +19,8 @@ mod tests {
     use bptt_kernels::Isa;
     use bptt_kernels::cells::Activations;
     use bptt_kernels::diagonal::Diagonal;
+    use bptt_kernels::gemm::weight_gradients::{Rhs, WeightGradients, scratch_len};
     use bptt_kernels::gemm::{self, Start, gemm};
-    use bptt_kernels::outer::{Outer, Right, scratch_len};
     use bptt_kernels::team::Pass;
     use bptt_kernels::vmath::{Function, map, map_in_place};
     use bptt_reference::sample::uniform;
@@ -179,8 +179,8 @@ mod tests {
         let mut scratch = make(&filled(scratch_len(isa, 1, &[columns]).unwrap()));
         let mut sums = make(&uniform(4, rows, 1.0));
         let (c, sums, scratch) = (&mut c, &mut sums, &mut scratch);
-        let products = [Right { b: &b, c, columns }];
-        let outer = Outer {
+        let products = [Rhs { b: &b, c, columns }];
+        let outer = WeightGradients {
             depth,
             a: &a,
             stride: rows,
@@ -252,7 +252,7 @@ mod tests {
                     let case = Case { noisy, ..Case::draw(which, inputs, dims, 1, 0.5) };
                     let act = Activations::Tanh;
                     let parts = |kept: Kept| {
-                        [kept.gates, kept.extra, kept.h, kept.s, kept.seen, kept.normal]
+                        [kept.gates, kept.extra, kept.h, kept.c, kept.seen, kept.normal]
                     };
                     for &variant in Variant::of(which) {
                         each(
@@ -267,7 +267,7 @@ mod tests {
                         gates: uniform(2, rows * cell.gates * hidden, 1.0),
                         extra: uniform(3, rows * cell.extra * hidden, 1.0),
                         h: uniform(4, rows * dims.outputs, 1.0),
-                        s: uniform(5, cells, 1.0),
+                        c: uniform(5, cells, 1.0),
                         normal: Vec::new(),
                         seen: uniform(6, if noisy { rows * dims.outputs } else { 0 }, 1.0),
                     };

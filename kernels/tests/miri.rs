@@ -7,9 +7,9 @@ mod common;
 
 use bptt_kernels::cells::Activations;
 use bptt_kernels::diagonal::Diagonal;
+use bptt_kernels::gemm::weight_gradients::{Rhs, WeightGradients, scratch_len};
 use bptt_kernels::gemm::{Gemm, Start, team_scratch_len};
 use bptt_kernels::optim::{Adam, Momentum, clamp, scale, sum_of_squares};
-use bptt_kernels::outer::{Outer, Right, scratch_len};
 use bptt_kernels::softmax::{CrossEntropy, softmax};
 use bptt_kernels::team::{Pass, Team};
 use bptt_kernels::vmath::{Function, map, map_in_place};
@@ -58,16 +58,16 @@ fn passes(isa: Isa, case: &Case) -> [Vec<f32>; 5] {
             continue;
         }
         assert_bits("h", &given.h, &kept.h);
-        let last = kept.s.len() - given.s.len();
-        assert_bits("s", &given.s, &kept.s[last..]);
+        let last = kept.c.len() - given.c.len();
+        assert_bits("c", &given.c, &kept.c[last..]);
     }
     if dims.batch == 1 && !case.noisy {
         let outputs = dims.hidden + 1;
         let weights = uniform(2, outputs * dims.outputs, 1.0);
         let dense = dense(isa, dims.outputs, &weights, &filled(outputs));
-        let [h, s, _] = case.singly(isa, act, &dense, outputs, PLAIN);
+        let [h, c, _] = case.singly(isa, act, &dense, outputs, PLAIN);
         assert_bits("h of single steps", &h, &kept.h);
-        assert_bits("s of single steps", &s, &kept.s[kept.s.len() - s.len()..]);
+        assert_bits("s of single steps", &c, &kept.c[kept.c.len() - c.len()..]);
     }
     case.backward(isa, act, &kept, PLAIN)
 }
@@ -151,15 +151,12 @@ fn sums_over_time(threads: usize) {
                 let mut sums = uniform(4, rows, 1.0);
                 let scratch = &mut filled(scratch_len(isa, threads, &[columns, 1]).unwrap());
                 let [c, d] = &mut c;
-                let outer = Outer {
+                let outer = WeightGradients {
                     depth,
                     a: &a,
                     stride,
                     rows,
-                    products: [
-                        Right { b: &b[0], c, columns },
-                        Right { b: &b[1], c: d, columns: 1 },
-                    ],
+                    products: [Rhs { b: &b[0], c, columns }, Rhs { b: &b[1], c: d, columns: 1 }],
                     sums: accumulate.then_some(&mut sums[..]),
                     accumulate,
                     scratch,

@@ -3,8 +3,8 @@
 
 mod common;
 
+use bptt_kernels::gemm::weight_gradients::{Rhs, WeightGradients, scratch_len};
 use bptt_kernels::gemm::{self, Gemm, Start, gemm};
-use bptt_kernels::outer::{Outer, Right, scratch_len};
 use bptt_kernels::team::Pass;
 use bptt_kernels::{Isa, PackedMatrix};
 use bptt_reference::sample::uniform;
@@ -172,8 +172,8 @@ fn outer(
 ) {
     let mut scratch = filled(scratch_len(isa, 1, &[columns]).unwrap());
     let depth = a.len() / rows;
-    let products = [Right { b, c, columns }];
-    Outer {
+    let products = [Rhs { b, c, columns }];
+    WeightGradients {
         depth,
         a,
         stride: rows,

@@ -6,7 +6,7 @@ mod common;
 use bptt_kernels::KernelError;
 use bptt_kernels::cells::Activations;
 use bptt_kernels::diagonal::Diagonal;
-use bptt_kernels::outer::{Outer, Right, scratch_len};
+use bptt_kernels::gemm::weight_gradients::{Rhs, WeightGradients, scratch_len};
 use bptt_kernels::recurrence::{
     Backward, CellStates, Clock, ClockedBackward, ClockedForward, Dims, Forward, Gates, Group,
     Recurrent,
@@ -24,7 +24,7 @@ fn forward(isa: Isa, which: Which, dims: Dims) -> Result<(), KernelError> {
     let second = geometry.second_product(hidden, outputs).map(|(u, d)| zeros(1, u, d));
     let vectors = vec![0.0; which.vectors() * hidden];
     let cells = match geometry.cells {
-        true => CellStates::Keep { s0: &[], s: &mut [] },
+        true => CellStates::Keep { c0: &[], c: &mut [] },
         false => CellStates::None,
     };
     Forward {
@@ -61,14 +61,14 @@ fn backward(isa: Isa, which: Which, dims: Dims) -> Result<(), KernelError> {
         gates: &mut [],
         extra: &mut [],
         h: &[],
-        s: &[],
+        c: &[],
         dy: None,
         dh: &mut [],
-        ds: &mut [],
+        dc: &mut [],
         dh_all: &mut [],
         zoneout: None,
         dropout: None,
-        s_made: &mut [],
+        c_made: &mut [],
         norm: None,
         scratch: &mut [],
     }
@@ -126,12 +126,12 @@ fn passes_without_rows_are_over_at_once() {
 fn sums_of_nothing_are_over_at_once() {
     for &isa in isas() {
         for accumulate in [false, true] {
-            let outer = Outer {
+            let outer = WeightGradients {
                 depth: usize::MAX,
                 a: &[],
                 stride: 0,
                 rows: 0,
-                products: [Right { b: &[], c: &mut [], columns: 0 }],
+                products: [Rhs { b: &[], c: &mut [], columns: 0 }],
                 sums: Some(&mut []),
                 accumulate,
                 scratch: &mut vec![0.0; scratch_len(isa, 1, &[0]).unwrap()],
@@ -176,12 +176,12 @@ fn the_scratch_of_many_products_is_no_sum_that_wraps() {
     for &isa in isas() {
         let fits = |columns: &usize| scratch_len(isa, 0, &[*columns]).is_ok();
         let columns = (0..usize::BITS).map(|bit| 1 << bit).rfind(fits).unwrap();
-        let outer = Outer {
+        let outer = WeightGradients {
             depth: 0,
             a: &[],
             stride: 0,
             rows: 0,
-            products: std::array::from_fn::<_, 16, _>(|_| Right { b: &[], c: &mut [], columns }),
+            products: std::array::from_fn::<_, 16, _>(|_| Rhs { b: &[], c: &mut [], columns }),
             sums: None,
             accumulate: false,
             scratch: &mut [0.0; 96 * 256],

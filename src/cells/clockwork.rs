@@ -2,7 +2,7 @@
 
 use super::{Activation, check_sizes, checked};
 use crate::clocked::{Clocked, Place};
-use crate::layer::{Layer, Sizes};
+use crate::spec::{Sizes, Spec};
 use crate::{ClockedState, Error, Parameters};
 use bptt_kernels::cells::{self, Cell};
 use bptt_kernels::recurrence::Group;
@@ -42,7 +42,7 @@ pub struct ClockGroup {
 /// The [state](ClockedState) counts the steps, so that a sequence may be cut anywhere.
 ///
 /// ```
-/// use bptt::{Activation, Cell, ClockGroup, Clockwork, Isa, Purpose};
+/// use bptt::{Activation, Layer, ClockGroup, Clockwork, Isa, Purpose};
 ///
 /// // One unit adds up all inputs, one every third.
 /// let groups = [1, 3].map(|period| ClockGroup { units: 1, period });
@@ -155,7 +155,7 @@ impl Parameters<Clockwork> {
     }
 }
 
-impl Layer for Clockwork {
+impl Spec for Clockwork {
     type State<S: Default> = ClockedState<S>;
     const CLOCKED: bool = true;
 

@@ -1,7 +1,7 @@
 //! Input that comes a step late.
 
-use crate::layer::{Diagonal, Layer, Sizes};
 use crate::sections::Own;
+use crate::spec::{Diagonal, Sizes, Spec};
 use crate::state::DelayedState;
 use bptt_kernels::cells::Cell;
 
@@ -12,7 +12,7 @@ use bptt_kernels::cells::Cell;
 /// The book's unit, with all gates from `x⁽ᵗ⁻¹⁾` and a logistic candidate:
 ///
 /// ```
-/// use bptt::{Candidate, Cell, Delayed, Gru, Init, Isa, Purpose, Reset};
+/// use bptt::{Candidate, Layer, Delayed, Gru, Init, Isa, Purpose, Reset};
 /// # use rand::{SeedableRng, rngs::SmallRng};
 ///
 /// let gru = Gru::new(2, 5, Reset::Before)?.with_candidate(Candidate::Logistic);
@@ -31,7 +31,7 @@ pub struct Delayed<C> {
     layer: C,
 }
 
-impl<C: Layer> Delayed<C> {
+impl<C: Spec> Delayed<C> {
     /// `layer` with its input a step late. One that is late already does not compile:
     ///
     /// ```compile_fail
@@ -62,7 +62,7 @@ impl<C: Layer> Delayed<C> {
     }
 }
 
-impl<C: Layer> Layer for Delayed<C> {
+impl<C: Spec> Spec for Delayed<C> {
     type State<S: Default> = DelayedState<C::State<S>, S>;
     const LATE: bool = true;
     const NORMED: bool = C::NORMED;

@@ -1,8 +1,8 @@
 //! The gated recurrent unit.
 
 use super::{Candidate, check_sizes, checked, gate, gate_mut};
-use crate::layer::{Layer, Sizes};
 use crate::sections::Own;
+use crate::spec::{Sizes, Spec};
 use crate::{Error, HiddenState, Parameters};
 use bptt_kernels::cells::{self, Cell};
 
@@ -46,7 +46,7 @@ impl GruGate {
 /// and with [`Reset::After`] b_hn `[H]`.
 ///
 /// ```
-/// use bptt::{Cell, Gru, Init, Isa, Purpose, Reset};
+/// use bptt::{Layer, Gru, Init, Isa, Purpose, Reset};
 /// # use rand::{SeedableRng, rngs::SmallRng};
 ///
 /// let gru = Gru::new(8, 16, Reset::After)?;
@@ -108,7 +108,7 @@ impl Parameters<Gru> {
     }
 }
 
-impl Layer for Gru {
+impl Spec for Gru {
     type State<S: Default> = HiddenState<S>;
 
     fn sizes(&self) -> Sizes {

@@ -2,8 +2,8 @@
 
 use super::{Activation, check_sizes, checked};
 use crate::error::check_len;
-use crate::layer::{Diagonal, Layer, Sizes};
 use crate::sections::Own;
+use crate::spec::{Diagonal, Sizes, Spec};
 use crate::{Error, HiddenState, Parameters};
 use bptt_kernels::cells::{self, Cell};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub enum Leak {
     Units(Arc<[f32]>),
     /// Learned, `α = σ(ρ)` of each unit: the parameters ρ `[H]` come after b.
     Learned {
-        /// α at [initialisation](crate::Cell::init), in (0, 1).
+        /// α at [initialisation](crate::Layer::init), in (0, 1).
         initial: f32,
     },
 }
@@ -32,7 +32,7 @@ pub enum Leak {
 /// `[H, I]`, W `[H, H]`, b `[H]` and, where α is [learned](Leak::Learned), ρ `[H]`.
 ///
 /// ```
-/// use bptt::{Activation, Cell, Isa, Leak, Leaky, Purpose};
+/// use bptt::{Activation, Layer, Isa, Leak, Leaky, Purpose};
 ///
 /// let layer = Leaky::new(1, 1, Activation::Identity, Leak::Layer(0.75))?;
 /// let mut parameters = layer.parameters()?;
@@ -108,7 +108,7 @@ fn logistic(rho: f32) -> f32 {
     (1.0 / (1.0 + (-f64::from(rho)).exp())) as f32
 }
 
-impl Layer for Leaky {
+impl Spec for Leaky {
     type State<S: Default> = HiddenState<S>;
 
     fn sizes(&self) -> Sizes {

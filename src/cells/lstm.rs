@@ -2,14 +2,14 @@
 
 use super::{Candidate, check_sizes, checked, gate, gate_mut};
 use crate::error::check_size;
-use crate::layer::{Diagonal, Layer, Sizes};
 use crate::sections::Own;
+use crate::spec::{Diagonal, Sizes, Spec};
 use crate::{Error, LstmState, Parameters};
 use bptt_kernels::cells::{self, Cell, Projected};
 
 /// The gates, in the order in which weights, activations and gradients hold them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gate {
+pub enum LstmGate {
     /// i: how much of the candidate enters the cell.
     Input,
     /// f: how much of the cell's state stays.
@@ -20,7 +20,7 @@ pub enum Gate {
     Output,
 }
 
-impl Gate {
+impl LstmGate {
     /// All four, in their order.
     pub const ALL: [Self; 4] = [Self::Input, Self::Forget, Self::Candidate, Self::Output];
     /// Those that a cell with coupled gates has weights for.
@@ -29,7 +29,7 @@ impl Gate {
 
 /// A layer of long short-term memory.
 ///
-/// With `x⁽ᵗ⁾ ∈ ℝᴵ`, `h⁽ᵗ⁾, s⁽ᵗ⁾ ∈ ℝᴴ`, σ the logistic function and ⊙ the
+/// With `x⁽ᵗ⁾ ∈ ℝᴵ`, `h⁽ᵗ⁾, c⁽ᵗ⁾ ∈ ℝᴴ`, σ the logistic function and ⊙ the
 /// element-wise product (Goodfellow et al., *Deep Learning*, equations 10.40 to
 /// 10.44; the book calls the input gate g and the output gate q):
 ///
@@ -38,8 +38,8 @@ impl Gate {
 /// f = σ(b_f + U_f x + W_f h₋)   forget gate
 /// g = φ(b_g + U_g x + W_g h₋)   candidate
 /// o = σ(bₒ + Uₒ x + Wₒ h₋)      output gate
-/// s = f ⊙ s₋ + i ⊙ g            cell state
-/// h = o ⊙ tanh(s)               hidden state, the output
+/// c = f ⊙ c₋ + i ⊙ g            cell state
+/// h = o ⊙ tanh(c)               hidden state, the output
 /// ```
 ///
 /// φ is tanh unless said otherwise; [`Candidate::Logistic`] is the book's. Three options go
@@ -47,7 +47,7 @@ impl Gate {
 ///
 /// - [peepholes](Self::with_peepholes): the gates see the cell state as well;
 /// - [coupled gates](Self::with_coupled_gates): `i = 1 − f`;
-/// - a [projection](Self::with_projection): `h = P (o ⊙ tanh(s))`.
+/// - a [projection](Self::with_projection): `h = P (o ⊙ tanh(c))`.
 ///
 /// Its parameters are U `[4H, I]`, W `[4H, R]` and b `[4H]` (3H where gates are coupled), the
 /// peepholes, and P.
@@ -82,7 +82,7 @@ impl Lstm {
         })
     }
 
-    /// The forget gate's bias at [initialisation](crate::Cell::init): 1 by default, so that
+    /// The forget gate's bias at [initialisation](crate::Layer::init): 1 by default, so that
     /// an untrained cell remembers. Layers that differ in it alone compute the same of the same
     /// parameters, and what is made for one fits the other.
     ///
@@ -102,7 +102,7 @@ impl Lstm {
     }
 
     /// Gates that see the cell state through a weight per unit (Gers and Schmidhuber
-    /// 2000): `pᵢ ⊙ s₋` is part of i's sum, `p_f ⊙ s₋` of f's, and `pₒ ⊙ s`, with the new
+    /// 2000): `pᵢ ⊙ c₋` is part of i's sum, `p_f ⊙ c₋` of f's, and `pₒ ⊙ c`, with the new
     /// state, of o's. The parameters p are `[3, H]` in the order i, f, o, or `[2, H]`, f and o,
     /// where gates are coupled.
     ///
@@ -118,7 +118,7 @@ impl Lstm {
         Self { coupled: true, ..self }
     }
 
-    /// A projection to `output_size` (R) units (Sak et al. 2014): `h = P (o ⊙ tanh(s))`, P
+    /// A projection to `output_size` (R) units (Sak et al. 2014): `h = P (o ⊙ tanh(c))`, P
     /// `[R, H]` without a bias; h is what shows and what recurs, so W is `[4H, R]`.
     ///
     /// # Errors
@@ -150,12 +150,12 @@ impl Lstm {
     }
 
     /// The gates that there are weights for, in their order.
-    pub fn gates(&self) -> &'static [Gate] {
-        if self.coupled { &Gate::COUPLED } else { &Gate::ALL }
+    pub fn gates(&self) -> &'static [LstmGate] {
+        if self.coupled { &LstmGate::COUPLED } else { &LstmGate::ALL }
     }
 
     /// Where a gate stands.
-    pub(crate) fn place(&self, gate: Gate) -> Result<usize, Error> {
+    pub(crate) fn place(&self, gate: LstmGate) -> Result<usize, Error> {
         let place = self.gates().iter().position(|&other| other == gate);
         place.ok_or_else(|| Error::Value {
             what: "gate",
@@ -170,7 +170,7 @@ impl Parameters<Lstm> {
     ///
     /// # Errors
     /// [`Error::Value`] where the gates are coupled and it is the input gate.
-    pub fn gate(&self, which: Gate) -> Result<[&[f32]; 3], Error> {
+    pub fn gate(&self, which: LstmGate) -> Result<[&[f32]; 3], Error> {
         Ok(gate(self, self.layer().place(which)?))
     }
 
@@ -178,7 +178,7 @@ impl Parameters<Lstm> {
     ///
     /// # Errors
     /// [`Error::Value`] where the gates are coupled and it is the input gate.
-    pub fn gate_mut(&mut self, which: Gate) -> Result<[&mut [f32]; 3], Error> {
+    pub fn gate_mut(&mut self, which: LstmGate) -> Result<[&mut [f32]; 3], Error> {
         let place = self.layer().place(which)?;
         Ok(gate_mut(self, place))
     }
@@ -189,7 +189,7 @@ impl Parameters<Lstm> {
     }
 }
 
-impl Layer for Lstm {
+impl Spec for Lstm {
     type State<S: Default> = LstmState<S>;
 
     #[inline]
@@ -225,7 +225,7 @@ impl Layer for Lstm {
 
     fn initialise(&self, bias: &mut [f32], _own: Own<&mut [f32]>) {
         let hidden = self.hidden_size;
-        let forget = self.gates().iter().position(|&gate| gate == Gate::Forget).unwrap_or(0);
+        let forget = self.gates().iter().position(|&gate| gate == LstmGate::Forget).unwrap_or(0);
         bias[forget * hidden..(forget + 1) * hidden].fill(self.forget_bias);
     }
 

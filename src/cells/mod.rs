@@ -13,13 +13,13 @@ pub use clockwork::{ClockGroup, Clockwork};
 pub use delayed::Delayed;
 pub use gru::{Gru, GruGate, Reset};
 pub use leaky::{Leak, Leaky};
-pub use lstm::{Gate, Lstm};
+pub use lstm::{Lstm, LstmGate};
 pub use normalised::LayerNorm;
 pub use skip::Skip;
 pub use vanilla::Vanilla;
 
 use crate::error::check_size;
-use crate::layer::{Layer, Sizes};
+use crate::spec::{Sizes, Spec};
 use crate::{Error, Parameters};
 use bptt_kernels::cells::Activations;
 use std::ops::Range;
@@ -76,26 +76,26 @@ fn check_sizes(input_size: usize, hidden_size: usize) -> Result<(), Error> {
 }
 
 /// The layer, if its parameters fit the address space.
-fn checked<C: Layer>(layer: C) -> Result<C, Error> {
+fn checked<C: Spec>(layer: C) -> Result<C, Error> {
     layer.sections()?;
     Ok(layer)
 }
 
 /// Where a gate's rows lie in U, W and b.
-fn gate_rows<C: Layer>(parameters: &Parameters<C>, gate: usize) -> [Range<usize>; 3] {
+fn gate_rows<C: Spec>(parameters: &Parameters<C>, gate: usize) -> [Range<usize>; 3] {
     let Sizes { input, hidden, output } = parameters.layer().sizes();
     [input, output, 1].map(|width| gate * hidden * width..(gate + 1) * hidden * width)
 }
 
 /// A gate's rows: its U `[H, I]`, W `[H, R]` and b `[H]`.
-fn gate<C: Layer>(parameters: &Parameters<C>, gate: usize) -> [&[f32]; 3] {
+fn gate<C: Spec>(parameters: &Parameters<C>, gate: usize) -> [&[f32]; 3] {
     let [u, w, b] = gate_rows(parameters, gate);
     let (inputs, recurrent) = (parameters.input_weights(), parameters.recurrent_weights());
     [&inputs[u], &recurrent[w], &parameters.bias()[b]]
 }
 
 /// The same, to be changed.
-fn gate_mut<C: Layer>(parameters: &mut Parameters<C>, gate: usize) -> [&mut [f32]; 3] {
+fn gate_mut<C: Spec>(parameters: &mut Parameters<C>, gate: usize) -> [&mut [f32]; 3] {
     let [in_u, in_w, in_b] = gate_rows(parameters, gate);
     let [u, w, b, ..] = parameters.split_mut();
     [&mut u[in_u], &mut w[in_w], &mut b[in_b]]

@@ -1,7 +1,7 @@
 //! Layer normalisation of the gates.
 
-use crate::layer::{Diagonal, Layer, Sizes};
 use crate::sections::Own;
+use crate::spec::{Diagonal, Sizes, Spec};
 use crate::{Error, Parameters};
 use bptt_kernels::cells::{Cell, Geometry};
 
@@ -20,7 +20,7 @@ use bptt_kernels::cells::{Cell, Geometry};
 /// γ comes after the [layer's own parameters](Parameters::own), in the order of the gates.
 ///
 /// ```
-/// use bptt::{Cell, Init, Isa, LayerNorm, Lstm, Purpose};
+/// use bptt::{Layer, Init, Isa, LayerNorm, Lstm, Purpose};
 /// # use rand::{SeedableRng, rngs::SmallRng};
 ///
 /// let (layer, isa) = (LayerNorm::new(Lstm::new(8, 16)?)?, Isa::best()?);
@@ -37,7 +37,7 @@ pub struct LayerNorm<C> {
     epsilon: f32,
 }
 
-impl<C: Layer> LayerNorm<C> {
+impl<C: Spec> LayerNorm<C> {
     /// `layer` with its gates normalised, with an ε of 10⁻⁵. A
     /// [`Clockwork`](crate::Clockwork), which has no gate of all units at once, does not compile,
     /// nor does one that is normalised already:
@@ -80,7 +80,7 @@ impl<C: Layer> LayerNorm<C> {
     }
 }
 
-impl<C: Layer> Parameters<LayerNorm<C>> {
+impl<C: Spec> Parameters<LayerNorm<C>> {
     /// γ, `[N, H]`: of each gate, and, of a GRU with its reset gate after the product, of the
     /// candidate's recurrent sum.
     pub fn gain(&self) -> &[f32] {
@@ -88,7 +88,7 @@ impl<C: Layer> Parameters<LayerNorm<C>> {
     }
 }
 
-impl<C: Layer> Layer for LayerNorm<C> {
+impl<C: Spec> Spec for LayerNorm<C> {
     type State<S: Default> = C::State<S>;
     const LATE: bool = C::LATE;
     const NORMED: bool = true;

@@ -1,7 +1,7 @@
 //! Units with connections through time of any length.
 
 use super::{Activation, check_sizes, checked};
-use crate::layer::{Layer, Sizes};
+use crate::spec::{Sizes, Spec};
 use crate::{DelayLine, Error, Parameters};
 use bptt_kernels::cells::{self, Cell};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ const MOST: usize = 1 << 16;
 /// Its parameters are U `[H, I]`, a W `[H, H]` for each delay, the longest first, and b `[H]`.
 ///
 /// ```
-/// use bptt::{Activation, Cell, Isa, Purpose, Skip};
+/// use bptt::{Activation, Layer, Isa, Purpose, Skip};
 ///
 /// // What comes in comes out again two steps later, halved.
 /// let layer = Skip::new(1, 1, Activation::Identity, &[2])?;
@@ -98,7 +98,7 @@ impl Parameters<Skip> {
     }
 }
 
-impl Layer for Skip {
+impl Spec for Skip {
     type State<S: Default> = DelayLine<S>;
 
     #[inline]

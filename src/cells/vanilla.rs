@@ -1,7 +1,7 @@
 //! The vanilla recurrent unit.
 
 use super::{Activation, check_sizes, checked};
-use crate::layer::{Layer, Sizes};
+use crate::spec::{Sizes, Spec};
 use crate::{Error, HiddenState};
 use bptt_kernels::cells::{self, Cell};
 
@@ -14,7 +14,7 @@ use bptt_kernels::cells::{self, Cell};
 /// Its parameters are U `[H, I]`, W `[H, H]` and b `[H]`.
 ///
 /// ```
-/// use bptt::{Activation, Cell, Isa, Purpose, Vanilla};
+/// use bptt::{Activation, Layer, Isa, Purpose, Vanilla};
 ///
 /// let layer = Vanilla::new(1, 1, Activation::Relu)?;
 /// let mut parameters = layer.parameters()?;
@@ -53,7 +53,7 @@ impl Vanilla {
     }
 }
 
-impl Layer for Vanilla {
+impl Spec for Vanilla {
     type State<S: Default> = HiddenState<S>;
 
     fn sizes(&self) -> Sizes {

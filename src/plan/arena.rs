@@ -4,10 +4,10 @@
 use super::Plan;
 use crate::arena::Region;
 use crate::error::check_len;
-use crate::layer::Layer;
+use crate::spec::Spec;
 use crate::state::State;
 use crate::weights::{OF_OTHERS, Version};
-use crate::{Error, Gate, Lstm, Weights};
+use crate::{Error, Lstm, LstmGate, Weights};
 use bptt_kernels::AlignedBuffer;
 use bptt_kernels::team::Team;
 
@@ -44,7 +44,7 @@ impl Holds {
     }
 }
 
-impl<C: Layer> Plan<C> {
+impl<C: Spec> Plan<C> {
     /// The arena: the one allocation of all passes.
     ///
     /// # Errors
@@ -74,7 +74,7 @@ impl<C: Layer> Plan<C> {
     }
 }
 
-impl<C: Layer> Arena<C> {
+impl<C: Spec> Arena<C> {
     pub(super) fn expect(&self, call: &'static str, expected: Holds) -> Result<(), Error> {
         if self.holds == expected {
             return Ok(());
@@ -110,12 +110,12 @@ impl<C: Layer> Arena<C> {
         self.states("hidden", self.plan.regions.h, self.plan.before_len())
     }
 
-    /// The cell states s⁽¹⁾ to s⁽τ⁾, `[τ, B, H]`; empty where the cell has none.
+    /// The cell states c⁽¹⁾ to c⁽τ⁾, `[τ, B, H]`; empty where the cell has none.
     ///
     /// # Errors
     /// [`Error::Order`] where no pass was run.
     pub fn cell_states(&self) -> Result<&[f32], Error> {
-        self.states("cell_states", self.plan.regions.s, self.plan.cell_len())
+        self.states("cell_states", self.plan.regions.c, self.plan.cell_len())
     }
 
     /// The state after the last step, to start the next pass from.
@@ -125,10 +125,10 @@ impl<C: Layer> Arena<C> {
     pub fn last(&self) -> Result<C::State<&[f32]>, Error> {
         let (before, cell) = (self.plan.before_len(), self.plan.cell_len());
         let h = self.states("last", self.plan.regions.h, 0)?;
-        let s = self.states("last", self.plan.regions.s, 0)?;
+        let c = self.states("last", self.plan.regions.c, 0)?;
         let x = self.states("last", self.plan.regions.x, self.plan.late_len())?;
         let last: C::State<&[f32]> =
-            State::from_parts(&h[h.len() - before..], &s[s.len() - cell..], x);
+            State::from_parts(&h[h.len() - before..], &c[c.len() - cell..], x);
         Ok(last.at_step(self.step + self.plan.steps as u64))
     }
 
@@ -170,7 +170,7 @@ impl Arena<Lstm> {
     /// [`Error::Order`] where the last pass was not a forward one, [`Error::Value`]
     /// where `step` or `sequence` is not in the plan, or gates are coupled and it is the
     /// input gate.
-    pub fn gate(&self, gate: Gate, step: usize, sequence: usize) -> Result<&[f32], Error> {
+    pub fn gate(&self, gate: LstmGate, step: usize, sequence: usize) -> Result<&[f32], Error> {
         let gates = self.gates()?;
         let within = |what, given: usize, limit: usize| {
             let expected = format!("below {limit}, as the plan has them").into();

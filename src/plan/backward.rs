@@ -7,15 +7,15 @@ use super::regions::Regions;
 use super::sums::Sums;
 use super::{Arena, Gradients, OutputGradients, Plan};
 use crate::error::check_optional;
-use crate::layer::Layer;
+use crate::spec::Spec;
 use crate::state::{Parts, State};
-use crate::{Error, Weights, Write};
+use crate::{Accumulate, Error, Weights};
 use bptt_kernels::gemm::{Gemm, Start};
 use bptt_kernels::recurrence::{Backward, Kept, NormBack, Zoneout};
 use bptt_kernels::team::Pass;
 use bptt_kernels::{KernelError, PackedMatrix};
 
-impl<C: Layer> Plan<C> {
+impl<C: Spec> Plan<C> {
     /// Back-propagation through time over the forward pass that the arena holds;
     /// `x` and `weights` are what that pass had. The gates in the arena become the gradients of
     /// their pre-activations, so a forward pass is good for one backward pass.
@@ -41,22 +41,22 @@ impl<C: Layer> Plan<C> {
         arena.expect_forward_of(weights.version())?;
         let (before, cell) = (self.before_len(), self.cell_len());
         let depth = self.steps * self.batch;
-        let Gradients { parameters, write, dx, initial } = gradients;
+        let Gradients { parameters, accumulate, dx, initial } = gradients;
         let late = self.late_len();
-        let (dh_last, ds_last, dx_last) = match outputs.last.map(State::into_parts) {
-            Some(Parts { h, s, x, .. }) => (Some(h), s, x),
+        let (dh_last, dc_last, dx_last) = match outputs.last.map(State::into_parts) {
+            Some(Parts { h, c, x, .. }) => (Some(h), c, x),
             None => (None, None, None),
         };
-        let (dh0, ds0, dx0) = match initial.map(State::into_parts) {
-            Some(Parts { h, s, x, .. }) => (Some(h), s, x),
+        let (dh0, dc0, dx0) = match initial.map(State::into_parts) {
+            Some(Parts { h, c, x, .. }) => (Some(h), c, x),
             None => (None, None, None),
         };
         check_optional("dy", outputs.dy, depth * self.layer.sizes().output)?;
         check_optional("dh_last", dh_last, before)?;
-        check_optional("ds_last", ds_last, cell)?;
+        check_optional("dc_last", dc_last, cell)?;
         check_optional("dx", dx.as_deref(), self.input_len())?;
         check_optional("dh0", dh0.as_deref(), before)?;
-        check_optional("ds0", ds0.as_deref(), cell)?;
+        check_optional("dc0", dc0.as_deref(), cell)?;
         check_optional("dx_last", dx_last, late)?;
         check_optional("dx0", dx0.as_deref(), late)?;
         self.layer.check_same("parameter gradients", parameters.layer())?;
@@ -69,7 +69,7 @@ impl<C: Layer> Plan<C> {
         };
 
         if let Some(clocked) = self.layer.clocked() {
-            let ends = Ends { dy: outputs.dy, dh_last, dx, dh0, write };
+            let ends = Ends { dy: outputs.dy, dh_last, dx, dh0, accumulate };
             return self.backward_clocked(
                 clocked,
                 (weights, recurrent),
@@ -83,10 +83,10 @@ impl<C: Layer> Plan<C> {
         arena.holds = Holds::Backward;
         let Arena { memory, team, .. } = arena;
         let granted = self.regions.granted(memory);
-        let Regions { gates, extra, h, s, seen, mask, keys, dh, ds, dh_all, .. } = granted;
-        let Regions { dh_kept, ds_kept, s_made, normal, normal_extra, inverse, .. } = granted;
+        let Regions { gates, extra, h, c, seen, mask, keys, dh, dc, dh_all, .. } = granted;
+        let Regions { dh_kept, dc_kept, c_made, normal, normal_extra, inverse, .. } = granted;
         let Regions { da, da_extra, x: waiting, scratch, .. } = granted;
-        for (to, from) in [(&mut *dh, dh_last), (&mut *ds, ds_last)] {
+        for (to, from) in [(&mut *dh, dh_last), (&mut *dc, dc_last)] {
             match from {
                 Some(from) => to.copy_from_slice(from),
                 None => to.fill(0.0),
@@ -103,17 +103,17 @@ impl<C: Layer> Plan<C> {
                 gates: &mut *gates,
                 extra: &mut *extra,
                 h,
-                s,
+                c,
                 dy: outputs.dy,
                 dh: &mut *dh,
-                ds: &mut *ds,
+                dc: &mut *dc,
                 dh_all: &mut *dh_all,
                 zoneout: rates.map(|rates| {
-                    let kept = Kept { h: dh_kept, s: ds_kept };
+                    let kept = Kept { h: dh_kept, c: dc_kept };
                     (Zoneout { rates, keys: Some(keys) }, kept)
                 }),
                 dropout: (!seen.is_empty()).then_some((mask, seen)),
-                s_made: &mut *s_made,
+                c_made: &mut *c_made,
                 norm: weights.norm().map(|(_, gain)| NormBack {
                     gain,
                     normal,
@@ -134,7 +134,7 @@ impl<C: Layer> Plan<C> {
                 batch: self.batch,
                 sizes: self.layer.sizes(),
                 geometry: self.layer.geometry(),
-                accumulate: write == Write::Accumulate,
+                accumulate: accumulate == Accumulate::Yes,
                 dz: gates,
                 extra,
                 da: by_sums,
@@ -144,8 +144,8 @@ impl<C: Layer> Plan<C> {
                 waiting: &waiting[..late],
                 x,
                 h: if seen.is_empty() { h } else { seen },
-                s,
-                s_after: if s_made.is_empty() { &s[cell..] } else { s_made },
+                c,
+                c_after: if c_made.is_empty() { &c[cell..] } else { c_made },
                 scratch: &mut *scratch,
                 pass: &mut *pass,
             }
@@ -167,7 +167,7 @@ impl<C: Layer> Plan<C> {
             }
             Ok(())
         })?;
-        for (to, from) in [(dh0, dh), (ds0, ds)] {
+        for (to, from) in [(dh0, dh), (dc0, dc)] {
             if let Some(to) = to {
                 to.copy_from_slice(from);
             }

@@ -12,11 +12,11 @@ use super::{Arena, Plan};
 use crate::arena::{Layout, Region};
 use crate::clocked::{Clocked, InputProduct};
 use crate::error::product;
-use crate::layer::{Layer, Sizes};
+use crate::spec::{Sizes, Spec};
 use crate::{Error, Isa, Weights};
 use bptt_kernels::recurrence::{ClockedForward, clocked_scratch_len};
 use bptt_kernels::tuning::CHUNK_ROWS;
-use bptt_kernels::{KernelError, gemm, outer};
+use bptt_kernels::{KernelError, gemm, gemm::weight_gradients};
 
 impl Regions<Region> {
     /// Books those of a layer in groups.
@@ -37,7 +37,7 @@ impl Regions<Region> {
         let needs = [
             gemm::team_scratch_len(threads, rows, input.max(widest))?,
             clocked_scratch_len(batch, hidden)?,
-            outer::scratch_len(isa, threads, &[input, hidden])?,
+            weight_gradients::scratch_len(isa, threads, &[input, hidden])?,
         ];
         let dims: Regions<&[usize]> = Regions {
             gates: &[kept],
@@ -52,7 +52,7 @@ impl Regions<Region> {
     }
 }
 
-impl<C: Layer> Plan<C> {
+impl<C: Spec> Plan<C> {
     /// What [`forward`](Self::forward) does, with arguments that have been checked, from a
     /// state, if there is one, after so many steps.
     pub(super) fn forward_clocked(

@@ -6,7 +6,7 @@ use super::{Arena, Plan};
 use crate::arena::first;
 use crate::error::{check_optional, check_step};
 use crate::inputs::Inputs;
-use crate::layer::{Layer, Sizes};
+use crate::spec::{Sizes, Spec};
 use crate::state::{Parts, State};
 use crate::{Error, Noise, Regularisation, Weights};
 use bptt_kernels::gemm::Gemm;
@@ -14,7 +14,7 @@ use bptt_kernels::recurrence::{CellStates, Dropout, Forward, Gates, Norm, Zoneou
 use bptt_kernels::team::Team;
 use bptt_kernels::tuning::CHUNK_ROWS;
 
-impl<C: Layer> Plan<C> {
+impl<C: Spec> Plan<C> {
     /// Runs all steps over `x` `[τ, B, I]` from `initial` (zero where `None`) and
     /// leaves every gate and state in the arena.
     ///
@@ -56,12 +56,12 @@ impl<C: Layer> Plan<C> {
         self.check(weights, x, arena)?;
         let (before, cell) = (self.before_len(), self.cell_len());
         let late = self.late_len();
-        let (h_first, s_first, x_first, step) = match initial.map(State::into_parts) {
-            Some(Parts { h, s, x, step }) => (Some(h), s, x, step),
+        let (h_first, c_first, x_first, step) = match initial.map(State::into_parts) {
+            Some(Parts { h, c, x, step }) => (Some(h), c, x, step),
             None => (None, None, None, None),
         };
         check_optional("h0", h_first, before)?;
-        check_optional("s0", s_first, cell)?;
+        check_optional("c0", c_first, cell)?;
         check_optional("x0", x_first, late)?;
         if let Some(clocked) = self.layer.clocked() {
             let step = check_step(step.unwrap_or(0))?;
@@ -71,8 +71,8 @@ impl<C: Layer> Plan<C> {
 
         (arena.holds, arena.version) = (Holds::Nothing, weights.version());
         let mut kept = self.regions.granted(&mut arena.memory);
-        let Regions { h, s, x: waiting, seen, mask, .. } = &mut kept;
-        let parts = [(&mut *h, h_first, before), (s, s_first, cell), (waiting, x_first, late)];
+        let Regions { h, c, x: waiting, seen, mask, .. } = &mut kept;
+        let parts = [(&mut *h, h_first, before), (c, c_first, cell), (waiting, x_first, late)];
         for (to, from, len) in parts {
             match from {
                 Some(from) => to[..len].copy_from_slice(from),
@@ -106,7 +106,7 @@ impl<C: Layer> Plan<C> {
         let Sizes { input, hidden, output } = self.layer.sizes();
         let (geometry, dropout) = (self.layer.geometry(), self.regularisation.has_dropout());
         let (before, cell, late) = (self.before_len(), self.cell_len(), self.late_len());
-        let Regions { gates, mut extra, mut h, mut s, mut seen, mask, keys, .. } = kept;
+        let Regions { gates, mut extra, mut h, mut c, mut seen, mask, keys, .. } = kept;
         let Regions { mut normal, mut normal_extra, mut inverse, x: waiting, scratch, .. } = kept;
         let (mask, mut keys): (&[f32], &[u32]) = (mask, bytemuck::cast_slice(keys));
         let rates = self.regularisation.rates();
@@ -118,21 +118,21 @@ impl<C: Layer> Plan<C> {
             let mut inputs = Inputs::new(&waiting[..late], x);
             for gates in gates.chunks_mut(chunk * gate_row) {
                 let rows = gates.len() / gate_row;
-                let mut c = &mut *gates;
+                let mut to = &mut *gates;
                 for a in inputs.next(rows * input) {
                     let (rows, start) = (a.len() / input, weights.start());
-                    let (now, rest) = c.split_at_mut(rows * gate_row);
+                    let (now, rest) = to.split_at_mut(rows * gate_row);
                     let weights = &weights.input;
                     Gemm { rows, a, weights, start, c: now, stride: gate_row, scratch }
                         .run(self.isa, pass)?;
-                    c = rest;
+                    to = rest;
                 }
                 // Of states those before the stretch are read, and those of its steps written.
                 let (h0, h_now) = h.split_at_mut(before);
-                let (s0, s_now) = s.split_at_mut(cell);
+                let (c0, c_now) = c.split_at_mut(cell);
                 let (keys_now, keys_rest) = keys.split_at(keys.len().min(2 * rows));
                 let (seen0, seen_now) = seen.split_at_mut(if dropout { before } else { 0 });
-                let (h_len, s_len) = (rows * output, if cell > 0 { rows * hidden } else { 0 });
+                let (h_len, c_len) = (rows * output, if cell > 0 { rows * hidden } else { 0 });
                 let seen_len = if dropout { h_len } else { 0 };
                 Forward {
                     dims: self.dims(rows / self.batch),
@@ -143,7 +143,7 @@ impl<C: Layer> Plan<C> {
                     h0,
                     h: &mut h_now[..h_len],
                     cells: match geometry.cells {
-                        true => CellStates::Keep { s0, s: &mut s_now[..s_len] },
+                        true => CellStates::Keep { c0, c: &mut c_now[..c_len] },
                         false => CellStates::None,
                     },
                     zoneout: rates.map(|rates| Zoneout { rates, keys: Some(keys_now) }),
@@ -163,7 +163,7 @@ impl<C: Layer> Plan<C> {
                     scratch,
                 }
                 .run(self.isa, pass)?;
-                (h, s, seen) = (&mut h[h_len..], &mut s[s_len..], &mut seen[seen_len..]);
+                (h, c, seen) = (&mut h[h_len..], &mut c[c_len..], &mut seen[seen_len..]);
                 keys = keys_rest;
             }
             Ok(())

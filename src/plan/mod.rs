@@ -12,8 +12,8 @@ pub use arena::Arena;
 
 use crate::arena::{Layout, Region};
 use crate::error::{check_size, check_threads, product};
-use crate::layer::{Layer, Sizes};
-use crate::{Error, Isa, Parameters, Regularisation, Write};
+use crate::spec::{Sizes, Spec};
+use crate::{Accumulate, Error, Isa, Parameters, Regularisation};
 use bptt_kernels::recurrence::Dims;
 use regions::Regions;
 
@@ -28,13 +28,13 @@ use regions::Regions;
 /// - the gates, `GτBH`, and what is kept beside them, `EτBH`;
 /// - the hidden states with the initial ones, `(τ + D) BR`, and, where there is one, the
 ///   cell state `(τ + 1) BH`;
-/// - ∂L/∂h of the initial states, `DBR`, ∂L/∂s of one step, `BH`, and with a projection all
+/// - ∂L/∂h of the initial states, `DBR`, ∂L/∂c of one step, `BH`, and with a projection all
 ///   of ∂L/∂h, `τBR`;
 /// - where the input is [late](crate::Delayed), the ones that wait, `2BI`;
 /// - with [dropout](Regularisation), what the products see of the hidden states,
 ///   `(τ + D) BR`, and the masks, `BR`; with zoneout its keys, `2τB`, what it carries of
-///   ∂L/∂h, `BR`, and of ∂L/∂s, `BH`, and, with zoneout of s in a cell whose output gate sees
-///   s ([peepholes](crate::Lstm::with_peepholes)), `τBH`;
+///   ∂L/∂h, `BR`, and of ∂L/∂c, `BH`, and, with zoneout of c in a cell whose output gate sees
+///   c ([peepholes](crate::Lstm::with_peepholes)), `τBH`;
 /// - with [layer normalisation](crate::LayerNorm) of N sums (G, or one more of a GRU with its
 ///   reset gate after the product), what is normalised, `NτBH`, its gradients, `NτBH`, and the
 ///   deviations, `NτB`;
@@ -91,25 +91,25 @@ impl<T> Default for OutputGradients<'_, T> {
 
 /// Where the gradients go. What is `None` is not computed.
 #[derive(Debug)]
-pub struct Gradients<'a, C: Layer> {
+pub struct Gradients<'a, C: Spec> {
     /// Those of the parameters.
     pub parameters: &'a mut Parameters<C>,
     /// Whether `parameters` are overwritten or added to. The others are overwritten.
-    pub write: Write,
+    pub accumulate: Accumulate,
     /// ∂L/∂x, `[τ, B, I]`.
     pub dx: Option<&'a mut [f32]>,
     /// ∂L/∂ of the initial state.
     pub initial: Option<C::State<&'a mut [f32]>>,
 }
 
-impl<'a, C: Layer> Gradients<'a, C> {
+impl<'a, C: Spec> Gradients<'a, C> {
     /// The parameters' gradients alone.
-    pub fn of(parameters: &'a mut Parameters<C>, write: Write) -> Self {
-        Self { parameters, write, dx: None, initial: None }
+    pub fn of(parameters: &'a mut Parameters<C>, accumulate: Accumulate) -> Self {
+        Self { parameters, accumulate, dx: None, initial: None }
     }
 }
 
-impl<C: Layer> Plan<C> {
+impl<C: Spec> Plan<C> {
     pub(crate) fn new(layer: C, steps: usize, batch: usize, isa: Isa) -> Result<Self, Error> {
         Self::laid_out(layer, (steps, batch), isa, 1, Regularisation::none())
     }

@@ -3,10 +3,10 @@
 
 use crate::arena::{Layout, Region, regions};
 use crate::error::product;
-use crate::layer::{Diagonal, Layer, Sizes};
+use crate::spec::{Diagonal, Sizes, Spec};
 use crate::{Error, Isa, Regularisation};
 use bptt_kernels::recurrence::{Dims, backward_scratch_len, forward_scratch_len};
-use bptt_kernels::{KernelError, gemm, outer};
+use bptt_kernels::{KernelError, gemm, gemm::weight_gradients};
 
 regions! {
     /// The regions of a plan's arena.
@@ -14,18 +14,18 @@ regions! {
         gates,
         extra,
         h,
-        s,
+        c,
         /// What the products see of the hidden states where there is dropout.
         seen,
         /// The masks of dropout.
         mask,
         /// The keys of zoneout.
         keys,
-        /// What zoneout carries of ∂L/∂h and ∂L/∂s to the step before.
+        /// What zoneout carries of ∂L/∂h and ∂L/∂c to the step before.
         dh_kept,
-        ds_kept,
+        dc_kept,
         /// The cell states before zoneout, where gates see them.
-        s_made,
+        c_made,
         /// What is normalised, the inverse deviations, and the gradients by the sums.
         normal,
         normal_extra,
@@ -33,7 +33,7 @@ regions! {
         da,
         da_extra,
         dh,
-        ds,
+        dc,
         dh_all,
         /// The inputs that wait before the first step and after the last.
         x,
@@ -43,7 +43,7 @@ regions! {
 
 impl Regions<Region> {
     /// Books them all.
-    pub(super) fn book<C: Layer>(
+    pub(super) fn book<C: Spec>(
         layer: &C,
         (steps, batch): (usize, usize),
         isa: Isa,
@@ -62,25 +62,25 @@ impl Regions<Region> {
         let dropout = usize::from(regularisation.has_dropout());
         let zoneout = usize::from(regularisation.rates().is_some());
         let sees_states = |diagonal: &Diagonal| matches!(diagonal, Diagonal::GateAfter(_));
-        let s_made = regularisation.zoneout()[1] > 0.0 && layer.diagonals().iter().any(sees_states);
+        let c_made = regularisation.zoneout()[1] > 0.0 && layer.diagonals().iter().any(sees_states);
         let dims: Regions<&[usize]> = Regions {
             gates: &[steps, batch, geometry.gates, hidden],
             extra: &[steps, batch, geometry.extra, hidden],
             h: &[hidden_states, batch, output],
-            s: &[cells, cell_states, batch, hidden],
+            c: &[cells, cell_states, batch, hidden],
             seen: &[dropout, hidden_states, batch, output],
             mask: &[dropout, batch, output],
             keys: &[zoneout, steps, batch, 2],
             dh_kept: &[zoneout, batch, output],
-            ds_kept: &[zoneout * cells, batch, hidden],
-            s_made: &[usize::from(s_made), steps, batch, hidden],
+            dc_kept: &[zoneout * cells, batch, hidden],
+            c_made: &[usize::from(c_made), steps, batch, hidden],
             normal: &[normed, steps, batch, geometry.gates, hidden],
             normal_extra: &[normed, steps, batch, apart, hidden],
             inverse: &[normed, steps, batch, geometry.norms],
             da: &[normed, steps, batch, geometry.gates, hidden],
             da_extra: &[normed, steps, batch, apart, hidden],
             dh: &[history, batch, output],
-            ds: &[cells, batch, hidden],
+            dc: &[cells, batch, hidden],
             dh_all: &[projected, steps, batch, output],
             x: &[2 * usize::from(C::LATE), batch, input],
             scratch: &[scratch_len(layer, (steps, batch), isa, threads)?],
@@ -90,7 +90,7 @@ impl Regions<Region> {
 }
 
 /// What the most demanding of a pass's products needs.
-fn scratch_len<C: Layer>(
+fn scratch_len<C: Spec>(
     layer: &C,
     (steps, batch): (usize, usize),
     isa: Isa,
@@ -106,7 +106,7 @@ fn scratch_len<C: Layer>(
             gemm::team_scratch_len(threads, rows, input)?,
             forward_scratch_len(&geometry, dims, delays, 0)?,
             backward_scratch_len(&geometry, dims, delays)?,
-            outer::scratch_len(isa, threads, &[input, recurrent])?,
+            weight_gradients::scratch_len(isa, threads, &[input, recurrent])?,
             gemm::team_scratch_len(threads, rows, geometry.gates * hidden)?,
         ])
     };

@@ -3,12 +3,12 @@
 
 use crate::Isa;
 use crate::arena::first;
-use crate::layer::{Diagonal, Layer, Sizes};
 use crate::sections::{All, Own};
+use crate::spec::{Diagonal, Sizes, Spec};
 use bptt_kernels::KernelError;
-use bptt_kernels::cells::{Geometry, Source};
+use bptt_kernels::cells::{BackwardLhs, Geometry};
 use bptt_kernels::diagonal;
-use bptt_kernels::outer::{Outer, Right};
+use bptt_kernels::gemm::weight_gradients::{Rhs, WeightGradients};
 use bptt_kernels::team::Pass;
 
 /// What the steps have left, and what they had.
@@ -35,21 +35,21 @@ pub(super) struct Sums<'a, 'p> {
     /// The states, with those from before the first step; of the hidden ones what the
     /// products saw.
     pub h: &'a [f32],
-    pub s: &'a [f32],
+    pub c: &'a [f32],
     /// The cell states after each step as gates saw them.
-    pub s_after: &'a [f32],
+    pub c_after: &'a [f32],
     pub scratch: &'a mut [f32],
     pub pass: &'a mut Pass<'p>,
 }
 
 /// A right operand that all rows of the left one meet.
-fn right<'a>(b: &'a [f32], c: &'a mut [f32], columns: usize) -> Right<'a> {
-    Right { b, c, columns }
+fn rhs<'a>(b: &'a [f32], c: &'a mut [f32], columns: usize) -> Rhs<'a> {
+    Rhs { b, c, columns }
 }
 
 impl<'a> Sums<'a, '_> {
     /// Adds all of them up: those of U, W, b, the layer's own and P.
-    pub(super) fn add_up<C: Layer>(
+    pub(super) fn add_up<C: Spec>(
         mut self,
         layer: &C,
         (all, own): (All<&mut [f32]>, Own<&mut [f32]>),
@@ -63,19 +63,19 @@ impl<'a> Sums<'a, '_> {
         for (nth, &delay) in delays.iter().enumerate() {
             for &source in geometry.back {
                 let h = self.after_oldest(delays[0] - delay);
-                let product = right(h, first(&mut dw, source.blocks() * w), output);
+                let product = rhs(h, first(&mut dw, source.blocks() * w), output);
                 match source {
                     // What meets the input and the bias meets them once.
-                    Source::Gates { first, count } if nth == 0 => {
+                    BackwardLhs::Gates { first, count } if nth == 0 => {
                         let du = &mut du[first * u..(first + count) * u];
                         let db = &mut db[first * hidden..(first + count) * hidden];
                         self.gates((first, count), Some(product), Some((du, db)))?;
                         met = first + count;
                     }
-                    Source::Gates { first, count } => {
+                    BackwardLhs::Gates { first, count } => {
                         self.gates((first, count), Some(product), None)?;
                     }
-                    Source::Extra => {
+                    BackwardLhs::Extra => {
                         let sums = self.sums(extra_bias);
                         self.block((self.da_extra, hidden), product, sums)?;
                     }
@@ -86,12 +86,12 @@ impl<'a> Sums<'a, '_> {
         for gate in met..geometry.gates {
             let du = &mut du[gate * u..(gate + 1) * u];
             let db = &mut db[gate * hidden..(gate + 1) * hidden];
-            let second = (geometry.second == Some(gate))
-                .then(|| right(self.extra, first(&mut dw, w), hidden));
+            let second =
+                (geometry.second == Some(gate)).then(|| rhs(self.extra, first(&mut dw, w), hidden));
             self.gates((gate, 1), second, Some((du, db)))?;
         }
         if geometry.projects {
-            self.block((self.dh_all, output), right(self.extra, dp, hidden), None)?;
+            self.block((self.dh_all, output), rhs(self.extra, dp, hidden), None)?;
         }
         let Some((normal, normal_extra)) = self.normal else {
             return self.diagonals(layer.diagonals(), diagonal);
@@ -128,7 +128,7 @@ impl<'a> Sums<'a, '_> {
     fn gates(
         &mut self,
         (first, count): (usize, usize),
-        recurrent: Option<Right<'_>>,
+        recurrent: Option<Rhs<'_>>,
         input: Option<(&mut [f32], &mut [f32])>,
     ) -> Result<(), KernelError> {
         let (hidden, features) = (self.sizes.hidden, self.sizes.input);
@@ -146,9 +146,9 @@ impl<'a> Sums<'a, '_> {
                 }
                 self.late_input((first, count), du)
             }
-            (None, Some((du, db))) => self.outer(a, [right(self.x, du, features)], self.sums(db)),
+            (None, Some((du, db))) => self.outer(a, [rhs(self.x, du, features)], self.sums(db)),
             (Some(recurrent), Some((du, db))) => {
-                self.outer(a, [recurrent, right(self.x, du, features)], self.sums(db))
+                self.outer(a, [recurrent, rhs(self.x, du, features)], self.sums(db))
             }
         }
     }
@@ -171,12 +171,12 @@ impl<'a> Sums<'a, '_> {
         let later = &self.x[..self.x.len() - self.waiting.len()];
         let parts = [(seen, later, self.accumulate), (waited, self.waiting, true)];
         for (dz, b, accumulate) in parts {
-            Outer {
+            WeightGradients {
                 depth: b.len() / input,
                 a: dz.get(first * hidden..).unwrap_or_default(),
                 stride,
                 rows,
-                products: [right(b, &mut *du, input)],
+                products: [rhs(b, &mut *du, input)],
                 sums: None,
                 accumulate,
                 scratch: &mut *self.scratch,
@@ -190,7 +190,7 @@ impl<'a> Sums<'a, '_> {
     fn block(
         &mut self,
         (a, rows): (&[f32], usize),
-        product: Right<'_>,
+        product: Rhs<'_>,
         sums: Option<&mut [f32]>,
     ) -> Result<(), KernelError> {
         self.outer((a, rows, rows), [product], sums)
@@ -201,11 +201,11 @@ impl<'a> Sums<'a, '_> {
     fn outer<const N: usize>(
         &mut self,
         (a, stride, rows): (&[f32], usize, usize),
-        products: [Right<'_>; N],
+        products: [Rhs<'_>; N],
         sums: Option<&mut [f32]>,
     ) -> Result<(), KernelError> {
         let (depth, accumulate, scratch) = (self.depth, self.accumulate, &mut *self.scratch);
-        Outer { depth, a, stride, rows, products, sums, accumulate, scratch }
+        WeightGradients { depth, a, stride, rows, products, sums, accumulate, scratch }
             .run(self.isa, self.pass)
     }
 
@@ -220,10 +220,10 @@ impl<'a> Sums<'a, '_> {
         for (diagonal, c) in diagonals.iter().zip(vectors.chunks_mut(hidden)) {
             let (a, stride, b) = match *diagonal {
                 Diagonal::GateBefore(gate) => {
-                    (&self.dz[gate * hidden..], gates * hidden, Some(&self.s[..state]))
+                    (&self.dz[gate * hidden..], gates * hidden, Some(&self.c[..state]))
                 }
                 Diagonal::GateAfter(gate) => {
-                    (&self.dz[gate * hidden..], gates * hidden, Some(self.s_after))
+                    (&self.dz[gate * hidden..], gates * hidden, Some(self.c_after))
                 }
                 Diagonal::Extra => (self.extra, hidden, None),
             };

@@ -27,7 +27,7 @@ use crate::error::{check_size, product};
 /// The configuration of an affine readout: what everything else is made from.
 ///
 /// ```
-/// use bptt::{Init, Isa, Purpose, Readout, ReadoutGradients, Reduction, Targets, Write};
+/// use bptt::{Init, Isa, Purpose, Readout, ReadoutGradients, Reduction, Targets, Accumulate};
 /// # use rand::{SeedableRng, rngs::SmallRng};
 ///
 /// let rows = 20 * 4; // τB
@@ -46,7 +46,7 @@ use crate::error::{check_size, product};
 /// let (mut gradients, mut dh) = (readout.parameters()?, vec![0.0; rows * 16]);
 /// let to = ReadoutGradients {
 ///     parameters: &mut gradients,
-///     write: Write::Overwrite,
+///     accumulate: Accumulate::No,
 ///     dh: Some(&mut dh),
 /// };
 /// plan.backward(&weights, &h, &mut arena, to)?;

@@ -4,10 +4,10 @@ use super::{Readout, ReadoutParameters, ReadoutWeights};
 use crate::arena::{Layout, Region, regions};
 use crate::error::{check_len, check_optional, check_size, product};
 use crate::weights::{OF_OTHERS, Version};
-use crate::{Error, Isa, Write};
+use crate::{Accumulate, Error, Isa};
 use bptt_kernels::AlignedBuffer;
+use bptt_kernels::gemm::weight_gradients::{self, Rhs, WeightGradients};
 use bptt_kernels::gemm::{self, Start, gemm};
-use bptt_kernels::outer::{self, Outer, Right};
 use bptt_kernels::softmax::CrossEntropy;
 use bptt_kernels::team::Pass;
 use bptt_kernels::tuning::CHUNK_ROWS;
@@ -85,15 +85,15 @@ pub struct ReadoutGradients<'a> {
     /// ∂L/∂V and ∂L/∂c.
     pub parameters: &'a mut ReadoutParameters,
     /// Whether `parameters` are overwritten or added to. `dh` is overwritten.
-    pub write: Write,
+    pub accumulate: Accumulate,
     /// ∂L/∂h, `[rows, H]`.
     pub dh: Option<&'a mut [f32]>,
 }
 
 impl<'a> ReadoutGradients<'a> {
     /// The parameters' gradients alone.
-    pub fn of(parameters: &'a mut ReadoutParameters, write: Write) -> Self {
-        Self { parameters, write, dh: None }
+    pub fn of(parameters: &'a mut ReadoutParameters, accumulate: Accumulate) -> Self {
+        Self { parameters, accumulate, dh: None }
     }
 }
 
@@ -113,7 +113,7 @@ impl ReadoutPlan {
         product("the inputs", &[rows, readout.input_size])?;
         let widest = readout.input_size.max(readout.output_size);
         let product = gemm::scratch_len(rows, widest)?;
-        let gradient = outer::scratch_len(isa, 1, &[readout.input_size])?;
+        let gradient = weight_gradients::scratch_len(isa, 1, &[readout.input_size])?;
         let dims: Regions<&[usize]> =
             Regions { outputs: &[rows, readout.output_size], scratch: &[product.max(gradient)] };
         let mut layout = Layout::in_lines("the arena");
@@ -324,13 +324,13 @@ impl ReadoutPlan {
 
         let Regions { outputs: d_o, scratch } = self.regions.granted(&mut arena.memory);
         let [dv, dc] = gradients.parameters.split_mut();
-        let accumulate = gradients.write == Write::Accumulate;
-        Outer {
+        let accumulate = gradients.accumulate == Accumulate::Yes;
+        WeightGradients {
             depth: rows,
             a: d_o,
             stride: self.readout.output_size,
             rows: self.readout.output_size,
-            products: [Right { b: h, c: dv, columns: inputs }],
+            products: [Rhs { b: h, c: dv, columns: inputs }],
             sums: Some(dc),
             accumulate,
             scratch: &mut *scratch,

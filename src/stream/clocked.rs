@@ -3,14 +3,14 @@
 use super::Stream;
 use super::memory::{Alone, Beside, remember};
 use crate::clocked::{Clocked, InputProduct};
-use crate::layer::{Layer, Sizes};
+use crate::spec::{Sizes, Spec};
 use crate::{Error, Isa, Weights};
 use bptt_kernels::recurrence::ClockedForward;
 use bptt_kernels::team::Pass;
 use bptt_kernels::{Dense, KernelError};
 use std::ops::Range;
 
-impl<C: Layer> Stream<C> {
+impl<C: Spec> Stream<C> {
     /// What [`step`](Self::step) and [`predict`](Self::predict) do, with lengths that have
     /// been checked.
     pub(super) fn advance_clocked(
@@ -82,7 +82,7 @@ struct Stretch<'a> {
 
 impl Stretch<'_> {
     /// The states after the steps over `x`, from the one before.
-    fn run<C: Layer>(
+    fn run<C: Spec>(
         &mut self,
         weights: &Weights<C>,
         x: &[f32],

@@ -2,7 +2,7 @@
 
 use crate::arena::{Layout, Region, regions};
 use crate::clocked::Clocked;
-use crate::layer::{Layer, Sizes};
+use crate::spec::{Sizes, Spec};
 use crate::{Error, Weights};
 use bptt_kernels::AlignedBuffer;
 use bptt_kernels::gemm;
@@ -14,7 +14,7 @@ regions! {
     /// a nanosecond.
     pub(super) struct Alone {
         h,
-        s,
+        c,
         /// Room for the next h.
         next,
         extra,
@@ -27,8 +27,8 @@ regions! {
 regions! {
     /// What other passes are granted beside it.
     pub(super) struct Beside {
-        /// Room for the next s, with zoneout.
-        s_next,
+        /// Room for the next c, with zoneout.
+        c_next,
         /// What is normalised of a step, and the inverse deviations.
         normal,
         normal_extra,
@@ -74,8 +74,8 @@ impl Memory {
     }
 
     pub(super) fn state_mut(&mut self) -> [&mut [f32]; 3] {
-        let Alone { h, s, waiting, .. } = self.granted_alone();
-        [h, s, waiting]
+        let Alone { h, c, waiting, .. } = self.granted_alone();
+        [h, c, waiting]
     }
 }
 
@@ -86,7 +86,7 @@ pub(super) fn chunk_steps(batch: usize) -> usize {
 
 impl Memory {
     /// The memory of a layer whose units move together.
-    pub(super) fn of<C: Layer>(
+    pub(super) fn of<C: Spec>(
         layer: &C,
         batch: usize,
         threads: usize,
@@ -100,14 +100,14 @@ impl Memory {
         let gates = gemm::spread(geometry.gates * hidden);
         let alone: Alone<&[usize]> = Alone {
             h: &[layer.delays()[0], batch, output],
-            s: &[cells, batch, hidden],
+            c: &[cells, batch, hidden],
             next: &[batch, output],
             extra: &[extra, batch, hidden],
             gates: &[chunk_steps(batch), batch, gates],
             waiting: &[usize::from(C::LATE), batch, input],
         };
         let beside: Beside<&[usize]> = Beside {
-            s_next: &[turns, batch, hidden],
+            c_next: &[turns, batch, hidden],
             normal: &[normed, batch, geometry.gates, hidden],
             normal_extra: &[normed, batch, apart, hidden],
             inverse: &[normed, batch, geometry.norms],
@@ -143,7 +143,7 @@ impl Memory {
 }
 
 /// What the more demanding of a step's products and a stretch's needs.
-fn scratch_len<C: Layer>(layer: &C, batch: usize, threads: usize) -> Result<usize, Error> {
+fn scratch_len<C: Spec>(layer: &C, batch: usize, threads: usize) -> Result<usize, Error> {
     let (Sizes { input, hidden, output }, geometry) = (layer.sizes(), layer.geometry());
     let dims = Dims { steps: 1, batch, hidden, outputs: output };
     let fused = if geometry.fuses { input } else { 0 };
@@ -153,7 +153,7 @@ fn scratch_len<C: Layer>(layer: &C, batch: usize, threads: usize) -> Result<usiz
 }
 
 /// The normalisation of a step.
-pub(super) fn norm<'a, C: Layer>(
+pub(super) fn norm<'a, C: Spec>(
     weights: &'a Weights<C>,
     normal: &'a mut [f32],
     normal_extra: &'a mut [f32],
@@ -164,18 +164,18 @@ pub(super) fn norm<'a, C: Layer>(
 }
 
 /// The cell state, if there is one, in place or in turns.
-pub(super) fn carried<'a>(s: &'a mut [f32], other: &'a mut [f32]) -> CellStates<'a> {
-    match (s.is_empty(), other.is_empty()) {
+pub(super) fn carried<'a>(c: &'a mut [f32], other: &'a mut [f32]) -> CellStates<'a> {
+    match (c.is_empty(), other.is_empty()) {
         (true, _) => CellStates::None,
-        (false, true) => CellStates::InPlace(s),
-        (false, false) => CellStates::InTurns { s, other },
+        (false, true) => CellStates::InPlace(c),
+        (false, false) => CellStates::InTurns { c, other },
     }
 }
 
 /// The cell state where it belongs after so many steps in turns.
-pub(super) fn settle(steps: usize, s: &mut [f32], other: &[f32]) {
+pub(super) fn settle(steps: usize, c: &mut [f32], other: &[f32]) {
     if steps % 2 == 1 && !other.is_empty() {
-        s.copy_from_slice(other);
+        c.copy_from_slice(other);
     }
 }
 

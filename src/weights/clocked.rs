@@ -3,27 +3,27 @@
 
 use super::{Products, Purpose, Version, Weights};
 use crate::clocked::Place;
-use crate::layer::{Layer, Sizes};
+use crate::spec::{Sizes, Spec};
 use crate::{Error, Format, Isa, Parameters};
 use bptt_kernels::recurrence::Group;
 use bptt_kernels::team::{Pass, Team};
 use bptt_kernels::{AlignedBuffer, KernelError, PackedMatrix};
 use std::iter::once;
 
-fn places<C: Layer>(layer: &C) -> impl Iterator<Item = Place> {
+fn places<C: Spec>(layer: &C) -> impl Iterator<Item = Place> {
     let Sizes { input, hidden, .. } = layer.sizes();
     layer.clocked().into_iter().flat_map(move |clocked| clocked.places((input, hidden)))
 }
 
 /// A matrix of each group.
-fn of_groups<C: Layer>(
+fn of_groups<C: Spec>(
     layer: &C,
     zeros: impl Fn(Group) -> Result<PackedMatrix, KernelError>,
 ) -> Result<Vec<PackedMatrix>, KernelError> {
     places(layer).map(|place| zeros(place.group)).collect()
 }
 
-impl<C: Layer> Weights<C> {
+impl<C: Spec> Weights<C> {
     pub(super) fn clocked(
         layer: C,
         parameters: &Parameters<C>,

@@ -7,7 +7,7 @@ use crate::common::{
     in_stretches, isas, sequence, shapes, shared_out,
 };
 use crate::with_layer;
-use bptt::{Cell, Purpose, Readout, Regularisation, State, Stream};
+use bptt::{Layer, Purpose, Readout, Regularisation, State, Stream};
 use bptt_reference::sample::uniform;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -77,8 +77,8 @@ fn parts_are_as_the_whole<C: Subject>(data: &Data<C>, stretches: &[Range<usize>]
     let mut data = data.clone();
     if data.layer.equations().delays()[0] > 1 {
         // Masked sums of several products: what of them comes in has been masked.
-        let [h, s] = data.regularisation.zoneout();
-        data.regularisation = Regularisation::none().with_zoneout(h, s).unwrap();
+        let [h, c] = data.regularisation.zoneout();
+        data.regularisation = Regularisation::none().with_zoneout(h, c).unwrap();
     }
     let data = &data;
     for &isa in isas() {
@@ -162,10 +162,10 @@ fn streamed<C: Subject>(
 }
 
 #[track_caller]
-fn assert_states<'a, C: Cell>(given: C::State<&'a [f32]>, expected: C::State<&'a [f32]>) {
+fn assert_states<'a, C: Layer>(given: C::State<&'a [f32]>, expected: C::State<&'a [f32]>) {
     let (given, expected) = (given.into_parts(), expected.into_parts());
     assert_bits("h", given.h, expected.h);
-    assert_bits("s", given.s.unwrap_or_default(), expected.s.unwrap_or_default());
+    assert_bits("c", given.c.unwrap_or_default(), expected.c.unwrap_or_default());
     assert_bits("x", given.x.unwrap_or_default(), expected.x.unwrap_or_default());
     assert_eq!(given.step, expected.step);
 }

@@ -2,7 +2,7 @@
 //! with one group it is a vanilla unit.
 
 use crate::common::{Data, Rig, assert_bits, assert_same, check, filled, isas, shapes, value};
-use bptt::{Activation, Cell, ClockGroup, ClockedState, Clockwork, Error, Init, Purpose, Vanilla};
+use bptt::{Activation, ClockGroup, ClockedState, Clockwork, Error, Init, Layer, Purpose, Vanilla};
 use proptest::prelude::*;
 use rand::{SeedableRng, rngs::StdRng};
 

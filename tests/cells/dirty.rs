@@ -6,7 +6,7 @@ use crate::common::{
     Data, Kind, Rig, Subject, assert_bits, assert_same, fewer, filled, is_slow, isas,
 };
 use crate::with_layer;
-use bptt::{Gradients, Isa, OutputGradients, Purpose, Readout, Regularisation, Stream, Write};
+use bptt::{Accumulate, Gradients, Isa, OutputGradients, Purpose, Readout, Regularisation, Stream};
 use bptt_reference::sample::uniform;
 
 /// I, H, B and τ: units that fill a vector and that do not, one group of them and more, each
@@ -46,24 +46,24 @@ fn poison<C: Subject>(rig: &mut Rig<C>, data: &Data<C>) {
 fn from_nothing<C: Subject>(rig: &mut Rig<C>, data: &Data<C>) -> [Vec<f32>; 4] {
     let Rig { plan, weights, arena } = rig;
     plan.forward_with(weights, &data.inputs.x, None, data.noise, arena).unwrap();
-    let (h, s) = (arena.hidden().unwrap().to_vec(), arena.cell_states().unwrap().to_vec());
+    let (h, c) = (arena.hidden().unwrap().to_vec(), arena.cell_states().unwrap().to_vec());
     let mut parameters = data.layer.parameters().unwrap();
     parameters.as_mut_slice().copy_from_slice(&filled(data.inputs.params.len()));
     let mut dx = filled(data.inputs.x.len());
     let to = Gradients {
         parameters: &mut parameters,
-        write: Write::Overwrite,
+        accumulate: Accumulate::No,
         dx: Some(&mut dx),
         initial: None,
     };
     let outputs = OutputGradients { dy: Some(&data.inputs.dy), last: None };
     plan.backward(weights, &data.inputs.x, outputs, arena, to).unwrap();
-    [h, s, parameters.as_slice().to_vec(), dx]
+    [h, c, parameters.as_slice().to_vec(), dx]
 }
 
 fn assert_all(given: &[Vec<f32>], expected: &[Vec<f32>]) {
     for (nth, (given, expected)) in given.iter().zip(expected).enumerate() {
-        assert_bits(["h", "s", "params", "dx"][nth], given, expected);
+        assert_bits(["h", "c", "params", "dx"][nth], given, expected);
     }
 }
 
@@ -74,14 +74,14 @@ fn an_arena_full_of_nan() {
         let expected = new().run(data);
         let from_zero = from_nothing(&mut new(), data);
         let mut zero = data.clone();
-        for part in [&mut zero.inputs.h0, &mut zero.inputs.s0, &mut zero.inputs.x0] {
+        for part in [&mut zero.inputs.h0, &mut zero.inputs.c0, &mut zero.inputs.x0] {
             part.fill(0.0);
         }
-        for part in [&mut zero.inputs.dh_last, &mut zero.inputs.ds_last, &mut zero.inputs.dx_last] {
+        for part in [&mut zero.inputs.dh_last, &mut zero.inputs.dc_last, &mut zero.inputs.dx_last] {
             part.fill(0.0);
         }
         let given_zeros = new().run(&zero);
-        let given_zeros = [given_zeros.h, given_zeros.s, given_zeros.params, given_zeros.dx];
+        let given_zeros = [given_zeros.h, given_zeros.c, given_zeros.params, given_zeros.dx];
         assert_all(&given_zeros, &from_zero);
 
         let mut rig = new();
@@ -173,10 +173,10 @@ fn gradients_do_not_depend_on_what_they_overwrite() {
         let expected = rig.run(data);
         let len = data.inputs.params.len();
         for (write, before) in [
-            (Write::Overwrite, vec![f32::INFINITY; len]),
-            (Write::Overwrite, vec![0.0; len]),
-            (Write::Overwrite, uniform(9, len, 3.0)),
-            (Write::Accumulate, vec![0.0; len]),
+            (Accumulate::No, vec![f32::INFINITY; len]),
+            (Accumulate::No, vec![0.0; len]),
+            (Accumulate::No, uniform(9, len, 3.0)),
+            (Accumulate::Yes, vec![0.0; len]),
         ] {
             let mut parameters = data.layer.parameters().unwrap();
             parameters.as_mut_slice().copy_from_slice(&before);

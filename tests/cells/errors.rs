@@ -3,8 +3,8 @@
 
 use crate::common::{Data, Options, Snapshot, assert_mismatch, filled, isas, length, lstm, value};
 use bptt::{
-    Arena, Cell, Delayed, DelayedState, Error, Gradients, Gru, HiddenState, Isa, Lstm, LstmState,
-    OutputGradients, Parameters, Purpose, Readout, Reset, Write,
+    Accumulate, Arena, Delayed, DelayedState, Error, Gradients, Gru, HiddenState, Isa, Layer, Lstm,
+    LstmState, OutputGradients, Parameters, Purpose, Readout, Reset,
 };
 
 type Rig = crate::common::Rig<Lstm>;
@@ -56,7 +56,7 @@ fn assert_weights_refused(isa: Isa, lstm: Lstm, weights_isa: Isa, given: &str, e
     assert_mismatch(error, "weights", given, expected);
 
     let mut gradients = data.parameters();
-    let of = Gradients::of(&mut gradients, Write::Overwrite);
+    let of = Gradients::of(&mut gradients, Accumulate::No);
     let error = plan.backward(&weights, &data.inputs.x, data.outputs(), arena, of).unwrap_err();
     assert_mismatch(error, "weights", given, expected);
     assert_eq!(gradients.as_slice(), data.inputs.params);
@@ -71,7 +71,7 @@ fn assert_weights_refused(isa: Isa, lstm: Lstm, weights_isa: Isa, given: &str, e
     let error = stream.forward(&weights, &data.inputs.x, &mut y).unwrap_err();
     assert_mismatch(error, "weights", given, expected);
     assert_eq!(Snapshot::of(&[&y]), untouched);
-    assert!(stream.state().h.iter().chain(stream.state().s).all(|&x| x == 0.0));
+    assert!(stream.state().h.iter().chain(stream.state().c).all(|&x| x == 0.0));
 }
 
 #[test]
@@ -115,18 +115,18 @@ fn forward_arguments_of_other_lengths() {
         rig.forward(&data);
         let before = contents(&rig.arena);
         let Rig { plan, weights, arena } = &mut rig;
-        let mut refused = |x: &[f32], h: &[f32], s: &[f32], expected: Error| {
-            let initial = Some(LstmState { h, s });
+        let mut refused = |x: &[f32], h: &[f32], c: &[f32], expected: Error| {
+            let initial = Some(LstmState { h, c });
             assert_eq!(plan.forward(weights, x, initial, arena), Err(expected));
             assert_eq!(contents(arena), before);
         };
-        let (h0, s0) = (&data.inputs.h0[..], &data.inputs.s0[..]);
+        let (h0, c0) = (&data.inputs.h0[..], &data.inputs.c0[..]);
         let error = length("x", x - 1, x);
         assert_eq!(error.to_string(), format!("x has {} elements, expected {x}", x - 1));
-        refused(&data.inputs.x[1..], h0, s0, error);
-        refused(&filled(x + 1), h0, s0, length("x", x + 1, x));
-        refused(&data.inputs.x, &h0[1..], s0, length("h0", state - 1, state));
-        refused(&data.inputs.x, h0, &filled(state + 1), length("s0", state + 1, state));
+        refused(&data.inputs.x[1..], h0, c0, error);
+        refused(&filled(x + 1), h0, c0, length("x", x + 1, x));
+        refused(&data.inputs.x, &h0[1..], c0, length("h0", state - 1, state));
+        refused(&data.inputs.x, h0, &filled(state + 1), length("c0", state + 1, state));
     }
 }
 
@@ -135,10 +135,10 @@ struct Call {
     x: Vec<f32>,
     dy: Vec<f32>,
     dh_last: Vec<f32>,
-    ds_last: Vec<f32>,
+    dc_last: Vec<f32>,
     dx: Vec<f32>,
     dh0: Vec<f32>,
-    ds0: Vec<f32>,
+    dc0: Vec<f32>,
 }
 
 impl Call {
@@ -148,29 +148,29 @@ impl Call {
             x: data.inputs.x.clone(),
             dy: data.inputs.dy.clone(),
             dh_last: data.inputs.dh_last.clone(),
-            ds_last: data.inputs.ds_last.clone(),
+            dc_last: data.inputs.dc_last.clone(),
             dx: filled(data.inputs.x.len()),
             dh0: filled(state),
-            ds0: filled(state),
+            dc0: filled(state),
         }
     }
 
     fn run(&mut self, rig: &mut Rig, parameters: &mut Parameters<Lstm>) -> Result<(), Error> {
         let outputs = OutputGradients {
             dy: Some(&self.dy),
-            last: Some(LstmState { h: &self.dh_last[..], s: &self.ds_last }),
+            last: Some(LstmState { h: &self.dh_last[..], c: &self.dc_last }),
         };
         let gradients = Gradients {
             parameters,
-            write: Write::Overwrite,
+            accumulate: Accumulate::No,
             dx: Some(&mut self.dx),
-            initial: Some(LstmState { h: &mut self.dh0[..], s: &mut self.ds0 }),
+            initial: Some(LstmState { h: &mut self.dh0[..], c: &mut self.dc0 }),
         };
         rig.plan.backward(&rig.weights, &self.x, outputs, &mut rig.arena, gradients)
     }
 
     fn written(&self) -> Snapshot {
-        Snapshot::of(&[&self.dx, &self.dh0, &self.ds0])
+        Snapshot::of(&[&self.dx, &self.dh0, &self.dc0])
     }
 }
 
@@ -182,10 +182,10 @@ fn backward_arguments_of_other_lengths() {
         ("x", |c| &mut c.x),
         ("dy", |c| &mut c.dy),
         ("dh_last", |c| &mut c.dh_last),
-        ("ds_last", |c| &mut c.ds_last),
+        ("dc_last", |c| &mut c.dc_last),
         ("dx", |c| &mut c.dx),
         ("dh0", |c| &mut c.dh0),
-        ("ds0", |c| &mut c.ds0),
+        ("dc0", |c| &mut c.dc0),
     ];
     for &isa in isas() {
         let mut rig = Rig::new(isa, &data);
@@ -270,7 +270,7 @@ fn passes_out_of_order() {
 
         rig.forward(&data);
         assert_eq!(dz(&rig), Err(order("preactivation_gradients", forward, backward)));
-        let gate = |step, sequence| rig.arena.gate(bptt::Gate::Output, step, sequence);
+        let gate = |step, sequence| rig.arena.gate(bptt::LstmGate::Output, step, sequence);
         let below = |limit| format!("below {limit}, as the plan has them");
         assert_eq!(gate(4, 0), Err(value("step", "4", below(4))));
         assert_eq!(gate(0, 2), Err(value("sequence", "2", below(2))));
@@ -279,7 +279,7 @@ fn passes_out_of_order() {
         rig.run(&data);
         refused(&mut rig, backward);
         assert_eq!(rig.arena.gates(), Err(order("gates", backward, forward)));
-        let gate = rig.arena.gate(bptt::Gate::Input, 0, 0);
+        let gate = rig.arena.gate(bptt::LstmGate::Input, 0, 0);
         assert_eq!(gate, Err(order("gates", backward, forward)));
         assert!(rig.arena.hidden().is_ok() && rig.arena.cell_states().is_ok());
     }
@@ -292,9 +292,9 @@ fn stream_arguments_of_other_lengths() {
     for &isa in isas() {
         let Rig { weights, .. } = Rig::new(isa, &data);
         let mut stream = data.layer.stream(data.batch, isa).unwrap();
-        let set = |h: &[f32], s: &[f32]| stream.clone().set_state(LstmState { h, s });
-        assert_eq!(set(&data.inputs.h0[1..], &data.inputs.s0), Err(length("h", state - 1, state)));
-        assert_eq!(set(&data.inputs.h0, &filled(state + 1)), Err(length("s", state + 1, state)));
+        let set = |h: &[f32], c: &[f32]| stream.clone().set_state(LstmState { h, c });
+        assert_eq!(set(&data.inputs.h0[1..], &data.inputs.c0), Err(length("h", state - 1, state)));
+        assert_eq!(set(&data.inputs.h0, &filled(state + 1)), Err(length("c", state + 1, state)));
         stream.set_state(data.initial().unwrap()).unwrap();
         for (x, y, error) in [
             (one - 1, state, length("x", one - 1, one)),
@@ -342,8 +342,8 @@ fn stream_arguments_of_other_lengths() {
         for &other in Isa::available().iter().filter(|&&other| other != isa) {
             refused(readout(5, other), other.name(), isa.name());
         }
-        let LstmState { h, s } = stream.state();
-        assert_eq!((h, s), (&data.inputs.h0[..], &data.inputs.s0[..]));
+        let LstmState { h, c } = stream.state();
+        assert_eq!((h, c), (&data.inputs.h0[..], &data.inputs.c0[..]));
     }
 }
 
@@ -386,8 +386,9 @@ fn inputs_that_are_late() {
                 };
                 let inner = HiddenState { h: &mut dh0[..] };
                 let initial = Some(DelayedState { inner, x: &mut dx0[..] });
-                let write = Write::Overwrite;
-                let gradients = Gradients { parameters: &mut parameters, write, dx: None, initial };
+                let accumulate = Accumulate::No;
+                let gradients =
+                    Gradients { parameters: &mut parameters, accumulate, dx: None, initial };
                 let crate::common::Rig { plan, weights, arena } = &mut rig;
                 let result = plan.backward(weights, &data.inputs.x, outputs, arena, gradients);
                 match (given == len, waited == len) {

@@ -6,7 +6,7 @@ use crate::common::{
     rows_of, sequence,
 };
 use crate::with_layer;
-use bptt::{Cell, Format, Isa, Purpose, Stream, Weights};
+use bptt::{Format, Isa, Layer, Purpose, Stream, Weights};
 use bptt_reference::cells::Cell as Equations;
 
 /// I, H, B and τ: units that fill a vector and that do not, and more than one group of them.

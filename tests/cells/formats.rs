@@ -8,8 +8,8 @@ use crate::common::{
 };
 use crate::with_layer;
 use bptt::{
-    Cell, Error, Format, Gradients, Init, Isa, Lstm, OutputGradients, Parameters, Plan, Purpose,
-    Weights, Write,
+    Accumulate, Error, Format, Gradients, Init, Isa, Layer, Lstm, OutputGradients, Parameters,
+    Plan, Purpose, Weights,
 };
 use bptt_reference::cells::Cell as Equations;
 use proptest::prelude::*;
@@ -245,7 +245,7 @@ fn they_have_no_backward_pass() {
     let mut arena = plan.allocate().unwrap();
     plan.forward(&weights, &data.inputs.x, None, &mut arena).unwrap();
     let mut parameters = lstm.parameters().unwrap();
-    let gradients = Gradients::of(&mut parameters, Write::Overwrite);
+    let gradients = Gradients::of(&mut parameters, Accumulate::No);
     let outputs = OutputGradients::default();
     let error =
         plan.backward(&weights, &data.inputs.x, outputs, &mut arena, gradients).unwrap_err();

@@ -1,17 +1,17 @@
-//! Gradients that come in through the last state alone, through h or s by itself
+//! Gradients that come in through the last state alone, through h or c by itself
 //! (deeplearning4j#8838), and passes that begin from one of them by itself
 //! (onnx-tensorflow#408), against the `f64` reference and against finite differences of it.
 
 use crate::common::{Data, Kind, Pass, Rig, Subject, filled, isas, state_of};
 use crate::with_layer;
-use bptt::{Gradients, Isa, OutputGradients, State, Write};
+use bptt::{Accumulate, Gradients, Isa, OutputGradients, State};
 use bptt_reference::Bounded;
 use bptt_reference::bounds::{assert_within, exact};
 use bptt_reference::cells::{Inputs, Outcome};
 use bptt_reference::finite::gradient_with_error;
 use bptt_reference::sample::widen;
 
-/// Of h and s one and not the other: the loss is its sum after the last step, or it is what is
+/// Of h and c one and not the other: the loss is its sum after the last step, or it is what is
 /// drawn before the first.
 const EITHER: [[f32; 2]; 2] = [[1.0, 0.0], [0.0, 1.0]];
 
@@ -20,10 +20,10 @@ fn data<C: Subject>(layer: C, steps: usize, loss: [f32; 2], state: [f32; 2]) -> 
     let given = &mut data.inputs;
     given.dy.fill(0.0);
     given.dh_last.fill(loss[0]);
-    given.ds_last.fill(loss[1]);
+    given.dc_last.fill(loss[1]);
     given.dx_last.fill(0.0);
     given.h0.iter_mut().for_each(|h| *h *= state[0]);
-    given.s0.iter_mut().for_each(|s| *s *= state[1]);
+    given.c0.iter_mut().for_each(|c| *c *= state[1]);
     data
 }
 
@@ -35,20 +35,20 @@ fn run<C: Subject>(isa: Isa, data: &Data<C>) -> Pass {
     let mut parameters = data.layer.parameters().unwrap();
     parameters.as_mut_slice().copy_from_slice(&filled(given.params.len()));
     let (mut dx, mut dh0) = (filled(given.x.len()), filled(given.h0.len()));
-    let (mut ds0, mut dx0) = (filled(given.s0.len()), filled(given.x0.len()));
-    let last = state_of::<C>(&given.dh_last, &given.ds_last, &given.dx_last);
+    let (mut dc0, mut dx0) = (filled(given.c0.len()), filled(given.x0.len()));
+    let last = state_of::<C>(&given.dh_last, &given.dc_last, &given.dx_last);
     let to = Gradients {
         parameters: &mut parameters,
-        write: Write::Overwrite,
+        accumulate: Accumulate::No,
         dx: Some(&mut dx),
-        initial: Some(State::from_parts(&mut dh0[..], &mut ds0[..], &mut dx0[..])),
+        initial: Some(State::from_parts(&mut dh0[..], &mut dc0[..], &mut dx0[..])),
     };
     let Rig { plan, weights, arena } = &mut rig;
     let outputs = OutputGradients { dy: None, last: Some(last) };
     plan.backward(weights, &given.x, outputs, arena, to).unwrap();
     let dz = arena.preactivation_gradients().unwrap();
     let dz = data.layer.all_steps(dz, data.first, data.steps, data.batch);
-    Pass { params: parameters.as_slice().to_vec(), dx, dh0, ds0, dx0, dz, ..forward }
+    Pass { params: parameters.as_slice().to_vec(), dx, dh0, dc0, dx0, dz, ..forward }
 }
 
 fn check<C: Subject>(data: &Data<C>, smooth: bool) {
@@ -71,7 +71,7 @@ fn check<C: Subject>(data: &Data<C>, smooth: bool) {
         ("params", |i| &mut i.params, |p| &p.params, |p| &p.params),
         ("dx", |i| &mut i.x, |p| &p.dx, |p| &p.dx),
         ("dh0", |i| &mut i.h0, |p| &p.dh0, |p| &p.dh0),
-        ("ds0", |i| &mut i.s0, |p| &p.ds0, |p| &p.ds0),
+        ("dc0", |i| &mut i.c0, |p| &p.dc0, |p| &p.dc0),
         ("dx0", |i| &mut i.x0, |p| &p.dx0, |p| &p.dx0),
     ];
     for (name, part, given, bound) in parts {

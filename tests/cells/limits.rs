@@ -4,7 +4,7 @@
 
 use crate::common::{Data, Kind, Pass, Rig, Subject, assert_bits, fewer, filled, isas};
 use crate::with_layer;
-use bptt::{Activation, Format, Isa, Write};
+use bptt::{Accumulate, Activation, Format, Isa};
 use bptt_reference::cells::Cell as Equations;
 use bptt_reference::sample::widen;
 
@@ -83,14 +83,14 @@ fn bounded<C: Subject>(data: &Data<C>, x: f32) {
             assert_gates(data, x, &forward, &of);
         }
         let mut parameters = data.layer.parameters().unwrap();
-        let pass = rig.backward(data, &mut parameters, Write::Overwrite, forward);
+        let pass = rig.backward(data, &mut parameters, Accumulate::No, forward);
         for (name, given, expected) in [
             ("h", &pass.h, &expected.h),
-            ("s", &pass.s, &expected.s),
+            ("c", &pass.c, &expected.c),
             ("dz", &pass.dz, &expected.dz),
             ("dx", &pass.dx, &expected.dx),
             ("dh0", &pass.dh0, &expected.dh0),
-            ("ds0", &pass.ds0, &expected.ds0),
+            ("dc0", &pass.dc0, &expected.dc0),
             ("dx0", &pass.dx0, &expected.dx0),
         ] {
             assert_near(name, given, expected, &of);

@@ -4,8 +4,8 @@
 use crate::common::{Kind, Subject, assert_bits, fewer, filled, isas, vanilla};
 use crate::with_layer;
 use bptt::{
-    Activation, Cell, Gradients, Init, Isa, LayerNorm, OutputGradients, Parameters, Purpose, Skip,
-    Write,
+    Accumulate, Activation, Gradients, Init, Isa, Layer, LayerNorm, OutputGradients, Parameters,
+    Purpose, Skip,
 };
 use bptt_reference::sample::uniform;
 use rand::{SeedableRng, rngs::SmallRng};
@@ -45,7 +45,7 @@ fn pass<C: Subject>(
     let outputs = OutputGradients { dy: Some(&dy), last: None };
     let to = Gradients {
         parameters: &mut gradients,
-        write: Write::Overwrite,
+        accumulate: Accumulate::No,
         dx: Some(&mut dx),
         initial: None,
     };

@@ -6,7 +6,7 @@ use crate::common::{
     shared_out, state_of,
 };
 use crate::with_layer;
-use bptt::{Activation, Gradients, Isa, OutputGradients, Write};
+use bptt::{Accumulate, Activation, Gradients, Isa, OutputGradients};
 use bptt_reference::cells::{Inputs, Outcome};
 use bptt_reference::finite::gradient_with_error;
 use bptt_reference::sample::uniform;
@@ -187,7 +187,7 @@ fn gradients_are_difference_quotients_of_the_loss() {
             Part { name: "dx", input: |i| &mut i.x, actual: |p| &p.dx, bound: |p| &p.dx },
             Part { name: "dh0", input: |i| &mut i.h0, actual: |p| &p.dh0, bound: |p| &p.dh0 },
             Part { name: "dx0", input: |i| &mut i.x0, actual: |p| &p.dx0, bound: |p| &p.dx0 },
-            Part { name: "ds0", input: |i| &mut i.s0, actual: |p| &p.ds0, bound: |p| &p.ds0 },
+            Part { name: "dc0", input: |i| &mut i.c0, actual: |p| &p.dc0, bound: |p| &p.dc0 },
         ];
         for Part { name, input, actual, bound } in parts {
             let mut moved = exact::<f64, C>(data);
@@ -236,7 +236,7 @@ fn optional_arguments() {
         let given = data.inputs.clone();
         let inputs = Inputs {
             h0: zeros(&given.h0),
-            s0: zeros(&given.s0),
+            c0: zeros(&given.c0),
             x0: zeros(&given.x0),
             dy: zeros(&given.dy),
             ..given
@@ -248,10 +248,10 @@ fn optional_arguments() {
         let Rig { plan, weights, arena } = &mut rig;
         plan.forward(weights, x, None, arena).unwrap();
         assert_bits("h", arena.hidden().unwrap(), &expected.h);
-        assert_bits("s", arena.cell_states().unwrap(), &expected.s);
-        let last = state_of::<C>(&zero.inputs.dh_last, &zero.inputs.ds_last, &zero.inputs.dx_last);
+        assert_bits("c", arena.cell_states().unwrap(), &expected.c);
+        let last = state_of::<C>(&zero.inputs.dh_last, &zero.inputs.dc_last, &zero.inputs.dx_last);
         let outputs = OutputGradients { dy: None, last: Some(last) };
-        let gradients = Gradients::of(&mut parameters, Write::Overwrite);
+        let gradients = Gradients::of(&mut parameters, Accumulate::No);
         plan.backward(weights, x, outputs, arena, gradients).unwrap();
         assert_bits("params", parameters.as_slice(), &expected.params);
         let dz = arena.preactivation_gradients().unwrap();
@@ -260,7 +260,7 @@ fn optional_arguments() {
 
         // No gradient from outside: all gradients are zero.
         plan.forward(weights, x, None, arena).unwrap();
-        let gradients = Gradients::of(&mut parameters, Write::Overwrite);
+        let gradients = Gradients::of(&mut parameters, Accumulate::No);
         plan.backward(weights, x, OutputGradients::default(), arena, gradients).unwrap();
         assert!(parameters.as_slice().iter().all(|&x| x == 0.0));
     }
@@ -296,7 +296,7 @@ fn accumulating_adds_to_what_is_there() {
         let mut parameters = data.layer.parameters().unwrap();
         parameters.as_mut_slice().copy_from_slice(&prior);
         let forward = rig.forward(data);
-        let pass = rig.backward(data, &mut parameters, Write::Accumulate, forward);
+        let pass = rig.backward(data, &mut parameters, Accumulate::Yes, forward);
         worst.assert_within("params", &pass.params, &expected.params);
     }
     let worst = Worst::default();

@@ -8,7 +8,7 @@ use crate::common::{
     fewer, filled, isas, lstm, shapes, value,
 };
 use crate::with_layer;
-use bptt::{Activation, Cell, ClockGroup, Clockwork, Error, Noise, Regularisation};
+use bptt::{Activation, ClockGroup, Clockwork, Error, Layer, Noise, Regularisation};
 use bptt_reference::cells::Inputs;
 use bptt_reference::{Bounded, bounds};
 use proptest::prelude::*;
@@ -137,7 +137,7 @@ fn what_is_refused() {
         let expected = |what| value(what, &given.to_string(), "0 to 1");
         let none = Regularisation::none();
         assert_eq!(none.with_zoneout(given, 0.0), Err(expected("zoneout of h")));
-        assert_eq!(none.with_zoneout(0.0, given), Err(expected("zoneout of s")));
+        assert_eq!(none.with_zoneout(0.0, given), Err(expected("zoneout of c")));
     }
     let of_s = Regularisation::none().with_zoneout(0.0, 0.25).unwrap();
     for kind in kinds() {
@@ -147,7 +147,7 @@ fn what_is_refused() {
             if layer.equations().has_state() {
                 assert!(plan.is_ok() && stream.is_ok());
             } else {
-                let expected = value("zoneout of s", "0.25", "0, for a cell without s");
+                let expected = value("zoneout of c", "0.25", "0, for a cell without c");
                 assert_eq!(plan.unwrap_err(), expected);
                 assert_eq!(stream.unwrap_err(), expected);
             }

@@ -2,7 +2,8 @@
 
 use crate::common::{assert_mismatch, isas, value};
 use bptt::{
-    Activation, Cell, Error, Gate, Gru, Init, LayerNorm, Leak, Leaky, Lstm, Purpose, Reset, Vanilla,
+    Activation, Error, Gru, Init, Layer, LayerNorm, Leak, Leaky, Lstm, LstmGate, Purpose, Reset,
+    Vanilla,
 };
 use rand::{SeedableRng, rngs::StdRng};
 
@@ -107,10 +108,10 @@ fn initial_biases_and_leaks() {
         let parameters =
             lstm.with_forget_bias(2.0).unwrap().init(Init::Glorot, &mut rng()).unwrap();
         for &gate in lstm.gates() {
-            let bias = if gate == Gate::Forget { 2.0 } else { 0.0 };
+            let bias = if gate == LstmGate::Forget { 2.0 } else { 0.0 };
             assert_eq!(parameters.gate(gate).unwrap()[2], [bias; 3], "{gate:?}");
         }
-        let input = parameters.gate(Gate::Input);
+        let input = parameters.gate(LstmGate::Input);
         assert_eq!(input.is_ok(), !lstm.has_coupled_gates(), "{input:?}");
     }
     let learned = Leaky::new(2, 3, Activation::Tanh, Leak::Learned { initial: 0.75 }).unwrap();

@@ -6,7 +6,7 @@ use crate::common::{
     shapes, shared_out, value,
 };
 use crate::with_layer;
-use bptt::{Cell, Error, Stream};
+use bptt::{Error, Layer, Stream};
 use proptest::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::sync::mpsc;

@@ -6,8 +6,8 @@ use crate::common::{
 };
 use crate::with_layer;
 use bptt::{
-    Cell, Error, Gradients, Init, Lstm, OutputGradients, Parameters, Purpose, Readout,
-    ReadoutGradients, Reduction, Targets, Write,
+    Accumulate, Error, Gradients, Init, Layer, Lstm, OutputGradients, Parameters, Purpose, Readout,
+    ReadoutGradients, Reduction, Targets,
 };
 use rand::{SeedableRng, rngs::SmallRng};
 
@@ -28,7 +28,7 @@ fn assert_refused<C: Subject>(rig: &mut Rig<C>, data: &Data<C>) {
     let before = Snapshot::of(&[parameters.as_slice(), &dx, rig.arena.hidden().unwrap()]);
     let gradients = Gradients {
         parameters: &mut parameters,
-        write: Write::Accumulate,
+        accumulate: Accumulate::Yes,
         dx: Some(&mut dx),
         initial: None,
     };
@@ -57,7 +57,7 @@ fn check_layer<C: Subject>(layer: C) {
             // One that was refused has changed nothing. Then again a pass of its own.
             let forward = rig.forward(&data);
             let mut gradients = data.layer.parameters().unwrap();
-            let pass = rig.backward(&data, &mut gradients, Write::Overwrite, forward);
+            let pass = rig.backward(&data, &mut gradients, Accumulate::No, forward);
             assert_same(&pass, &expected);
 
             // Others of the same layer, and these again.
@@ -68,7 +68,7 @@ fn check_layer<C: Subject>(layer: C) {
             assert_refused(&mut rig, &data);
             // A clone has the same contents.
             rig.weights = these.clone();
-            let pass = rig.backward(&data, &mut gradients, Write::Overwrite, forward);
+            let pass = rig.backward(&data, &mut gradients, Accumulate::No, forward);
             assert_same(&pass, &expected);
             // An update of either makes it another: twice from one clone, and each by itself.
             let (mut a, mut b) = (these.clone(), these);
@@ -102,7 +102,7 @@ fn a_refused_update_is_none() {
         let other = Lstm::new(3, 6).unwrap().parameters().unwrap();
         rig.weights.update(&other).unwrap_err();
         let mut gradients = data.layer.parameters().unwrap();
-        let pass = rig.backward(&data, &mut gradients, Write::Overwrite, forward);
+        let pass = rig.backward(&data, &mut gradients, Accumulate::No, forward);
         assert_same(&pass, &expected);
     }
 }
@@ -121,7 +121,7 @@ fn a_refused_forward_pass_is_none() {
         let x = &data.inputs.x;
         rig.plan.forward(&others, x, Some(initial), &mut rig.arena).unwrap_err();
         let mut gradients = data.layer.parameters().unwrap();
-        let pass = rig.backward(&data, &mut gradients, Write::Overwrite, forward);
+        let pass = rig.backward(&data, &mut gradients, Accumulate::No, forward);
         assert_same(&pass, &expected);
     }
 }
@@ -145,18 +145,18 @@ fn stretches_and_accumulation_go_on_working() {
                 rig.plan.forward(&rig.weights, &part.inputs.x, initial, &mut rest[0]).unwrap();
             }
             for (part, arena) in parts.iter().zip(&mut arenas).rev() {
-                let (h, s) = carried.split_at(carried.len() / 2);
-                let last = (!carried.is_empty()).then_some(bptt::LstmState { h, s });
-                let (mut dh0, mut ds0) = (vec![0.0; 10], vec![0.0; 10]);
+                let (h, c) = carried.split_at(carried.len() / 2);
+                let last = (!carried.is_empty()).then_some(bptt::LstmState { h, c });
+                let (mut dh0, mut dc0) = (vec![0.0; 10], vec![0.0; 10]);
                 let to = Gradients {
                     parameters: &mut gradients,
-                    write: Write::Accumulate,
+                    accumulate: Accumulate::Yes,
                     dx: None,
-                    initial: Some(bptt::LstmState { h: &mut dh0[..], s: &mut ds0[..] }),
+                    initial: Some(bptt::LstmState { h: &mut dh0[..], c: &mut dc0[..] }),
                 };
                 let outputs = OutputGradients { dy: Some(&part.inputs.dy), last };
                 rig.plan.backward(&rig.weights, &part.inputs.x, outputs, arena, to).unwrap();
-                carried = [dh0, ds0].concat();
+                carried = [dh0, dc0].concat();
             }
             // The same in one pass.
             let whole = data.layer.plan(12, 2, isa).unwrap();
@@ -165,7 +165,7 @@ fn stretches_and_accumulation_go_on_working() {
             let x = &data.inputs.x;
             whole.forward(&rig.weights, x, None, &mut arena).unwrap();
             let outputs = OutputGradients { dy: Some(&data.inputs.dy), last: None };
-            let to = Gradients::of(&mut expected, Write::Overwrite);
+            let to = Gradients::of(&mut expected, Accumulate::No);
             whole.backward(&rig.weights, x, outputs, &mut arena, to).unwrap();
             assert_bits("gradients", gradients.as_slice(), expected.as_slice());
 
@@ -202,22 +202,22 @@ fn those_of_a_readout_are_those_of_its_loss() {
         let clone = weights.clone();
         weights.update(&parameters).unwrap();
         let (mut gradients, mut dh) = (readout.parameters().unwrap(), filled(15));
-        let write = Write::Overwrite;
-        let to = ReadoutGradients { parameters: &mut gradients, write, dh: Some(&mut dh) };
+        let accumulate = Accumulate::No;
+        let to = ReadoutGradients { parameters: &mut gradients, accumulate, dh: Some(&mut dh) };
         assert_of_others(plan.backward(&weights, &h, &mut arena, to));
         assert!(gradients.as_slice().iter().all(|&g| g == 0.0));
         assert_bits("dh", &dh, &filled(15));
 
-        let to = ReadoutGradients { parameters: &mut gradients, write, dh: Some(&mut dh) };
+        let to = ReadoutGradients { parameters: &mut gradients, accumulate, dh: Some(&mut dh) };
         plan.backward(&clone, &h, &mut arena, to).unwrap();
         let (expected, expected_dh) = (gradients.clone(), dh.clone());
         // Those of the parameters are sums that no weights are part of.
-        let to = ReadoutGradients::of(&mut gradients, write);
+        let to = ReadoutGradients::of(&mut gradients, accumulate);
         plan.backward(&weights, &h, &mut arena, to).unwrap();
         assert_bits("gradients", gradients.as_slice(), expected.as_slice());
         let given = arena.output_gradients().unwrap().to_vec();
         arena.output_gradients_mut().copy_from_slice(&given);
-        let to = ReadoutGradients { parameters: &mut gradients, write, dh: Some(&mut dh) };
+        let to = ReadoutGradients { parameters: &mut gradients, accumulate, dh: Some(&mut dh) };
         plan.backward(&weights, &h, &mut arena, to).unwrap();
         assert_bits("gradients", gradients.as_slice(), expected.as_slice());
         assert_bits("dh", &dh, &expected_dh);

@@ -3,10 +3,10 @@
 //! taken to be as near as ours.
 
 use crate::common::{Data, Subject};
-use bptt::{Cell, Lstm};
+use bptt::{Layer, Lstm};
 use bptt_reference::{Bounded, Number, bounds};
 
-/// The bounds of h of all steps, h of the last, s of the last, where the weights that are
+/// The bounds of h of all steps, h of the last, c of the last, where the weights that are
 /// ours for f are, with the other sign, those of i.
 pub fn errors(data: &Data<Lstm>) -> Vec<Vec<f64>> {
     let (hidden, inputs) = (data.layer.hidden_size(), data.layer.input_size());
@@ -15,7 +15,7 @@ pub fn errors(data: &Data<Lstm>) -> Vec<Vec<f64>> {
     let (u, rest) = given.params.split_at(u);
     let (w, rest) = rest.split_at(w);
     let (b, p) = (rest.split_at(b).0, &rest[b..][..p]);
-    let (mut h, mut s, mut all) = (given.h0, given.s0, Vec::new());
+    let (mut h, mut c, mut all) = (given.h0, given.c0, Vec::new());
     for x in given.x.chunks(data.batch * inputs) {
         let before = h.clone();
         for n in 0..data.batch {
@@ -28,18 +28,18 @@ pub fn errors(data: &Data<Lstm>) -> Vec<Vec<f64>> {
                     let products = products.map(|(&a, &b)| (a, b));
                     Bounded::dot([(Bounded::one(), b[row])].into_iter().chain(products))
                 };
-                let sees = |z: Bounded, block: usize, s: Bounded| match p.get(block * hidden + j) {
-                    Some(&p) => z + p * s,
+                let sees = |z: Bounded, block: usize, c: Bounded| match p.get(block * hidden + j) {
+                    Some(&p) => z + p * c,
                     None => z,
                 };
-                let s = &mut s[n * hidden + j];
-                let z_f = sees(z(0), 0, *s);
+                let c = &mut c[n * hidden + j];
+                let z_f = sees(z(0), 0, *c);
                 let i = Bounded { value: -z_f.value, ..z_f }.logistic();
-                *s = (Bounded::one() - i) * *s + i * z(1).tanh();
-                h[n * hidden + j] = sees(z(2), 1, *s).logistic() * s.tanh();
+                *c = (Bounded::one() - i) * *c + i * z(1).tanh();
+                h[n * hidden + j] = sees(z(2), 1, *c).logistic() * c.tanh();
             }
         }
         all.extend_from_slice(&h);
     }
-    [all, h, s].iter().map(|part| part.iter().map(|value| value.bound).collect()).collect()
+    [all, h, c].iter().map(|part| part.iter().map(|value| value.bound).collect()).collect()
 }

@@ -38,11 +38,11 @@ fn parts<T: Clone>(
     [
         ("h", pass.h.clone()),
         ("h_last", last(&pass.h, given.h0.len())),
-        ("s_last", last(&pass.s, given.s0.len())),
+        ("c_last", last(&pass.c, given.c0.len())),
         ("params", pass.params.clone()),
         ("dx", pass.dx.clone()),
         ("dh0", pass.dh0.clone()),
-        ("ds0", pass.ds0.clone()),
+        ("dc0", pass.dc0.clone()),
     ]
 }
 

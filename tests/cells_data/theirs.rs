@@ -11,7 +11,7 @@ use std::ops::Neg;
 pub struct Theirs {
     h: Vec<f64>,
     h_last: Vec<f64>,
-    s_last: Vec<f64>,
+    c_last: Vec<f64>,
     /// ∂L/∂ of parameters, x, h₀ and s₀, where it has gradients.
     gradients: Option<[Vec<f64>; 4]>,
     /// What it may be off by, part by part, where it does not compute in `f64`.
@@ -19,11 +19,11 @@ pub struct Theirs {
 }
 
 impl Theirs {
-    /// h of all steps, h and s of the last, and the gradients.
+    /// h of all steps, h and c of the last, and the gradients.
     pub fn parts(&self) -> [Option<&Vec<f64>>; 7] {
         let gradient = |part: usize| self.gradients.as_ref().map(|all| &all[part]);
-        let [params, dx, dh0, ds0] = [0, 1, 2, 3].map(gradient);
-        [Some(&self.h), Some(&self.h_last), Some(&self.s_last), params, dx, dh0, ds0]
+        let [params, dx, dh0, dc0] = [0, 1, 2, 3].map(gradient);
+        [Some(&self.h), Some(&self.h_last), Some(&self.c_last), params, dx, dh0, dc0]
     }
 }
 
@@ -80,10 +80,10 @@ pub fn pytorch<C: Subject>(case: &Case, layer: C, biases: Biases) -> (Data<C>, T
         .concat(),
         x: case.given("x"),
         h0: case.given("h0"),
-        s0: case.option("c0").unwrap_or_default(),
+        c0: case.option("c0").unwrap_or_default(),
         dy: case.given("dy"),
         dh_last: case.given("dh_last"),
-        ds_last: case.option("dc_last").unwrap_or_default(),
+        dc_last: case.option("dc_last").unwrap_or_default(),
         x0: Vec::new(),
         dx_last: Vec::new(),
     };
@@ -97,12 +97,12 @@ pub fn pytorch<C: Subject>(case: &Case, layer: C, biases: Biases) -> (Data<C>, T
         case.result_option("grad.weight_hr_l0").unwrap_or_default(),
     ]
     .concat();
-    let ds0 = case.result_option("grad.c0").unwrap_or_default();
+    let dc0 = case.result_option("grad.c0").unwrap_or_default();
     let theirs = Theirs {
         h: case.result("y"),
         h_last: case.result("h_n"),
-        s_last: case.result_option("c_n").unwrap_or_default(),
-        gradients: Some([params, case.result("grad.x"), case.result("grad.h0"), ds0]),
+        c_last: case.result_option("c_n").unwrap_or_default(),
+        gradients: Some([params, case.result("grad.x"), case.result("grad.h0"), dc0]),
         errors: None,
     };
     (Data::with_inputs(layer, batch, steps, inputs), theirs)
@@ -154,22 +154,22 @@ pub fn onnx<C: Subject>(case: &Case, layer: C, order: &Order, biases: Biases) ->
     let peepholes = ordered(&peepholes, hidden, order.peepholes);
     let params =
         [gates("W", hidden * features), gates("R", hidden * hidden), b, own, peepholes].concat();
-    let (h0, s0) = (case.given("initial_h"), case.option("initial_c").unwrap_or_default());
+    let (h0, c0) = (case.given("initial_h"), case.option("initial_c").unwrap_or_default());
     let inputs = Inputs {
         params,
         x: case.given("X"),
         dy: vec![0.0; steps * h0.len()],
         dh_last: vec![0.0; h0.len()],
-        ds_last: vec![0.0; s0.len()],
+        dc_last: vec![0.0; c0.len()],
         h0,
-        s0,
+        c0,
         x0: Vec::new(),
         dx_last: Vec::new(),
     };
     let theirs = Theirs {
         h: case.result("Y"),
         h_last: case.result("Y_h"),
-        s_last: case.result_option("Y_c").unwrap_or_default(),
+        c_last: case.result_option("Y_c").unwrap_or_default(),
         gradients: None,
         errors: None,
     };

@@ -1,8 +1,8 @@
 //! Drawn parameters, inputs and gradients of a pass, and parts of them.
 
 use super::Subject;
-use bptt::{Cell, Noise, OutputGradients, Parameters, Regularisation};
-use bptt_reference::cells::{Cell as Equations, Inputs, Layer};
+use bptt::{Layer, Noise, OutputGradients, Parameters, Regularisation};
+use bptt_reference::cells::{Cell as Equations, Inputs, Layer as ReferenceLayer};
 use bptt_reference::noise;
 use bptt_reference::sample::uniform;
 use std::ops::Range;
@@ -36,8 +36,8 @@ pub struct Data<C> {
 }
 
 /// A state of parts, where the cell has them.
-pub fn state_of<'a, C: Cell>(h: &'a [f32], s: &'a [f32], x: &'a [f32]) -> C::State<&'a [f32]> {
-    bptt::State::from_parts(h, s, x)
+pub fn state_of<'a, C: Layer>(h: &'a [f32], c: &'a [f32], x: &'a [f32]) -> C::State<&'a [f32]> {
+    bptt::State::from_parts(h, c, x)
 }
 
 impl<C: Subject> Data<C> {
@@ -56,10 +56,10 @@ impl<C: Subject> Data<C> {
             params: draw(1, layer.parameter_count()),
             x: draw(2, steps * batch * layer.input_size()),
             h0: draw(3, line),
-            s0: draw(4, cell),
+            c0: draw(4, cell),
             dy: draw(5, steps * state),
             dh_last: draw(6, line),
-            ds_last: draw(7, cell),
+            dc_last: draw(7, cell),
             x0: draw(8, late),
             dx_last: draw(9, late),
         };
@@ -96,10 +96,10 @@ impl<C: Subject> Data<C> {
     }
 
     /// The layer in the reference, with the noise of a training pass.
-    pub fn reference(&self) -> Layer {
+    pub fn reference(&self) -> ReferenceLayer {
         let (outputs, hidden) = (self.layer.output_size(), self.layer.hidden_size());
         let masks = self.draw_noise().masks(self.steps, self.batch, outputs, hidden);
-        Layer { masks, ..self.layer.reference() }
+        ReferenceLayer { masks, ..self.layer.reference() }
     }
 
     /// Drawn evenly: parameters up to ±`weights`, cell states up to ±2, the rest up
@@ -149,13 +149,13 @@ impl<C: Subject> Data<C> {
     }
 
     pub fn initial(&self) -> Option<C::State<&[f32]>> {
-        let state = state_of::<C>(&self.inputs.h0, &self.inputs.s0, &self.inputs.x0);
+        let state = state_of::<C>(&self.inputs.h0, &self.inputs.c0, &self.inputs.x0);
         Some(bptt::State::at_step(state, self.first))
     }
 
     pub fn outputs(&self) -> OutputGradients<'_, C::State<&[f32]>> {
-        let Inputs { dy, dh_last, ds_last, dx_last, .. } = &self.inputs;
-        OutputGradients { dy: Some(dy), last: Some(state_of::<C>(dh_last, ds_last, dx_last)) }
+        let Inputs { dy, dh_last, dc_last, dx_last, .. } = &self.inputs;
+        OutputGradients { dy: Some(dy), last: Some(state_of::<C>(dh_last, dc_last, dx_last)) }
     }
 
     /// One sequence of the batch.
@@ -168,10 +168,10 @@ impl<C: Subject> Data<C> {
             params: given.params.clone(),
             x: of(&given.x, inputs),
             h0: of(&given.h0, outputs),
-            s0: of(&given.s0, hidden),
+            c0: of(&given.c0, hidden),
             dy: of(&given.dy, outputs),
             dh_last: of(&given.dh_last, outputs),
-            ds_last: of(&given.ds_last, hidden),
+            dc_last: of(&given.dc_last, hidden),
             x0: of(&given.x0, inputs),
             dx_last: of(&given.dx_last, inputs),
         };

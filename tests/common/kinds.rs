@@ -1,7 +1,7 @@
 //! Every cell with every option.
 
 use bptt::{
-    Activation, Candidate, Cell, ClockGroup, Clockwork, Gru, LayerNorm, Leak, Leaky, Lstm, Reset,
+    Activation, Candidate, ClockGroup, Clockwork, Gru, Layer, LayerNorm, Leak, Leaky, Lstm, Reset,
     Skip, Vanilla,
 };
 use bptt_reference::sample::uniform;
@@ -128,7 +128,7 @@ impl Kind {
 }
 
 /// With an ε that keeps what few units have of a variance from mattering too much.
-pub fn normed<C: Cell>(layer: C) -> LayerNorm<C> {
+pub fn normed<C: Layer>(layer: C) -> LayerNorm<C> {
     LayerNorm::new(layer).unwrap().with_epsilon(1e-2).unwrap()
 }
 

@@ -1,7 +1,7 @@
 //! A plan with weights and an arena, and passes on it.
 
 use super::{Data, Subject, assert_bits, filled, rows_of};
-use bptt::{Arena, Gradients, Isa, Parameters, Plan, Purpose, State, Weights, Write};
+use bptt::{Accumulate, Arena, Gradients, Isa, Parameters, Plan, Purpose, State, Weights};
 use bptt_reference::cells::Outcome;
 
 /// What a forward and a backward pass gave.
@@ -41,32 +41,32 @@ impl<C: Subject> Rig<C> {
         plan.forward_with(weights, &data.inputs.x, data.initial(), data.noise, arena).unwrap();
         let shown = data.layer.equations().shown() > 0;
         let gates = if shown { arena.gates().unwrap().to_vec() } else { Vec::new() };
-        let (h, s) = (arena.hidden().unwrap().to_vec(), arena.cell_states().unwrap().to_vec());
+        let (h, c) = (arena.hidden().unwrap().to_vec(), arena.cell_states().unwrap().to_vec());
         let none = Vec::new;
-        let (params, dx, dh0, ds0, dx0) = (none(), none(), none(), none(), none());
-        Pass { gates, h, s, dz: none(), params, dx, dh0, ds0, dx0 }
+        let (params, dx, dh0, dc0, dx0) = (none(), none(), none(), none(), none());
+        Pass { gates, h, c, dz: none(), params, dx, dh0, dc0, dx0 }
     }
 
-    /// With the parameter gradients going into `parameters` as `write` says; adds the
+    /// With the parameter gradients going into `parameters` as `accumulate` says; adds the
     /// gradients to what a forward pass has left.
     pub fn backward(
         &mut self,
         data: &Data<C>,
         parameters: &mut Parameters<C>,
-        write: Write,
+        accumulate: Accumulate,
         forward: Pass,
     ) -> Pass {
         let given = &data.inputs;
         let mut dx = filled(given.x.len());
-        let (mut dh0, mut ds0) = (filled(given.h0.len()), filled(given.s0.len()));
+        let (mut dh0, mut dc0) = (filled(given.h0.len()), filled(given.c0.len()));
         let mut dx0 = filled(given.x0.len());
-        let initial = Some(State::from_parts(&mut dh0[..], &mut ds0[..], &mut dx0[..]));
-        let gradients = Gradients { parameters, write, dx: Some(&mut dx), initial };
+        let initial = Some(State::from_parts(&mut dh0[..], &mut dc0[..], &mut dx0[..]));
+        let gradients = Gradients { parameters, accumulate, dx: Some(&mut dx), initial };
         let Self { plan, weights, arena } = self;
         plan.backward(weights, &given.x, data.outputs(), arena, gradients).unwrap();
         let dz = arena.preactivation_gradients().unwrap();
         let dz = data.layer.all_steps(dz, data.first, data.steps, data.batch);
-        Pass { params: parameters.as_slice().to_vec(), dx, dh0, ds0, dx0, dz, ..forward }
+        Pass { params: parameters.as_slice().to_vec(), dx, dh0, dc0, dx0, dz, ..forward }
     }
 
     /// Forward and backward, into buffers full of NaN.
@@ -74,7 +74,7 @@ impl<C: Subject> Rig<C> {
         let forward = self.forward(data);
         let mut parameters = data.layer.parameters().unwrap();
         parameters.as_mut_slice().copy_from_slice(&filled(data.inputs.params.len()));
-        self.backward(data, &mut parameters, Write::Overwrite, forward)
+        self.backward(data, &mut parameters, Accumulate::No, forward)
     }
 }
 
@@ -96,12 +96,12 @@ pub fn sequence<C: Subject>(pass: &Pass, data: &Data<C>, n: usize) -> Pass {
     Pass {
         gates: of(&pass.gates, gates),
         h: of(&pass.h, outputs),
-        s: of(&pass.s, hidden),
+        c: of(&pass.c, hidden),
         dz: of(&pass.dz, gates),
         params: Vec::new(),
         dx: of(&pass.dx, inputs),
         dh0: of(&pass.dh0, outputs),
-        ds0: of(&pass.ds0, hidden),
+        dc0: of(&pass.dc0, hidden),
         dx0: of(&pass.dx0, inputs),
     }
 }

@@ -1,17 +1,17 @@
 //! What the suites ask of a layer, and the reference's equations of each.
 
 use bptt::{
-    Activation, Candidate, Cell, ClockGroup, Clockwork, Delayed, Gru, LayerNorm, Leak, Leaky, Lstm,
-    Reset, Skip, Vanilla,
+    Activation, Candidate, ClockGroup, Clockwork, Delayed, Gru, Layer, LayerNorm, Leak, Leaky,
+    Lstm, Reset, Skip, Vanilla,
 };
-use bptt_reference::cells::{Cell as Equations, Layer};
+use bptt_reference::cells::{Cell as Equations, Layer as ReferenceLayer};
 use bptt_reference::noise::Masks;
 
 /// A cell that the suites run on.
-pub trait Subject: Cell {
+pub trait Subject: Layer {
     /// The same layer in the reference.
-    fn reference(&self) -> Layer {
-        Layer {
+    fn reference(&self) -> ReferenceLayer {
+        ReferenceLayer {
             inputs: self.input_size(),
             hidden: self.hidden_size(),
             outputs: self.output_size(),

@@ -92,10 +92,10 @@ fn name(kind: Kind) -> String {
 }
 
 fn hashes_of(pass: &Pass) -> Hashes {
-    let Pass { gates, h, s, dz, params, dx, dh0, ds0, dx0 } = pass;
+    let Pass { gates, h, c, dz, params, dx, dh0, dc0, dx0 } = pass;
     vec![
-        ("forward", Hash::of(&[gates, h, s])),
-        ("backward", Hash::of(&[dz, dx, dh0, ds0, dx0])),
+        ("forward", Hash::of(&[gates, h, c])),
+        ("backward", Hash::of(&[dz, dx, dh0, dc0, dx0])),
         ("weights", Hash::of(&[params])),
     ]
 }

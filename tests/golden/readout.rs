@@ -3,7 +3,7 @@
 use super::Log;
 use super::hash::Hash;
 use crate::common::filled;
-use bptt::{Isa, Purpose, Readout, ReadoutGradients, Reduction, Targets, Write};
+use bptt::{Accumulate, Isa, Purpose, Readout, ReadoutGradients, Reduction, Targets};
 use bptt_kernels::softmax::{CrossEntropy, softmax};
 use bptt_reference::sample::uniform;
 
@@ -53,16 +53,16 @@ fn pass(isa: Isa, (rows, inputs, outputs): (usize, usize, usize), log: &mut Log)
     let mut gradients = Vec::new();
     let mut to = readout.parameters().unwrap();
     to.as_mut_slice().copy_from_slice(&filled(readout.parameter_count()));
-    for (mask, reduction, write) in [
-        (None, Reduction::Sum, Write::Overwrite),
-        (Some(&mask[..]), Reduction::Mean, Write::Accumulate),
+    for (mask, reduction, accumulate) in [
+        (None, Reduction::Sum, Accumulate::No),
+        (Some(&mask[..]), Reduction::Mean, Accumulate::Yes),
     ] {
         let targets = Targets { classes: &classes, mask, reduction };
         losses.push(plan.evaluate(&weights, &h, targets, &mut arena).unwrap() as f32);
         losses.push(plan.loss(&weights, &h, targets, &mut arena).unwrap() as f32);
         gradients.extend_from_slice(arena.output_gradients().unwrap());
         let mut dh = filled(h.len());
-        let into = ReadoutGradients { parameters: &mut to, write, dh: Some(&mut dh) };
+        let into = ReadoutGradients { parameters: &mut to, accumulate, dh: Some(&mut dh) };
         plan.backward(&weights, &h, &mut arena, into).unwrap();
         gradients.extend(dh);
     }

@@ -1,8 +1,8 @@
 //! Passes over one shape, and what they should give.
 
 use bptt::{
-    Isa, Purpose, Readout, ReadoutArena, ReadoutGradients, ReadoutParameters, ReadoutPlan,
-    ReadoutWeights, Reduction, Targets, Write,
+    Accumulate, Isa, Purpose, Readout, ReadoutArena, ReadoutGradients, ReadoutParameters,
+    ReadoutPlan, ReadoutWeights, Reduction, Targets,
 };
 use bptt_reference::bounds::{assert_within, exact};
 use bptt_reference::compare::{UNIT_ROUNDOFF, gamma};
@@ -62,9 +62,13 @@ impl Case {
         (loss, self.arena.output_gradients().unwrap().to_vec())
     }
 
-    pub fn backward(&mut self, gradients: &mut ReadoutParameters, write: Write) -> Vec<f32> {
+    pub fn backward(
+        &mut self,
+        gradients: &mut ReadoutParameters,
+        accumulate: Accumulate,
+    ) -> Vec<f32> {
         let mut dh = vec![f32::NAN; self.h.len()];
-        let to = ReadoutGradients { parameters: gradients, write, dh: Some(&mut dh) };
+        let to = ReadoutGradients { parameters: gradients, accumulate, dh: Some(&mut dh) };
         self.plan.backward(&self.weights, &self.h, &mut self.arena, to).unwrap();
         dh
     }
@@ -105,13 +109,13 @@ impl Case {
         let expected = self.reference().backward(params, h, &d_o);
         let mut gradients = self.readout.parameters().unwrap();
         gradients.as_mut_slice().fill(f32::NAN);
-        let dh = self.backward(&mut gradients, Write::Overwrite);
+        let dh = self.backward(&mut gradients, Accumulate::No);
         assert_within("dh", &dh, &expected.dh);
         assert_within("gradients", gradients.as_slice(), &expected.params);
 
         let before = sample::uniform(8, gradients.as_slice().len(), 1.0);
         gradients.as_mut_slice().copy_from_slice(&before);
-        assert_eq!(self.backward(&mut gradients, Write::Accumulate), dh);
+        assert_eq!(self.backward(&mut gradients, Accumulate::Yes), dh);
         let one = Bounded::one();
         let added = |at: usize, terms: &dyn Fn(usize) -> (Bounded, Bounded)| {
             let start = (Bounded::exact(before[at].into()), one);

@@ -2,8 +2,8 @@
 
 use crate::case::Case;
 use bptt::{
-    Error, Isa, Purpose, Readout, ReadoutArena, ReadoutGradients, ReadoutPlan, ReadoutWeights,
-    Reduction, Targets, Write,
+    Accumulate, Error, Isa, Purpose, Readout, ReadoutArena, ReadoutGradients, ReadoutPlan,
+    ReadoutWeights, Reduction, Targets,
 };
 use bptt_kernels::KernelError;
 use bptt_kernels::softmax::{CrossEntropy, softmax};
@@ -97,7 +97,7 @@ fn what_does_not_fit_is_an_error_and_nothing_is_written() {
     let mut dh = vec![7.0; 12];
     let mut backward = |weights, h: &[f32], arena: &mut ReadoutArena, skip: usize| {
         let dh = Some(&mut dh[skip..]);
-        let to = ReadoutGradients { parameters: &mut gradients, write: Write::Overwrite, dh };
+        let to = ReadoutGradients { parameters: &mut gradients, accumulate: Accumulate::No, dh };
         plan.backward(weights, h, arena, to)
     };
     assert_eq!(backward(weights, &h[1..], arena, 0), length("h", 11, 12));
@@ -108,10 +108,10 @@ fn what_does_not_fit_is_an_error_and_nothing_is_written() {
     let order = backward(weights, h, &mut plan.allocate().unwrap(), 0);
     assert!(matches!(order, Err(Error::Order { call: "backward", .. })), "{order:?}");
     assert!(gradients.as_slice().iter().chain(&dh).all(|&g| g == 7.0));
-    let to = ReadoutGradients::of(&mut other_gradients, Write::Overwrite);
+    let to = ReadoutGradients::of(&mut other_gradients, Accumulate::No);
     assert_mismatch(plan.backward(weights, h, arena, to), "parameter gradients");
     assert!(other_gradients.as_slice().iter().all(|&g| g == 0.0));
-    let to = ReadoutGradients::of(&mut gradients, Write::Overwrite);
+    let to = ReadoutGradients::of(&mut gradients, Accumulate::No);
     plan.backward(&inference, h, arena, to).unwrap();
 
     assert_mismatch(weights.update(&other.parameters), "parameters");

@@ -6,7 +6,7 @@
 mod case;
 mod errors;
 
-use bptt::{Error, Init, Isa, Readout, ReadoutGradients, Reduction, Targets, Write};
+use bptt::{Accumulate, Error, Init, Isa, Readout, ReadoutGradients, Reduction, Targets};
 use bptt_kernels::softmax::{CrossEntropy, softmax};
 use bptt_reference::bounds::{assert_within, worst_ratio};
 use bptt_reference::{Bounded, readout as reference, sample};
@@ -94,10 +94,10 @@ fn stretches_add_up_to_one_pass_bit_for_bit() {
         let mut whole = Case::new(isa, (rows, inputs, outputs), 5);
         let mut expected = whole.readout.parameters().unwrap();
         whole.loss(false, Reduction::Sum);
-        let expected_dh = whole.backward(&mut expected, Write::Overwrite);
+        let expected_dh = whole.backward(&mut expected, Accumulate::No);
 
         let mut gradients = whole.readout.parameters().unwrap();
-        let mut stretch = |range: std::ops::Range<usize>, write| {
+        let mut stretch = |range: std::ops::Range<usize>, accumulate| {
             let plan = whole.readout.plan(range.len(), isa).unwrap();
             let mut arena = plan.allocate().unwrap();
             let h = &whole.h[range.start * inputs..range.end * inputs];
@@ -105,12 +105,12 @@ fn stretches_add_up_to_one_pass_bit_for_bit() {
             let targets = Targets { classes, mask: None, reduction: Reduction::Sum };
             plan.loss(&whole.weights, h, targets, &mut arena).unwrap();
             let mut dh = vec![0.0; h.len()];
-            let to = ReadoutGradients { parameters: &mut gradients, write, dh: Some(&mut dh) };
+            let to = ReadoutGradients { parameters: &mut gradients, accumulate, dh: Some(&mut dh) };
             plan.backward(&whole.weights, h, &mut arena, to).unwrap();
             dh
         };
-        let last = stretch(first_rows..rows, Write::Overwrite);
-        let first = stretch(0..first_rows, Write::Accumulate);
+        let last = stretch(first_rows..rows, Accumulate::No);
+        let first = stretch(0..first_rows, Accumulate::Yes);
         assert_eq!([first, last].concat(), expected_dh);
         assert_eq!(gradients.as_slice(), expected.as_slice());
     }
@@ -126,7 +126,7 @@ fn where_no_row_counts_the_loss_and_the_gradients_are_zero() {
             let (loss, d_o) = case.loss(true, reduction);
             assert_eq!((loss, d_o), (0.0, vec![0.0; 7 * 6]));
             let mut gradients = case.readout.parameters().unwrap();
-            let dh = case.backward(&mut gradients, Write::Overwrite);
+            let dh = case.backward(&mut gradients, Accumulate::No);
             assert!(dh.iter().chain(gradients.as_slice()).all(|&g| g == 0.0));
         }
     }
@@ -142,7 +142,7 @@ fn nothing_is_left_over() {
                 let (loss, d_o) = case.loss(true, Reduction::Mean);
                 let mut gradients = case.readout.parameters().unwrap();
                 gradients.as_mut_slice().fill(f32::NAN);
-                let dh = case.backward(&mut gradients, Write::Overwrite);
+                let dh = case.backward(&mut gradients, Accumulate::No);
                 (o, loss, d_o, dh, gradients.as_slice().to_vec())
             };
             let new = || Case::new(isa, shape, 5);
@@ -164,7 +164,7 @@ fn the_other_rows_keep_their_bits() {
             let pass = |case: &mut Case| {
                 let (o, (_, d_o)) = (case.outputs(), case.loss(false, Reduction::Sum));
                 let mut gradients = case.readout.parameters().unwrap();
-                (o, d_o, case.backward(&mut gradients, Write::Overwrite))
+                (o, d_o, case.backward(&mut gradients, Accumulate::No))
             };
             let mut case = Case::new(isa, (rows, inputs, outputs), 5);
             let clean = pass(&mut case);
@@ -226,8 +226,8 @@ fn nothing_is_allocated_in_a_pass() {
             plan.forward(weights, h, &mut o, arena).unwrap();
             plan.evaluate(weights, h, targets, arena).unwrap();
             plan.loss(weights, h, targets, arena).unwrap();
-            let (write, dh) = (Write::Accumulate, Some(&mut dh[..]));
-            let to = ReadoutGradients { parameters: &mut gradients, write, dh };
+            let (accumulate, dh) = (Accumulate::Yes, Some(&mut dh[..]));
+            let to = ReadoutGradients { parameters: &mut gradients, accumulate, dh };
             plan.backward(weights, h, arena, to).unwrap();
             weights.update(parameters).unwrap();
         });

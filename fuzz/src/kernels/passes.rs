@@ -167,19 +167,19 @@ pub fn forward(drawn: &mut Drawn<'_>) {
     let zoneout = zoneout.then_some(Zoneout { rates: RATES, keys: keys.as_deref() });
     let cells = usize::from(geometry.cells);
     let states = if geometry.cells { 1 + drawn.choice(3) } else { drawn.choice(4) };
-    let (mut s, mut other) = (Vec::new(), Vec::new());
+    let (mut c, mut other) = (Vec::new(), Vec::new());
     match states {
         0 => {}
         1 => {
             other = drawn.floats(&[cells, batch, hidden]);
-            s = drawn.floats(&[steps, cells, batch, hidden]);
+            c = drawn.floats(&[steps, cells, batch, hidden]);
         }
         2 => {
-            s = drawn.floats(&[cells, batch, hidden]);
+            c = drawn.floats(&[cells, batch, hidden]);
             drawn.demand(!geometry.cells || zoneout.is_none());
         }
         _ => {
-            s = drawn.floats(&[cells, batch, hidden]);
+            c = drawn.floats(&[cells, batch, hidden]);
             other = drawn.floats(&[cells, batch, hidden]);
         }
     }
@@ -223,9 +223,9 @@ pub fn forward(drawn: &mut Drawn<'_>) {
         h: &mut h,
         cells: match states {
             0 => CellStates::None,
-            1 => CellStates::Keep { s0: &other, s: &mut s },
-            2 => CellStates::InPlace(&mut s),
-            _ => CellStates::InTurns { s: &mut s, other: &mut other },
+            1 => CellStates::Keep { c0: &other, c: &mut c },
+            2 => CellStates::InPlace(&mut c),
+            _ => CellStates::InTurns { c: &mut c, other: &mut other },
         },
         zoneout,
         dropout: dropout.then_some(Dropout { mask: &mask, before: &before, seen: &mut seen }),
@@ -241,7 +241,7 @@ pub fn forward(drawn: &mut Drawn<'_>) {
     };
     let result = pass.run(drawn.isa, &mut Pass::serial());
     let [normal, normal_extra, inverse] = &normal;
-    let written = [&kept, &extra, &h, &s, &other, &seen, normal, normal_extra, inverse, &scratch];
+    let written = [&kept, &extra, &h, &c, &other, &seen, normal, normal_extra, inverse, &scratch];
     drawn.check(result, &written.map(|slice| &slice[..]));
 }
 
@@ -265,17 +265,17 @@ pub fn backward(drawn: &mut Drawn<'_>) {
     let states = history.saturating_add(steps);
     let h = drawn.floats(&[states, batch, outputs]);
     let cells = usize::from(geometry.cells);
-    let s = drawn.floats(&[cells, steps.saturating_add(1), batch, hidden]);
+    let c = drawn.floats(&[cells, steps.saturating_add(1), batch, hidden]);
     let dy = drawn.flip().then(|| drawn.floats(&[steps, batch, outputs]));
     let mut dh = drawn.floats(&[history, batch, outputs]);
-    let mut ds = drawn.floats(&[cells, batch, hidden]);
+    let mut dc = drawn.floats(&[cells, batch, hidden]);
     let mut dh_all = drawn.floats(&[usize::from(geometry.projects), steps, batch, outputs]);
     let zoneout = drawn.seldom();
-    let (mut keys_given, mut dh_kept, mut ds_kept) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut keys_given, mut dh_kept, mut dc_kept) = (Vec::new(), Vec::new(), Vec::new());
     if zoneout {
         keys_given = keys(drawn, dims);
         dh_kept = drawn.floats(&[batch, outputs]);
-        ds_kept = drawn.floats(&[cells, batch, hidden]);
+        dc_kept = drawn.floats(&[cells, batch, hidden]);
     }
     let rates = Zoneout { rates: RATES, keys: Some(&keys_given) };
     let dropout = drawn.seldom();
@@ -284,7 +284,7 @@ pub fn backward(drawn: &mut Drawn<'_>) {
         mask = drawn.floats(&[batch, outputs]);
         seen = drawn.floats(&[states, batch, outputs]);
     }
-    let mut s_made =
+    let mut c_made =
         if drawn.seldom() { drawn.floats(&[steps, cells, batch, hidden]) } else { Vec::new() };
     let normed = drawn.seldom();
     let mut gain = Vec::new();
@@ -311,14 +311,14 @@ pub fn backward(drawn: &mut Drawn<'_>) {
         gates: &mut gates,
         extra: &mut extra,
         h: &h,
-        s: &s,
+        c: &c,
         dy: dy.as_deref(),
         dh: &mut dh,
-        ds: &mut ds,
+        dc: &mut dc,
         dh_all: &mut dh_all,
-        zoneout: zoneout.then_some((rates, Kept { h: &mut dh_kept, s: &mut ds_kept })),
+        zoneout: zoneout.then_some((rates, Kept { h: &mut dh_kept, c: &mut dc_kept })),
         dropout: dropout.then_some((&mask, &seen)),
-        s_made: &mut s_made,
+        c_made: &mut c_made,
         norm: normed.then_some(NormBack {
             gain: &gain,
             normal: normed_all,
@@ -332,7 +332,7 @@ pub fn backward(drawn: &mut Drawn<'_>) {
     let result = pass.run(drawn.isa, &mut Pass::serial());
     let [.., da, da_extra] = &normal;
     let written =
-        [&gates, &extra, &dh, &ds, &dh_all, &dh_kept, &ds_kept, &s_made, da, da_extra, &scratch];
+        [&gates, &extra, &dh, &dc, &dh_all, &dh_kept, &dc_kept, &c_made, da, da_extra, &scratch];
     drawn.check(result, &written.map(|slice| &slice[..]));
 }
 
@@ -356,7 +356,7 @@ pub fn single(drawn: &mut Drawn<'_>) {
     };
     let (bias, x) = (drawn.floats(&[geometry.gates, hidden]), drawn.floats(&[inputs]));
     let mut h = drawn.floats(&[outputs]);
-    let mut s = drawn.floats(&[usize::from(geometry.cells), hidden]);
+    let mut c = drawn.floats(&[usize::from(geometry.cells), hidden]);
     let mut next = drawn.floats(&[outputs]);
     // Of another H no room is asked for.
     let [z, extra] = if hidden == made.hidden { single_room(&geometry, hidden) } else { [0; 2] };
@@ -377,7 +377,7 @@ pub fn single(drawn: &mut Drawn<'_>) {
         bias: &bias,
         x: &x,
         h: &mut h,
-        s: &mut s,
+        c: &mut c,
         next: &mut next,
         z: &mut z,
         extra: &mut extra,
@@ -386,5 +386,5 @@ pub fn single(drawn: &mut Drawn<'_>) {
         o: &mut o,
     };
     let result = step.run(drawn.isa);
-    drawn.check(result, &[&h, &s, &next, &z, &extra, &o]);
+    drawn.check(result, &[&h, &c, &next, &z, &extra, &o]);
 }

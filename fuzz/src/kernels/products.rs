@@ -2,8 +2,8 @@
 
 use super::Drawn;
 use super::drawn::BEFORE;
+use bptt_kernels::gemm::weight_gradients::{Rhs, WeightGradients, scratch_len};
 use bptt_kernels::gemm::{Gemm, Start, team_scratch_len};
-use bptt_kernels::outer::{Outer, Right, scratch_len};
 use bptt_kernels::team::Pass;
 use bptt_kernels::{Dense, Format, Isa, PackedMatrix};
 
@@ -133,14 +133,14 @@ pub fn outer(drawn: &mut Drawn<'_>) {
     let least = scratch_len(drawn.isa, 1, &columns[..count]).ok();
     let mut scratch = drawn.room(least);
     let (accumulate, isa) = (drawn.flip(), drawn.isa);
-    let mut products = operands.iter_mut().map(|(b, c, columns)| Right { b, c, columns: *columns });
+    let mut products = operands.iter_mut().map(|(b, c, columns)| Rhs { b, c, columns: *columns });
     // As many as a product's type says.
     macro_rules! run {
         ($($right:ident)*) => {{
             $(let Some($right) = products.next() else { return };)*
             let products = [$($right),*];
             let (a, sums, scratch) = (&a[..], sums.as_deref_mut(), &mut scratch[..]);
-            Outer { depth, a, stride, rows, products, sums, accumulate, scratch }
+            WeightGradients { depth, a, stride, rows, products, sums, accumulate, scratch }
                 .run(isa, &mut Pass::serial())
         }};
     }

@@ -22,44 +22,48 @@ pub enum Activations {
 
 impl Activations {
     #[inline(always)]
-    pub(crate) fn gate<S: Simd>(self, s: S, z: S::V) -> S::V {
-        if self == Self::Identity { z } else { logistic(s, z) }
+    pub(crate) fn gate<S: Simd>(self, simd: S, z: S::V) -> S::V {
+        if self == Self::Identity { z } else { logistic(simd, z) }
     }
 
     #[inline(always)]
-    pub(crate) fn candidate<S: Simd>(self, s: S, z: S::V) -> S::V {
+    pub(crate) fn candidate<S: Simd>(self, simd: S, z: S::V) -> S::V {
         match self {
-            Self::Tanh => tanh(s, z),
-            Self::Logistic => logistic(s, z),
-            Self::Relu => s.max(s.zero(), z),
+            Self::Tanh => tanh(simd, z),
+            Self::Logistic => logistic(simd, z),
+            Self::Relu => simd.max(simd.zero(), z),
             Self::Identity => z,
         }
     }
 
     #[inline(always)]
-    pub(crate) fn cell<S: Simd>(self, s: S, z: S::V) -> S::V {
-        if self == Self::Identity { z } else { tanh(s, z) }
+    pub(crate) fn cell<S: Simd>(self, simd: S, z: S::V) -> S::V {
+        if self == Self::Identity { z } else { tanh(simd, z) }
     }
 
     /// `dy · σ'`, from the gate's value `y`: `σ' = y(1 − y)`.
     #[inline(always)]
-    pub(crate) fn gate_gradient<S: Simd>(self, s: S, dy: S::V, y: S::V) -> S::V {
-        if self == Self::Identity { dy } else { s.mul(dy, s.neg_mul_add(y, y, y)) }
+    pub(crate) fn gate_gradient<S: Simd>(self, simd: S, dy: S::V, y: S::V) -> S::V {
+        if self == Self::Identity { dy } else { simd.mul(dy, simd.neg_mul_add(y, y, y)) }
     }
 
     /// `dy · φ'`, from the candidate's value `y`; of max(0, a) it is 0 at 0.
     #[inline(always)]
-    pub(crate) fn candidate_gradient<S: Simd>(self, s: S, dy: S::V, y: S::V) -> S::V {
+    pub(crate) fn candidate_gradient<S: Simd>(self, simd: S, dy: S::V, y: S::V) -> S::V {
         match self {
-            Self::Tanh => s.mul(dy, s.neg_mul_add(y, y, s.splat(1.0))),
-            Self::Relu => s.select(s.lt(s.zero(), y), dy, s.zero()),
-            Self::Logistic | Self::Identity => self.gate_gradient(s, dy, y),
+            Self::Tanh => simd.mul(dy, simd.neg_mul_add(y, y, simd.splat(1.0))),
+            Self::Relu => simd.select(simd.lt(simd.zero(), y), dy, simd.zero()),
+            Self::Logistic | Self::Identity => self.gate_gradient(simd, dy, y),
         }
     }
 
-    /// `dy · tanh'`, from the value `y` of `tanh s`.
+    /// `dy · tanh'`, from the value `y` of `tanh c`.
     #[inline(always)]
-    pub(crate) fn cell_gradient<S: Simd>(self, s: S, dy: S::V, y: S::V) -> S::V {
-        if self == Self::Identity { dy } else { s.mul(dy, s.neg_mul_add(y, y, s.splat(1.0))) }
+    pub(crate) fn cell_gradient<S: Simd>(self, simd: S, dy: S::V, y: S::V) -> S::V {
+        if self == Self::Identity {
+            dy
+        } else {
+            simd.mul(dy, simd.neg_mul_add(y, y, simd.splat(1.0)))
+        }
     }
 }

@@ -2,8 +2,8 @@
 //! of some units.
 
 use crate::KernelError;
+use crate::gemm::tile::{load_lanes, store_lanes};
 use crate::simd::Simd;
-use crate::tile::{load_lanes, store_lanes};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
@@ -24,7 +24,7 @@ pub(crate) const MOST_SUMS: usize = 4;
 /// left for an implementation to promise:
 ///
 /// 1. [`check`](Self::check) answers `Ok` only where the cell's own vectors have all of the
-///    blocks that the other methods hand to [`Forth::vector`] and [`Back::vector`], each of
+///    blocks that the other methods hand to [`ForwardUnits::vector`] and [`BackwardUnits::vector`], each of
 ///    so many units;
 /// 2. it answers the same whenever it is asked.
 pub(crate) unsafe trait Epilogue: Copy + Sync {
@@ -35,11 +35,11 @@ pub(crate) unsafe trait Epilogue: Copy + Sync {
     const SUMS: usize = Self::GATES;
     /// Blocks that are kept beside the gates.
     const EXTRA: usize = 0;
-    /// Whether there is a cell state s beside h.
+    /// Whether there is a cell state c beside h.
     const CELLS: bool = false;
     /// Whether the sums are of the recurrent product alone, and the input's part is the
     /// cell's to add.
-    const APART: bool = false;
+    const SEPARATE_SUMS: bool = false;
     /// Whether h₋ enters other than by a product, so that a part of ∂L/∂h is carried.
     const CARRIES: bool = false;
     /// Where a second product, of the extra block, begins: at this gate's input part.
@@ -47,7 +47,7 @@ pub(crate) unsafe trait Epilogue: Copy + Sync {
     /// Whether h is a second product, of the extra block.
     const PROJECTS: bool = false;
     /// What the products of a step backward are of, for each delay.
-    const BACK: &'static [Source] = &[Source::Gates { first: 0, count: Self::GATES }];
+    const BACK: &'static [BackwardLhs] = &[BackwardLhs::Gates { first: 0, count: Self::GATES }];
 
     /// `Ok` where the cell's own vectors fit so many units.
     ///
@@ -58,30 +58,36 @@ pub(crate) unsafe trait Epilogue: Copy + Sync {
     }
 
     /// States of some units from their sums.
-    fn forward<S: Simd>(&self, s: S, at: &Forth<Self>, z: [S::V; MOST_SUMS]);
+    fn forward<S: Simd>(&self, simd: S, at: &ForwardUnits<Self>, z: [S::V; MOST_SUMS]);
 
     /// States of some units from all gates' sums with their biases, where these have been
     /// normalised, and, of recurrent sums that are apart, the last one's without.
     #[inline(always)]
-    fn forward_normed<S: Simd>(&self, s: S, at: &Forth<Self>, z: [S::V; MOST_SUMS], _apart: S::V) {
-        self.forward(s, at, z);
+    fn forward_normed<S: Simd>(
+        &self,
+        simd: S,
+        at: &ForwardUnits<Self>,
+        z: [S::V; MOST_SUMS],
+        _apart: S::V,
+    ) {
+        self.forward(simd, at, z);
     }
 
     /// What the second product's sum makes of them.
     #[inline(always)]
-    fn second<S: Simd>(&self, _s: S, _at: &Forth<Self>, _z: S::V) {}
+    fn second<S: Simd>(&self, _simd: S, _at: &ForwardUnits<Self>, _z: S::V) {}
 
     /// Gradients of some units from their ∂L/∂h, or from that of what is projected.
-    fn backward<S: Simd>(&self, s: S, at: &Back<Self>, dh: S::V);
+    fn backward<S: Simd>(&self, simd: S, at: &BackwardUnits<Self>, dh: S::V);
 
     /// The same from the gradient of the extra block.
     #[inline(always)]
-    fn second_backward<S: Simd>(&self, _s: S, _at: &Back<Self>, _d: S::V) {}
+    fn second_backward<S: Simd>(&self, _simd: S, _at: &BackwardUnits<Self>, _d: S::V) {}
 }
 
 /// A left operand of a step backward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum BackwardLhs {
     /// So many blocks of ∂L/∂z from the first.
     Gates {
         /// The first.
@@ -93,7 +99,7 @@ pub enum Source {
     Extra,
 }
 
-impl Source {
+impl BackwardLhs {
     /// How many blocks it is.
     pub const fn blocks(self) -> usize {
         match self {
@@ -105,7 +111,7 @@ impl Source {
 
 /// Where some units of a row are, forward: each pointer is to the first of them.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ForthAt {
+pub(crate) struct ForwardPointers {
     /// How many lanes are units.
     pub lanes: usize,
     /// The first of them.
@@ -121,13 +127,13 @@ pub(crate) struct ForthAt {
     /// h₋ as the products see it.
     pub h_seen: *const f32,
     pub h: *mut f32,
-    pub s_prev: *const f32,
-    pub s: *mut f32,
+    pub c_prev: *const f32,
+    pub c: *mut f32,
 }
 
 /// Where they are backward.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct BackAt {
+pub(crate) struct BackwardPointers {
     pub lanes: usize,
     pub unit: usize,
     pub hidden: usize,
@@ -139,24 +145,24 @@ pub(crate) struct BackAt {
     pub h_seen: *const f32,
     pub mask: Option<NonNull<f32>>,
     pub h: *const f32,
-    pub s_prev: *const f32,
-    /// Where s goes as the cell made it, before zoneout, if anybody asks.
-    pub s_made: Option<NonNull<f32>>,
-    /// What is carried of ∂L/∂h to the step before, and ∂L/∂s.
+    pub c_prev: *const f32,
+    /// Where c goes as the cell made it, before zoneout, if anybody asks.
+    pub c_made: Option<NonNull<f32>>,
+    /// What is carried of ∂L/∂h to the step before, and ∂L/∂c.
     pub dh: *mut f32,
-    pub ds: *mut f32,
+    pub dc: *mut f32,
 }
 
 /// The places of some units, as a cell reads and writes them. It has what the cell's constants
 /// say, and refuses what they do not, which costs nothing: they are known when it is compiled.
-pub(crate) struct Forth<C> {
-    at: ForthAt,
+pub(crate) struct ForwardUnits<C> {
+    at: ForwardPointers,
     cell: PhantomData<fn() -> C>,
 }
 
 /// The same backward.
-pub(crate) struct Back<C> {
-    at: BackAt,
+pub(crate) struct BackwardUnits<C> {
+    at: BackwardPointers,
     cell: PhantomData<fn() -> C>,
 }
 
@@ -166,17 +172,17 @@ macro_rules! places {
         $(impl<C: Epilogue> $place<C> {
             /// Reads the units' values of one of the places.
             #[inline(always)]
-            fn read<S: Simd>(&self, s: S, place: *const f32) -> S::V {
+            fn read<S: Simd>(&self, simd: S, place: *const f32) -> S::V {
                 // SAFETY: called in this file alone, with what `new` has been promised to be
                 // readable for `lanes` floats.
-                unsafe { load_lanes(s, place, self.at.lanes) }
+                unsafe { load_lanes(simd, place, self.at.lanes) }
             }
 
             /// Writes them.
             #[inline(always)]
-            fn write<S: Simd>(&self, s: S, place: *mut f32, v: S::V) {
+            fn write<S: Simd>(&self, simd: S, place: *mut f32, v: S::V) {
                 // SAFETY: as for `read`, with what is writable.
-                unsafe { store_lanes(s, place, v, self.at.lanes) };
+                unsafe { store_lanes(simd, place, v, self.at.lanes) };
             }
 
             /// A place in one of the blocks, of which there are so many, H floats each.
@@ -192,24 +198,24 @@ macro_rules! places {
             /// It has the block: [`Epilogue::check`] was told of `hidden` units, as `new` has
             /// been promised, and has seen to it.
             #[inline(always)]
-            pub(crate) unsafe fn vector<S: Simd>(&self, s: S, v: &[f32], block: usize) -> S::V {
+            pub(crate) unsafe fn vector<S: Simd>(&self, simd: S, v: &[f32], block: usize) -> S::V {
                 let at = block * self.at.hidden + self.at.unit;
                 debug_assert!(at + self.at.lanes <= v.len());
-                self.read(s, v.as_ptr().wrapping_add(at))
+                self.read(simd, v.as_ptr().wrapping_add(at))
             }
         })+
     };
 }
-places!(Forth Back);
+places!(ForwardUnits BackwardUnits);
 
 /// Methods that read a place which there is where the condition holds.
 macro_rules! reads {
     ($($(#[$doc:meta])* $place:ident: $has:expr;)+) => {
         $($(#[$doc])*
         #[inline(always)]
-        pub(crate) fn $place<S: Simd>(&self, s: S) -> S::V {
+        pub(crate) fn $place<S: Simd>(&self, simd: S) -> S::V {
             assert!($has, "the cell has no such place");
-            self.read(s, self.at.$place.cast::<f32>())
+            self.read(simd, self.at.$place.cast::<f32>())
         })+
     };
 }
@@ -218,14 +224,14 @@ macro_rules! reads {
 macro_rules! writes {
     ($($name:ident, $place:ident: $has:expr;)+) => {
         $(#[inline(always)]
-        pub(crate) fn $name<S: Simd>(&self, s: S, v: S::V) {
+        pub(crate) fn $name<S: Simd>(&self, simd: S, v: S::V) {
             assert!($has, "the cell has no such place");
-            self.write(s, self.at.$place, v);
+            self.write(simd, self.at.$place, v);
         })+
     };
 }
 
-impl<C: Epilogue> Forth<C> {
+impl<C: Epilogue> ForwardUnits<C> {
     /// The places, where a cell may read and write as it likes.
     ///
     /// # Safety
@@ -234,21 +240,21 @@ impl<C: Epilogue> Forth<C> {
     /// 1. `lanes` is at most a vector's, and all places are good for so many floats, which
     ///    nobody else writes, and of what is written here nobody else reads: `h_prev`, `h_seen`
     ///    and `h`; `gates`, where they are kept, at each of `GATES` blocks, `hidden` floats
-    ///    apart; `s_prev` and `s` where the cell has `CELLS`;
-    /// 2. `input` is so for as many blocks where the sums are `APART`, and `extra` where there
+    ///    apart; `c_prev` and `c` where the cell has `CELLS`;
+    /// 2. `input` is so for as many blocks where the sums are `SEPARATE_SUMS`, and `extra` where there
     ///    is one and gates are kept or a second product reads it;
     /// 3. the cell has been checked for `hidden` units, of which the last here is one.
     #[inline(always)]
-    pub(crate) unsafe fn new(at: ForthAt) -> Self {
+    pub(crate) unsafe fn new(at: ForwardPointers) -> Self {
         Self { at, cell: PhantomData }
     }
 
     /// The places of the cell whose h is projected: its h is the extra block.
     #[inline(always)]
-    pub(super) fn projected<I: Epilogue>(&self) -> Forth<I> {
+    pub(super) fn projected<I: Epilogue>(&self) -> ForwardUnits<I> {
         assert!(C::PROJECTS && I::GATES == C::GATES && I::CELLS == C::CELLS);
-        assert!(I::EXTRA == 0 && !I::APART && !I::CARRIES);
-        Forth { at: ForthAt { h: self.at.extra, ..self.at }, cell: PhantomData }
+        assert!(I::EXTRA == 0 && !I::SEPARATE_SUMS && !I::CARRIES);
+        ForwardUnits { at: ForwardPointers { h: self.at.extra, ..self.at }, cell: PhantomData }
     }
 
     /// Whether gates and extra blocks are kept.
@@ -259,35 +265,35 @@ impl<C: Epilogue> Forth<C> {
 
     /// Keeps the first `count` gates, if any are.
     #[inline(always)]
-    pub(crate) fn keep<S: Simd>(&self, s: S, gates: &[S::V; MOST_SUMS], count: usize) {
+    pub(crate) fn store_gates<S: Simd>(&self, simd: S, gates: &[S::V; MOST_SUMS], count: usize) {
         let Some(to) = self.at.gates else { return };
         for gate in 0..MOST_SUMS {
             if gate < count {
-                self.write(s, self.block(to.as_ptr(), gate, C::GATES), gates[gate]);
+                self.write(simd, self.block(to.as_ptr(), gate, C::GATES), gates[gate]);
             }
         }
     }
 
     /// Keeps a gate, if they are.
     #[inline(always)]
-    pub(crate) fn keep_one<S: Simd>(&self, s: S, gate: usize, v: S::V) {
+    pub(crate) fn store_gate<S: Simd>(&self, simd: S, gate: usize, v: S::V) {
         if let Some(gates) = self.at.gates {
-            self.write(s, self.block(gates.as_ptr(), gate, C::GATES), v);
+            self.write(simd, self.block(gates.as_ptr(), gate, C::GATES), v);
         }
     }
 
     /// The input's part of a gate, for sums that are apart from it.
     #[inline(always)]
-    pub(crate) fn input<S: Simd>(&self, s: S, gate: usize) -> S::V {
-        assert!(C::APART, "the sums are on top of the input's part");
-        self.read(s, self.block(self.at.input.cast_mut(), gate, C::GATES))
+    pub(crate) fn input<S: Simd>(&self, simd: S, gate: usize) -> S::V {
+        assert!(C::SEPARATE_SUMS, "the sums are on top of the input's part");
+        self.read(simd, self.block(self.at.input.cast_mut(), gate, C::GATES))
     }
 
     /// Leaves what a second product reads, or keeps it, if gates are kept.
     #[inline(always)]
-    pub(crate) fn set_extra<S: Simd>(&self, s: S, v: S::V) {
+    pub(crate) fn set_extra<S: Simd>(&self, simd: S, v: S::V) {
         if self.keeps() || C::SECOND.is_some() || C::PROJECTS {
-            self.write(s, self.block(self.at.extra, 0, C::EXTRA), v);
+            self.write(simd, self.block(self.at.extra, 0, C::EXTRA), v);
         }
     }
 
@@ -298,16 +304,16 @@ impl<C: Epilogue> Forth<C> {
         h_seen: true;
         /// What the first product has left where h will be.
         h: true;
-        /// s₋.
-        s_prev: C::CELLS;
+        /// c₋.
+        c_prev: C::CELLS;
     }
     writes! {
         set_h, h: true;
-        set_s, s: C::CELLS;
+        set_c, c: C::CELLS;
     }
 }
 
-impl<C: Epilogue> Back<C> {
+impl<C: Epilogue> BackwardUnits<C> {
     /// The places, where a cell may read and write as it likes.
     ///
     /// # Safety
@@ -316,58 +322,58 @@ impl<C: Epilogue> Back<C> {
     /// 1. `lanes` is at most a vector's, and all places are good for so many floats, which
     ///    nobody else writes, and of what is written here nobody else reads: `gates` at each of
     ///    `GATES` blocks, `hidden` floats apart; `h_prev`, `h_seen` and `h`; `mask` and
-    ///    `s_made` where they are there; `s_prev` and `ds` where the cell has `CELLS`;
+    ///    `c_made` where they are there; `c_prev` and `dc` where the cell has `CELLS`;
     /// 2. `extra` is where the cell has `EXTRA`, and `dh` where it `CARRIES` a part;
     /// 3. the cell has been checked for `hidden` units, of which the last here is one.
     #[inline(always)]
-    pub(crate) unsafe fn new(at: BackAt) -> Self {
+    pub(crate) unsafe fn new(at: BackwardPointers) -> Self {
         Self { at, cell: PhantomData }
     }
 
     /// The places of the cell whose h is projected: its h is the extra block.
     #[inline(always)]
-    pub(super) fn projected<I: Epilogue>(&self) -> Back<I> {
+    pub(super) fn projected<I: Epilogue>(&self) -> BackwardUnits<I> {
         assert!(C::PROJECTS && I::GATES == C::GATES && I::CELLS == C::CELLS);
-        assert!(I::EXTRA == 0 && !I::APART && !I::CARRIES);
-        Back { at: BackAt { h: self.at.extra, ..self.at }, cell: PhantomData }
+        assert!(I::EXTRA == 0 && !I::SEPARATE_SUMS && !I::CARRIES);
+        BackwardUnits { at: BackwardPointers { h: self.at.extra, ..self.at }, cell: PhantomData }
     }
 
     /// What was kept of a gate.
     #[inline(always)]
-    pub(crate) fn gate<S: Simd>(&self, s: S, gate: usize) -> S::V {
-        self.read(s, self.block(self.at.gates, gate, C::GATES))
+    pub(crate) fn gate<S: Simd>(&self, simd: S, gate: usize) -> S::V {
+        self.read(simd, self.block(self.at.gates, gate, C::GATES))
     }
 
     /// Leaves the first `count` gates' ∂L/∂z where the gates were.
     #[inline(always)]
-    pub(crate) fn leave<S: Simd>(&self, s: S, dz: &[S::V; MOST_SUMS], count: usize) {
+    pub(crate) fn store_gradients<S: Simd>(&self, simd: S, dz: &[S::V; MOST_SUMS], count: usize) {
         for gate in 0..MOST_SUMS {
             if gate < count {
-                self.leave_one(s, gate, dz[gate]);
+                self.store_gradient(simd, gate, dz[gate]);
             }
         }
     }
 
     /// Leaves one.
     #[inline(always)]
-    pub(crate) fn leave_one<S: Simd>(&self, s: S, gate: usize, dz: S::V) {
-        self.write(s, self.block(self.at.gates, gate, C::GATES), dz);
+    pub(crate) fn store_gradient<S: Simd>(&self, simd: S, gate: usize, dz: S::V) {
+        self.write(simd, self.block(self.at.gates, gate, C::GATES), dz);
     }
 
     /// The gradient by h₋ of one by what the products saw of it.
     #[inline(always)]
-    pub(crate) fn masked<S: Simd>(&self, s: S, d: S::V) -> S::V {
+    pub(crate) fn masked<S: Simd>(&self, simd: S, d: S::V) -> S::V {
         match self.at.mask {
             None => d,
-            Some(mask) => s.mul(d, self.read(s, mask.as_ptr().cast_const())),
+            Some(mask) => simd.mul(d, self.read(simd, mask.as_ptr().cast_const())),
         }
     }
 
-    /// Leaves s as the cell made it, if anybody asks.
+    /// Leaves c as the cell made it, if anybody asks.
     #[inline(always)]
-    pub(crate) fn set_s_made<S: Simd>(&self, s: S, v: S::V) {
-        if let Some(place) = self.at.s_made {
-            self.write(s, place.as_ptr(), v);
+    pub(crate) fn set_c_made<S: Simd>(&self, simd: S, v: S::V) {
+        if let Some(place) = self.at.c_made {
+            self.write(simd, place.as_ptr(), v);
         }
     }
 
@@ -379,16 +385,16 @@ impl<C: Epilogue> Back<C> {
         /// h₋ as the products saw it.
         h_seen: true;
         h: true;
-        /// s₋.
-        s_prev: C::CELLS;
+        /// c₋.
+        c_prev: C::CELLS;
         /// What has been carried of ∂L/∂h to the step before.
         dh: C::CARRIES;
-        /// ∂L/∂s.
-        ds: C::CELLS;
+        /// ∂L/∂c.
+        dc: C::CELLS;
     }
     writes! {
         set_extra, extra: C::EXTRA > 0;
         set_dh, dh: C::CARRIES;
-        set_ds, ds: C::CELLS;
+        set_dc, dc: C::CELLS;
     }
 }

@@ -1,7 +1,7 @@
 //! The gated recurrent unit (Cho et al. 2014), with `h = u ⊙ h₋ + (1 − u) ⊙ n` and
 //! `r, u = σ(z)`, where the reset gate comes after the recurrent product or before it.
 
-use super::{Activations, Back, Epilogue, Forth, MOST_SUMS, Source};
+use super::{Activations, BackwardLhs, BackwardUnits, Epilogue, ForwardUnits, MOST_SUMS};
 use crate::KernelError;
 use crate::error::check_len;
 use crate::simd::Simd;
@@ -13,11 +13,16 @@ const CANDIDATE: usize = 2;
 /// What both share backward: `dn = (1 − u) ⊙ dh` and `du = dh ⊙ (h₋ − n)`, and
 /// `u ⊙ dh` goes on to h₋. The gradients of z_u and z_n.
 #[inline(always)]
-fn shared<S: Simd, C: Epilogue>(act: Activations, s: S, at: &Back<C>, dh: S::V) -> [S::V; 2] {
-    let (u, n) = (at.gate(s, UPDATE), at.gate(s, CANDIDATE));
-    let du = s.mul(dh, s.sub(at.h_prev(s), n));
-    at.set_dh(s, s.mul(u, dh));
-    [act.gate_gradient(s, du, u), act.candidate_gradient(s, s.neg_mul_add(u, dh, dh), n)]
+fn shared<S: Simd, C: Epilogue>(
+    act: Activations,
+    simd: S,
+    at: &BackwardUnits<C>,
+    dh: S::V,
+) -> [S::V; 2] {
+    let (u, n) = (at.gate(simd, UPDATE), at.gate(simd, CANDIDATE));
+    let du = simd.mul(dh, simd.sub(at.h_prev(simd), n));
+    at.set_dh(simd, simd.mul(u, dh));
+    [act.gate_gradient(simd, du, u), act.candidate_gradient(simd, simd.neg_mul_add(u, dh, dh), n)]
 }
 
 /// The gate after the product: `n = φ(z_n + r ⊙ q)`, `q = b_hn + W_n h₋`, as PyTorch,
@@ -35,51 +40,52 @@ pub struct GruAfter<'a> {
 unsafe impl Epilogue for GruAfter<'_> {
     const GATES: usize = 3;
     const EXTRA: usize = 1;
-    const APART: bool = true;
+    const SEPARATE_SUMS: bool = true;
     const CARRIES: bool = true;
-    const BACK: &'static [Source] = &[Source::Gates { first: RESET, count: 2 }, Source::Extra];
+    const BACK: &'static [BackwardLhs] =
+        &[BackwardLhs::Gates { first: RESET, count: 2 }, BackwardLhs::Extra];
 
     fn check(&self, hidden: usize) -> Result<(), KernelError> {
         check_len("recurrent bias", self.bias.len(), hidden)
     }
 
     #[inline(always)]
-    fn forward<S: Simd>(&self, s: S, at: &Forth<Self>, sums: [S::V; MOST_SUMS]) {
-        let z_r = s.add(at.input(s, RESET), sums[RESET]);
-        let z_u = s.add(at.input(s, UPDATE), sums[UPDATE]);
-        let input = at.input(s, CANDIDATE);
-        self.forward_normed(s, at, [z_r, z_u, input, input], sums[CANDIDATE]);
+    fn forward<S: Simd>(&self, simd: S, at: &ForwardUnits<Self>, sums: [S::V; MOST_SUMS]) {
+        let z_r = simd.add(at.input(simd, RESET), sums[RESET]);
+        let z_u = simd.add(at.input(simd, UPDATE), sums[UPDATE]);
+        let input = at.input(simd, CANDIDATE);
+        self.forward_normed(simd, at, [z_r, z_u, input, input], sums[CANDIDATE]);
     }
 
     #[inline(always)]
     fn forward_normed<S: Simd>(
         &self,
-        s: S,
-        at: &Forth<Self>,
+        simd: S,
+        at: &ForwardUnits<Self>,
         [z_r, z_u, input, _]: [S::V; MOST_SUMS],
         recurrent: S::V,
     ) {
         let act = self.activations;
-        let (r, u) = (act.gate(s, z_r), act.gate(s, z_u));
+        let (r, u) = (act.gate(simd, z_r), act.gate(simd, z_u));
         // SAFETY: `check` has seen that there is a bias for each unit.
-        let bias = unsafe { at.vector(s, self.bias, 0) };
-        let q = s.add(bias, recurrent);
-        let n = act.candidate(s, s.mul_add(r, q, input));
-        let h_prev = at.h_prev(s);
-        at.set_h(s, s.mul_add(u, s.sub(h_prev, n), n));
+        let bias = unsafe { at.vector(simd, self.bias, 0) };
+        let q = simd.add(bias, recurrent);
+        let n = act.candidate(simd, simd.mul_add(r, q, input));
+        let h_prev = at.h_prev(simd);
+        at.set_h(simd, simd.mul_add(u, simd.sub(h_prev, n), n));
         if at.keeps() {
-            at.keep(s, &[r, u, n, n], 3);
-            at.set_extra(s, q);
+            at.store_gates(simd, &[r, u, n, n], 3);
+            at.set_extra(simd, q);
         }
     }
 
     #[inline(always)]
-    fn backward<S: Simd>(&self, s: S, at: &Back<Self>, dh: S::V) {
-        let [dz_u, dz_n] = shared(self.activations, s, at, dh);
-        let (r, q) = (at.gate(s, RESET), at.extra(s));
-        let dz_r = self.activations.gate_gradient(s, s.mul(dz_n, q), r);
-        at.set_extra(s, s.mul(dz_n, r));
-        at.leave(s, &[dz_r, dz_u, dz_n, dz_n], 3);
+    fn backward<S: Simd>(&self, simd: S, at: &BackwardUnits<Self>, dh: S::V) {
+        let [dz_u, dz_n] = shared(self.activations, simd, at, dh);
+        let (r, q) = (at.gate(simd, RESET), at.extra(simd));
+        let dz_r = self.activations.gate_gradient(simd, simd.mul(dz_n, q), r);
+        at.set_extra(simd, simd.mul(dz_n, r));
+        at.store_gradients(simd, &[dz_r, dz_u, dz_n, dz_n], 3);
     }
 }
 
@@ -99,38 +105,47 @@ unsafe impl Epilogue for GruBefore {
     const EXTRA: usize = 1;
     const CARRIES: bool = true;
     const SECOND: Option<usize> = Some(CANDIDATE);
-    const BACK: &'static [Source] = &[Source::Gates { first: RESET, count: 2 }];
+    const BACK: &'static [BackwardLhs] = &[BackwardLhs::Gates { first: RESET, count: 2 }];
 
     #[inline(always)]
-    fn forward<S: Simd>(&self, s: S, at: &Forth<Self>, [z_r, z_u, ..]: [S::V; MOST_SUMS]) {
+    fn forward<S: Simd>(
+        &self,
+        simd: S,
+        at: &ForwardUnits<Self>,
+        [z_r, z_u, ..]: [S::V; MOST_SUMS],
+    ) {
         let act = self.activations;
-        let (r, u) = (act.gate(s, z_r), act.gate(s, z_u));
-        at.set_extra(s, s.mul(r, at.h_seen(s)));
+        let (r, u) = (act.gate(simd, z_r), act.gate(simd, z_u));
+        at.set_extra(simd, simd.mul(r, at.h_seen(simd)));
         // Until the second stage comes, u stands where h will.
-        at.set_h(s, u);
-        at.keep(s, &[r, u, u, u], 2);
+        at.set_h(simd, u);
+        at.store_gates(simd, &[r, u, u, u], 2);
     }
 
     #[inline(always)]
-    fn second<S: Simd>(&self, s: S, at: &Forth<Self>, z_n: S::V) {
-        let n = self.activations.candidate(s, z_n);
-        let (u, h_prev) = (at.h(s), at.h_prev(s));
-        at.set_h(s, s.mul_add(u, s.sub(h_prev, n), n));
-        at.keep_one(s, CANDIDATE, n);
+    fn second<S: Simd>(&self, simd: S, at: &ForwardUnits<Self>, z_n: S::V) {
+        let n = self.activations.candidate(simd, z_n);
+        let (u, h_prev) = (at.h(simd), at.h_prev(simd));
+        at.set_h(simd, simd.mul_add(u, simd.sub(h_prev, n), n));
+        at.store_gate(simd, CANDIDATE, n);
     }
 
     #[inline(always)]
-    fn backward<S: Simd>(&self, s: S, at: &Back<Self>, dh: S::V) {
-        let [dz_u, dz_n] = shared(self.activations, s, at, dh);
-        at.leave_one(s, UPDATE, dz_u);
-        at.leave_one(s, CANDIDATE, dz_n);
+    fn backward<S: Simd>(&self, simd: S, at: &BackwardUnits<Self>, dh: S::V) {
+        let [dz_u, dz_n] = shared(self.activations, simd, at, dh);
+        at.store_gradient(simd, UPDATE, dz_u);
+        at.store_gradient(simd, CANDIDATE, dz_n);
     }
 
     /// `d` is the gradient of `r ⊙ h₋`.
     #[inline(always)]
-    fn second_backward<S: Simd>(&self, s: S, at: &Back<Self>, d: S::V) {
-        let (r, h_seen) = (at.gate(s, RESET), at.h_seen(s));
-        at.set_dh(s, s.mul_add(at.masked(s, d), r, at.dh(s)));
-        at.leave_one(s, RESET, self.activations.gate_gradient(s, s.mul(d, h_seen), r));
+    fn second_backward<S: Simd>(&self, simd: S, at: &BackwardUnits<Self>, d: S::V) {
+        let (r, h_seen) = (at.gate(simd, RESET), at.h_seen(simd));
+        at.set_dh(simd, simd.mul_add(at.masked(simd, d), r, at.dh(simd)));
+        at.store_gradient(
+            simd,
+            RESET,
+            self.activations.gate_gradient(simd, simd.mul(d, h_seen), r),
+        );
     }
 }

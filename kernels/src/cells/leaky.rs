@@ -3,7 +3,7 @@
 //! `dz = (1 − α) ⊙ dh ⊙ φ'(z)`, `dh₋ = α ⊙ dh` beside what comes through W, and
 //! `dα = dh ⊙ (h₋ − y)`.
 
-use super::{Activations, Back, Epilogue, Forth, MOST_SUMS};
+use super::{Activations, BackwardUnits, Epilogue, ForwardUnits, MOST_SUMS};
 use crate::KernelError;
 use crate::error::check_len;
 use crate::simd::Simd;
@@ -28,30 +28,30 @@ unsafe impl<const LEARNED: bool> Epilogue for Leaky<'_, LEARNED> {
     }
 
     #[inline(always)]
-    fn forward<S: Simd>(&self, s: S, at: &Forth<Self>, [z, ..]: [S::V; MOST_SUMS]) {
+    fn forward<S: Simd>(&self, simd: S, at: &ForwardUnits<Self>, [z, ..]: [S::V; MOST_SUMS]) {
         // SAFETY: `check` has seen that there is an α for each unit.
-        let alpha = unsafe { at.vector(s, self.alpha, 0) };
-        let h_prev = at.h_prev(s);
-        let y = self.activations.candidate(s, z);
+        let alpha = unsafe { at.vector(simd, self.alpha, 0) };
+        let h_prev = at.h_prev(simd);
+        let y = self.activations.candidate(simd, z);
         // Two products and not y + α (h₋ − y), which is ∞ − ∞ where y is infinite.
-        let enters = s.mul(s.sub(s.splat(1.0), alpha), y);
-        at.set_h(s, s.mul_add(alpha, h_prev, enters));
-        at.keep(s, &[y; MOST_SUMS], 1);
+        let enters = simd.mul(simd.sub(simd.splat(1.0), alpha), y);
+        at.set_h(simd, simd.mul_add(alpha, h_prev, enters));
+        at.store_gates(simd, &[y; MOST_SUMS], 1);
     }
 
     #[inline(always)]
-    fn backward<S: Simd>(&self, s: S, at: &Back<Self>, dh: S::V) {
+    fn backward<S: Simd>(&self, simd: S, at: &BackwardUnits<Self>, dh: S::V) {
         // SAFETY: `check` has seen that there is an α for each unit.
-        let alpha = unsafe { at.vector(s, self.alpha, 0) };
-        let y = at.gate(s, 0);
-        let dy = s.mul(s.sub(s.splat(1.0), alpha), dh);
-        at.set_dh(s, s.mul(alpha, dh));
+        let alpha = unsafe { at.vector(simd, self.alpha, 0) };
+        let y = at.gate(simd, 0);
+        let dy = simd.mul(simd.sub(simd.splat(1.0), alpha), dh);
+        at.set_dh(simd, simd.mul(alpha, dh));
         if const { LEARNED } {
-            let d_alpha = s.mul(dh, s.sub(at.h_prev(s), y));
-            let d_rho = Activations::Logistic.gate_gradient(s, d_alpha, alpha);
-            at.set_extra(s, d_rho);
+            let d_alpha = simd.mul(dh, simd.sub(at.h_prev(simd), y));
+            let d_rho = Activations::Logistic.gate_gradient(simd, d_alpha, alpha);
+            at.set_extra(simd, d_rho);
         }
-        let dz = self.activations.candidate_gradient(s, dy, y);
-        at.leave(s, &[dz; MOST_SUMS], 1);
+        let dz = self.activations.candidate_gradient(simd, dy, y);
+        at.store_gradients(simd, &[dz; MOST_SUMS], 1);
     }
 }

@@ -1,11 +1,11 @@
 //! Long short-term memory (Goodfellow et al., equations 10.40 to 10.44):
-//! `i, f, o = σ(z)`, `g = φ(z)`, `s = f ⊙ s₋ + i ⊙ g`, `h = o ⊙ tanh(s)`.
+//! `i, f, o = σ(z)`, `g = φ(z)`, `c = f ⊙ c₋ + i ⊙ g`, `h = o ⊙ tanh(c)`.
 //!
-//! Backward, with `dh = ∂L/∂h` of the step and `ds` carried:
-//! `do = dh ⊙ tanh(s)`, `ds += dh ⊙ o ⊙ tanh'(s)`, `df = ds ⊙ s₋`, `di = ds ⊙ g`,
-//! `dg = ds ⊙ i`, each times its activation's slope gives `dz`, and `ds₋ = ds ⊙ f`.
+//! Backward, with `dh = ∂L/∂h` of the step and `dc` carried:
+//! `do = dh ⊙ tanh(c)`, `dc += dh ⊙ o ⊙ tanh'(c)`, `df = dc ⊙ c₋`, `di = dc ⊙ g`,
+//! `dg = dc ⊙ i`, each times its activation's slope gives `dz`, and `dc₋ = dc ⊙ f`.
 
-use super::{Activations, Back, Epilogue, Forth, MOST_SUMS};
+use super::{Activations, BackwardUnits, Epilogue, ForwardUnits, MOST_SUMS};
 use crate::KernelError;
 use crate::error::check_len;
 use crate::simd::Simd;
@@ -16,7 +16,7 @@ pub struct Lstm<'a, const G: usize = 4> {
     /// The non-linearities.
     pub activations: Activations,
     /// What each gate but the candidate sees of the cell state, `[G − 1, H]` in the gates'
-    /// order: i and f of the old one, `p ⊙ s₋`, o of the new one (Gers and Schmidhuber 2000).
+    /// order: i and f of the old one, `p ⊙ c₋`, o of the new one (Gers and Schmidhuber 2000).
     pub peepholes: Option<&'a [f32]>,
 }
 
@@ -41,68 +41,68 @@ unsafe impl<const G: usize> Epilogue for Lstm<'_, G> {
     }
 
     #[inline(always)]
-    fn forward<S: Simd>(&self, s: S, at: &Forth<Self>, mut z: [S::V; MOST_SUMS]) {
+    fn forward<S: Simd>(&self, simd: S, at: &ForwardUnits<Self>, mut z: [S::V; MOST_SUMS]) {
         let act = self.activations;
         // SAFETY: of the peepholes, which `check` has seen to be G − 1 for each unit.
         unsafe {
-            let s_prev = at.s_prev(s);
+            let c_prev = at.c_prev(simd);
             if let Some(p) = self.peepholes {
                 for gate in 0..=Self::FORGET {
-                    z[gate] = s.mul_add(at.vector(s, p, gate), s_prev, z[gate]);
+                    z[gate] = simd.mul_add(at.vector(simd, p, gate), c_prev, z[gate]);
                 }
             }
-            let f = act.gate(s, z[Self::FORGET]);
-            let i = if Self::COUPLED { s.sub(s.splat(1.0), f) } else { act.gate(s, z[0]) };
-            let g = act.candidate(s, z[Self::CANDIDATE]);
-            let state = s.mul_add(f, s_prev, s.mul(i, g));
+            let f = act.gate(simd, z[Self::FORGET]);
+            let i = if Self::COUPLED { simd.sub(simd.splat(1.0), f) } else { act.gate(simd, z[0]) };
+            let g = act.candidate(simd, z[Self::CANDIDATE]);
+            let c = simd.mul_add(f, c_prev, simd.mul(i, g));
             let mut z_o = z[Self::OUTPUT];
             if let Some(p) = self.peepholes {
-                z_o = s.mul_add(at.vector(s, p, G - 2), state, z_o);
+                z_o = simd.mul_add(at.vector(simd, p, G - 2), c, z_o);
             }
-            let o = act.gate(s, z_o);
-            at.set_s(s, state);
-            at.set_h(s, s.mul(o, act.cell(s, state)));
-            at.keep(s, &if Self::COUPLED { [f, g, o, o] } else { [i, f, g, o] }, G);
+            let o = act.gate(simd, z_o);
+            at.set_c(simd, c);
+            at.set_h(simd, simd.mul(o, act.cell(simd, c)));
+            at.store_gates(simd, &if Self::COUPLED { [f, g, o, o] } else { [i, f, g, o] }, G);
         }
     }
 
     #[inline(always)]
-    fn backward<S: Simd>(&self, s: S, at: &Back<Self>, dh: S::V) {
+    fn backward<S: Simd>(&self, simd: S, at: &BackwardUnits<Self>, dh: S::V) {
         let act = self.activations;
         // SAFETY: of the peepholes, which `check` has seen to be G − 1 for each unit.
         unsafe {
-            let f = at.gate(s, Self::FORGET);
-            let i = if Self::COUPLED { s.sub(s.splat(1.0), f) } else { at.gate(s, 0) };
-            let (g, o) = (at.gate(s, Self::CANDIDATE), at.gate(s, Self::OUTPUT));
+            let f = at.gate(simd, Self::FORGET);
+            let i = if Self::COUPLED { simd.sub(simd.splat(1.0), f) } else { at.gate(simd, 0) };
+            let (g, o) = (at.gate(simd, Self::CANDIDATE), at.gate(simd, Self::OUTPUT));
             // As the forward pass had it, and not as zoneout may have left it.
-            let s_prev = at.s_prev(s);
-            let state = s.mul_add(f, s_prev, s.mul(i, g));
-            let y = act.cell(s, state);
-            let dz_o = act.gate_gradient(s, s.mul(dh, y), o);
-            let mut ds = s.add(at.ds(s), act.cell_gradient(s, s.mul(dh, o), y));
+            let c_prev = at.c_prev(simd);
+            let c = simd.mul_add(f, c_prev, simd.mul(i, g));
+            let y = act.cell(simd, c);
+            let dz_o = act.gate_gradient(simd, simd.mul(dh, y), o);
+            let mut dc = simd.add(at.dc(simd), act.cell_gradient(simd, simd.mul(dh, o), y));
             if let Some(p) = self.peepholes {
-                ds = s.mul_add(dz_o, at.vector(s, p, G - 2), ds);
-                at.set_s_made(s, state);
+                dc = simd.mul_add(dz_o, at.vector(simd, p, G - 2), dc);
+                at.set_c_made(simd, c);
             }
-            let dz_g = act.candidate_gradient(s, s.mul(ds, i), g);
-            let mut ds_prev = s.mul(ds, f);
+            let dz_g = act.candidate_gradient(simd, simd.mul(dc, i), g);
+            let mut dc_prev = simd.mul(dc, f);
             if Self::COUPLED {
-                let df = s.mul(ds, s.sub(s_prev, g));
-                let dz_f = act.gate_gradient(s, df, f);
+                let df = simd.mul(dc, simd.sub(c_prev, g));
+                let dz_f = act.gate_gradient(simd, df, f);
                 if let Some(p) = self.peepholes {
-                    ds_prev = s.mul_add(dz_f, at.vector(s, p, 0), ds_prev);
+                    dc_prev = simd.mul_add(dz_f, at.vector(simd, p, 0), dc_prev);
                 }
-                at.leave(s, &[dz_f, dz_g, dz_o, dz_o], G);
+                at.store_gradients(simd, &[dz_f, dz_g, dz_o, dz_o], G);
             } else {
-                let dz_i = act.gate_gradient(s, s.mul(ds, g), i);
-                let dz_f = act.gate_gradient(s, s.mul(ds, s_prev), f);
+                let dz_i = act.gate_gradient(simd, simd.mul(dc, g), i);
+                let dz_f = act.gate_gradient(simd, simd.mul(dc, c_prev), f);
                 if let Some(p) = self.peepholes {
-                    ds_prev = s.mul_add(dz_i, at.vector(s, p, 0), ds_prev);
-                    ds_prev = s.mul_add(dz_f, at.vector(s, p, 1), ds_prev);
+                    dc_prev = simd.mul_add(dz_i, at.vector(simd, p, 0), dc_prev);
+                    dc_prev = simd.mul_add(dz_f, at.vector(simd, p, 1), dc_prev);
                 }
-                at.leave(s, &[dz_i, dz_f, dz_g, dz_o], G);
+                at.store_gradients(simd, &[dz_i, dz_f, dz_g, dz_o], G);
             }
-            at.set_ds(s, ds_prev);
+            at.set_dc(simd, dc_prev);
         }
     }
 }

@@ -17,8 +17,10 @@ pub use lstm::Lstm;
 pub use projected::Projected;
 pub use vanilla::Vanilla;
 
-pub use epilogue::Source;
-pub(crate) use epilogue::{Back, BackAt, Epilogue, Forth, ForthAt, MOST_SUMS};
+pub use epilogue::BackwardLhs;
+pub(crate) use epilogue::{
+    BackwardPointers, BackwardUnits, Epilogue, ForwardPointers, ForwardUnits, MOST_SUMS,
+};
 
 /// A cell of this crate: what [`Forward`](crate::recurrence::Forward),
 /// [`Backward`](crate::recurrence::Backward) and
@@ -107,7 +109,7 @@ pub struct Geometry {
     pub carries: bool,
     /// What backward's products are of: as many blocks of W as each says, from the first,
     /// are packed by columns for it.
-    pub back: &'static [Source],
+    pub back: &'static [BackwardLhs],
 }
 
 impl Geometry {
@@ -120,7 +122,7 @@ impl Geometry {
     /// The same of its type; where its constants contradict each other it does not compile.
     pub(crate) const fn new<C: Epilogue>() -> Self {
         assert!(0 < C::SUMS && C::SUMS <= C::GATES && C::GATES <= MOST_SUMS);
-        assert!(!C::APART || C::SUMS == C::GATES, "the input's part is of the gates");
+        assert!(!C::SEPARATE_SUMS || C::SUMS == C::GATES, "the input's part is of the gates");
         assert!(!C::CARRIES || !C::PROJECTS, "what is carried is of units");
         if let Some(gate) = C::SECOND {
             assert!(gate < C::GATES && !C::PROJECTS, "a second product is of one kind");
@@ -129,8 +131,8 @@ impl Geometry {
         let mut term = 0;
         while term < C::BACK.len() {
             match C::BACK[term] {
-                Source::Gates { first, count } => assert!(first + count <= C::GATES),
-                Source::Extra => assert!(C::EXTRA > 0),
+                BackwardLhs::Gates { first, count } => assert!(first + count <= C::GATES),
+                BackwardLhs::Extra => assert!(C::EXTRA > 0),
             }
             term += 1;
         }
@@ -139,10 +141,10 @@ impl Geometry {
             extra: C::EXTRA,
             sums: C::SUMS,
             cells: C::CELLS,
-            fuses: !C::APART && C::SUMS == C::GATES,
+            fuses: !C::SEPARATE_SUMS && C::SUMS == C::GATES,
             second: C::SECOND,
             projects: C::PROJECTS,
-            norms: C::GATES + C::APART as usize,
+            norms: C::GATES + C::SEPARATE_SUMS as usize,
             carries: C::CARRIES,
             back: C::BACK,
         }

@@ -1,7 +1,7 @@
 //! A recurrent projection (Sak et al. 2014): what the cell would show is kept as m, and
 //! `h = P m`, without a bias, is what shows and what recurs.
 
-use super::{Back, Epilogue, Forth, MOST_SUMS, Source};
+use super::{BackwardLhs, BackwardUnits, Epilogue, ForwardUnits, MOST_SUMS};
 use crate::KernelError;
 use crate::simd::Simd;
 
@@ -18,23 +18,23 @@ unsafe impl<C: Epilogue> Epilogue for Projected<C> {
     const EXTRA: usize = 1;
     const CELLS: bool = C::CELLS;
     const PROJECTS: bool = {
-        assert!(C::EXTRA == 0 && !C::APART && !C::CARRIES && C::SUMS == C::GATES);
+        assert!(C::EXTRA == 0 && !C::SEPARATE_SUMS && !C::CARRIES && C::SUMS == C::GATES);
         true
     };
 
-    const BACK: &'static [Source] = C::BACK;
+    const BACK: &'static [BackwardLhs] = C::BACK;
 
     fn check(&self, hidden: usize) -> Result<(), KernelError> {
         self.0.check(hidden)
     }
 
     #[inline(always)]
-    fn forward<S: Simd>(&self, s: S, at: &Forth<Self>, z: [S::V; MOST_SUMS]) {
-        self.0.forward(s, &at.projected(), z);
+    fn forward<S: Simd>(&self, simd: S, at: &ForwardUnits<Self>, z: [S::V; MOST_SUMS]) {
+        self.0.forward(simd, &at.projected(), z);
     }
 
     #[inline(always)]
-    fn backward<S: Simd>(&self, s: S, at: &Back<Self>, dm: S::V) {
-        self.0.backward(s, &at.projected(), dm);
+    fn backward<S: Simd>(&self, simd: S, at: &BackwardUnits<Self>, dm: S::V) {
+        self.0.backward(simd, &at.projected(), dm);
     }
 }

@@ -1,7 +1,7 @@
 //! The vanilla recurrent unit (Goodfellow et al., equations 10.8 and 10.9):
 //! `h = φ(z)`, and backward `dz = dh ⊙ φ'(z)`.
 
-use super::{Activations, Back, Epilogue, Forth, MOST_SUMS};
+use super::{Activations, BackwardUnits, Epilogue, ForwardUnits, MOST_SUMS};
 use crate::simd::Simd;
 
 /// A vanilla recurrent unit.
@@ -16,13 +16,13 @@ unsafe impl Epilogue for Vanilla {
     const GATES: usize = 1;
 
     #[inline(always)]
-    fn forward<S: Simd>(&self, s: S, at: &Forth<Self>, [z, ..]: [S::V; MOST_SUMS]) {
-        at.set_h(s, self.activations.candidate(s, z));
+    fn forward<S: Simd>(&self, simd: S, at: &ForwardUnits<Self>, [z, ..]: [S::V; MOST_SUMS]) {
+        at.set_h(simd, self.activations.candidate(simd, z));
     }
 
     #[inline(always)]
-    fn backward<S: Simd>(&self, s: S, at: &Back<Self>, dh: S::V) {
-        let dz = self.activations.candidate_gradient(s, dh, at.h(s));
-        at.leave(s, &[dz; MOST_SUMS], 1);
+    fn backward<S: Simd>(&self, simd: S, at: &BackwardUnits<Self>, dh: S::V) {
+        let dz = self.activations.candidate_gradient(simd, dh, at.h(simd));
+        at.store_gradients(simd, &[dz; MOST_SUMS], 1);
     }
 }

@@ -1,7 +1,7 @@
 //! The sizes and the weights of a pass. Knows which have to fit which; must not know steps.
 
 use crate::error::check_len;
-use crate::pack::PackedMatrix;
+use crate::gemm::rhs::PackedMatrix;
 use crate::{Isa, KernelError, checked_len};
 
 /// The sizes of a pass.

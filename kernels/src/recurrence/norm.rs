@@ -7,8 +7,8 @@ use super::dims::Dims;
 use crate::cells::Geometry;
 use crate::each::each;
 use crate::error::check_len;
+use crate::gemm::tile::{load_lanes, store_lanes};
 use crate::simd::{Kernel, Simd};
-use crate::tile::{load_lanes, store_lanes};
 use crate::{KernelError, checked_len};
 
 /// The normalisation of a forward pass. Where the recurrent sums are apart from the input's
@@ -117,43 +117,43 @@ impl Normalise {
 impl Kernel for Normalise {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(self, simd: S) {
         let Self { row, hidden, epsilon, inverse } = self;
-        let count = s.splat(hidden as f32);
+        let count = simd.splat(hidden as f32);
         // SAFETY: `each!` gives places of the row, for which `new` has been promised it.
         unsafe {
-            let first = s.splat(*row);
-            let mut sums = s.zero();
+            let first = simd.splat(*row);
+            let mut sums = simd.zero();
             each!(S, hidden, |unit, lanes| {
-                let mut off = s.sub(load_lanes(s, row.add(unit), lanes), first);
+                let mut off = simd.sub(load_lanes(simd, row.add(unit), lanes), first);
                 if lanes < S::LANES {
                     // Through memory, the lanes that are no units are none of the sum.
-                    store_lanes(s, row.add(unit), off, lanes);
-                    off = load_lanes(s, row.add(unit), lanes);
+                    store_lanes(simd, row.add(unit), off, lanes);
+                    off = load_lanes(simd, row.add(unit), lanes);
                 }
-                sums = s.add(sums, off);
+                sums = simd.add(sums, off);
             });
-            let mean = s.div(s.splat(s.sum(sums)), count);
-            let mut squares = s.zero();
+            let mean = simd.div(simd.splat(simd.sum(sums)), count);
+            let mut squares = simd.zero();
             each!(S, hidden, |unit, lanes| {
-                let mut off = load_lanes(s, row.add(unit), lanes);
+                let mut off = load_lanes(simd, row.add(unit), lanes);
                 if lanes == S::LANES {
-                    off = s.sub(s.sub(off, first), mean);
-                    s.store(row.add(unit), off);
+                    off = simd.sub(simd.sub(off, first), mean);
+                    simd.store(row.add(unit), off);
                 } else {
-                    s.store_first(row.add(unit), s.sub(off, mean), lanes);
-                    off = s.load_first(row.add(unit), lanes);
+                    simd.store_first(row.add(unit), simd.sub(off, mean), lanes);
+                    off = simd.load_first(row.add(unit), lanes);
                 }
-                squares = s.mul_add(off, off, squares);
+                squares = simd.mul_add(off, off, squares);
             });
-            let variance = s.div(s.splat(s.sum(squares)), count);
-            let deviation = s.sqrt(s.add(variance, s.splat(epsilon)));
-            let scale = s.div(s.splat(1.0), deviation);
+            let variance = simd.div(simd.splat(simd.sum(squares)), count);
+            let deviation = simd.sqrt(simd.add(variance, simd.splat(epsilon)));
+            let scale = simd.div(simd.splat(1.0), deviation);
             each!(S, hidden, |unit, lanes| {
-                let off = load_lanes(s, row.add(unit), lanes);
-                store_lanes(s, row.add(unit), s.mul(off, scale), lanes);
+                let off = load_lanes(simd, row.add(unit), lanes);
+                store_lanes(simd, row.add(unit), simd.mul(off, scale), lanes);
             });
-            store_lanes(s, inverse, scale, 1);
+            store_lanes(simd, inverse, scale, 1);
         }
     }
 }
@@ -190,27 +190,27 @@ impl Denormalise {
 impl Kernel for Denormalise {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(self, simd: S) {
         let Self { d, gain, normal, inverse, da, hidden } = self;
-        let count = s.splat(hidden as f32);
+        let count = simd.splat(hidden as f32);
         // SAFETY: `each!` gives places of the rows, for which `new` has been promised them.
         unsafe {
-            let (mut sums, mut products) = (s.zero(), s.zero());
+            let (mut sums, mut products) = (simd.zero(), simd.zero());
             each!(S, hidden, |unit, lanes| {
-                let gain = load_lanes(s, gain.add(unit), lanes);
-                let g = s.mul(gain, load_lanes(s, d.add(unit), lanes));
-                sums = s.add(sums, g);
-                products = s.mul_add(g, load_lanes(s, normal.add(unit), lanes), products);
+                let gain = load_lanes(simd, gain.add(unit), lanes);
+                let g = simd.mul(gain, load_lanes(simd, d.add(unit), lanes));
+                sums = simd.add(sums, g);
+                products = simd.mul_add(g, load_lanes(simd, normal.add(unit), lanes), products);
             });
-            let mean = s.div(s.splat(s.sum(sums)), count);
-            let along = s.div(s.splat(s.sum(products)), count);
-            let scale = s.splat(*inverse);
+            let mean = simd.div(simd.splat(simd.sum(sums)), count);
+            let along = simd.div(simd.splat(simd.sum(products)), count);
+            let scale = simd.splat(*inverse);
             each!(S, hidden, |unit, lanes| {
-                let gain = load_lanes(s, gain.add(unit), lanes);
-                let g = s.mul(gain, load_lanes(s, d.add(unit), lanes));
-                let normal = load_lanes(s, normal.add(unit), lanes);
-                let rest = s.neg_mul_add(normal, along, s.sub(g, mean));
-                store_lanes(s, da.add(unit), s.mul(scale, rest), lanes);
+                let gain = load_lanes(simd, gain.add(unit), lanes);
+                let g = simd.mul(gain, load_lanes(simd, d.add(unit), lanes));
+                let normal = load_lanes(simd, normal.add(unit), lanes);
+                let rest = simd.neg_mul_add(normal, along, simd.sub(g, mean));
+                store_lanes(simd, da.add(unit), simd.mul(scale, rest), lanes);
             });
         }
     }

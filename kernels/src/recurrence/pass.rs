@@ -5,9 +5,9 @@ use super::dims::{Dims, Recurrent};
 use super::row::Row;
 use super::step::{Step, Steps};
 use super::sweep::{Pack, Sweep};
-use crate::layout::cut;
-use crate::left;
-use crate::pack::PackedMatrix;
+use crate::gemm::layout::cut;
+use crate::gemm::lhs;
+use crate::gemm::rhs::PackedMatrix;
 use crate::simd::{Kernel, Simd};
 use crate::team::Phases;
 use crate::tuning::{OWN_CACHE, OWN_ROWS, STEP_WORTH_SPLITTING};
@@ -15,13 +15,13 @@ use crate::tuning::{OWN_CACHE, OWN_ROWS, STEP_WORTH_SPLITTING};
 /// A checked pass. Either parts of the batch go through all steps each on its own, or in
 /// each stage the left operands are packed, in parts, and then the groups of units are
 /// swept.
-pub(crate) struct Passage<T> {
+pub(crate) struct StepPhases<T> {
     pub steps: T,
     /// Parts of the batch, or 0: see [`parts`].
     pub parts: usize,
 }
 
-impl<T: Steps> Passage<T> {
+impl<T: Steps> StepPhases<T> {
     /// Of each stage one packs, one sweeps, and one, if there is something for it, goes over
     /// rows.
     const PHASES: usize = if T::TWO { 6 } else { 3 };
@@ -29,7 +29,7 @@ impl<T: Steps> Passage<T> {
 
 // SAFETY: the numbers follow from the steps, which do not change. A task writes its part of the
 // packed operands, its group's units, its row, or, where the batch is split, its own rows.
-unsafe impl<T: Steps> Phases for Passage<T> {
+unsafe impl<T: Steps> Phases for StepPhases<T> {
     fn phases(&self) -> usize {
         let steps = self.steps.count();
         if self.parts > 0 { steps.min(1) } else { Self::PHASES * steps }
@@ -52,16 +52,16 @@ unsafe impl<T: Steps> Phases for Passage<T> {
     }
 
     #[inline(always)]
-    unsafe fn run<S: Simd>(&self, s: S, _thread: usize, phase: usize, task: usize) {
+    unsafe fn run<S: Simd>(&self, simd: S, _thread: usize, phase: usize, task: usize) {
         if self.parts == 0 {
             let index = phase / Self::PHASES;
             let at = (phase % 3, task, self.backwards(phase));
             if phase % Self::PHASES < 3 {
-                part(s, &self.steps.first(index), at);
+                part(simd, &self.steps.first(index), at);
             } else if const { T::TWO }
                 && let Some(step) = T::second(self.steps.first(index))
             {
-                part(s, &step, at);
+                part(simd, &step, at);
             }
             return;
         }
@@ -69,11 +69,11 @@ unsafe impl<T: Steps> Phases for Passage<T> {
             let step = self.steps.first(index);
             let (row, rows) = cut(step.batch(), self.parts, task);
             let step = step.rows(row, rows);
-            whole(s, &step, index % 2 == 1);
+            whole(simd, &step, index % 2 == 1);
             if const { T::TWO }
                 && let Some(second) = T::second(step)
             {
-                whole(s, &second, index % 2 == 1);
+                whole(simd, &second, index % 2 == 1);
             }
         }
     }
@@ -92,28 +92,32 @@ fn tasks(step: &impl Step, part: usize) -> usize {
 
 /// A task of a stage: a part of packing it, a group, or a row.
 #[inline(always)]
-pub(super) fn part<S: Simd>(s: S, step: &impl Step, (part, task, backwards): (usize, usize, bool)) {
+pub(super) fn part<S: Simd>(
+    simd: S,
+    step: &impl Step,
+    (part, task, backwards): (usize, usize, bool),
+) {
     match part {
-        0 => s.call(Pack { step, part: task }),
-        1 => sweep(s, step, task, backwards),
-        _ => s.call(End { step, row: task }),
+        0 => simd.call(Pack { step, part: task }),
+        1 => sweep(simd, step, task, backwards),
+        _ => simd.call(End { step, row: task }),
     }
 }
 
 /// All of a stage.
 #[inline(always)]
-pub(super) fn whole<S: Simd>(s: S, step: &impl Step, backwards: bool) {
+pub(super) fn whole<S: Simd>(simd: S, step: &impl Step, backwards: bool) {
     for part in 0..packing(step) {
-        s.call(Pack { step, part });
+        simd.call(Pack { step, part });
     }
     let groups = step.weights().groups();
     for group in 0..groups {
         let group = if backwards { groups - 1 - group } else { group };
-        sweep(s, step, group, backwards);
+        sweep(simd, step, group, backwards);
     }
     if step.ends_with_rows() {
         for row in 0..step.batch() {
-            s.call(End { step, row });
+            simd.call(End { step, row });
         }
     }
 }
@@ -127,11 +131,11 @@ struct End<'a, T> {
 impl<T: Step> Kernel for End<'_, T> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(self, simd: S) {
         assert!(self.row < self.step.batch(), "a row of the batch");
         // SAFETY: the row is one of the batch's; sweeps have finished its units, in the phase
         // before or in `whole`, and no other task has it.
-        unsafe { self.step.end_row(s, self.row) };
+        unsafe { self.step.end_row(simd, self.row) };
     }
 }
 
@@ -139,16 +143,16 @@ impl<T: Step> Kernel for End<'_, T> {
 #[inline(always)]
 pub(super) fn packing(step: &impl Step) -> usize {
     let any = (0..step.terms()).any(|index| step.term(index).is_some());
-    if any { left::batch_parts(step.batch()) } else { 0 }
+    if any { lhs::batch_parts(step.batch()) } else { 0 }
 }
 
 /// The sums of one group of units, and what becomes of them.
 #[inline(always)]
-fn sweep<S: Simd, T: Step>(s: S, step: &T, group: usize, backwards: bool) {
+fn sweep<S: Simd, T: Step>(simd: S, step: &T, group: usize, backwards: bool) {
     if step.batch() == 1 {
-        s.call(Row { step, group, backwards });
+        simd.call(Row { step, group, backwards });
     } else {
-        s.call(Sweep { step, group, backwards });
+        simd.call(Sweep { step, group, backwards });
     }
 }
 

@@ -5,11 +5,11 @@ use super::step::{Block, Step, Term, Units};
 use super::sweep::after;
 use crate::cells::MOST_SUMS;
 use crate::format::Format;
-use crate::layout::{GROUP, PANEL};
-use crate::pack::{self, PackedMatrix};
+use crate::gemm::layout::{GROUP, PANEL};
+use crate::gemm::rhs::{self, PackedMatrix};
+use crate::gemm::tile::{Grid, load_lanes};
 use crate::rows::RowsMut;
 use crate::simd::{Kernel, Simd};
-use crate::tile::{Grid, load_lanes};
 use std::mem::MaybeUninit;
 
 /// A group of units of a batch of one.
@@ -22,10 +22,10 @@ pub(crate) struct Row<'a, T> {
 impl<T: Step> Kernel for Row<'_, T> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(self, simd: S) {
         let Self { step, group, backwards } = self;
-        let whole = const { pack::whole(T::SUMS) };
-        const { assert!(pack::whole(T::SUMS).is_multiple_of(T::SUMS) && T::SUMS <= MOST_SUMS) };
+        let whole = const { rhs::whole(T::SUMS) };
+        const { assert!(rhs::whole(T::SUMS).is_multiple_of(T::SUMS) && T::SUMS <= MOST_SUMS) };
         let weights = step.weights();
         assert!(step.batch() == 1 && group < weights.groups(), "a group of one row");
         let place = (group, after(group, weights.groups(), backwards));
@@ -36,16 +36,16 @@ impl<T: Step> Kernel for Row<'_, T> {
         unsafe {
             if const { T::SHORT } {
                 match vecs / T::SUMS {
-                    1 if const { T::SUMS <= 2 } => return row::<S, T, 2>(s, step, first, place),
-                    1 => return row::<S, T, 4>(s, step, first, place),
-                    2 if const { T::SUMS == 1 } => return row::<S, T, 2>(s, step, first, place),
-                    2 if const { T::SUMS == 2 } => return row::<S, T, 4>(s, step, first, place),
-                    2 if const { T::SUMS == 3 } => return row::<S, T, 6>(s, step, first, place),
-                    2 => return row::<S, T, 8>(s, step, first, place),
+                    1 if const { T::SUMS <= 2 } => return row::<S, T, 2>(simd, step, first, place),
+                    1 => return row::<S, T, 4>(simd, step, first, place),
+                    2 if const { T::SUMS == 1 } => return row::<S, T, 2>(simd, step, first, place),
+                    2 if const { T::SUMS == 2 } => return row::<S, T, 4>(simd, step, first, place),
+                    2 if const { T::SUMS == 3 } => return row::<S, T, 6>(simd, step, first, place),
+                    2 => return row::<S, T, 8>(simd, step, first, place),
                     _ => {}
                 }
             }
-            long_row(s, step, first, vecs, place);
+            long_row(simd, step, first, vecs, place);
         }
     }
 }
@@ -59,46 +59,46 @@ impl<T: Step> Kernel for Row<'_, T> {
 /// 2. as [`Step::finish`] of all of its units.
 #[inline(always)]
 unsafe fn row<S: Simd, T: Step, const V: usize>(
-    s: S,
+    simd: S,
     step: &T,
     first: usize,
     place: (usize, usize),
 ) {
     let units = step.weights().units();
-    let mut sums = [[s.zero(); V]; 1];
+    let mut sums = [[simd.zero(); V]; 1];
     // SAFETY: the origin's row has the units' sums (`Step`, 3), each term's row its weights'
     // depth (2) and these the group (1), which a row that is not packed lies for. All units
     // are the group's (2).
     unsafe {
-        if let Some(from) = step.origin() {
+        if let Some(from) = step.start() {
             for v in 0..V {
                 let unit = first + v / T::SUMS * S::LANES;
                 let lanes = S::LANES.min(units.saturating_sub(unit));
-                sums[0][v] = from.load(s, (0, v % T::SUMS * units + unit), lanes);
+                sums[0][v] = from.load(simd, (0, v % T::SUMS * units + unit), lanes);
             }
         }
         for index in 0..step.terms() {
             let Some(term) = step.term(index) else { continue };
-            term.weights.multiply_row(s, term.rows.at(0, 0), place, &mut sums);
+            term.weights.multiply_row(simd, term.rows.at(0, 0), place, &mut sums);
         }
-        let mut z = [s.zero(); MOST_SUMS];
+        let mut z = [simd.zero(); MOST_SUMS];
         for i in 0..MOST_SUMS {
             if i < T::SUMS {
                 z[i] = sums[0][i];
             }
         }
-        step.finish(s, Units { row: 0, first, lanes: S::LANES.min(units - first) }, z);
+        step.finish(simd, Units { row: 0, first, lanes: S::LANES.min(units - first) }, z);
         let second = first + S::LANES;
         if const { V / T::SUMS == 2 } && second < units {
             for i in 0..T::SUMS {
                 z[i] = sums[0][V - T::SUMS + i];
             }
             let lanes = S::LANES.min(units - second);
-            step.finish(s, Units { row: 0, first: second, lanes }, z);
+            step.finish(simd, Units { row: 0, first: second, lanes }, z);
         }
         if step.is_noisy() {
             let end = units.min(first + V / T::SUMS * S::LANES);
-            step.complete(s, Block { row: 0, rows: 1, first, end });
+            step.complete(simd, Block { row: 0, rows: 1, first, end });
         }
     }
 }
@@ -109,7 +109,7 @@ unsafe fn row<S: Simd, T: Step, const V: usize>(
 /// As [`row`]; the group has so many vectors, without padding.
 #[inline(always)]
 unsafe fn long_row<S: Simd, T: Step>(
-    s: S,
+    simd: S,
     step: &T,
     first: usize,
     vecs: usize,
@@ -125,7 +125,7 @@ unsafe fn long_row<S: Simd, T: Step>(
     let sums = if exact { vecs } else { vecs.next_multiple_of(PANEL) };
     let at = Block { row: 0, rows: 1, first, end: units.min(first + vecs / T::SUMS * S::LANES) };
     let noisy = step.is_noisy();
-    let mut start = match step.origin() {
+    let mut start = match step.start() {
         None => Start::Zero,
         Some(from) => Start::At { from: from.at(0, 0), first, units, sums: T::SUMS },
     };
@@ -136,29 +136,29 @@ unsafe fn long_row<S: Simd, T: Step>(
         for index in 0..step.terms() {
             let Some(term) = step.term(index) else { continue };
             let product = Some((term.rows.at(0, 0), term.weights));
-            RowSum::new(product, place, start, to).call(s, sums);
+            RowSum::new(product, place, start, to).call(simd, sums);
             start = Start::Resumed;
         }
         if !matches!(start, Start::Resumed) {
-            RowSum::new(None, place, start, to).call(s, sums);
+            RowSum::new(None, place, start, to).call(simd, sums);
         }
         if noisy {
             let mut offset = [0; GROUP];
             for vec in 0..GROUP {
                 offset[vec] = vec * S::LANES;
             }
-            step.prepare(s, at, Grid { rows: RowsMut::new(to, 0), offset, roomy: true });
+            step.prepare(simd, at, Grid { rows: RowsMut::new(to, 0), offset, roomy: true });
         }
         for vec in (0..vecs).step_by(T::SUMS) {
             let first = first + vec / T::SUMS * S::LANES;
-            let mut z = [s.zero(); MOST_SUMS];
+            let mut z = [simd.zero(); MOST_SUMS];
             for i in 0..T::SUMS {
-                z[i] = s.load(to.add((vec + i) * S::LANES));
+                z[i] = simd.load(to.add((vec + i) * S::LANES));
             }
-            step.finish(s, Units { row: 0, first, lanes: S::LANES.min(units - first) }, z);
+            step.finish(simd, Units { row: 0, first, lanes: S::LANES.min(units - first) }, z);
         }
         if noisy {
-            step.complete(s, at);
+            step.complete(simd, at);
         }
     }
 }
@@ -213,14 +213,14 @@ impl<'a> RowSum<'a> {
     /// They are those of the group, and with the padding to whole panels where the matrix is not
     /// f32.
     #[inline(always)]
-    unsafe fn call<S: Simd>(self, s: S, vecs: usize) {
+    unsafe fn call<S: Simd>(self, simd: S, vecs: usize) {
         match vecs {
-            ..=2 => s.call(RowSumOf::<2>(self)),
-            3 | 4 => s.call(RowSumOf::<4>(self)),
-            5 => s.call(RowSumOf::<5>(self)),
-            6 => s.call(RowSumOf::<6>(self)),
-            7 => s.call(RowSumOf::<7>(self)),
-            _ => s.call(RowSumOf::<8>(self)),
+            ..=2 => simd.call(RowSumOf::<2>(self)),
+            3 | 4 => simd.call(RowSumOf::<4>(self)),
+            5 => simd.call(RowSumOf::<5>(self)),
+            6 => simd.call(RowSumOf::<6>(self)),
+            7 => simd.call(RowSumOf::<7>(self)),
+            _ => simd.call(RowSumOf::<8>(self)),
         }
     }
 }
@@ -231,16 +231,16 @@ struct RowSumOf<'a, const V: usize>(RowSum<'a>);
 impl<const V: usize> Kernel for RowSumOf<'_, V> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(self, simd: S) {
         let RowSum { product, place, start, to } = self.0;
-        let mut sums = [[s.zero(); V]; 1];
+        let mut sums = [[simd.zero(); V]; 1];
         // SAFETY: V are the group's vectors, says who called `call`, and so `to` has them (3);
         // the start (2) and the row (1) are promised to `new`.
         unsafe {
             match start {
                 Start::Resumed => {
                     for v in 0..V {
-                        sums[0][v] = s.load(to.add(v * S::LANES));
+                        sums[0][v] = simd.load(to.add(v * S::LANES));
                     }
                 }
                 Start::Zero => {}
@@ -249,7 +249,7 @@ impl<const V: usize> Kernel for RowSumOf<'_, V> {
                     for v in 0..V {
                         let lanes = S::LANES.min(units.saturating_sub(unit));
                         let at = from.wrapping_add(gate * units + unit);
-                        sums[0][v] = load_lanes(s, at, lanes);
+                        sums[0][v] = load_lanes(simd, at, lanes);
                         gate += 1;
                         if gate == of_unit {
                             (unit, gate) = (unit + S::LANES, 0);
@@ -258,10 +258,10 @@ impl<const V: usize> Kernel for RowSumOf<'_, V> {
                 }
             }
             if let Some((a, weights)) = product {
-                weights.multiply_row(s, a, place, &mut sums);
+                weights.multiply_row(simd, a, place, &mut sums);
             }
             for v in 0..V {
-                s.store(to.add(v * S::LANES), sums[0][v]);
+                simd.store(to.add(v * S::LANES), sums[0][v]);
             }
         }
     }

@@ -8,14 +8,14 @@ use super::row::Row;
 use super::step;
 use crate::cells::{Cell, Epilogue, Geometry, with_cell};
 use crate::denormals::Flushed;
-use crate::dense::Dense;
 use crate::each::each;
 use crate::error::check_len;
 use crate::gemm;
-use crate::pack::PackedMatrix;
+use crate::gemm::Dense;
+use crate::gemm::rhs::PackedMatrix;
+use crate::gemm::tile::{load_lanes, store_lanes};
 use crate::rows::Rows;
 use crate::simd::{Kernel, Simd};
-use crate::tile::{load_lanes, store_lanes};
 use crate::{Isa, KernelError};
 use std::ptr::dangling_mut;
 
@@ -44,7 +44,7 @@ pub struct Single<'a> {
     /// The hidden state, `[R]`.
     pub h: &'a mut [f32],
     /// The cell state, `[H]`, or nothing.
-    pub s: &'a mut [f32],
+    pub c: &'a mut [f32],
     /// Room for the next hidden state, `[R]`.
     pub next: &'a mut [f32],
     /// Room for the input's part, `[G, H]`, where it is no part of the step's product.
@@ -101,7 +101,7 @@ impl Single<'_> {
         cell.check(hidden)?;
         self.input.check(isa, C::GATES, hidden, self.x.len())?;
         check_len("bias", self.bias.len(), C::GATES * hidden)?;
-        check_len("s", self.s.len(), if C::CELLS { hidden } else { 0 })?;
+        check_len("c", self.c.len(), if C::CELLS { hidden } else { 0 })?;
         check_len("next", self.next.len(), outputs)?;
         let [z, extra] = single_room(&geometry, hidden);
         check_len("z", self.z.len(), z)?;
@@ -129,12 +129,12 @@ impl<C: Epilogue> Checked<'_, '_, C> {
 impl<C: Epilogue> Kernel for Checked<'_, '_, C> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(self, simd: S) {
         let Self { single, cell } = self;
         let Single { hidden, input: u, recurrent, backwards, .. } = *single;
         let outputs = single.h.len();
         let (h, next) = (single.h.as_mut_ptr(), single.next.as_mut_ptr());
-        let (cells, z) = (single.s.as_mut_ptr(), single.z.as_mut_ptr());
+        let (cells, z) = (single.c.as_mut_ptr(), single.z.as_mut_ptr());
         let (x, bias) = (single.x.as_ptr(), single.bias.as_ptr());
         let groups = recurrent.weights[0].groups();
         // A group has read all of h before it writes its units.
@@ -145,7 +145,7 @@ impl<C: Epilogue> Kernel for Checked<'_, '_, C> {
             for group in 0..u.groups() {
                 // SAFETY: `Single::take` has checked x, z, the bias and the weights, of which
                 // this is a group.
-                unsafe { gemm::row(s, x, u, Some(bias), z, group) };
+                unsafe { gemm::row(simd, x, u, Some(bias), z, group) };
             }
             Input::Computed(Rows::new(z, C::GATES * hidden))
         };
@@ -165,8 +165,8 @@ impl<C: Epilogue> Kernel for Checked<'_, '_, C> {
             noise: None,
             norm: None,
             first_row: 0,
-            s_prev: cells,
-            s: cells,
+            c_prev: cells,
+            c: cells,
             // One row lies as it would be packed.
             scratch: dangling_mut(),
             room: 0,
@@ -179,7 +179,7 @@ impl<C: Epilogue> Kernel for Checked<'_, '_, C> {
             let group = if backwards { groups - 1 - turn } else { turn };
             // Not called: the step would have to be in memory for it, which takes as long as
             // the products of 16 units.
-            Row { step: &step, group, backwards }.run(s);
+            Row { step: &step, group, backwards }.run(simd);
         }
         if const { Self::TWO }
             && let Some(step) = Second::of(step)
@@ -187,18 +187,18 @@ impl<C: Epilogue> Kernel for Checked<'_, '_, C> {
             let groups = step::Step::weights(&step).groups();
             for turn in 0..groups {
                 let group = if backwards { groups - 1 - turn } else { turn };
-                s.call(Row { step: &step, group, backwards });
+                simd.call(Row { step: &step, group, backwards });
             }
         }
         // SAFETY: `Single::take` has checked every slice against H, the layer and the outputs.
         unsafe {
             if !in_place {
                 each!(S, outputs, |at, lanes| {
-                    store_lanes(s, h.add(at), load_lanes(s, next.add(at), lanes), lanes);
+                    store_lanes(simd, h.add(at), load_lanes(simd, next.add(at), lanes), lanes);
                 });
             }
             if let Some(dense) = single.output {
-                dense.row(s, h, single.o.as_mut_ptr());
+                dense.row(simd, h, single.o.as_mut_ptr());
             }
         }
     }

@@ -2,11 +2,11 @@
 //! of these. Knows rows and units; must not know cells.
 
 use crate::cells::MOST_SUMS;
-use crate::fetch::Fetches;
-use crate::pack::{Columns, PackedMatrix};
+use crate::gemm::prefetch::Prefetches;
+use crate::gemm::rhs::{Columns, PackedMatrix};
+use crate::gemm::tile::Grid;
 use crate::rows::Rows;
 use crate::simd::Simd;
-use crate::tile::Grid;
 
 /// A product of a step.
 #[derive(Clone, Copy)]
@@ -43,9 +43,9 @@ pub(crate) struct Block {
 /// 1. all terms' weights are packed for the instruction set that the step is taken on, with
 ///    [`SUMS`](Self::SUMS) outputs for each unit, at most [`MOST_SUMS`];
 /// 2. the rows of each term are readable for its weights' depth;
-/// 3. those of the [`origin`](Self::origin) are readable for the weights' outputs;
+/// 3. those of the [`start_of_sums`](Self::origin) are readable for the weights' outputs;
 /// 4. the [`scratch`](Self::scratch) is writable for
-///    [`left_len`](crate::layout::left_len) of the batch and the depth of each term, one after
+///    [`lhs_len`](crate::gemm::layout::left_len) of the batch and the depth of each term, one after
 ///    the other; a batch of one needs none;
 /// 5. nothing of what is read is written meanwhile, but by the step's own methods, and what
 ///    these write is, of the units or the row that they are handed, nobody else's: calls for
@@ -69,11 +69,11 @@ pub(crate) unsafe trait Step: Copy {
     /// they start from.
     fn term(&self, index: usize) -> Option<Term<'_>>;
     /// Where the sums start, laid out as the weights' outputs, or zero.
-    fn origin(&self) -> Option<Rows>;
+    fn start(&self) -> Option<Rows>;
     /// Room for the left operands, packed.
     fn scratch(&self) -> *mut f32;
     /// What to fetch of the rows from `row` in these columns.
-    fn fetches(&self, columns: &Columns, row: usize) -> Fetches;
+    fn prefetches(&self, columns: &Columns, row: usize) -> Prefetches;
 
     /// The step of some of the rows.
     ///
@@ -86,7 +86,7 @@ pub(crate) unsafe trait Step: Copy {
     /// # Safety
     /// 1. The row is of the batch and the units are of the weights, at most a vector.
     /// 2. No call for any of them runs meanwhile.
-    unsafe fn finish<S: Simd>(&self, s: S, at: Units, sums: [S::V; MOST_SUMS]);
+    unsafe fn finish<S: Simd>(&self, simd: S, at: Units, sums: [S::V; MOST_SUMS]);
 
     /// Whether there is something to be seen to before the cell and after it.
     #[inline(always)]
@@ -100,14 +100,14 @@ pub(crate) unsafe trait Step: Copy {
     /// As [`finish`](Self::finish), of the block; and the grid's rows, from its first, have
     /// been filled with whole vectors, which may be read and written.
     #[inline(always)]
-    unsafe fn prepare<S: Simd>(&self, _s: S, _at: Block, _sums: Grid) {}
+    unsafe fn prepare<S: Simd>(&self, _simd: S, _at: Block, _sums: Grid) {}
 
     /// Sees to what the cell has made.
     ///
     /// # Safety
     /// As [`finish`](Self::finish), of the block, and that has been called for it.
     #[inline(always)]
-    unsafe fn complete<S: Simd>(&self, _s: S, _at: Block) {}
+    unsafe fn complete<S: Simd>(&self, _simd: S, _at: Block) {}
 
     /// Whether a stage ends with a kernel for each row, which needs all of its units.
     #[inline(always)]
@@ -120,7 +120,7 @@ pub(crate) unsafe trait Step: Copy {
     /// # Safety
     /// As [`finish`](Self::finish), of all units of a row, and that has been called for them.
     #[inline(always)]
-    unsafe fn end_row<S: Simd>(&self, _s: S, _row: usize) {}
+    unsafe fn end_row<S: Simd>(&self, _simd: S, _row: usize) {}
 }
 
 /// The steps of a pass, in the order in which they are taken. A step has one stage or

@@ -3,14 +3,14 @@
 
 use super::step::{Block, Step, Units};
 use crate::cells::MOST_SUMS;
-use crate::fetch::Fetch;
-use crate::layout::{DEPTH_BLOCK, left_len, row_blocks};
-use crate::left;
-use crate::pack::{Columns, PackedMatrix, Place};
+use crate::gemm::layout::{DEPTH_BLOCK, lhs_len, row_blocks};
+use crate::gemm::lhs;
+use crate::gemm::prefetch::Prefetch;
+use crate::gemm::rhs::{Columns, PackedMatrix, Place};
+use crate::gemm::scratch;
+use crate::gemm::tile::{Grid, Sums};
 use crate::rows::Rows;
-use crate::scratch;
 use crate::simd::{Kernel, Simd};
-use crate::tile::{Grid, Sums};
 
 /// Packs a part of the left operands.
 pub(super) struct Pack<'a, T> {
@@ -21,7 +21,7 @@ pub(super) struct Pack<'a, T> {
 impl<T: Step> Kernel for Pack<'_, T> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(self, simd: S) {
         let batch = self.step.batch();
         let mut to = self.step.scratch();
         for index in 0..self.step.terms() {
@@ -30,8 +30,8 @@ impl<T: Step> Kernel for Pack<'_, T> {
             // SAFETY: `Step`'s promises of its terms (2) and of its scratch (4), which has room
             // for this term behind those before it.
             unsafe {
-                left::pack_batch(s, term.rows, batch, depth, to, self.part);
-                to = to.add(left_len(batch, depth));
+                lhs::pack_batch(simd, term.rows, batch, depth, to, self.part);
+                to = to.add(lhs_len(batch, depth));
             }
         }
     }
@@ -47,7 +47,7 @@ pub(super) struct Sweep<'a, T> {
 impl<T: Step> Kernel for Sweep<'_, T> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(self, simd: S) {
         let Self { step, group, backwards } = self;
         let (batch, weights) = (step.batch(), step.weights());
         assert!(group < weights.groups(), "a group of the weights");
@@ -57,10 +57,10 @@ impl<T: Step> Kernel for Sweep<'_, T> {
         let place = Place { group, vecs: columns.vecs, next };
         let mut between = scratch::For::<S>::new();
         for (row, rows) in row_blocks(batch) {
-            let from = step.origin().map(|rows| columns.grid(rows.from(row, 0)));
+            let from = step.start().map(|rows| columns.grid(rows.from(row, 0)));
             let Columns { lanes, whole, .. } = columns;
             let mut sums = Sums { from, to: between.grid(), lanes, whole };
-            let fetches = step.fetches(&columns, row);
+            let prefetches = step.prefetches(&columns, row);
             let mut packed = step.scratch().cast_const();
             let mut summed = false;
             for index in 0..step.terms() {
@@ -71,10 +71,10 @@ impl<T: Step> Kernel for Sweep<'_, T> {
                 // `whole`. The sums start from the origin's columns (3) or what the term before
                 // has left, and are left in the scratch, which has room for them.
                 unsafe {
-                    let a = packed.add(left_len(row, depth));
-                    let fetches = fetches.as_slice();
-                    s.call(Sum::new((rows, a), term.weights, place, sums, fetches));
-                    packed = packed.add(left_len(batch, depth));
+                    let a = packed.add(lhs_len(row, depth));
+                    let prefetches = prefetches.as_slice();
+                    simd.call(GroupSum::new((rows, a), term.weights, place, sums, prefetches));
+                    packed = packed.add(lhs_len(batch, depth));
                 }
                 sums = sums.resumed();
                 summed = true;
@@ -87,16 +87,16 @@ impl<T: Step> Kernel for Sweep<'_, T> {
                 // whose units no other task has.
                 unsafe {
                     if !summed {
-                        settle(s, rows, &columns, from, &mut between);
+                        store_start(simd, rows, &columns, from, &mut between);
                         summed = true;
                     }
-                    step.prepare(s, at, between.grid());
+                    step.prepare(simd, at, between.grid());
                 }
             }
             for vec in (0..columns.vecs).step_by(T::SUMS) {
                 let (first, lanes) = (columns.offset[vec], columns.lanes[vec]);
                 for r in 0..rows {
-                    let mut sums = [s.zero(); MOST_SUMS];
+                    let mut sums = [simd.zero(); MOST_SUMS];
                     // SAFETY: the products have left all sums of these rows, or the origin has
                     // them. The units are of the group, which no other task has.
                     unsafe {
@@ -104,16 +104,16 @@ impl<T: Step> Kernel for Sweep<'_, T> {
                             if summed {
                                 sums[i] = between.get(r, vec + i);
                             } else if let Some(from) = from {
-                                sums[i] = from.rows.load(s, (r, columns.offset[vec + i]), lanes);
+                                sums[i] = from.rows.load(simd, (r, columns.offset[vec + i]), lanes);
                             }
                         }
-                        step.finish(s, Units { row: row + r, first, lanes }, sums);
+                        step.finish(simd, Units { row: row + r, first, lanes }, sums);
                     }
                 }
             }
             if noisy {
                 // SAFETY: all of the block has just been finished.
-                unsafe { step.complete(s, at) };
+                unsafe { step.complete(simd, at) };
             }
         }
     }
@@ -131,8 +131,8 @@ fn end(columns: &Columns, sums: usize) -> usize {
 /// # Safety
 /// The rows and columns are of the start and of the scratch.
 #[inline(always)]
-unsafe fn settle<S: Simd>(
-    s: S,
+unsafe fn store_start<S: Simd>(
+    simd: S,
     rows: usize,
     columns: &Columns,
     from: Option<Grid<Rows>>,
@@ -143,29 +143,31 @@ unsafe fn settle<S: Simd>(
             // SAFETY: the row and the vector are of both.
             unsafe {
                 let sum = match from {
-                    None => s.zero(),
-                    Some(from) => from.rows.load(s, (r, columns.offset[vec]), columns.lanes[vec]),
+                    None => simd.zero(),
+                    Some(from) => {
+                        from.rows.load(simd, (r, columns.offset[vec]), columns.lanes[vec])
+                    }
                 };
-                s.store(to.place(r, vec), sum);
+                simd.store(to.place(r, vec), sum);
             }
         }
     }
 }
 
 /// Adds the product of a block of `rows` packed rows `a` with a group of columns to `sums`;
-/// of `fetches`, each block of depth sees to its share. A function of its own, which all
+/// of `prefetches`, each block of depth sees to its share. A function of its own, which all
 /// cells share.
-struct Sum<'a> {
+struct GroupSum<'a> {
     rows: usize,
     /// So many rows of the matrix's depth.
     a: *const f32,
     weights: &'a PackedMatrix,
     place: Place,
     sums: Sums,
-    fetches: &'a [Fetch],
+    prefetches: &'a [Prefetch],
 }
 
-impl<'a> Sum<'a> {
+impl<'a> GroupSum<'a> {
     /// # Safety
     /// As [`PackedMatrix::multiply`], for all of the depth.
     #[inline(always)]
@@ -174,26 +176,26 @@ impl<'a> Sum<'a> {
         weights: &'a PackedMatrix,
         place: Place,
         sums: Sums,
-        fetches: &'a [Fetch],
+        prefetches: &'a [Prefetch],
     ) -> Self {
-        Self { rows, a, weights, place, sums, fetches }
+        Self { rows, a, weights, place, sums, prefetches }
     }
 }
 
-impl Kernel for Sum<'_> {
+impl Kernel for GroupSum<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self { rows, a, weights, place, mut sums, fetches } = self;
+    fn run<S: Simd>(self, simd: S) {
+        let Self { rows, a, weights, place, mut sums, prefetches } = self;
         let depth = weights.depth();
-        let share = fetches.len().div_ceil(depth.div_ceil(DEPTH_BLOCK));
+        let share = prefetches.len().div_ceil(depth.div_ceil(DEPTH_BLOCK));
         for first_k in (0..depth).step_by(DEPTH_BLOCK) {
-            let mine = (first_k / DEPTH_BLOCK * share).min(fetches.len());
-            let mine = &fetches[mine..(mine + share).min(fetches.len())];
+            let mine = (first_k / DEPTH_BLOCK * share).min(prefetches.len());
+            let mine = &prefetches[mine..(mine + share).min(prefetches.len())];
             // SAFETY: rows, place and sums are promised to `new`; first_k < depth.
             unsafe {
                 let a = a.add(rows * first_k);
-                weights.multiply(s, (rows, a), place, first_k, &sums, mine);
+                weights.multiply(simd, (rows, a), place, first_k, &sums, mine);
             }
             sums = sums.resumed();
         }

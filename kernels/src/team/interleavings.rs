@@ -55,7 +55,7 @@ unsafe impl Phases for Watched {
         self.cells[phase].len()
     }
 
-    unsafe fn run<S: Simd>(&self, _s: S, thread: usize, phase: usize, task: usize) {
+    unsafe fn run<S: Simd>(&self, _simd: S, thread: usize, phase: usize, task: usize) {
         if thread > 0 {
             // With another helper in this pass there would be two threads of one number.
             assert_eq!(SEAT.with(Cell::get), self.pass, "a seat of another pass");

@@ -239,14 +239,14 @@ struct Worker<'a, P> {
 impl<P: Phases> Kernel for Worker<'_, P> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(self, simd: S) {
         let mut at = (0, 0);
         while let Some((phase, task)) = self.next(&mut at) {
             // SAFETY: `Pass::run`'s caller lends what the work points to, and helpers are
             // inside the gate; `next` gives each task once, and those of a phase when the ones
             // before are done; a thread's number is its seat's, which is below the pass's
             // threads and which no other thread has.
-            unsafe { self.work.run(s, self.id, phase, task) };
+            unsafe { self.work.run(simd, self.id, phase, task) };
             self.finish(phase);
         }
     }

@@ -30,5 +30,5 @@ pub(crate) unsafe trait Phases: Sync {
     /// 1. what the work points to is there and nobody else's, for as long as it runs;
     /// 2. each task of each phase is done once, after those of all phases before;
     /// 3. `thread` is below [`Pass::threads`](super::Pass::threads), and no two threads have the same number.
-    unsafe fn run<S: Simd>(&self, s: S, thread: usize, phase: usize, task: usize);
+    unsafe fn run<S: Simd>(&self, simd: S, thread: usize, phase: usize, task: usize);
 }

@@ -46,7 +46,7 @@ unsafe impl Phases for Counted {
         phase % 3 == 1
     }
 
-    unsafe fn run<S: Simd>(&self, _s: S, thread: usize, phase: usize, task: usize) {
+    unsafe fn run<S: Simd>(&self, _simd: S, thread: usize, phase: usize, task: usize) {
         self.threads.lock().unwrap().insert((thread, std::thread::current().id()));
         if phase > 0 && self.done[phase - 1].iter().any(|n| n.load(Ordering::Relaxed) == 0) {
             self.early.fetch_add(1, Ordering::Relaxed);

@@ -2,7 +2,7 @@
 
 use super::{by_columns, by_rows, filled};
 use bptt_kernels::cells::{
-    Activations, Cell, Geometry, GruAfter, GruBefore, Leaky, Lstm, Projected, Source, Vanilla,
+    Activations, BackwardLhs, Cell, Geometry, GruAfter, GruBefore, Leaky, Lstm, Projected, Vanilla,
 };
 use bptt_kernels::gemm::{self, Start, gemm};
 use bptt_kernels::recurrence::{
@@ -96,10 +96,10 @@ pub struct Case {
     pub vectors: Vec<f32>,
     pub x: Vec<f32>,
     pub h0: Vec<f32>,
-    pub s0: Vec<f32>,
+    pub c0: Vec<f32>,
     pub dy: Vec<f32>,
     pub dh: Vec<f32>,
-    pub ds: Vec<f32>,
+    pub dc: Vec<f32>,
     /// Whether there is zoneout, dropout and normalisation; single steps have zoneout alone.
     pub noisy: bool,
     /// The threads of batched passes.
@@ -115,7 +115,7 @@ pub struct Kept {
     pub gates: Vec<f32>,
     pub extra: Vec<f32>,
     pub h: Vec<f32>,
-    pub s: Vec<f32>,
+    pub c: Vec<f32>,
     /// What the products saw of h, where that was not all.
     pub seen: Vec<f32>,
     /// What was normalised, where it was.
@@ -156,10 +156,10 @@ impl Case {
             vectors: draw(5, which.vectors() * hidden, weights),
             x: draw(6, steps * batch * inputs, 1.0),
             h0: draw(7, state, 1.0),
-            s0: draw(8, cells, 1.0),
+            c0: draw(8, cells, 1.0),
             dy: draw(9, steps * state, 1.0),
             dh: draw(10, state, 1.0),
-            ds: draw(11, cells, 1.0),
+            dc: draw(11, cells, 1.0),
             noisy: false,
             threads: 1,
         }
@@ -215,7 +215,7 @@ impl Case {
         let (geometry, Dims { hidden, outputs, .. }) = (self.which.geometry(), self.dims);
         let mut rest = &self.w[..];
         let mut weights = Vec::new();
-        for source in geometry.back.iter().copied().map(Source::blocks) {
+        for source in geometry.back.iter().copied().map(BackwardLhs::blocks) {
             let (rows, tail) = rest.split_at(source * hidden * outputs);
             weights.push(by_columns(isa, source * hidden, rows));
             rest = tail;
@@ -239,13 +239,13 @@ impl Case {
         let spread: Vec<f32> =
             z.chunks(row).flat_map(|row| row.iter().copied().chain([f32::NAN; 3])).collect();
         let spread = make(&spread);
-        let (x, bias, h0, s0) = (make(&self.x), make(&self.b), make(&self.h0), make(&self.s0));
+        let (x, bias, h0, c0) = (make(&self.x), make(&self.b), make(&self.h0), make(&self.c0));
         let vectors = make(&self.vectors);
         let rows = dims.steps * dims.batch;
         let mut h = make(&filled(self.dy.len()));
-        let mut states = make(&filled(self.s0.len() * dims.steps));
-        let mut state = make(&self.s0);
-        let mut other = make(&self.s0);
+        let mut states = make(&filled(self.c0.len() * dims.steps));
+        let mut state = make(&self.c0);
+        let mut other = make(&self.c0);
         let extra = match (keep, geometry.is_double()) {
             (true, _) => rows,
             (false, true) => dims.batch,
@@ -262,8 +262,8 @@ impl Case {
         };
         let cells = match (geometry.cells, keep) {
             (false, _) => CellStates::None,
-            (true, true) => CellStates::Keep { s0: &s0, s: &mut states },
-            (true, false) if self.noisy => CellStates::InTurns { s: &mut state, other: &mut other },
+            (true, true) => CellStates::Keep { c0: &c0, c: &mut states },
+            (true, false) if self.noisy => CellStates::InTurns { c: &mut state, other: &mut other },
             (true, false) => CellStates::InPlace(&mut state),
         };
         let inputs = if variant == Variant::Fused { self.inputs } else { 0 };
@@ -307,7 +307,7 @@ impl Case {
             gates: if keep { z.to_vec() } else { Vec::new() },
             extra: if keep { extra.to_vec() } else { Vec::new() },
             h: h.to_vec(),
-            s: match keep {
+            c: match keep {
                 true => states.to_vec(),
                 false if self.noisy && dims.steps % 2 == 1 => other.to_vec(),
                 false => state.to_vec(),
@@ -332,7 +332,7 @@ impl Case {
         let input = by_rows(isa, geometry.gates, self.inputs, &self.u);
         let (recurrent, second) = self.forward_weights(isa);
         let recurrent = Recurrent { second: second.as_ref(), ..Recurrent::of(&recurrent) };
-        let (mut h, mut s) = (make(&self.h0), make(&self.s0));
+        let (mut h, mut c) = (make(&self.h0), make(&self.c0));
         let (mut next, bias) = (make(&filled(self.dims.outputs)), make(&self.b));
         let [mut z, mut extra] = single_room(&geometry, hidden).map(|len| make(&filled(len)));
         let vectors = make(&self.vectors);
@@ -347,7 +347,7 @@ impl Case {
                 bias: &bias,
                 x: &x,
                 h: &mut h,
-                s: &mut s,
+                c: &mut c,
                 next: &mut next,
                 z: &mut z,
                 extra: &mut extra,
@@ -360,7 +360,7 @@ impl Case {
             states.extend_from_slice(&h);
             all.extend_from_slice(&o);
         }
-        [states, s.to_vec(), all]
+        [states, c.to_vec(), all]
     }
 
     /// dz, the extra block, ∂L/∂h₀, ∂L/∂s₀ and all of ∂L/∂h of a backward pass on buffers that
@@ -377,18 +377,18 @@ impl Case {
         let delays = vec![1; weights.len()];
         let recurrent = Recurrent { weights: &weights, delays: &delays, second: second.as_ref() };
         let (mut gates, mut extra) = (make(&kept.gates), make(&kept.extra));
-        let (h, s) = (make(&[&self.h0[..], &kept.h].concat()), [&self.s0[..], &kept.s].concat());
-        let (s, vectors) = (make(&s), make(&self.vectors));
-        let (dy, mut dh, mut ds) = (make(&self.dy), make(&self.dh), make(&self.ds));
+        let (h, c) = (make(&[&self.h0[..], &kept.h].concat()), [&self.c0[..], &kept.c].concat());
+        let (c, vectors) = (make(&c), make(&self.vectors));
+        let (dy, mut dh, mut dc) = (make(&self.dy), make(&self.dh), make(&self.dc));
         let all = if geometry.projects { self.dy.len() } else { 0 };
         let mut dh_all = make(&filled(all));
         let mut scratch = make(&filled(backward_scratch_len(&geometry, dims, 1).unwrap()));
         let [keys, mask, seen0] = self.noise().map(|values| make(&values));
         let seen = make(&[&seen0[..], &kept.seen].concat());
         let noise = |len: usize| make(&filled(if self.noisy { len } else { 0 }));
-        let (mut h_kept, mut s_kept) = (noise(self.dh.len()), noise(self.ds.len()));
-        let mut s_made = noise(kept.s.len());
-        let room = recurrence::Kept { h: &mut h_kept, s: &mut s_kept };
+        let (mut h_kept, mut s_kept) = (noise(self.dh.len()), noise(self.dc.len()));
+        let mut c_made = noise(kept.c.len());
+        let room = recurrence::Kept { h: &mut h_kept, c: &mut s_kept };
         let zoneout = Zoneout { rates: RATES, keys: Some(bytemuck::cast_slice(&keys)) };
         let gain = make(&uniform(13, geometry.norms * dims.hidden, 1.0));
         let lens = self.norm_lens(dims.steps * dims.batch);
@@ -409,18 +409,18 @@ impl Case {
             gates: &mut gates,
             extra: &mut extra,
             h: &h,
-            s: &s,
+            c: &c,
             dy: Some(&dy),
             dh: &mut dh,
-            ds: &mut ds,
+            dc: &mut dc,
             dh_all: &mut dh_all,
             zoneout: self.noisy.then_some((zoneout, room)),
             dropout: self.noisy.then_some((&mask, &seen)),
             norm: self.noisy.then_some(norm),
-            s_made: &mut s_made,
+            c_made: &mut c_made,
             scratch: &mut scratch,
         };
         self.on_threads(|pass| backward.run(isa, pass)).unwrap();
-        [gates, extra, dh, ds, dh_all].map(|buffer| buffer.to_vec())
+        [gates, extra, dh, dc, dh_all].map(|buffer| buffer.to_vec())
     }
 }

@@ -15,18 +15,18 @@ fn backward_lens(which: Which) -> Lens {
         ("gates", rows * cell.gates * d.hidden),
         ("extra", rows * cell.extra * d.hidden),
         ("h", (rows + d.batch) * d.outputs),
-        ("s", (rows + d.batch) * cells),
+        ("c", (rows + d.batch) * cells),
         ("dy", rows * d.outputs),
         ("dh", d.batch * d.outputs),
-        ("ds", d.batch * cells),
+        ("dc", d.batch * cells),
         ("dh_all", usize::from(cell.projects) * rows * d.outputs),
         (vectors_name(which), which.vectors() * d.hidden),
         ("keys", rows * 2),
         ("dh_kept", d.batch * d.outputs),
-        ("ds_kept", d.batch * cells),
+        ("dc_kept", d.batch * cells),
         ("mask", d.batch * d.outputs),
         ("seen", (rows + d.batch) * d.outputs),
-        ("s_made", rows * cells),
+        ("c_made", rows * cells),
         ("gain", cell.norms * d.hidden),
         ("normal", rows * cell.gates * d.hidden),
         ("normal_extra", rows * (cell.norms - cell.gates) * d.hidden),
@@ -43,19 +43,19 @@ fn backward(isa: Isa, which: Which, weights: &Weights, lens: &Lens) -> Result<()
         mut gates,
         mut extra,
         h,
-        s,
+        c,
         dy,
         mut dh,
-        mut ds,
+        mut dc,
         mut dh_all,
         vectors,
         noise @ ..,
         mut scratch,
     ] = buffers::<22>(lens);
-    let [keys, mut dh_kept, mut ds_kept, mask, seen, mut s_made, norm @ ..] = noise;
+    let [keys, mut dh_kept, mut dc_kept, mask, seen, mut c_made, norm @ ..] = noise;
     let [gain, normal, normal_extra, inverse, mut da, mut da_extra] = norm;
     let before =
-        Snapshot::of(&[&gates, &extra, &dh, &ds, &dh_all, &dh_kept, &ds_kept, &s_made, &da]);
+        Snapshot::of(&[&gates, &extra, &dh, &dc, &dh_all, &dh_kept, &dc_kept, &c_made, &da]);
     let delays = vec![1; weights.back.len()];
     let result = Backward {
         dims: dims(which),
@@ -68,14 +68,14 @@ fn backward(isa: Isa, which: Which, weights: &Weights, lens: &Lens) -> Result<()
         gates: &mut gates,
         extra: &mut extra,
         h: &h,
-        s: &s,
+        c: &c,
         dy: Some(&dy),
         dh: &mut dh,
-        ds: &mut ds,
+        dc: &mut dc,
         dh_all: &mut dh_all,
         zoneout: Some((
             Zoneout { rates: [0.5; 2], keys: Some(bytemuck::cast_slice(&keys)) },
-            Kept { h: &mut dh_kept, s: &mut ds_kept },
+            Kept { h: &mut dh_kept, c: &mut dc_kept },
         )),
         dropout: Some((&mask, &seen)),
         norm: Some(NormBack {
@@ -86,13 +86,13 @@ fn backward(isa: Isa, which: Which, weights: &Weights, lens: &Lens) -> Result<()
             da: &mut da,
             da_extra: &mut da_extra,
         }),
-        s_made: &mut s_made,
+        c_made: &mut c_made,
         scratch: &mut scratch,
     }
     .run(isa, &mut Pass::serial());
     if result.is_err() {
         let after =
-            Snapshot::of(&[&gates, &extra, &dh, &ds, &dh_all, &dh_kept, &ds_kept, &s_made, &da]);
+            Snapshot::of(&[&gates, &extra, &dh, &dc, &dh_all, &dh_kept, &dc_kept, &c_made, &da]);
         assert_eq!(after, before);
     }
     result

@@ -25,8 +25,8 @@ fn forward_lens(which: Which, variant: Variant) -> Lens {
         ("bias", cell.gates * d.hidden),
         ("h0", d.batch * d.outputs),
         ("h", rows * d.outputs),
-        ("s0", d.batch * cells),
-        ("s", if keep { rows } else { d.batch } * cells),
+        ("c0", d.batch * cells),
+        ("c", if keep { rows } else { d.batch } * cells),
         ("extra", extra * cell.extra * d.hidden),
         (vectors_name(which), which.vectors() * d.hidden),
         ("keys", d.steps * d.batch * 2),
@@ -51,11 +51,11 @@ fn forward(
     weights: &Weights,
     lens: &Lens,
 ) -> Result<(), KernelError> {
-    let [x, mut gates, bias, h0, mut h, s0, mut s, mut extra, vectors, noise @ .., mut scratch] =
+    let [x, mut gates, bias, h0, mut h, c0, mut c, mut extra, vectors, noise @ .., mut scratch] =
         buffers::<20>(lens);
     let [keys, mask, seen0, mut seen, mut other, norm @ ..] = noise;
     let [gain, norm_bias, mut normal, mut normal_extra, mut inverse] = norm;
-    let snapshot = Snapshot::of(&[&gates, &h, &s, &extra, &seen, &other, &normal, &inverse]);
+    let snapshot = Snapshot::of(&[&gates, &h, &c, &extra, &seen, &other, &normal, &inverse]);
     let (kept, discarded) = (gates.as_mut_slice(), filled(0));
     let discarded = if variant == Variant::Discard { kept.to_vec() } else { discarded };
     let stride = which.geometry().gates * dims.hidden;
@@ -76,8 +76,8 @@ fn forward(
         h: &mut h,
         cells: match (which.geometry().cells, variant) {
             (false, _) => CellStates::None,
-            (true, Variant::Keep) => CellStates::Keep { s0: &s0, s: &mut s },
-            (true, _) => CellStates::InTurns { s: &mut s, other: &mut other },
+            (true, Variant::Keep) => CellStates::Keep { c0: &c0, c: &mut c },
+            (true, _) => CellStates::InTurns { c: &mut c, other: &mut other },
         },
         zoneout: Some(Zoneout { rates: [0.5; 2], keys: Some(bytemuck::cast_slice(&keys)) }),
         dropout: Some(Dropout { mask: &mask, before: &seen0, seen: &mut seen }),
@@ -94,7 +94,7 @@ fn forward(
     .run(isa, &mut Pass::serial());
     if result.is_err() {
         assert_eq!(
-            Snapshot::of(&[&gates, &h, &s, &extra, &seen, &other, &normal, &inverse]),
+            Snapshot::of(&[&gates, &h, &c, &extra, &seen, &other, &normal, &inverse]),
             snapshot
         );
     }
@@ -118,8 +118,8 @@ fn forward_passes() {
                     let used = match what {
                         "x" | "bias" => fused,
                         "gates" => !fused,
-                        "s0" => cells && variant == Variant::Keep,
-                        "s" => cells,
+                        "c0" => cells && variant == Variant::Keep,
+                        "c" => cells,
                         "other" => cells && variant != Variant::Keep,
                         "extra" => true,
                         _ if what == vectors_name(which) => which.vectors() > 0,
@@ -200,7 +200,7 @@ fn strides_and_delays() {
             (6 * 20, 21, length("gates", 120, 126)),
             (6 * 19, 19, length("stride", 19, 20)),
         ] {
-            let [_, _, _, h0, mut h, _, mut s, .., mut scratch] = buffers::<20>(&lens);
+            let [_, _, _, h0, mut h, _, mut c, .., mut scratch] = buffers::<20>(&lens);
             let forward = Forward {
                 dims,
                 cell: which.cell(Activations::Tanh, &[]),
@@ -209,7 +209,7 @@ fn strides_and_delays() {
                 extra: &mut [],
                 h0: &h0,
                 h: &mut h,
-                cells: CellStates::InPlace(&mut s),
+                cells: CellStates::InPlace(&mut c),
                 zoneout: None,
                 dropout: None,
                 norm: None,
@@ -219,7 +219,7 @@ fn strides_and_delays() {
         }
         let twice = [weights.recurrent.clone(), weights.recurrent.clone()];
         for delays in [&[1, 2][..], &[1, 0], &[1]] {
-            let [_, _, _, h0, mut h, _, mut s, .., mut scratch] = buffers::<20>(&lens);
+            let [_, _, _, h0, mut h, _, mut c, .., mut scratch] = buffers::<20>(&lens);
             let forward = Forward {
                 dims,
                 cell: which.cell(Activations::Tanh, &[]),
@@ -228,7 +228,7 @@ fn strides_and_delays() {
                 extra: &mut [],
                 h0: &h0,
                 h: &mut h,
-                cells: CellStates::InPlace(&mut s),
+                cells: CellStates::InPlace(&mut c),
                 zoneout: None,
                 dropout: None,
                 norm: None,

@@ -8,7 +8,7 @@ mod backward;
 mod forward;
 mod single;
 
-use bptt_kernels::cells::Source;
+use bptt_kernels::cells::BackwardLhs;
 use bptt_kernels::recurrence::Dims;
 use bptt_kernels::{Isa, KernelError, PackedMatrix};
 use common::{Which, filled};
@@ -57,7 +57,11 @@ fn weights(isa: Isa, which: Which) -> Weights {
         input: zeros(cell.gates, hidden, INPUTS),
         recurrent: zeros(cell.sums, hidden, outputs),
         second: second.map(|(units, depth)| zeros(1, units, depth)),
-        back: cell.back.iter().map(|s| zeros(1, outputs, Source::blocks(*s) * hidden)).collect(),
+        back: cell
+            .back
+            .iter()
+            .map(|c| zeros(1, outputs, BackwardLhs::blocks(*c) * hidden))
+            .collect(),
         second_back: second.map(|(units, depth)| zeros(1, depth, units)),
     }
 }

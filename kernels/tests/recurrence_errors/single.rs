@@ -13,7 +13,7 @@ fn single_lens(which: Which) -> Lens {
         ("x", INPUTS),
         ("bias", cell.gates * d.hidden),
         ("h", d.outputs),
-        ("s", usize::from(cell.cells) * d.hidden),
+        ("c", usize::from(cell.cells) * d.hidden),
         ("next", d.outputs),
         ("z", z),
         ("extra", extra),
@@ -30,8 +30,8 @@ fn single(
     dense: &Dense,
     lens: &Lens,
 ) -> Result<(), KernelError> {
-    let [x, bias, mut h, mut s, mut next, mut z, mut extra, vectors, mut o] = buffers(lens);
-    let before = Snapshot::of(&[&h, &s, &next, &z, &extra, &o]);
+    let [x, bias, mut h, mut c, mut next, mut z, mut extra, vectors, mut o] = buffers(lens);
+    let before = Snapshot::of(&[&h, &c, &next, &z, &extra, &o]);
     let result = Single {
         hidden: dims(which).hidden,
         cell: &which.cell(Activations::Tanh, &vectors),
@@ -43,7 +43,7 @@ fn single(
         bias: &bias,
         x: &x,
         h: &mut h,
-        s: &mut s,
+        c: &mut c,
         next: &mut next,
         z: &mut z,
         extra: &mut extra,
@@ -53,7 +53,7 @@ fn single(
     }
     .run(isa);
     if result.is_err() {
-        assert_eq!(Snapshot::of(&[&h, &s, &next, &z, &extra, &o]), before);
+        assert_eq!(Snapshot::of(&[&h, &c, &next, &z, &extra, &o]), before);
     }
     result
 }

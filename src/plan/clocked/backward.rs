@@ -2,14 +2,14 @@
 //! each group the sums over the steps at which it moved, and its part of ∂L/∂x.
 
 use crate::clocked::{Clocked, Place, gather, runs};
-use crate::layer::{Layer, Sizes};
 use crate::plan::arena::Holds;
 use crate::plan::regions::Regions;
 use crate::plan::{Arena, Plan};
 use crate::sections::All;
-use crate::{Error, Isa, Parameters, Weights, Write};
+use crate::spec::{Sizes, Spec};
+use crate::{Accumulate, Error, Isa, Parameters, Weights};
+use bptt_kernels::gemm::weight_gradients::{Rhs, WeightGradients};
 use bptt_kernels::gemm::{Gemm, Start};
-use bptt_kernels::outer::{Outer, Right};
 use bptt_kernels::recurrence::{Clock, ClockedBackward, Recurrent};
 use bptt_kernels::team::Pass;
 use bptt_kernels::{KernelError, PackedMatrix};
@@ -21,10 +21,10 @@ pub(in crate::plan) struct Ends<'a> {
     pub dh_last: Option<&'a [f32]>,
     pub dx: Option<&'a mut [f32]>,
     pub dh0: Option<&'a mut [f32]>,
-    pub write: Write,
+    pub accumulate: Accumulate,
 }
 
-impl<C: Layer> Plan<C> {
+impl<C: Spec> Plan<C> {
     /// What [`backward`](Self::backward) does, with arguments that have been checked.
     pub(in crate::plan) fn backward_clocked(
         &self,
@@ -36,7 +36,7 @@ impl<C: Layer> Plan<C> {
         parameters: &mut Parameters<C>,
     ) -> Result<(), Error> {
         arena.holds = Holds::Backward;
-        let Ends { dy, dh_last, dx, dh0, write } = ends;
+        let Ends { dy, dh_last, dx, dh0, accumulate } = ends;
         let (steps, batch, isa, state) = (self.steps, self.batch, self.isa, self.before_len());
         let Sizes { input, hidden, .. } = self.layer.sizes();
         let granted = self.regions.granted(&mut arena.memory);
@@ -72,7 +72,7 @@ impl<C: Layer> Plan<C> {
                 let sums = Sums { isa, clock, at, place, batch, sizes: (input, hidden), dz, x, h };
                 let gathered = (&mut *gathered_x, &mut *gathered_h);
                 let to = (&mut du[u], &mut dw[w], &mut db[b]);
-                let accumulate = write == Write::Accumulate;
+                let accumulate = accumulate == Accumulate::Yes;
                 sums.add_up(moves, to, accumulate, (gathered, &mut *scratch), pass)?;
             }
             let Some(dx) = dx else { return Ok(()) };
@@ -124,9 +124,10 @@ impl Sums<'_> {
             let h = self.states(run.clone(), gathered_h);
             let a = &self.dz[run.start * batch * units..run.end * batch * units];
             let products =
-                [Right { b: h, c: &mut *dw, columns }, Right { b: x, c: &mut *du, columns: input }];
+                [Rhs { b: h, c: &mut *dw, columns }, Rhs { b: x, c: &mut *du, columns: input }];
             let (rows, stride, sums, scratch) = (units, units, Some(&mut *db), &mut *scratch);
-            Outer { depth, a, stride, rows, products, sums, accumulate, scratch }.run(isa, pass)?;
+            WeightGradients { depth, a, stride, rows, products, sums, accumulate, scratch }
+                .run(isa, pass)?;
             accumulate = true;
         }
         Ok(())

@@ -54,7 +54,7 @@ pub enum Cell {
         peepholes: bool,
         /// Whether i = 1 − f.
         coupled: bool,
-        /// Whether h = P (o ⊙ tanh(s)).
+        /// Whether h = P (o ⊙ tanh(c)).
         projected: bool,
     },
 }
@@ -114,7 +114,7 @@ pub struct Inputs<T> {
     /// `[D, B, R]`, the oldest first, D being the longest delay.
     pub h0: T,
     /// `[B, H]`, or nothing.
-    pub s0: T,
+    pub c0: T,
     /// The input that the first step sees where it is late, `[B, I]`, or nothing.
     pub x0: T,
     /// ∂L/∂h of each step from outside, `[τ, B, R]`.
@@ -122,7 +122,7 @@ pub struct Inputs<T> {
     /// ∂L/∂ of the last D states, beside `dy`.
     pub dh_last: T,
     /// The same of the cell state, or nothing.
-    pub ds_last: T,
+    pub dc_last: T,
     /// The same of the input that is still to be seen, or nothing.
     pub dx_last: T,
 }
@@ -134,11 +134,11 @@ impl<T> Inputs<T> {
             params: to(&self.params),
             x: to(&self.x),
             h0: to(&self.h0),
-            s0: to(&self.s0),
+            c0: to(&self.c0),
             x0: to(&self.x0),
             dy: to(&self.dy),
             dh_last: to(&self.dh_last),
-            ds_last: to(&self.ds_last),
+            dc_last: to(&self.dc_last),
             dx_last: to(&self.dx_last),
         }
     }
@@ -152,7 +152,7 @@ pub struct Outcome<T> {
     /// `[τ, B, R]`.
     pub h: T,
     /// `[τ, B, H]`, or nothing.
-    pub s: T,
+    pub c: T,
     /// ∂L/∂z, `[τ, B, G, H]`.
     pub dz: T,
     /// As the parameters.
@@ -162,7 +162,7 @@ pub struct Outcome<T> {
     /// As h₀.
     pub dh0: T,
     /// As s₀.
-    pub ds0: T,
+    pub dc0: T,
     /// As x₀.
     pub dx0: T,
 }
@@ -170,16 +170,16 @@ pub struct Outcome<T> {
 impl<T> Outcome<T> {
     /// Every part with its name.
     pub fn parts(&self) -> [(&'static str, &T); 9] {
-        let Self { gates, h, s, dz, params, dx, dh0, ds0, dx0 } = self;
+        let Self { gates, h, c, dz, params, dx, dh0, dc0, dx0 } = self;
         [
             ("gates", gates),
             ("h", h),
-            ("s", s),
+            ("c", c),
             ("dz", dz),
             ("params", params),
             ("dx", dx),
             ("dh0", dh0),
-            ("ds0", ds0),
+            ("dc0", dc0),
             ("dx0", dx0),
         ]
     }
@@ -189,12 +189,12 @@ impl<T> Outcome<T> {
         Outcome {
             gates: to(&self.gates),
             h: to(&self.h),
-            s: to(&self.s),
+            c: to(&self.c),
             dz: to(&self.dz),
             params: to(&self.params),
             dx: to(&self.dx),
             dh0: to(&self.dh0),
-            ds0: to(&self.ds0),
+            dc0: to(&self.dc0),
             dx0: to(&self.dx0),
         }
     }

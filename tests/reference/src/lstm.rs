@@ -6,9 +6,9 @@
 //! ```text
 //! z    = b + U x⁽ᵗ⁾ + W h⁽ᵗ⁻¹⁾      four blocks of H rows: z_i, z_f, z_g, z_o
 //! f    = σ(z_f)                     (10.40)
-//! s⁽ᵗ⁾ = f ⊙ s⁽ᵗ⁻¹⁾ + i ⊙ g         (10.41), with g = φ(z_g)
+//! c⁽ᵗ⁾ = f ⊙ c⁽ᵗ⁻¹⁾ + i ⊙ g         (10.41), with g = φ(z_g)
 //! i    = σ(z_i)                     (10.42)
-//! h⁽ᵗ⁾ = o ⊙ tanh(s⁽ᵗ⁾)             (10.43)
+//! h⁽ᵗ⁾ = o ⊙ tanh(c⁽ᵗ⁾)             (10.43)
 //! o    = σ(z_o)                     (10.44)
 //! ```
 //!
@@ -58,8 +58,8 @@ pub struct Trace<N> {
     pub g: Vec<N>,
     /// The output gate.
     pub o: Vec<N>,
-    /// The state s.
-    pub s: Vec<N>,
+    /// The state c.
+    pub c: Vec<N>,
     /// The output h.
     pub h: Vec<N>,
 }
@@ -73,7 +73,7 @@ impl<N: Copy> Trace<N> {
             f: all(&self.f),
             g: all(&self.g),
             o: all(&self.o),
-            s: all(&self.s),
+            c: all(&self.c),
             h: all(&self.h),
         }
     }
@@ -85,7 +85,7 @@ impl<N: Copy> Trace<N> {
             ("f", &self.f),
             ("g", &self.g),
             ("o", &self.o),
-            ("s", &self.s),
+            ("c", &self.c),
             ("h", &self.h),
         ]
     }
@@ -117,20 +117,20 @@ impl Lstm {
     }
 
     /// The pass over `x [steps, batch, I]` from `h0` and `s0`, both `[batch, H]`.
-    pub fn forward<N: Number>(&self, params: &[N], x: &[N], h0: &[N], s0: &[N]) -> Trace<N> {
-        self.forward_from(params, x, h0, s0, None)
+    pub fn forward<N: Number>(&self, params: &[N], x: &[N], h0: &[N], c0: &[N]) -> Trace<N> {
+        self.forward_from(params, x, h0, c0, None)
     }
 
-    /// Each step of [`Lstm::forward`] on its own: from the h and s that `given` has for the step before.
+    /// Each step of [`Lstm::forward`] on its own: from the h and c that `given` has for the step before.
     pub fn forward_steps<N: Number>(
         &self,
         params: &[N],
         x: &[N],
         h0: &[N],
-        s0: &[N],
+        c0: &[N],
         given: &Trace<N>,
     ) -> Trace<N> {
-        self.forward_from(params, x, h0, s0, Some(given))
+        self.forward_from(params, x, h0, c0, Some(given))
     }
 
     fn forward_from<N: Number>(
@@ -138,16 +138,16 @@ impl Lstm {
         params: &[N],
         x: &[N],
         h0: &[N],
-        s0: &[N],
+        c0: &[N],
         given: Option<&Trace<N>>,
     ) -> Trace<N> {
         let (u, w, bias) = self.split_params(params);
-        let (steps, batch) = self.steps_and_batch(x, h0, s0);
+        let (steps, batch) = self.steps_and_batch(x, h0, c0);
         let (inputs, hidden) = (self.input_size, self.hidden_size);
 
         let zeros = || vec![N::zero(); steps * batch * hidden];
         let mut trace =
-            Trace { i: zeros(), f: zeros(), g: zeros(), o: zeros(), s: zeros(), h: zeros() };
+            Trace { i: zeros(), f: zeros(), g: zeros(), o: zeros(), c: zeros(), h: zeros() };
         for t in 0..steps {
             for n in 0..batch {
                 let row = t * batch + n;
@@ -158,7 +158,7 @@ impl Lstm {
                 };
                 let states = given.unwrap_or(&trace);
                 let h_previous = previous(h0, &states.h);
-                let s_previous = previous(s0, &states.s);
+                let c_previous = previous(c0, &states.c);
                 // z = b + U x + W h₋, for one row of U, W and b.
                 let z = |r: usize| {
                     let input =
@@ -167,20 +167,20 @@ impl Lstm {
                         w[r * hidden..][..hidden].iter().copied().zip(h_previous.iter().copied());
                     N::dot(once((N::one(), bias[r])).chain(input).chain(recurrent))
                 };
-                for (j, &s_previous) in s_previous.iter().enumerate() {
+                for (j, &c_previous) in c_previous.iter().enumerate() {
                     let i = self.gate.apply(z(j));
                     let f = self.gate.apply(z(hidden + j));
                     let g = self.candidate.apply(z(2 * hidden + j));
                     let o = self.gate.apply(z(3 * hidden + j));
-                    let s = f * s_previous + i * g;
-                    let h = o * self.cell.apply(s);
+                    let c = f * c_previous + i * g;
+                    let h = o * self.cell.apply(c);
 
                     let at = row * hidden + j;
                     trace.i[at] = i;
                     trace.f[at] = f;
                     trace.g[at] = g;
                     trace.o[at] = o;
-                    trace.s[at] = s;
+                    trace.c[at] = c;
                     trace.h[at] = h;
                 }
             }
@@ -189,12 +189,12 @@ impl Lstm {
     }
 
     /// The sizes that the slices imply, checked against each other.
-    fn steps_and_batch<N>(&self, x: &[N], h0: &[N], s0: &[N]) -> (usize, usize) {
+    fn steps_and_batch<N>(&self, x: &[N], h0: &[N], c0: &[N]) -> (usize, usize) {
         assert!(self.input_size > 0 && self.hidden_size > 0, "sizes are at least one");
         let batch = h0.len() / self.hidden_size;
         assert!(batch > 0, "h0: [batch, H] with at least one sequence");
         assert_eq!(h0.len(), batch * self.hidden_size, "h0: [batch, H]");
-        assert_eq!(s0.len(), h0.len(), "s0: [batch, H]");
+        assert_eq!(c0.len(), h0.len(), "s0: [batch, H]");
         let steps = x.len() / (batch * self.input_size);
         assert_eq!(x.len(), steps * batch * self.input_size, "x: [steps, batch, I]");
         (steps, batch)

@@ -5,7 +5,7 @@
 pub struct Masks {
     /// What share of h₋ the recurrent products see, `[B, R]`.
     pub seen: Vec<f64>,
-    /// What share of h and s a step keeps of those before, `[τ, B, R]` and `[τ, B, H]`.
+    /// What share of h and c a step keeps of those before, `[τ, B, R]` and `[τ, B, H]`.
     pub kept: [Vec<f64>; 2],
 }
 
@@ -14,7 +14,7 @@ pub struct Masks {
 pub struct Draw {
     /// The probability of dropout.
     pub dropout: f32,
-    /// Those of zoneout, of h and s.
+    /// Those of zoneout, of h and c.
     pub zoneout: [f32; 2],
     /// Seed, first step and first sequence.
     pub seed: u64,
@@ -82,8 +82,8 @@ impl Draw {
     /// Those of inference: what is kept is what it is on average, and all is seen.
     pub fn expected(&self, steps: usize, batch: usize, outputs: usize, hidden: usize) -> Masks {
         let rows = if self.zoneout == [0.0; 2] { 0 } else { steps * batch };
-        let [h, s] = self.zoneout.map(f64::from);
-        Masks { seen: Vec::new(), kept: [vec![h; rows * outputs], vec![s; rows * hidden]] }
+        let [h, c] = self.zoneout.map(f64::from);
+        Masks { seen: Vec::new(), kept: [vec![h; rows * outputs], vec![c; rows * hidden]] }
     }
 }
 

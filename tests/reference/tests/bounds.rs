@@ -11,10 +11,10 @@ struct Case {
     params: Vec<f32>,
     x: Vec<f32>,
     h0: Vec<f32>,
-    s0: Vec<f32>,
+    c0: Vec<f32>,
     dy: Vec<f32>,
     dh_last: Vec<f32>,
-    ds_last: Vec<f32>,
+    dc_last: Vec<f32>,
 }
 
 impl Case {
@@ -28,33 +28,33 @@ impl Case {
             params: draw(0, lstm.params_len(), scale),
             x: draw(1, steps * batch * lstm.input_size, 1.0),
             h0: draw(2, state, 1.0),
-            s0: draw(3, state, 1.0),
+            c0: draw(3, state, 1.0),
             dy: draw(4, steps * state, 1.0),
             dh_last: draw(5, state, 1.0),
-            ds_last: draw(6, state, 1.0),
+            dc_last: draw(6, state, 1.0),
         }
     }
 
     fn run<N: Number>(&self) -> (Trace<N>, Gradients<N>) {
-        let [params, x, h0, s0, dy, dh_last, ds_last] = self.inputs();
-        let trace = self.lstm.forward(&params, &x, &h0, &s0);
-        let gradients = self.lstm.backward(&params, &x, &h0, &s0, &trace, &dy, &dh_last, &ds_last);
+        let [params, x, h0, c0, dy, dh_last, dc_last] = self.inputs();
+        let trace = self.lstm.forward(&params, &x, &h0, &c0);
+        let gradients = self.lstm.backward(&params, &x, &h0, &c0, &trace, &dy, &dh_last, &dc_last);
         (trace, gradients)
     }
 
     /// What each step of a pass should have been, from the states and dz that it gave itself.
     fn run_steps(&self, (trace, gradients): &Pass) -> (Trace<Bounded>, Gradients<Bounded>) {
-        let [params, x, h0, s0, dy, dh_last, ds_last] = self.inputs();
+        let [params, x, h0, c0, dy, dh_last, dc_last] = self.inputs();
         let trace = trace.map(|value| Bounded::exact(f64::from(value)));
         let dz = bounds::exact(&gradients.dz);
-        let steps = self.lstm.forward_steps(&params, &x, &h0, &s0, &trace);
+        let steps = self.lstm.forward_steps(&params, &x, &h0, &c0, &trace);
         let gradients =
-            self.lstm.backward_steps(&params, &x, &h0, &s0, &trace, &dy, &dh_last, &ds_last, &dz);
+            self.lstm.backward_steps(&params, &x, &h0, &c0, &trace, &dy, &dh_last, &dc_last, &dz);
         (steps, gradients)
     }
 
     fn inputs<N: Number>(&self) -> [Vec<N>; 7] {
-        [&self.params, &self.x, &self.h0, &self.s0, &self.dy, &self.dh_last, &self.ds_last]
+        [&self.params, &self.x, &self.h0, &self.c0, &self.dy, &self.dh_last, &self.dc_last]
             .map(|v| v.iter().map(|&value| N::exact(f64::from(value))).collect())
     }
 }
@@ -67,9 +67,9 @@ fn named<N: Number>((trace, gradients): &(Trace<N>, Gradients<N>)) -> Vec<(&'sta
 /// A pass of eight lanes as one of plain numbers.
 fn unlane((trace, gradients): (Trace<Lanes>, Gradients<Lanes>)) -> Pass {
     let all = |lanes: Vec<Lanes>| lanes.into_iter().map(|lane| lane.0).collect::<Vec<f32>>();
-    let Gradients { params, dx, dh0, ds0, dz } = gradients;
+    let Gradients { params, dx, dh0, dc0, dz } = gradients;
     let gradients =
-        Gradients { params: all(params), dx: all(dx), dh0: all(dh0), ds0: all(ds0), dz: all(dz) };
+        Gradients { params: all(params), dx: all(dx), dh0: all(dh0), dc0: all(dc0), dz: all(dz) };
     (trace.map(|lane| lane.0), gradients)
 }
 
@@ -202,8 +202,8 @@ fn correct_passes_over_extreme_inputs_are_within_their_bounds() {
     for scale in [30.0, 1e-4, 1e-19, 1e-38] {
         for seed in 0..4 {
             let mut case = Case::new(seed, Lstm::new(3, 4, Activation::Tanh), 5, 2);
-            let Case { params, x, h0, s0, dy, dh_last, ds_last, .. } = &mut case;
-            for value in [params, x, h0, s0, dy, dh_last, ds_last].into_iter().flatten() {
+            let Case { params, x, h0, c0, dy, dh_last, dc_last, .. } = &mut case;
+            for value in [params, x, h0, c0, dy, dh_last, dc_last].into_iter().flatten() {
                 *value *= scale;
             }
             let expected = case.run::<Bounded>();
@@ -257,8 +257,8 @@ fn a_fault_in_one_step_of_a_long_pass_is_outside_its_bounds() {
     };
     let wrong_h = outside(&|(trace, _)| trace.h[40 * 64 + 3] *= 1.001);
     assert!(wrong_h.contains(&"h"), "{wrong_h:?}");
-    let wrong_s = outside(&|(trace, _)| trace.s[40 * 64 + 3] *= 1.001);
-    assert!(wrong_s.contains(&"s") && wrong_s.contains(&"h"), "{wrong_s:?}");
+    let wrong_c = outside(&|(trace, _)| trace.c[40 * 64 + 3] *= 1.001);
+    assert!(wrong_c.contains(&"c") && wrong_c.contains(&"h"), "{wrong_c:?}");
     let wrong_dz = outside(&|(_, gradients)| gradients.dz[40 * 256 + 3] *= 1.01);
     assert!(wrong_dz.contains(&"dz"), "{wrong_dz:?}");
     let wrong_params = outside(&|(_, gradients)| gradients.params[100] *= 1.001);
@@ -339,12 +339,12 @@ fn a_faulty_pass_is_outside_its_bounds() {
 fn a_faulty_backward_pass_is_outside_its_bounds() {
     for (name, ratios) in [
         ("dh_last dropped", ratios_with(|case| case.dh_last.fill(0.0))),
-        ("ds_last dropped", ratios_with(|case| case.ds_last.fill(0.0))),
+        ("ds_last dropped", ratios_with(|case| case.dc_last.fill(0.0))),
         ("dy of the first step dropped", ratios_with(|case| case.dy[..3 * 17].fill(0.0))),
     ] {
         println!("{name}: {ratios:.1?}");
         for (result, ratio) in ratios {
-            let backward = ["dz", "params", "dx", "dh0", "ds0"].contains(&result);
+            let backward = ["dz", "params", "dx", "dh0", "dc0"].contains(&result);
             assert_eq!(ratio > 1.0, backward, "{name}: {result}, {ratio}");
         }
     }

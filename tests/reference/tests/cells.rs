@@ -34,10 +34,10 @@ fn inputs(layer: &Layer, steps: usize) -> Inputs<Vec<f32>> {
         params: draw(1, layer.sections().iter().sum()),
         x: draw(2, 2 * steps * layer.inputs),
         h0: draw(3, line),
-        s0: draw(4, cells),
+        c0: draw(4, cells),
         dy: draw(5, 2 * steps * layer.outputs),
         dh_last: draw(6, line),
-        ds_last: draw(7, cells),
+        dc_last: draw(7, cells),
         x0: draw(8, if layer.late { 2 * layer.inputs } else { 0 }),
         dx_last: draw(9, if layer.late { 2 * layer.inputs } else { 0 }),
     }
@@ -75,7 +75,7 @@ fn gradients_are_difference_quotients() {
             ("params", |i| &mut i.params, |o| &o.params),
             ("x", |i| &mut i.x, |o| &o.dx),
             ("h0", |i| &mut i.h0, |o| &o.dh0),
-            ("s0", |i| &mut i.s0, |o| &o.ds0),
+            ("c0", |i| &mut i.c0, |o| &o.dc0),
             ("x0", |i| &mut i.x0, |o| &o.dx0),
         ];
         for (name, input, gradient) in parts {
@@ -105,17 +105,17 @@ fn as_what_is_written_out() {
         let given = inputs(&layer, steps).map(|values| widen(values));
         let own = layer.run(&given, None);
         let lstm = Lstm::new(2, 3, candidate);
-        let Inputs { params, x, h0, s0, dy, dh_last, ds_last, .. } = &given;
-        let trace = lstm.forward(params, x, h0, s0);
-        let gradients = lstm.backward(params, x, h0, s0, &trace, dy, dh_last, ds_last);
+        let Inputs { params, x, h0, c0, dy, dh_last, dc_last, .. } = &given;
+        let trace = lstm.forward(params, x, h0, c0);
+        let gradients = lstm.backward(params, x, h0, c0, &trace, dy, dh_last, dc_last);
         for (name, own, other) in [
             ("h", &own.h, &trace.h),
-            ("s", &own.s, &trace.s),
+            ("c", &own.c, &trace.c),
             ("dz", &own.dz, &gradients.dz),
             ("params", &own.params, &gradients.params),
             ("dx", &own.dx, &gradients.dx),
             ("dh0", &own.dh0, &gradients.dh0),
-            ("ds0", &own.ds0, &gradients.ds0),
+            ("dc0", &own.dc0, &gradients.dc0),
         ] {
             assert_eq!(own.len(), other.len(), "{name}");
             for (own, other) in own.iter().zip(other) {
@@ -147,10 +147,10 @@ fn vanilla_by_hand() {
         params: vec![2.0, 3.0, 1.0],
         x: vec![1.0, 5.0],
         h0: vec![4.0],
-        s0: vec![],
+        c0: vec![],
         dy: vec![1.0, 1.0],
         dh_last: vec![0.0],
-        ds_last: vec![],
+        dc_last: vec![],
         x0: vec![],
         dx_last: vec![],
     };
@@ -186,10 +186,10 @@ fn gates_that_are_open_and_shut() {
                 params,
                 x: vec![1.0, 1.0],
                 h0: vec![0.5],
-                s0: vec![],
+                c0: vec![],
                 dy: vec![0.0, 0.0],
                 dh_last: vec![0.0],
-                ds_last: vec![],
+                dc_last: vec![],
                 x0: vec![],
                 dx_last: vec![],
             };

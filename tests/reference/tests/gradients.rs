@@ -35,17 +35,17 @@ fn assert_gradient(
 }
 
 /// What the loss of an LSTM depends on, each a flat slice, and the slices that its gradient is made of.
-const INPUTS: [&str; 4] = ["params", "x", "h0", "s0"];
+const INPUTS: [&str; 4] = ["params", "x", "h0", "c0"];
 
-/// L = Σ dy⊙h + Σ dh_last⊙h⁽ᵀ⁾ + Σ ds_last⊙s⁽ᵀ⁾: its gradients with respect to h and s are dy, dh_last and ds_last.
+/// L = Σ dy⊙h + Σ dh_last⊙h⁽ᵀ⁾ + Σ dc_last⊙c⁽ᵀ⁾: its gradients with respect to h and c are dy, dh_last and dc_last.
 fn lstm_loss<N: Number>(lstm: &Lstm, inputs: &[Vec<N>; 4], outer: &[Vec<N>; 3]) -> N {
-    let [params, x, h0, s0] = inputs;
-    let [dy, dh_last, ds_last] = outer;
-    let trace = lstm.forward(params, x, h0, s0);
+    let [params, x, h0, c0] = inputs;
+    let [dy, dh_last, dc_last] = outer;
+    let trace = lstm.forward(params, x, h0, c0);
     let last = trace.h.len() - h0.len();
     let pairs = |a: &[N], b: &[N]| a.iter().copied().zip(b.iter().copied()).collect::<Vec<_>>();
     let all =
-        [pairs(dy, &trace.h), pairs(dh_last, &trace.h[last..]), pairs(ds_last, &trace.s[last..])]
+        [pairs(dy, &trace.h), pairs(dh_last, &trace.h[last..]), pairs(dc_last, &trace.c[last..])]
             .concat();
     N::dot(all)
 }
@@ -69,12 +69,12 @@ fn check_lstm(lstm: Lstm, steps: usize, batch: usize) {
         (lift(&inputs), lift(&outer));
     let loss_error = F64_OVER_F32 * lstm_loss(&lstm, &bounded, &bounded_outer).bound;
 
-    let [params, x, h0, s0] = &bounded;
-    let [dy, dh_last, ds_last] = &bounded_outer;
-    let trace = lstm.forward(params, x, h0, s0);
-    let gradients = lstm.backward(params, x, h0, s0, &trace, dy, dh_last, ds_last);
+    let [params, x, h0, c0] = &bounded;
+    let [dy, dh_last, dc_last] = &bounded_outer;
+    let trace = lstm.forward(params, x, h0, c0);
+    let gradients = lstm.backward(params, x, h0, c0, &trace, dy, dh_last, dc_last);
 
-    let actual = [&gradients.params, &gradients.dx, &gradients.dh0, &gradients.ds0];
+    let actual = [&gradients.params, &gradients.dx, &gradients.dh0, &gradients.dc0];
     for (which, actual) in actual.into_iter().enumerate() {
         let values: Vec<f64> = actual.iter().map(|b| b.value).collect();
         let loss = |at: &[f64]| {
@@ -112,53 +112,53 @@ fn lstm_of_one_unit_and_one_step() {
 }
 
 /// By hand: one unit and one step of identities, with U = 2, 3, 5, 7, W = 1, 2, 1, 3 and b = 1, 0, −1, 2 for i, f, g,
-/// o, x = 1, h₋ = 2, s₋ = 10: z = i, f, g, o = 5, 7, 6, 15; s = 7·10 + 5·6 = 100; h = 1500.
+/// o, x = 1, h₋ = 2, c₋ = 10: z = i, f, g, o = 5, 7, 6, 15; c = 7·10 + 5·6 = 100; h = 1500.
 #[test]
 fn lstm_by_hand() {
     let identity = Activation::Identity;
     let lstm = Lstm { gate: identity, cell: identity, ..Lstm::new(1, 1, identity) };
     let params = [2.0, 3.0, 5.0, 7.0, 1.0, 2.0, 1.0, 3.0, 1.0, 0.0, -1.0, 2.0];
-    let (x, h0, s0) = ([1.0], [2.0], [10.0]);
-    let trace = lstm.forward(&params, &x, &h0, &s0);
+    let (x, h0, c0) = ([1.0], [2.0], [10.0]);
+    let trace = lstm.forward(&params, &x, &h0, &c0);
     let gates = [trace.i[0], trace.f[0], trace.g[0], trace.o[0]];
-    assert_eq!((gates, trace.s[0], trace.h[0]), ([5.0, 7.0, 6.0, 15.0], 100.0, 1500.0));
+    assert_eq!((gates, trace.c[0], trace.h[0]), ([5.0, 7.0, 6.0, 15.0], 100.0, 1500.0));
 
-    // dh = 1 + 1 = 2; ds = 1 + 2·15 = 31; dz = 31·6, 31·10, 31·5, 2·100.
-    let gradients = lstm.backward(&params, &x, &h0, &s0, &trace, &[1.0], &[1.0], &[1.0]);
+    // dh = 1 + 1 = 2; dc = 1 + 2·15 = 31; dz = 31·6, 31·10, 31·5, 2·100.
+    let gradients = lstm.backward(&params, &x, &h0, &c0, &trace, &[1.0], &[1.0], &[1.0]);
     let dz = [186.0, 310.0, 155.0, 200.0];
     assert_eq!(gradients.dz, dz);
     assert_eq!(gradients.params, [dz, dz.map(|dz| 2.0 * dz), dz].concat());
     assert_eq!(gradients.dx, [2.0 * 186.0 + 3.0 * 310.0 + 5.0 * 155.0 + 7.0 * 200.0]);
     assert_eq!(gradients.dh0, [186.0 + 2.0 * 310.0 + 155.0 + 3.0 * 200.0]);
-    assert_eq!(gradients.ds0, [31.0 * 7.0]);
+    assert_eq!(gradients.dc0, [31.0 * 7.0]);
 }
 
-/// A split sequence is the whole: the second half's ∂L/∂h⁽⁰⁾ and ∂L/∂s⁽⁰⁾ are the first half's `dh_last`, `ds_last`.
+/// A split sequence is the whole: the second half's ∂L/∂h⁽⁰⁾ and ∂L/∂c⁽⁰⁾ are the first half's `dh_last`, `dc_last`.
 #[test]
 fn lstm_in_two_halves() {
     let lstm = Lstm::new(3, 4, Activation::Tanh);
     let (steps, batch) = (6, 2);
     let draw = |seed, len| widen(&uniform(seed, len, 0.75));
     let (params, x) = (draw(1, lstm.params_len()), draw(2, steps * batch * 3));
-    let (h0, s0, dy) = (draw(3, batch * 4), draw(4, batch * 4), draw(5, steps * batch * 4));
+    let (h0, c0, dy) = (draw(3, batch * 4), draw(4, batch * 4), draw(5, steps * batch * 4));
     let zero = vec![0.0; batch * 4];
-    let whole = lstm.forward(&params, &x, &h0, &s0);
-    let of_whole = lstm.backward(&params, &x, &h0, &s0, &whole, &dy, &zero, &zero);
+    let whole = lstm.forward(&params, &x, &h0, &c0);
+    let of_whole = lstm.backward(&params, &x, &h0, &c0, &whole, &dy, &zero, &zero);
 
     let (x1, x2) = x.split_at(x.len() / 2);
     let (dy1, dy2) = dy.split_at(dy.len() / 2);
-    let first = lstm.forward(&params, x1, &h0, &s0);
-    let (h1, s1) = (&first.h[first.h.len() - batch * 4..], &first.s[first.s.len() - batch * 4..]);
-    let second = lstm.forward(&params, x2, h1, s1);
+    let first = lstm.forward(&params, x1, &h0, &c0);
+    let (h1, c1) = (&first.h[first.h.len() - batch * 4..], &first.c[first.c.len() - batch * 4..]);
+    let second = lstm.forward(&params, x2, h1, c1);
     assert_eq!(whole.h, [&first.h[..], &second.h].concat());
-    let of_second = lstm.backward(&params, x2, h1, s1, &second, dy2, &zero, &zero);
+    let of_second = lstm.backward(&params, x2, h1, c1, &second, dy2, &zero, &zero);
     let of_first =
-        lstm.backward(&params, x1, &h0, &s0, &first, dy1, &of_second.dh0, &of_second.ds0);
+        lstm.backward(&params, x1, &h0, &c0, &first, dy1, &of_second.dh0, &of_second.dc0);
 
     let close = |a: f64, b: f64| (a - b).abs() <= 1e-13 * (1.0 + b.abs()); // the order of some sums differs
     let dz = [&of_first.dz[..], &of_second.dz].concat();
     assert!(dz.iter().zip(&of_whole.dz).all(|(&a, &b)| close(a, b)));
-    assert!(of_first.ds0.iter().zip(&of_whole.ds0).all(|(&a, &b)| close(a, b)));
+    assert!(of_first.dc0.iter().zip(&of_whole.dc0).all(|(&a, &b)| close(a, b)));
     let params = of_first.params.iter().zip(&of_second.params).map(|(a, b)| a + b);
     assert!(params.zip(&of_whole.params).all(|(a, &b)| close(a, b)));
 }

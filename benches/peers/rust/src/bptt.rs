@@ -2,8 +2,8 @@
 
 use crate::problem::{self, Contender, Fallible, Problem};
 use bptt::{
-    Activation, Arena, Cell, Gradients, Gru, Isa, Lstm, OutputGradients, Parameters, Plan, Purpose,
-    Reset, Stream, Vanilla, Weights, Write,
+    Accumulate, Activation, Arena, Gradients, Gru, Isa, Layer, Lstm, OutputGradients, Parameters,
+    Plan, Purpose, Reset, Stream, Vanilla, Weights,
 };
 
 pub fn prepare(problem: Problem) -> Fallible<Box<dyn Contender>> {
@@ -15,7 +15,7 @@ pub fn prepare(problem: Problem) -> Fallible<Box<dyn Contender>> {
     }
 }
 
-fn ready<C: Cell + 'static>(layer: C, problem: Problem) -> Fallible<Box<dyn Contender>> {
+fn ready<C: Layer + 'static>(layer: C, problem: Problem) -> Fallible<Box<dyn Contender>> {
     let Problem { batch, steps, threads, train, u, w, b, b_hn, x, dy, .. } = problem;
     let isa = Isa::best()?;
     let mut parameters = layer.parameters()?;
@@ -46,14 +46,14 @@ fn ready<C: Cell + 'static>(layer: C, problem: Problem) -> Fallible<Box<dyn Cont
     }
 }
 
-struct Inference<C: Cell> {
+struct Inference<C: Layer> {
     weights: Weights<C>,
     stream: Stream<C>,
     x: Vec<f32>,
     y: Vec<f32>,
 }
 
-impl<C: Cell> Contender for Inference<C> {
+impl<C: Layer> Contender for Inference<C> {
     fn pass(&mut self) -> Fallible<()> {
         self.stream.reset();
         Ok(self.stream.forward(&self.weights, &self.x, &mut self.y)?)
@@ -64,7 +64,7 @@ impl<C: Cell> Contender for Inference<C> {
     }
 }
 
-struct Training<C: Cell> {
+struct Training<C: Layer> {
     parameters: Parameters<C>,
     weights: Weights<C>,
     plan: Plan<C>,
@@ -75,13 +75,13 @@ struct Training<C: Cell> {
     gradients: Parameters<C>,
 }
 
-impl<C: Cell> Contender for Training<C> {
+impl<C: Layer> Contender for Training<C> {
     fn pass(&mut self) -> Fallible<()> {
         let Self { parameters, weights, plan, arena, x, dy, dx, gradients } = self;
         weights.update(parameters)?;
         plan.forward(weights, x, None, arena)?;
         let outputs = OutputGradients { dy: Some(dy), ..Default::default() };
-        let gradients = Gradients { dx: Some(dx), ..Gradients::of(gradients, Write::Overwrite) };
+        let gradients = Gradients { dx: Some(dx), ..Gradients::of(gradients, Accumulate::No) };
         Ok(plan.backward(weights, x, outputs, arena, gradients)?)
     }
 

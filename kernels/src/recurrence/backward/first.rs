@@ -1,17 +1,17 @@
 //! The first stage of a step: ∂L/∂h from the steps after, and the cell.
 
 use super::step::{Operands, Step};
-use crate::cells::{Epilogue, MOST_SUMS, Source};
-use crate::fetch::{Fetches, When};
-use crate::pack::{Columns, PackedMatrix};
+use crate::cells::{BackwardLhs, Epilogue, MOST_SUMS};
+use crate::gemm::prefetch::{Prefetches, When};
+use crate::gemm::rhs::{Columns, PackedMatrix};
+use crate::gemm::tile::{Grid, load_lanes, store_lanes};
 use crate::recurrence::step::{self, Block, Term, Units};
 use crate::rows::{Rows, further};
 use crate::simd::Simd;
-use crate::tile::{Grid, load_lanes, store_lanes};
 
 /// What a product of a step is of. With several delays they are all of the same.
 #[inline(always)]
-fn source<C: Epilogue>(term: usize) -> Source {
+fn source<C: Epilogue>(term: usize) -> BackwardLhs {
     if const { C::BACK.len() == 1 } { C::BACK[0] } else { C::BACK[term % C::BACK.len()] }
 }
 
@@ -46,11 +46,11 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
             return None;
         }
         let (rows, stride) = match source::<C>(index) {
-            Source::Gates { first, .. } => {
+            BackwardLhs::Gates { first, .. } => {
                 let stride = C::GATES * self.hidden;
                 (self.by_sums(after).wrapping_add(first * self.hidden), stride)
             }
-            Source::Extra => {
+            BackwardLhs::Extra => {
                 let stride = C::EXTRA * self.hidden;
                 let extra = match self.norm {
                     Some(norm) => norm.da_extra.wrapping_add(self.first_row * stride),
@@ -64,7 +64,7 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
 
     /// A sum that goes on from what comes in; of masked products it is that of these alone.
     #[inline(always)]
-    fn origin(&self) -> Option<Rows> {
+    fn start(&self) -> Option<Rows> {
         let given = self.is_given() && !self.masks();
         if given { Some(Rows::new(self.incoming(), self.outputs)) } else { None }
     }
@@ -77,23 +77,23 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
     /// What a cell reads from far away: gates, states, and the gradients that are
     /// carried and come from outside.
     #[inline(always)]
-    fn fetches(&self, columns: &Columns, row: usize) -> Fetches {
-        let mut fetches = Fetches::none();
+    fn prefetches(&self, columns: &Columns, row: usize) -> Prefetches {
+        let mut prefetches = Prefetches::none();
         if self.t < 1 {
-            return fetches;
+            return prefetches;
         }
         let at = self.offset(self.t, 1, self.outputs) + row * self.outputs;
         if const { C::PROJECTS } {
             let all = Rows::new(self.dh_all.wrapping_add(at), self.outputs);
-            fetches.push(columns.fetch(all, 1, When::After));
+            prefetches.push(columns.prefetch(all, 1, When::After));
         } else {
-            self.fetch_cell(&mut fetches, columns, row);
+            self.prefetch_cell(&mut prefetches, columns, row);
         }
         if let Some(dy) = self.dy {
             let dy = Rows::new(dy.as_ptr().wrapping_add(at), self.outputs);
-            fetches.push(columns.fetch(dy, 1, When::After));
+            prefetches.push(columns.prefetch(dy, 1, When::After));
         }
-        fetches
+        prefetches
     }
 
     #[inline(always)]
@@ -105,9 +105,9 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
             gates: self.gates.wrapping_add(C::GATES * units),
             extra: self.extra.wrapping_add(C::EXTRA * units),
             h: self.h.wrapping_add(outputs),
-            s: self.s.wrapping_add(units),
+            c: self.c.wrapping_add(units),
             dh: self.dh.wrapping_add(outputs),
-            ds: self.ds.wrapping_add(units),
+            dc: self.dc.wrapping_add(units),
             dy: further(self.dy, outputs),
             dh_all: self.dh_all.wrapping_add(outputs),
             first_row: self.first_row + row,
@@ -121,13 +121,13 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
     /// The gradients of some units of a row, from their ∂L/∂h without `dy`; before the
     /// first step that is all there is.
     #[inline(always)]
-    unsafe fn finish<S: Simd>(&self, s: S, at: Units, [dh, ..]: [S::V; MOST_SUMS]) {
+    unsafe fn finish<S: Simd>(&self, simd: S, at: Units, [dh, ..]: [S::V; MOST_SUMS]) {
         let unit = at.row * self.outputs + at.first;
         // SAFETY: the units are of the step (1), and nobody else has them (2): of its ∂L/∂h,
         // that from outside and all of it, and of what the cell has.
         unsafe {
             if self.t < 1 {
-                store_lanes(s, self.outgoing().add(unit), dh, at.lanes);
+                store_lanes(simd, self.outgoing().add(unit), dh, at.lanes);
                 return;
             }
             let unit = self.offset(self.t, 1, self.outputs) + unit;
@@ -135,13 +135,13 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
             // the bits of the whole: the sum over the step after is the same number
             // whether it stays in a register or is carried in `dh`.
             let dh = match self.dy {
-                Some(dy) => s.add(dh, load_lanes(s, dy.as_ptr().add(unit), at.lanes)),
+                Some(dy) => simd.add(dh, load_lanes(simd, dy.as_ptr().add(unit), at.lanes)),
                 None => dh,
             };
             if const { C::PROJECTS } {
-                store_lanes(s, self.dh_all.add(unit), dh, at.lanes);
+                store_lanes(simd, self.dh_all.add(unit), dh, at.lanes);
             } else {
-                self.cell.backward(s, &self.place(at), dh);
+                self.cell.backward(simd, &self.place(at), dh);
             }
         }
     }
@@ -152,16 +152,16 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
     }
 
     #[inline(always)]
-    unsafe fn prepare<S: Simd>(&self, s: S, at: Block, sums: Grid) {
+    unsafe fn prepare<S: Simd>(&self, simd: S, at: Block, sums: Grid) {
         // SAFETY: the block is of the step, nobody else has it, and these are its sums.
-        unsafe { self.before(s, at, sums, true, const { C::CELLS && !C::PROJECTS }) };
+        unsafe { self.before(simd, at, sums, true, const { C::CELLS && !C::PROJECTS }) };
     }
 
     #[inline(always)]
-    unsafe fn complete<S: Simd>(&self, s: S, at: Block) {
+    unsafe fn complete<S: Simd>(&self, simd: S, at: Block) {
         if const { !C::PROJECTS } {
             // SAFETY: the block is of the step, and nobody else has it.
-            unsafe { self.rejoin(s, at) };
+            unsafe { self.rejoin(simd, at) };
         }
     }
 
@@ -171,9 +171,9 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
     }
 
     #[inline(always)]
-    unsafe fn end_row<S: Simd>(&self, s: S, row: usize) {
+    unsafe fn end_row<S: Simd>(&self, simd: S, row: usize) {
         // SAFETY: the row is of the step and finished, and nobody else has it; only steps of
         // the pass end with rows.
-        unsafe { self.end_first(s, row) };
+        unsafe { self.end_first(simd, row) };
     }
 }

@@ -9,12 +9,12 @@ mod step;
 mod steps;
 
 use super::dims::{Dims, Recurrent};
+use super::noise::{Zone, Zoneout};
 use super::norm::NormBack;
-use super::pass::{Passage, parts};
-use super::regularise::{Zone, Zoneout};
+use super::pass::{StepPhases, parts};
 use crate::cells::{Cell, Epilogue, Geometry, with_cell};
 use crate::error::{check_len, check_room, checked_sum};
-use crate::left;
+use crate::gemm::lhs;
 use crate::team::Pass;
 use crate::{Isa, KernelError, checked_len};
 use std::ptr::NonNull;
@@ -34,7 +34,7 @@ pub struct Backward<'a> {
     /// The cell, as in the forward pass.
     pub cell: Cell<'a>,
     /// The recurrent weights, packed by columns: to R outputs from what the cell's
-    /// [`Source`](crate::cells::Source)s say; the second from H outputs, or R where the cell projects, to H.
+    /// [`BackwardLhs`](crate::cells::BackwardLhs)s say; the second from H outputs, or R where the cell projects, to H.
     pub recurrent: Recurrent<'a>,
     /// The forward pass's gates go in, the gradients of the pre-activations come
     /// out, `[τ, B, G, H]`.
@@ -44,14 +44,14 @@ pub struct Backward<'a> {
     /// The hidden states before the first step and after each, `[D + τ, B, R]`.
     pub h: &'a [f32],
     /// The cell state before the first step and after each, `[τ + 1, B, H]`, or nothing.
-    pub s: &'a [f32],
+    pub c: &'a [f32],
     /// ∂L/∂h of each step from outside, `[τ, B, R]`; none is zero.
     pub dy: Option<&'a [f32]>,
     /// ∂L/∂h of the last D steps goes in (beside `dy`), that of those before the first
     /// comes out, `[D, B, R]`.
     pub dh: &'a mut [f32],
-    /// ∂L/∂s of the last step goes in, ∂L/∂s₀ comes out, `[B, H]`, or nothing.
-    pub ds: &'a mut [f32],
+    /// ∂L/∂c of the last step goes in, ∂L/∂s₀ comes out, `[B, H]`, or nothing.
+    pub dc: &'a mut [f32],
     /// Where the cell projects, all of ∂L/∂h comes out, `[τ, B, R]`; else nothing.
     pub dh_all: &'a mut [f32],
     /// That of the forward pass, with its keys, and room for what it carries.
@@ -61,7 +61,7 @@ pub struct Backward<'a> {
     pub dropout: Option<(&'a [f32], &'a [f32])>,
     /// Where the cell states go as the cell made them, before zoneout: `[τ, B, H]`, or
     /// nothing. For cells whose own weights see them (peepholes).
-    pub s_made: &'a mut [f32],
+    pub c_made: &'a mut [f32],
     /// The normalisation of the forward pass.
     pub norm: Option<NormBack<'a>>,
     /// [`backward_scratch_len`] floats or more.
@@ -73,8 +73,8 @@ pub struct Backward<'a> {
 pub struct Kept<'a> {
     /// Of ∂L/∂h, `[B, R]`.
     pub h: &'a mut [f32],
-    /// Of ∂L/∂s, `[B, H]`, or nothing.
-    pub s: &'a mut [f32],
+    /// Of ∂L/∂c, `[B, H]`, or nothing.
+    pub c: &'a mut [f32],
 }
 
 /// Floats of scratch that a [`Backward`] with so many delays needs.
@@ -94,11 +94,11 @@ fn room(geometry: &Geometry, dims: Dims, delays: usize) -> Result<usize, KernelE
     let mut first = 0;
     for source in geometry.back {
         let rows = checked_len("scratch", &[source.blocks(), dims.hidden])?;
-        first = checked_sum("scratch", &[first, left::checked_len(1, rows)?])?;
+        first = checked_sum("scratch", &[first, lhs::checked_len(1, rows)?])?;
     }
     let second = match (geometry.projects, geometry.second) {
-        (true, _) => left::checked_len(1, dims.outputs)?,
-        (_, Some(_)) => left::checked_len(1, dims.hidden)?,
+        (true, _) => lhs::checked_len(1, dims.outputs)?,
+        (_, Some(_)) => lhs::checked_len(1, dims.hidden)?,
         _ => 0,
     };
     Ok(second.max(checked_len("scratch", &[delays, first])?))
@@ -124,8 +124,8 @@ impl Backward<'_> {
         let dims = self.dims;
         let (zone, kept) = match &mut self.zoneout {
             None => (Zone::OFF, None),
-            Some((zoneout, Kept { h, s })) => {
-                (Zone::new(Some(*zoneout)), Some((h.as_mut_ptr(), s.as_mut_ptr())))
+            Some((zoneout, Kept { h, c })) => {
+                (Zone::new(Some(*zoneout)), Some((h.as_mut_ptr(), c.as_mut_ptr())))
             }
         };
         let noisy = zone.on || self.dropout.is_some();
@@ -136,7 +136,7 @@ impl Backward<'_> {
             masked: self
                 .dropout
                 .map(|(mask, seen)| Masked { mask: mask.as_ptr(), seen: seen.as_ptr() }),
-            s_made: (!self.s_made.is_empty()).then_some(self.s_made.as_mut_ptr()),
+            c_made: (!self.c_made.is_empty()).then_some(self.c_made.as_mut_ptr()),
         };
         let norm = self.norm.as_mut().map(|norm| NormAt {
             gain: norm.gain.as_ptr(),
@@ -157,9 +157,9 @@ impl Backward<'_> {
             gates: self.gates.as_mut_ptr(),
             extra: self.extra.as_mut_ptr(),
             h: self.h.as_ptr(),
-            s: self.s.as_ptr(),
+            c: self.c.as_ptr(),
             dh: self.dh.as_mut_ptr(),
-            ds: self.ds.as_mut_ptr(),
+            dc: self.dc.as_mut_ptr(),
             dy: self.dy.filter(|_| !noisy).map(|dy| NonNull::from(dy).cast()),
             dh_all: self.dh_all.as_mut_ptr(),
             noise: noisy.then_some(&noise),
@@ -174,7 +174,7 @@ impl Backward<'_> {
         // weights are packed for them; they are borrowed until the pass is over.
         let steps = unsafe { Pointers::new(last) };
         // SAFETY: as above.
-        unsafe { pass.run(isa, &Passage { steps, parts }) };
+        unsafe { pass.run(isa, &StepPhases { steps, parts }) };
     }
 
     /// Checks all of it, and gives the floats of scratch for a row.
@@ -204,10 +204,10 @@ impl Backward<'_> {
         let all = checked_sum("h", &[before, states])?;
         check_len("h", self.h.len(), all)?;
         check_len("dh", self.dh.len(), before)?;
-        let cells = if cell.cells { dims.rows("s", hidden)? } else { 0 };
-        let made = checked_len("s", &[steps, cells])?;
-        check_len("s", self.s.len(), checked_sum("s", &[made, cells])?)?;
-        check_len("ds", self.ds.len(), cells)?;
+        let cells = if cell.cells { dims.rows("c", hidden)? } else { 0 };
+        let made = checked_len("c", &[steps, cells])?;
+        check_len("c", self.c.len(), checked_sum("c", &[made, cells])?)?;
+        check_len("dc", self.dc.len(), cells)?;
         check_len("dh_all", self.dh_all.len(), if cell.projects { states } else { 0 })?;
         if let Some(dy) = self.dy {
             check_len("dy", dy.len(), states)?;
@@ -219,14 +219,14 @@ impl Backward<'_> {
             zoneout.check(dims)?;
             check_len("keys", zoneout.keys.map_or(0, <[u32]>::len), dims.all("keys", 2, 1)?)?;
             check_len("dh_kept", kept.h.len(), state)?;
-            check_len("ds_kept", kept.s.len(), cells)?;
+            check_len("dc_kept", kept.c.len(), cells)?;
         }
         if let Some((mask, seen)) = self.dropout {
             check_len("mask", mask.len(), state)?;
             check_len("seen", seen.len(), all)?;
         }
-        if !self.s_made.is_empty() {
-            check_len("s_made", self.s_made.len(), made)?;
+        if !self.c_made.is_empty() {
+            check_len("c_made", self.c_made.len(), made)?;
         }
         let delays = self.recurrent.delays.len() / cell.back.len();
         let expected = backward_scratch_len(&cell, dims, delays)?;

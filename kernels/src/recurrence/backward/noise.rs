@@ -2,11 +2,11 @@
 
 use super::step::Step;
 use crate::cells::Epilogue;
-use crate::recurrence::regularise::{Before, Incoming, Parted, Rejoin};
+use crate::gemm::tile::Grid;
+use crate::recurrence::noise::{Before, Incoming, Parted, Rejoin};
 use crate::recurrence::step::Block;
 use crate::rows::{Rows, RowsMut};
 use crate::simd::Simd;
-use crate::tile::Grid;
 
 impl<C: Epilogue> Step<'_, C> {
     /// Whether products saw a share of h.
@@ -15,15 +15,15 @@ impl<C: Epilogue> Step<'_, C> {
         self.noise.is_some_and(|noise| noise.masked.is_some())
     }
 
-    /// ∂L/∂s, and where zoneout leaves its part of it.
+    /// ∂L/∂c, and where zoneout leaves its part of it.
     #[inline(always)]
-    fn parted(&self, ds_kept: *mut f32) -> Parted {
-        let kept = RowsMut::new(ds_kept, self.hidden).from(self.first_row, 0);
-        Parted { ds: RowsMut::new(self.ds, self.hidden), kept }
+    fn parted(&self, dc_kept: *mut f32) -> Parted {
+        let kept = RowsMut::new(dc_kept, self.hidden).from(self.first_row, 0);
+        Parted { dc: RowsMut::new(self.dc, self.hidden), kept }
     }
 
     /// What noise makes of some units' gradients before the cell has them, of which ∂L/∂h is
-    /// known or ∂L/∂s.
+    /// known or ∂L/∂c.
     ///
     /// # Safety
     /// The block is of the step, and nobody else has it; where ∂L/∂h is known the grid has its
@@ -31,17 +31,17 @@ impl<C: Epilogue> Step<'_, C> {
     #[inline(always)]
     pub(super) unsafe fn before<S: Simd>(
         &self,
-        s: S,
+        simd: S,
         at: Block,
         sums: Grid,
         has_h: bool,
-        has_s: bool,
+        has_c: bool,
     ) {
         let Some(noise) = self.noise else { return };
         let (outputs, is_step) = (self.outputs, self.t >= 1);
         let row = if is_step { (self.t - 1) as usize * self.all } else { 0 };
         let whole_row = row + self.first_row;
-        let (mut dh, mut ds) = (None, None);
+        let (mut dh, mut dc) = (None, None);
         if has_h {
             let mut more = [None; 3];
             if self.masks() && self.is_given() {
@@ -68,15 +68,15 @@ impl<C: Epilogue> Step<'_, C> {
                 noise.masked.map(|masked| Rows::new(masked.mask, outputs).from(self.first_row, 0));
             dh = Some(Incoming { sums, mask, more, carry });
         }
-        if let Some((_, ds_kept)) = noise.kept
-            && has_s
+        if let Some((_, dc_kept)) = noise.kept
+            && has_c
             && is_step
         {
-            ds = Some(self.parted(ds_kept));
+            dc = Some(self.parted(dc_kept));
         }
         // SAFETY: `Step::new` has been promised all rows of these, of which the block has some,
         // and a key for each row of each step, where there is something to be drawn.
-        s.call(unsafe { Before::new(at, noise.zone.from(whole_row), dh, ds) });
+        simd.call(unsafe { Before::new(at, noise.zone.from(whole_row), dh, dc) });
     }
 
     /// What it makes of them after, in a stage where the cell has had them.
@@ -84,15 +84,15 @@ impl<C: Epilogue> Step<'_, C> {
     /// # Safety
     /// The block is of the step, and nobody else has it.
     #[inline(always)]
-    pub(super) unsafe fn rejoin<S: Simd>(&self, s: S, at: Block) {
+    pub(super) unsafe fn rejoin<S: Simd>(&self, simd: S, at: Block) {
         if let Some(noise) = self.noise
             && const { C::CELLS }
-            && let Some((_, ds_kept)) = noise.kept
+            && let Some((_, dc_kept)) = noise.kept
             && self.t >= 1
         {
             // SAFETY: `Step::new` has been promised all rows of both, of which the block has
             // some.
-            s.call(unsafe { Rejoin::new(at, self.parted(ds_kept)) });
+            simd.call(unsafe { Rejoin::new(at, self.parted(dc_kept)) });
         }
     }
 }

@@ -27,7 +27,7 @@ impl<C: Epilogue> Step<'_, C> {
     #[inline(always)]
     pub(super) unsafe fn denormalise<S: Simd>(
         &self,
-        s: S,
+        simd: S,
         norm: &NormAt,
         row: usize,
         block: usize,
@@ -36,7 +36,7 @@ impl<C: Epilogue> Step<'_, C> {
         let whole = self.offset(self.t, 1, 1) + self.first_row + row;
         let place = self.pointers(Units { row, first: 0, lanes: 0 });
         let in_gates = (whole * C::GATES + block) * hidden;
-        let (d, normal, da) = if const { C::APART } && block == C::GATES {
+        let (d, normal, da) = if const { C::SEPARATE_SUMS } && block == C::GATES {
             let at = whole * hidden;
             let (normal, da) = (norm.normal_extra, norm.da_extra);
             (place.extra, normal.wrapping_add(at), da.wrapping_add(at))
@@ -47,7 +47,7 @@ impl<C: Epilogue> Step<'_, C> {
         let gain = norm.gain.wrapping_add(block * hidden);
         let inverse = norm.inverse.wrapping_add(whole * norms + block);
         // SAFETY: `Step::new` has been promised all of these for each row and block.
-        s.call(unsafe { Denormalise::new(d, gain, (normal, inverse), da, hidden) });
+        simd.call(unsafe { Denormalise::new(d, gain, (normal, inverse), da, hidden) });
     }
 
     /// The gradients by what the cell has seen to: with a second product that is the gate
@@ -57,12 +57,12 @@ impl<C: Epilogue> Step<'_, C> {
     /// The row is of the step, which is one of the pass, all of its units have been finished,
     /// and nobody else has it.
     #[inline(always)]
-    pub(super) unsafe fn end_first<S: Simd>(&self, s: S, row: usize) {
+    pub(super) unsafe fn end_first<S: Simd>(&self, simd: S, row: usize) {
         let Some(norm) = self.norm else { return };
         for block in 0..const { Geometry::new::<C>().norms } {
             if const { C::SECOND.is_none() } || C::SECOND == Some(block) {
                 // SAFETY: the row is of the step, and there is such a block.
-                unsafe { self.denormalise(s, norm, row, block) };
+                unsafe { self.denormalise(simd, norm, row, block) };
             }
         }
     }

@@ -2,12 +2,12 @@
 
 use super::step::Step;
 use crate::cells::{Epilogue, Geometry, MOST_SUMS};
-use crate::fetch::Fetches;
-use crate::pack::{Columns, PackedMatrix};
+use crate::gemm::prefetch::Prefetches;
+use crate::gemm::rhs::{Columns, PackedMatrix};
+use crate::gemm::tile::Grid;
 use crate::recurrence::step::{self, Block, Term, Units};
 use crate::rows::Rows;
 use crate::simd::Simd;
-use crate::tile::Grid;
 
 /// The second stage of a step: the gradient of the extra block.
 #[derive(Clone, Copy)]
@@ -61,7 +61,7 @@ unsafe impl<C: Epilogue> step::Step for Second<'_, C> {
     }
 
     #[inline(always)]
-    fn origin(&self) -> Option<Rows> {
+    fn start(&self) -> Option<Rows> {
         None
     }
 
@@ -71,12 +71,12 @@ unsafe impl<C: Epilogue> step::Step for Second<'_, C> {
     }
 
     #[inline(always)]
-    fn fetches(&self, columns: &Columns, row: usize) -> Fetches {
-        let mut fetches = Fetches::none();
+    fn prefetches(&self, columns: &Columns, row: usize) -> Prefetches {
+        let mut prefetches = Prefetches::none();
         if const { C::PROJECTS } {
-            self.step.fetch_cell(&mut fetches, columns, row);
+            self.step.prefetch_cell(&mut prefetches, columns, row);
         }
-        fetches
+        prefetches
     }
 
     #[inline(always)]
@@ -85,15 +85,15 @@ unsafe impl<C: Epilogue> step::Step for Second<'_, C> {
     }
 
     #[inline(always)]
-    unsafe fn finish<S: Simd>(&self, s: S, at: Units, [d, ..]: [S::V; MOST_SUMS]) {
+    unsafe fn finish<S: Simd>(&self, simd: S, at: Units, [d, ..]: [S::V; MOST_SUMS]) {
         // SAFETY: the units are of the step (1), which is one of the pass, and nobody else has
         // them (2).
         unsafe {
             let place = self.step.place(at);
             if const { C::PROJECTS } {
-                self.step.cell.backward(s, &place, d);
+                self.step.cell.backward(simd, &place, d);
             } else {
-                self.step.cell.second_backward(s, &place, d);
+                self.step.cell.second_backward(simd, &place, d);
             }
         }
     }
@@ -104,16 +104,16 @@ unsafe impl<C: Epilogue> step::Step for Second<'_, C> {
     }
 
     #[inline(always)]
-    unsafe fn prepare<S: Simd>(&self, s: S, at: Block, sums: Grid) {
+    unsafe fn prepare<S: Simd>(&self, simd: S, at: Block, sums: Grid) {
         // SAFETY: the block is of the step, and nobody else has it.
-        unsafe { self.step.before(s, at, sums, false, true) };
+        unsafe { self.step.before(simd, at, sums, false, true) };
     }
 
     #[inline(always)]
-    unsafe fn complete<S: Simd>(&self, s: S, at: Block) {
+    unsafe fn complete<S: Simd>(&self, simd: S, at: Block) {
         if const { C::PROJECTS } {
             // SAFETY: the block is of the step, and nobody else has it.
-            unsafe { self.step.rejoin(s, at) };
+            unsafe { self.step.rejoin(simd, at) };
         }
     }
 
@@ -124,12 +124,12 @@ unsafe impl<C: Epilogue> step::Step for Second<'_, C> {
 
     /// The gradients by the other gates, which are all where the cell projects.
     #[inline(always)]
-    unsafe fn end_row<S: Simd>(&self, s: S, row: usize) {
+    unsafe fn end_row<S: Simd>(&self, simd: S, row: usize) {
         let Some(norm) = self.step.norm else { return };
         for block in 0..C::GATES {
             if C::SECOND != Some(block) {
                 // SAFETY: the row is of the step, and there is such a block.
-                unsafe { self.step.denormalise(s, norm, row, block) };
+                unsafe { self.step.denormalise(simd, norm, row, block) };
             }
         }
     }

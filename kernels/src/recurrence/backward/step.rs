@@ -1,10 +1,10 @@
 //! A step of a backward pass that has been checked, as pointers.
 
-use crate::cells::{Back, BackAt, Epilogue};
-use crate::fetch::{Fetches, When};
-use crate::pack::Columns;
+use crate::cells::{BackwardPointers, BackwardUnits, Epilogue};
+use crate::gemm::prefetch::{Prefetches, When};
+use crate::gemm::rhs::Columns;
 use crate::recurrence::dims::Recurrent;
-use crate::recurrence::regularise::Zone;
+use crate::recurrence::noise::Zone;
 use crate::recurrence::step::Units;
 use crate::rows::Rows;
 use std::ops::Deref;
@@ -15,11 +15,11 @@ pub(super) struct Noise {
     pub zone: Zone,
     /// ∂L/∂h from outside, which comes before it.
     pub dy: Option<*const f32>,
-    /// What zoneout has left of ∂L/∂h and ∂L/∂s to the step before, where there is some.
+    /// What zoneout has left of ∂L/∂h and ∂L/∂c to the step before, where there is some.
     pub kept: Option<(*mut f32, *mut f32)>,
     pub masked: Option<Masked>,
-    /// Where s goes as the cell made it, if anybody asks.
-    pub s_made: Option<*mut f32>,
+    /// Where c goes as the cell made it, if anybody asks.
+    pub c_made: Option<*mut f32>,
 }
 
 /// The share that products saw of h, where that is not all, and, of step 1 − D on, what that
@@ -56,9 +56,9 @@ pub(super) struct Operands<'a, C> {
     /// Of step 1 − D.
     pub h: *const f32,
     /// Of step 0.
-    pub s: *const f32,
+    pub c: *const f32,
     pub dh: *mut f32,
-    pub ds: *mut f32,
+    pub dc: *mut f32,
     pub dy: Option<NonNull<f32>>,
     pub dh_all: *mut f32,
     /// References, since a step is copied for each.
@@ -95,8 +95,8 @@ impl<'a, C: Epilogue> Step<'a, C> {
     /// 1. states, those that were masked with their mask, ∂L/∂h from outside, the keys and what
     ///    the forward pass left of the norm are readable, and nobody writes them;
     /// 2. these are readable and writable, and nobody else's: gates and the extra block, of the
-    ///    step and of the D after it; ∂L/∂h and ∂L/∂s, with what zoneout keeps of them; ∂L/∂h of
-    ///    all steps; s as the cell made it; what the norm leaves; `room` floats of scratch for
+    ///    step and of the D after it; ∂L/∂h and ∂L/∂c, with what zoneout keeps of them; ∂L/∂h of
+    ///    all steps; c as the cell made it; what the norm leaves; `room` floats of scratch for
     ///    each row;
     /// 3. the weights are packed for the set of instructions that the step is taken on, and the
     ///    cell has been checked for `hidden` units.
@@ -144,15 +144,15 @@ impl<'a, C: Epilogue> Step<'a, C> {
     /// The units are of the step, which is one of the pass and not before it, and nobody else
     /// has them.
     #[inline(always)]
-    pub(super) unsafe fn place(&self, at: Units) -> Back<C> {
+    pub(super) unsafe fn place(&self, at: Units) -> BackwardUnits<C> {
         // SAFETY: `Step::new` has been promised all rows' operands (1, 2) and the cell (3); of
         // these the units are some.
-        unsafe { Back::new(self.pointers(at)) }
+        unsafe { BackwardUnits::new(self.pointers(at)) }
     }
 
     /// The same as pointers.
     #[inline(always)]
-    pub(super) fn pointers(&self, Units { row, first, lanes }: Units) -> BackAt {
+    pub(super) fn pointers(&self, Units { row, first, lanes }: Units) -> BackwardPointers {
         let t = self.t;
         let history = self.recurrent.history() as isize;
         let units = row * self.hidden + first;
@@ -162,7 +162,7 @@ impl<'a, C: Epilogue> Step<'a, C> {
         let at_h = self.offset(t, 1 - history, self.outputs) + outputs;
         let h = self.h.wrapping_add(at_h);
         let h_prev = h.wrapping_sub(self.all * self.outputs);
-        let (mut h_seen, mut mask, mut s_made) = (h_prev, None, None);
+        let (mut h_seen, mut mask, mut c_made) = (h_prev, None, None);
         if let Some(noise) = self.noise {
             let (first_h, first_s) = (self.first_row * self.outputs, self.first_row * self.hidden);
             if let Some(masked) = noise.masked {
@@ -170,14 +170,14 @@ impl<'a, C: Epilogue> Step<'a, C> {
                 let before = at_h - self.all * self.outputs;
                 h_seen = masked.seen.wrapping_add(first_h + before);
             }
-            if let Some(made) = noise.s_made {
+            if let Some(made) = noise.c_made {
                 let step = self.offset(t, 1, self.hidden);
-                s_made = NonNull::new(made.wrapping_add(first_s + step + units));
+                c_made = NonNull::new(made.wrapping_add(first_s + step + units));
             }
         }
         let cells = self.all * self.hidden;
-        let s = self.s.wrapping_add(self.offset(t, 0, self.hidden) + units);
-        BackAt {
+        let c = self.c.wrapping_add(self.offset(t, 0, self.hidden) + units);
+        BackwardPointers {
             lanes,
             unit: first,
             hidden: self.hidden,
@@ -187,33 +187,33 @@ impl<'a, C: Epilogue> Step<'a, C> {
             h_seen,
             mask,
             h,
-            s_prev: s.wrapping_sub(cells),
-            s_made,
+            c_prev: c.wrapping_sub(cells),
+            c_made,
             dh: self.dh.wrapping_add(outputs),
-            ds: self.ds.wrapping_add(units),
+            dc: self.dc.wrapping_add(units),
         }
     }
 
     /// What the cell's gradients read and write of the rows from `row`, every `every`th
     /// vector of these columns.
     #[inline(always)]
-    pub(super) fn fetch_cell(&self, fetches: &mut Fetches, columns: &Columns, row: usize) {
+    pub(super) fn prefetch_cell(&self, prefetches: &mut Prefetches, columns: &Columns, row: usize) {
         let place = self.pointers(Units { row, first: 0, lanes: 0 });
         for gate in 0..C::GATES {
             let gate = place.gates.wrapping_add(gate * self.hidden);
             let gates = Rows::new(gate, C::GATES * self.hidden);
-            fetches.push(columns.fetch(gates, 1, When::After));
+            prefetches.push(columns.prefetch(gates, 1, When::After));
         }
         if const { C::CELLS } {
-            for state in [place.s_prev, place.ds.cast_const()] {
-                fetches.push(columns.fetch(Rows::new(state, self.hidden), 1, When::After));
+            for state in [place.c_prev, place.dc.cast_const()] {
+                prefetches.push(columns.prefetch(Rows::new(state, self.hidden), 1, When::After));
             }
         } else {
             let h = if const { C::CARRIES } { place.h_prev } else { place.h };
-            fetches.push(columns.fetch(Rows::new(h, self.outputs), 1, When::After));
+            prefetches.push(columns.prefetch(Rows::new(h, self.outputs), 1, When::After));
             if const { C::EXTRA > 0 } {
                 let extra = Rows::new(place.extra, C::EXTRA * self.hidden);
-                fetches.push(columns.fetch(extra, 1, When::After));
+                prefetches.push(columns.prefetch(extra, 1, When::After));
             }
         }
     }

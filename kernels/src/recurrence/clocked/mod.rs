@@ -15,8 +15,8 @@ use super::dims::{Dims, Recurrent};
 use super::pass::parts;
 use crate::cells::Activations;
 use crate::error::{check_len, check_room};
-use crate::left;
-use crate::pack::PackedMatrix;
+use crate::gemm::lhs;
+use crate::gemm::rhs::PackedMatrix;
 use crate::team::Pass;
 use crate::{Isa, KernelError, checked_len};
 use std::ops::Range;
@@ -27,7 +27,7 @@ use step::{Ends, Operands, Work};
 /// # Errors
 /// [`KernelError::TooLarge`] where that does not fit the address space.
 pub fn clocked_scratch_len(batch: usize, hidden: usize) -> Result<usize, KernelError> {
-    checked_len("scratch", &[batch, left::checked_len(1, hidden)?])
+    checked_len("scratch", &[batch, lhs::checked_len(1, hidden)?])
 }
 
 /// A forward pass over a stretch of the steps that `z` is for: for the groups that move

@@ -1,8 +1,8 @@
 //! The product of a group that moves, as a step of its own.
 
 use crate::cells::{Activations, MOST_SUMS};
-use crate::fetch::{Fetches, When};
-use crate::pack::{Columns, PackedMatrix};
+use crate::gemm::prefetch::{Prefetches, When};
+use crate::gemm::rhs::{Columns, PackedMatrix};
 use crate::recurrence::step::{Step, Term, Units};
 use crate::rows::{Rows, RowsMut};
 use crate::simd::Simd;
@@ -32,7 +32,7 @@ impl<'a> Product<'a> {
     ///    output for each unit;
     /// 2. `rows` are readable for the weights' depth, and `start` for their outputs;
     /// 3. `to` is writable for their outputs, and nobody else's but that it may be `start`;
-    /// 4. the scratch is writable for [`left_len`](crate::layout::left_len) of a row and the
+    /// 4. the scratch is writable for [`lhs_len`](crate::gemm::layout::left_len) of a row and the
     ///    depth, and nobody else's.
     #[inline(always)]
     pub unsafe fn new(operands: Operands<'a>) -> Self {
@@ -76,7 +76,7 @@ unsafe impl Step for Product<'_> {
     }
 
     #[inline(always)]
-    fn origin(&self) -> Option<Rows> {
+    fn start(&self) -> Option<Rows> {
         Some(self.start)
     }
 
@@ -86,14 +86,14 @@ unsafe impl Step for Product<'_> {
     }
 
     #[inline(always)]
-    fn fetches(&self, columns: &Columns, row: usize) -> Fetches {
-        let mut fetches = Fetches::none();
+    fn prefetches(&self, columns: &Columns, row: usize) -> Prefetches {
+        let mut prefetches = Prefetches::none();
         let (start, to) = (self.start.from(row, 0), self.to.as_rows().from(row, 0));
-        fetches.push(columns.fetch(start, 1, When::Start));
+        prefetches.push(columns.prefetch(start, 1, When::Start));
         if start.at(0, 0) != to.at(0, 0) {
-            fetches.push(columns.fetch(to, 1, When::After));
+            prefetches.push(columns.prefetch(to, 1, When::After));
         }
-        fetches
+        prefetches
     }
 
     #[inline(always)]
@@ -110,10 +110,10 @@ unsafe impl Step for Product<'_> {
     }
 
     #[inline(always)]
-    unsafe fn finish<S: Simd>(&self, s: S, at: Units, [sum, ..]: [S::V; MOST_SUMS]) {
-        let state = self.activations.candidate(s, sum);
+    unsafe fn finish<S: Simd>(&self, simd: S, at: Units, [sum, ..]: [S::V; MOST_SUMS]) {
+        let state = self.activations.candidate(simd, sum);
         // SAFETY: the units are of the step, whose outputs may be written, and nobody else has
         // them.
-        unsafe { self.to.store(s, (at.row, at.first), state, at.lanes) };
+        unsafe { self.to.store(simd, (at.row, at.first), state, at.lanes) };
     }
 }

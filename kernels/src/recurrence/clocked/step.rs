@@ -6,14 +6,14 @@ use super::clock::{Clock, Group};
 use super::product::{self, Product};
 use crate::cells::Activations;
 use crate::each::each;
-use crate::layout::{cut, left_len};
-use crate::pack::PackedMatrix;
+use crate::gemm::layout::{cut, lhs_len};
+use crate::gemm::rhs::PackedMatrix;
+use crate::gemm::tile::{load_lanes, store_lanes};
 use crate::recurrence::pass::{packing, part, whole};
 use crate::recurrence::step::Step;
 use crate::rows::{Rows, RowsMut};
 use crate::simd::{Kernel, Simd};
 use crate::team::Phases;
-use crate::tile::{load_lanes, store_lanes};
 use crate::tuning::EDGE_PARTS;
 use std::ops::Deref;
 
@@ -135,7 +135,7 @@ impl<'a> Work<'a> {
                 (z, to.as_rows(), to, Activations::Identity)
             }
         };
-        let scratch = RowsMut::new(self.scratch, left_len(1, self.hidden));
+        let scratch = RowsMut::new(self.scratch, lhs_len(1, self.hidden));
         let (batch, weights) = (self.batch, &self.weights[group]);
         let operands = product::Operands { batch, weights, rows, start, to, activations, scratch };
         // SAFETY: what `Product::new` asks is promised to `Work::new`.
@@ -214,17 +214,17 @@ unsafe impl Phases for Work<'_> {
     }
 
     #[inline(always)]
-    unsafe fn run<S: Simd>(&self, s: S, _thread: usize, phase: usize, task: usize) {
+    unsafe fn run<S: Simd>(&self, simd: S, _thread: usize, phase: usize, task: usize) {
         if self.parts == 0 {
             match self.place(phase) {
                 (index, None) => {
                     let rows = cut(self.batch, self.edges(index), task);
                     // SAFETY: the rows are some of the batch, which no other task has.
-                    s.call(unsafe { Edge::new(self, index, rows) });
+                    simd.call(unsafe { Edge::new(self, index, rows) });
                 }
                 (index, Some((group, half))) => {
                     if let Some(product) = self.product(index, group) {
-                        part(s, &product, (half, task, self.backwards_in(index, group)));
+                        part(simd, &product, (half, task, self.backwards_in(index, group)));
                     }
                 }
             }
@@ -233,11 +233,11 @@ unsafe impl Phases for Work<'_> {
         let (row, rows) = cut(self.batch, self.parts, task);
         for index in 0..self.stretch.1 {
             // SAFETY: as above.
-            s.call(unsafe { Edge::new(self, index, (row, rows)) });
+            simd.call(unsafe { Edge::new(self, index, (row, rows)) });
             for group in 0..self.groups().len() {
                 if let Some(product) = self.product(index, group) {
                     let product = Step::rows(product, row, rows);
-                    whole(s, &product, self.backwards_in(index, group));
+                    whole(simd, &product, self.backwards_in(index, group));
                 }
             }
         }
@@ -264,7 +264,7 @@ impl<'a, 'b> Edge<'a, 'b> {
 impl Kernel for Edge<'_, '_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(self, simd: S) {
         let Self { work, index, rows: (row, rows) } = self;
         let step = work.step(index);
         for group in 0..work.groups().len() {
@@ -279,7 +279,7 @@ impl Kernel for Edge<'_, '_> {
                         Ends::Forward { before, h } => {
                             let (before, now) = work.states(index, (before, h));
                             if !moves {
-                                copy(s, before.add(unit), now.add(unit), units);
+                                copy(simd, before.add(unit), now.add(unit), units);
                             }
                         }
                         Ends::Backward { h, dy, dh } => {
@@ -288,9 +288,9 @@ impl Kernel for Edge<'_, '_> {
                             let dh = dh.add(unit);
                             if moves {
                                 let dz = work.z_of(group, step).add(row * units);
-                                moved(s, work.activations, h.add(at), dy, (dh, dz), units);
+                                moved(simd, work.activations, h.add(at), dy, (dh, dz), units);
                             } else if let Some(dy) = dy {
-                                stayed(s, dy, dh, units);
+                                stayed(simd, dy, dh, units);
                             }
                         }
                     }
@@ -303,10 +303,10 @@ impl Kernel for Edge<'_, '_> {
 /// # Safety
 /// `from` is readable and `to` writable for so many units.
 #[inline(always)]
-unsafe fn copy<S: Simd>(s: S, from: *const f32, to: *mut f32, units: usize) {
+unsafe fn copy<S: Simd>(simd: S, from: *const f32, to: *mut f32, units: usize) {
     each!(S, units, |at, lanes| {
         // SAFETY: `each!` gives places of the units.
-        unsafe { store_lanes(s, to.add(at), load_lanes(s, from.add(at), lanes), lanes) };
+        unsafe { store_lanes(simd, to.add(at), load_lanes(simd, from.add(at), lanes), lanes) };
     });
 }
 
@@ -317,7 +317,7 @@ unsafe fn copy<S: Simd>(s: S, from: *const f32, to: *mut f32, units: usize) {
 /// All are readable for so many units, `dh` and `dz` writable.
 #[inline(always)]
 unsafe fn moved<S: Simd>(
-    s: S,
+    simd: S,
     activations: Activations,
     h: *const f32,
     dy: Option<*const f32>,
@@ -327,14 +327,14 @@ unsafe fn moved<S: Simd>(
     each!(S, units, |at, lanes| {
         // SAFETY: `each!` gives places of the units.
         unsafe {
-            let mut gradient = load_lanes(s, dh.add(at), lanes);
+            let mut gradient = load_lanes(simd, dh.add(at), lanes);
             if let Some(dy) = dy {
-                gradient = s.add(gradient, load_lanes(s, dy.add(at), lanes));
+                gradient = simd.add(gradient, load_lanes(simd, dy.add(at), lanes));
             }
-            let h = load_lanes(s, h.add(at), lanes);
-            let gradient = activations.candidate_gradient(s, gradient, h);
-            store_lanes(s, dz.add(at), gradient, lanes);
-            store_lanes(s, dh.add(at), s.zero(), lanes);
+            let h = load_lanes(simd, h.add(at), lanes);
+            let gradient = activations.candidate_gradient(simd, gradient, h);
+            store_lanes(simd, dz.add(at), gradient, lanes);
+            store_lanes(simd, dh.add(at), simd.zero(), lanes);
         }
     });
 }
@@ -342,13 +342,13 @@ unsafe fn moved<S: Simd>(
 /// # Safety
 /// Both are readable for so many units, `dh` writable.
 #[inline(always)]
-unsafe fn stayed<S: Simd>(s: S, dy: *const f32, dh: *mut f32, units: usize) {
+unsafe fn stayed<S: Simd>(simd: S, dy: *const f32, dh: *mut f32, units: usize) {
     each!(S, units, |at, lanes| {
         // SAFETY: `each!` gives places of the units.
         unsafe {
             let (gradient, dy) =
-                (load_lanes(s, dh.add(at), lanes), load_lanes(s, dy.add(at), lanes));
-            store_lanes(s, dh.add(at), s.add(gradient, dy), lanes);
+                (load_lanes(simd, dh.add(at), lanes), load_lanes(simd, dy.add(at), lanes));
+            store_lanes(simd, dh.add(at), simd.add(gradient, dy), lanes);
         }
     });
 }

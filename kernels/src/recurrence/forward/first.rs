@@ -2,8 +2,8 @@
 
 use super::step::{Input, Operands, Step};
 use crate::cells::{Epilogue, Geometry, MOST_SUMS};
-use crate::fetch::{Fetches, When};
-use crate::pack::{Columns, PackedMatrix};
+use crate::gemm::prefetch::{Prefetches, When};
+use crate::gemm::rhs::{Columns, PackedMatrix};
 use crate::recurrence::step::{self, Block, Term, Units};
 use crate::rows::{Rows, further};
 use crate::simd::Simd;
@@ -42,9 +42,9 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
     }
 
     #[inline(always)]
-    fn origin(&self) -> Option<Rows> {
+    fn start(&self) -> Option<Rows> {
         match self.input {
-            _ if const { C::APART } => None,
+            _ if const { C::SEPARATE_SUMS } => None,
             // What is normalised has no bias.
             Input::Fused { .. } if self.norm.is_some() => None,
             Input::Computed(z) => Some(z),
@@ -58,27 +58,27 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
     }
 
     #[inline(always)]
-    fn fetches(&self, columns: &Columns, row: usize) -> Fetches {
-        let mut fetches = Fetches::none();
+    fn prefetches(&self, columns: &Columns, row: usize) -> Prefetches {
+        let mut prefetches = Prefetches::none();
         if let Input::Computed(z) = self.input {
-            let when = if const { C::APART } { When::After } else { When::Start };
-            fetches.push(columns.fetch(z.from(row, 0), 1, when));
+            let when = if const { C::SEPARATE_SUMS } { When::After } else { When::Start };
+            prefetches.push(columns.prefetch(z.from(row, 0), 1, when));
         }
         // What is kept goes to memory that no step has touched before.
         let kept = self.gates.is_some();
         for (wanted, state, stride) in [
-            (C::CELLS, self.s_prev, self.hidden),
+            (C::CELLS, self.c_prev, self.hidden),
             (C::CARRIES, self.history.ago(1), self.outputs),
-            (C::CELLS && kept, self.s.cast_const(), self.hidden),
+            (C::CELLS && kept, self.c.cast_const(), self.hidden),
             (C::EXTRA > 0 && kept, self.extra.cast_const(), C::EXTRA * self.hidden),
             (!C::PROJECTS && kept, self.history.now().cast_const(), self.outputs),
         ] {
             if wanted {
                 let state = Rows::new(state, stride).from(row, 0);
-                fetches.push(columns.fetch(state, C::SUMS, When::After));
+                prefetches.push(columns.prefetch(state, C::SUMS, When::After));
             }
         }
-        fetches
+        prefetches
     }
 
     #[inline(always)]
@@ -97,8 +97,8 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
             extra: self.extra.wrapping_add(C::EXTRA * units),
             history: self.history.from(outputs),
             first_row: self.first_row + row,
-            s_prev: self.s_prev.wrapping_add(units),
-            s: self.s.wrapping_add(units),
+            c_prev: self.c_prev.wrapping_add(units),
+            c: self.c.wrapping_add(units),
             scratch: self.scratch.wrapping_add(row * self.room),
             ..*self
         };
@@ -107,12 +107,12 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
     }
 
     #[inline(always)]
-    unsafe fn finish<S: Simd>(&self, s: S, at: Units, z: [S::V; MOST_SUMS]) {
+    unsafe fn finish<S: Simd>(&self, simd: S, at: Units, z: [S::V; MOST_SUMS]) {
         // SAFETY: the units are of the step (1), and nobody else has them (2).
         unsafe {
             match self.norm {
-                None => self.cell.forward(s, &self.place(at), z),
-                Some(norm) => self.leave(s, norm, at, z),
+                None => self.cell.forward(simd, &self.place(at), z),
+                Some(norm) => self.store_sums(simd, norm, at, z),
             }
         }
     }
@@ -123,11 +123,11 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
     }
 
     #[inline(always)]
-    unsafe fn complete<S: Simd>(&self, s: S, at: Block) {
+    unsafe fn complete<S: Simd>(&self, simd: S, at: Block) {
         let two = const { Geometry::new::<C>().is_double() };
         if (!two || C::CELLS) && self.norm.is_none() {
             // SAFETY: the block is of the step (1), and nobody else has it (2).
-            unsafe { self.perturb(s, at, !two, C::CELLS) };
+            unsafe { self.perturb(simd, at, !two, C::CELLS) };
         }
     }
 
@@ -137,8 +137,8 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
     }
 
     #[inline(always)]
-    unsafe fn end_row<S: Simd>(&self, s: S, row: usize) {
+    unsafe fn end_row<S: Simd>(&self, simd: S, row: usize) {
         // SAFETY: the row is of the step and finished, and nobody else has it.
-        unsafe { self.end_first(s, row) };
+        unsafe { self.end_first(simd, row) };
     }
 }

@@ -14,19 +14,19 @@ pub(super) use second::Second;
 pub(super) use step::{History, Input, Operands, Step};
 
 use super::dims::{Dims, Recurrent};
+use super::noise::{Dropout, Zone, Zoneout};
 use super::norm::Norm;
-use super::pass::{Passage, parts};
-use super::regularise::{Dropout, Zone, Zoneout};
+use super::pass::{StepPhases, parts};
 use crate::cells::{Cell, Epilogue, Geometry, with_cell};
 use crate::error::{check_len, check_room, checked_sum};
-use crate::left;
-use crate::pack::PackedMatrix;
+use crate::gemm::lhs;
+use crate::gemm::rhs::PackedMatrix;
 use crate::rows::Rows;
 use crate::team::Pass;
 use crate::{Isa, KernelError, checked_len};
 use std::ptr::{NonNull, dangling, dangling_mut};
 use step::{Masked, Noise, NormAt};
-use steps::{Pointers, SStep};
+use steps::{CellStep, Pointers};
 
 /// Where the input's part of the G gates comes from, and whether the gates stay.
 #[derive(Debug)]
@@ -60,16 +60,16 @@ pub enum CellStates<'a> {
     /// Every state stays.
     Keep {
         /// The state before the first step, `[B, H]`.
-        s0: &'a [f32],
+        c0: &'a [f32],
         /// The state after each, `[τ, B, H]`.
-        s: &'a mut [f32],
+        c: &'a mut [f32],
     },
     /// One state, `[B, H]`, carried from step to step; not where zoneout keeps some of it.
     InPlace(&'a mut [f32]),
     /// Two that have the steps' in turns.
     InTurns {
         /// The state before the first step, `[B, H]`, and after all if they are even.
-        s: &'a mut [f32],
+        c: &'a mut [f32],
         /// The state after the first step, `[B, H]`, and after all if they are odd.
         other: &'a mut [f32],
     },
@@ -135,9 +135,9 @@ fn room(
     delays: usize,
     input: usize,
 ) -> Result<usize, KernelError> {
-    let first = checked_len("scratch", &[delays, left::checked_len(1, dims.outputs)?])?;
-    let second = if geometry.is_double() { left::checked_len(1, dims.hidden)? } else { 0 };
-    Ok(second.max(checked_sum("scratch", &[first, left::checked_len(1, input)?])?))
+    let first = checked_len("scratch", &[delays, lhs::checked_len(1, dims.outputs)?])?;
+    let second = if geometry.is_double() { lhs::checked_len(1, dims.hidden)? } else { 0 };
+    Ok(second.max(checked_sum("scratch", &[first, lhs::checked_len(1, input)?])?))
 }
 
 impl Forward<'_> {
@@ -162,16 +162,16 @@ impl Forward<'_> {
         let state = dims.batch * dims.hidden;
         // What is read and written too has one pointer for both: one that was made for reading
         // is no longer good when another has been made for writing.
-        let (s0, s, s_step) = match &mut self.cells {
-            CellStates::None => (dangling(), dangling_mut(), SStep::Along(0)),
-            CellStates::Keep { s0, s } => (s0.as_ptr(), s.as_mut_ptr(), SStep::Along(state)),
-            CellStates::InPlace(s) => {
-                let s = s.as_mut_ptr();
-                (s.cast_const(), s, SStep::Along(0))
+        let (c0, c, c_step) = match &mut self.cells {
+            CellStates::None => (dangling(), dangling_mut(), CellStep::Along(0)),
+            CellStates::Keep { c0, c } => (c0.as_ptr(), c.as_mut_ptr(), CellStep::Along(state)),
+            CellStates::InPlace(c) => {
+                let c = c.as_mut_ptr();
+                (c.cast_const(), c, CellStep::Along(0))
             }
-            CellStates::InTurns { s, other } => {
-                let s = s.as_mut_ptr();
-                (s.cast_const(), other.as_mut_ptr(), SStep::Turns(s))
+            CellStates::InTurns { c, other } => {
+                let c = c.as_mut_ptr();
+                (c.cast_const(), other.as_mut_ptr(), CellStep::Turns(c))
             }
         };
         let (input, gates) = match &mut self.gates {
@@ -220,17 +220,17 @@ impl Forward<'_> {
             noise: noisy.then_some(&noise),
             norm: norm.as_ref(),
             first_row: 0,
-            s_prev: s0,
-            s,
+            c_prev: c0,
+            c,
             scratch: self.scratch.as_mut_ptr(),
             room,
         };
         let parts = parts(pass.threads(), dims, &self.recurrent);
         // SAFETY: `check` has seen that all slices fit the dimensions and the cell, and that the
         // weights are packed for them; they are borrowed until the pass is over.
-        let steps = unsafe { Pointers::new(dims.steps, s_step, first) };
+        let steps = unsafe { Pointers::new(dims.steps, c_step, first) };
         // SAFETY: as above.
-        unsafe { pass.run(isa, &Passage { steps, parts }) };
+        unsafe { pass.run(isa, &StepPhases { steps, parts }) };
     }
 
     /// Checks all of it, and gives the floats of scratch for a row.
@@ -278,20 +278,20 @@ impl Forward<'_> {
                 check_len("bias", bias.len(), gates)?;
             }
         }
-        let state = if cell.cells { dims.rows("s", hidden)? } else { 0 };
+        let state = if cell.cells { dims.rows("c", hidden)? } else { 0 };
         match &self.cells {
-            CellStates::None => check_len("s", 0, state)?,
-            CellStates::Keep { s0, s } => {
-                check_len("s0", s0.len(), state)?;
-                check_len("s", s.len(), checked_len("s", &[dims.steps, state])?)?;
+            CellStates::None => check_len("c", 0, state)?,
+            CellStates::Keep { c0, c } => {
+                check_len("c0", c0.len(), state)?;
+                check_len("c", c.len(), checked_len("c", &[dims.steps, state])?)?;
             }
             CellStates::InPlace(_) if cell.cells && self.zoneout.is_some() => {
                 let (given, expected) = (1, "2, in turns, for zoneout".into());
                 return Err(KernelError::Dimension { what: "cell states", given, expected });
             }
-            CellStates::InPlace(s) => check_len("s", s.len(), state)?,
-            CellStates::InTurns { s, other } => {
-                check_len("s", s.len(), state)?;
+            CellStates::InPlace(c) => check_len("c", c.len(), state)?,
+            CellStates::InTurns { c, other } => {
+                check_len("c", c.len(), state)?;
                 check_len("other", other.len(), state)?;
             }
         }

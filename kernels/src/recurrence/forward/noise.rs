@@ -2,18 +2,18 @@
 
 use super::step::Step;
 use crate::cells::Epilogue;
-use crate::recurrence::regularise::{After, Seen, State};
+use crate::recurrence::noise::{After, Seen, State};
 use crate::recurrence::step::Block;
 use crate::rows::{Rows, RowsMut};
 use crate::simd::Simd;
 
 impl<C: Epilogue> Step<'_, C> {
-    /// What noise makes of some units' states, of which h is complete or s.
+    /// What noise makes of some units' states, of which h is complete or c.
     ///
     /// # Safety
     /// The block is of the step, and nobody else has it.
     #[inline(always)]
-    pub(super) unsafe fn perturb<S: Simd>(&self, s: S, at: Block, has_h: bool, has_s: bool) {
+    pub(super) unsafe fn perturb<S: Simd>(&self, simd: S, at: Block, has_h: bool, has_c: bool) {
         let Some(noise) = self.noise else { return };
         let (hidden, outputs) = (self.hidden, self.outputs);
         let h = State {
@@ -21,7 +21,7 @@ impl<C: Epilogue> Step<'_, C> {
             before: Rows::new(self.history.ago(1), outputs),
         };
         let cells =
-            State { now: RowsMut::new(self.s, hidden), before: Rows::new(self.s_prev, hidden) };
+            State { now: RowsMut::new(self.c, hidden), before: Rows::new(self.c_prev, hidden) };
         let seen = match noise.masked {
             Some(masked) if has_h => Some(Seen {
                 mask: Rows::new(masked.mask, outputs).from(self.first_row, 0),
@@ -30,8 +30,8 @@ impl<C: Epilogue> Step<'_, C> {
             _ => None,
         };
         let zone = noise.zone.from(self.history.t * self.all + self.first_row);
-        let (h, cells) = (has_h.then_some(h), has_s.then_some(cells));
+        let (h, cells) = (has_h.then_some(h), has_c.then_some(cells));
         // SAFETY: `Step::new` has been promised all rows of these; the block's are some.
-        s.call(unsafe { After::new(at, zone, h, cells, seen) });
+        simd.call(unsafe { After::new(at, zone, h, cells, seen) });
     }
 }

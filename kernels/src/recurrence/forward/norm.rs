@@ -2,10 +2,10 @@
 
 use super::step::{NormAt, Step};
 use crate::cells::{Epilogue, Geometry, MOST_SUMS};
+use crate::gemm::tile::{load_lanes, store_lanes};
 use crate::recurrence::norm::Normalise;
 use crate::recurrence::step::{Block, Units};
 use crate::simd::Simd;
-use crate::tile::{load_lanes, store_lanes};
 
 impl NormAt {
     /// b + γ ⊙ x̂ of some units, where x̂ is `normal` and the others begin.
@@ -15,16 +15,16 @@ impl NormAt {
     #[inline(always)]
     pub(super) unsafe fn scaled<S: Simd>(
         &self,
-        s: S,
+        simd: S,
         normal: *const f32,
         at: usize,
         lanes: usize,
     ) -> S::V {
         // SAFETY: all three are readable for so many.
         unsafe {
-            let gain = load_lanes(s, self.gain.add(at), lanes);
-            let bias = load_lanes(s, self.bias.add(at), lanes);
-            s.mul_add(gain, load_lanes(s, normal, lanes), bias)
+            let gain = load_lanes(simd, self.gain.add(at), lanes);
+            let bias = load_lanes(simd, self.bias.add(at), lanes);
+            simd.mul_add(gain, load_lanes(simd, normal, lanes), bias)
         }
     }
 }
@@ -54,9 +54,9 @@ impl<C: Epilogue> Step<'_, C> {
     /// # Safety
     /// The units are of the step, and nobody else has them.
     #[inline(always)]
-    pub(super) unsafe fn leave<S: Simd>(
+    pub(super) unsafe fn store_sums<S: Simd>(
         &self,
-        s: S,
+        simd: S,
         norm: &NormAt,
         at: Units,
         z: [S::V; MOST_SUMS],
@@ -69,16 +69,16 @@ impl<C: Epilogue> Step<'_, C> {
                     continue;
                 }
                 let mut sum = z[gate];
-                if const { C::APART } {
+                if const { C::SEPARATE_SUMS } {
                     if gate == C::SUMS - 1 {
                         let extra = self.normal_extra(norm, at.row).add(at.first);
-                        store_lanes(s, extra, sum, at.lanes);
-                        sum = place.input(s, gate);
+                        store_lanes(simd, extra, sum, at.lanes);
+                        sum = place.input(simd, gate);
                     } else {
-                        sum = s.add(place.input(s, gate), sum);
+                        sum = simd.add(place.input(simd, gate), sum);
                     }
                 }
-                store_lanes(s, self.normal(norm, at.row, gate).add(at.first), sum, at.lanes);
+                store_lanes(simd, self.normal(norm, at.row, gate).add(at.first), sum, at.lanes);
             }
         }
     }
@@ -88,16 +88,22 @@ impl<C: Epilogue> Step<'_, C> {
     /// # Safety
     /// The row is of the step, and nobody else has it; there is such a block.
     #[inline(always)]
-    pub(super) unsafe fn normalise<S: Simd>(&self, s: S, norm: &NormAt, row: usize, block: usize) {
+    pub(super) unsafe fn normalise<S: Simd>(
+        &self,
+        simd: S,
+        norm: &NormAt,
+        row: usize,
+        block: usize,
+    ) {
         let norms = const { Geometry::new::<C>().norms };
-        let apart = const { C::APART } && block == C::GATES;
+        let apart = const { C::SEPARATE_SUMS } && block == C::GATES;
         let sums = match apart {
             true => self.normal_extra(norm, row),
             false => self.normal(norm, row, block),
         };
         let inverse = norm.inverse.wrapping_add(self.kept_row(row) * norms + block);
         // SAFETY: `Step::new` has been promised both for each row and block.
-        s.call(unsafe { Normalise::new(sums, self.hidden, norm.epsilon, inverse) });
+        simd.call(unsafe { Normalise::new(sums, self.hidden, norm.epsilon, inverse) });
     }
 
     /// Normalises the sums of the first product, and makes states of them.
@@ -105,7 +111,7 @@ impl<C: Epilogue> Step<'_, C> {
     /// # Safety
     /// The row is of the step, all of its units have been finished, and nobody else has it.
     #[inline(always)]
-    pub(super) unsafe fn end_first<S: Simd>(&self, s: S, row: usize) {
+    pub(super) unsafe fn end_first<S: Simd>(&self, simd: S, row: usize) {
         let Some(norm) = self.norm else { return };
         let (two, hidden) = (const { Geometry::new::<C>().is_double() }, self.hidden);
         let normal = self.normal(norm, row, 0);
@@ -115,32 +121,32 @@ impl<C: Epilogue> Step<'_, C> {
         unsafe {
             for gate in 0..C::GATES {
                 if const { C::SECOND.is_none() } || C::SECOND != Some(gate) {
-                    self.normalise(s, norm, row, gate);
+                    self.normalise(simd, norm, row, gate);
                 }
             }
-            if const { C::APART } {
-                self.normalise(s, norm, row, C::GATES);
+            if const { C::SEPARATE_SUMS } {
+                self.normalise(simd, norm, row, C::GATES);
             }
             for first in (0..hidden).step_by(S::LANES) {
                 let lanes = S::LANES.min(hidden - first);
-                let mut z = [s.zero(); MOST_SUMS];
+                let mut z = [simd.zero(); MOST_SUMS];
                 for gate in 0..MOST_SUMS {
                     if gate < C::GATES {
                         let at = gate * hidden + first;
-                        z[gate] = norm.scaled(s, normal.add(at), at, lanes);
+                        z[gate] = norm.scaled(simd, normal.add(at), at, lanes);
                     }
                 }
-                let mut apart = s.zero();
-                if const { C::APART } {
+                let mut apart = simd.zero();
+                if const { C::SEPARATE_SUMS } {
                     let gain = norm.gain.add(C::GATES * hidden + first);
-                    let gain = load_lanes(s, gain, lanes);
-                    apart = s.mul(gain, load_lanes(s, extra.add(first), lanes));
+                    let gain = load_lanes(simd, gain, lanes);
+                    apart = simd.mul(gain, load_lanes(simd, extra.add(first), lanes));
                 }
                 let place = self.place(Units { row, first, lanes });
-                self.cell.forward_normed(s, &place, z, apart);
+                self.cell.forward_normed(simd, &place, z, apart);
             }
             if self.noise.is_some() && (!two || C::CELLS) {
-                self.perturb(s, Block { row, rows: 1, first: 0, end: hidden }, !two, C::CELLS);
+                self.perturb(simd, Block { row, rows: 1, first: 0, end: hidden }, !two, C::CELLS);
             }
         }
     }

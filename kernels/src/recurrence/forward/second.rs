@@ -2,12 +2,12 @@
 
 use super::step::{Input, Step};
 use crate::cells::{Epilogue, Geometry, MOST_SUMS};
-use crate::fetch::{Fetches, When};
-use crate::pack::{Columns, PackedMatrix};
+use crate::gemm::prefetch::{Prefetches, When};
+use crate::gemm::rhs::{Columns, PackedMatrix};
+use crate::gemm::tile::store_lanes;
 use crate::recurrence::step::{self, Block, Term, Units};
 use crate::rows::Rows;
 use crate::simd::Simd;
-use crate::tile::store_lanes;
 
 /// The second stage of a step: a product of the extra block.
 #[derive(Clone, Copy)]
@@ -54,7 +54,7 @@ unsafe impl<C: Epilogue> step::Step for Second<'_, C> {
     }
 
     #[inline(always)]
-    fn origin(&self) -> Option<Rows> {
+    fn start(&self) -> Option<Rows> {
         match (C::SECOND, self.step.input) {
             (Some(gate), Input::Computed(z)) => Some(z.from(0, gate * self.step.hidden)),
             _ => None,
@@ -67,17 +67,17 @@ unsafe impl<C: Epilogue> step::Step for Second<'_, C> {
     }
 
     #[inline(always)]
-    fn fetches(&self, columns: &Columns, row: usize) -> Fetches {
-        let mut fetches = Fetches::none();
+    fn prefetches(&self, columns: &Columns, row: usize) -> Prefetches {
+        let mut prefetches = Prefetches::none();
         let (history, outputs) = (self.step.history, self.step.outputs);
-        if let Some(z) = self.origin() {
-            fetches.push(columns.fetch(z.from(row, 0), 1, When::Start));
+        if let Some(z) = self.start() {
+            prefetches.push(columns.prefetch(z.from(row, 0), 1, When::Start));
             let before = Rows::new(history.ago(1), outputs).from(row, 0);
-            fetches.push(columns.fetch(before, 1, When::After));
+            prefetches.push(columns.prefetch(before, 1, When::After));
         }
         let now = Rows::new(history.now(), outputs).from(row, 0);
-        fetches.push(columns.fetch(now, 1, When::After));
-        fetches
+        prefetches.push(columns.prefetch(now, 1, When::After));
+        prefetches
     }
 
     #[inline(always)]
@@ -86,17 +86,17 @@ unsafe impl<C: Epilogue> step::Step for Second<'_, C> {
     }
 
     #[inline(always)]
-    unsafe fn finish<S: Simd>(&self, s: S, at: Units, [sum, ..]: [S::V; MOST_SUMS]) {
+    unsafe fn finish<S: Simd>(&self, simd: S, at: Units, [sum, ..]: [S::V; MOST_SUMS]) {
         // SAFETY: the units are of the step (1), and nobody else has them (2).
         unsafe {
             let place = self.step.place(at);
             if const { C::PROJECTS } {
-                place.set_h(s, sum);
+                place.set_h(simd, sum);
             } else if let (Some(norm), Some(gate)) = (self.step.norm, C::SECOND) {
                 let normal = self.step.normal(norm, at.row, gate);
-                store_lanes(s, normal.add(at.first), sum, at.lanes);
+                store_lanes(simd, normal.add(at.first), sum, at.lanes);
             } else {
-                self.step.cell.second(s, &place, sum);
+                self.step.cell.second(simd, &place, sum);
             }
         }
     }
@@ -107,10 +107,10 @@ unsafe impl<C: Epilogue> step::Step for Second<'_, C> {
     }
 
     #[inline(always)]
-    unsafe fn complete<S: Simd>(&self, s: S, at: Block) {
+    unsafe fn complete<S: Simd>(&self, simd: S, at: Block) {
         if !step::Step::ends_with_rows(self) {
             // SAFETY: the block is of the step (1), and nobody else has it (2).
-            unsafe { self.step.perturb(s, at, true, false) };
+            unsafe { self.step.perturb(simd, at, true, false) };
         }
     }
 
@@ -121,21 +121,21 @@ unsafe impl<C: Epilogue> step::Step for Second<'_, C> {
 
     /// Normalises the second product's sums, and makes states of them.
     #[inline(always)]
-    unsafe fn end_row<S: Simd>(&self, s: S, row: usize) {
+    unsafe fn end_row<S: Simd>(&self, simd: S, row: usize) {
         let (Some(norm), Some(gate)) = (self.step.norm, C::SECOND) else { return };
         let hidden = self.step.hidden;
         let normal = self.step.normal(norm, row, gate);
         // SAFETY: the row is of the step, and has a block for the gate, with a gain and a bias
         // for each unit; nobody else has it.
         unsafe {
-            self.step.normalise(s, norm, row, gate);
+            self.step.normalise(simd, norm, row, gate);
             for first in (0..hidden).step_by(S::LANES) {
                 let lanes = S::LANES.min(hidden - first);
-                let sum = norm.scaled(s, normal.add(first), gate * hidden + first, lanes);
+                let sum = norm.scaled(simd, normal.add(first), gate * hidden + first, lanes);
                 let place = self.step.place(Units { row, first, lanes });
-                self.step.cell.second(s, &place, sum);
+                self.step.cell.second(simd, &place, sum);
             }
-            self.step.perturb(s, Block { row, rows: 1, first: 0, end: hidden }, true, false);
+            self.step.perturb(simd, Block { row, rows: 1, first: 0, end: hidden }, true, false);
         }
     }
 }

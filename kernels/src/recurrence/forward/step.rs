@@ -1,9 +1,9 @@
 //! A step of a forward pass that has been checked, as pointers.
 
-use crate::cells::{Epilogue, Forth, ForthAt};
-use crate::pack::PackedMatrix;
+use crate::cells::{Epilogue, ForwardPointers, ForwardUnits};
+use crate::gemm::rhs::PackedMatrix;
 use crate::recurrence::dims::Recurrent;
-use crate::recurrence::regularise::Zone;
+use crate::recurrence::noise::Zone;
 use crate::recurrence::step::Units;
 use crate::rows::{Rows, further};
 use std::ops::Deref;
@@ -99,8 +99,8 @@ pub(in crate::recurrence) struct Operands<'a, C> {
     pub norm: Option<&'a NormAt>,
     /// The place of the first row in the whole batch, of which there are `all`.
     pub first_row: usize,
-    pub s_prev: *const f32,
-    pub s: *mut f32,
+    pub c_prev: *const f32,
+    pub c: *mut f32,
     /// Room for the rows of the products' left operands, so many floats for each.
     pub scratch: *mut f32,
     pub room: usize,
@@ -128,7 +128,7 @@ impl<'a, C: Epilogue> Step<'a, C> {
     /// 1. `z` or `x` and the bias, `before` and what is masked before the first step, what the
     ///    norm scales by, the mask and the keys are readable, and nobody writes them;
     /// 2. these are readable and writable, and nobody else's: gates and the extra block of the
-    ///    step; h, with what is seen of it, and s; what the norm leaves; `room` floats of scratch
+    ///    step; h, with what is seen of it, and c; what the norm leaves; `room` floats of scratch
     ///    for each row, of which a batch of one needs none;
     /// 3. the weights are packed for the set of instructions that the step is taken on, and the
     ///    cell has been checked for `hidden` units.
@@ -142,11 +142,11 @@ impl<'a, C: Epilogue> Step<'a, C> {
     /// # Safety
     /// The units are of the step, and nobody else has them.
     #[inline(always)]
-    pub(super) unsafe fn place(&self, Units { row, first, lanes }: Units) -> Forth<C> {
+    pub(super) unsafe fn place(&self, Units { row, first, lanes }: Units) -> ForwardUnits<C> {
         let units = row * self.hidden + first;
         let outputs = row * self.outputs + first;
         let gates = row * C::GATES * self.hidden + first;
-        let at = ForthAt {
+        let at = ForwardPointers {
             lanes,
             unit: first,
             hidden: self.hidden,
@@ -159,13 +159,13 @@ impl<'a, C: Epilogue> Step<'a, C> {
             h_prev: self.history.ago(1).wrapping_add(outputs),
             h_seen: self.seen().ago(1).wrapping_add(outputs),
             h: self.history.now().wrapping_add(outputs),
-            s_prev: self.s_prev.wrapping_add(units),
-            s: self.s.wrapping_add(units),
+            c_prev: self.c_prev.wrapping_add(units),
+            c: self.c.wrapping_add(units),
         };
         // SAFETY: `Step::new` has been promised all rows' operands (1, 2) and the cell (3); of
         // these the units are some. Where the input's part is not computed sums are not apart
         // from it: `Forward::check` and `Single` refuse it.
-        unsafe { Forth::new(at) }
+        unsafe { ForwardUnits::new(at) }
     }
 
     /// The hidden states as the products see them.

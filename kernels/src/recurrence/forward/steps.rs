@@ -8,7 +8,7 @@ use crate::rows::further;
 
 /// Where the cell states of the steps after the first are.
 #[derive(Clone, Copy)]
-pub(super) enum SStep {
+pub(super) enum CellStep {
     /// So many floats further each.
     Along(usize),
     /// Here, and where the first step's is, in turns.
@@ -18,7 +18,7 @@ pub(super) enum SStep {
 /// The steps of a checked pass.
 pub(super) struct Pointers<'a, C> {
     steps: usize,
-    s_step: SStep,
+    c_step: CellStep,
     first: Operands<'a, C>,
 }
 
@@ -28,10 +28,10 @@ impl<'a, C: Epilogue> Pointers<'a, C> {
     /// # Safety
     /// For as long as it is used `first` is what [`Step::new`] asks, and what it asks of a step
     /// is there for all of them, in the order of their memory that `Forward` has: z, x and h of
-    /// all steps; gates and the extra block, of all where gates are kept, else of one; s where
-    /// `s_step` says.
-    pub(super) unsafe fn new(steps: usize, s_step: SStep, first: Operands<'a, C>) -> Self {
-        Self { steps, s_step, first }
+    /// all steps; gates and the extra block, of all where gates are kept, else of one; c where
+    /// `c_step` says.
+    pub(super) unsafe fn new(steps: usize, c_step: CellStep, first: Operands<'a, C>) -> Self {
+        Self { steps, c_step, first }
     }
 }
 
@@ -55,16 +55,16 @@ unsafe impl<'a, C: Epilogue> Steps for Pointers<'a, C> {
         assert!(t < self.steps, "a step of the pass");
         let first = self.first;
         let units = first.batch * first.hidden;
-        let (s_prev, s) = match self.s_step {
-            SStep::Along(state) => match t {
-                0 => (first.s_prev, first.s),
+        let (c_prev, c) = match self.c_step {
+            CellStep::Along(state) => match t {
+                0 => (first.c_prev, first.c),
                 _ => (
-                    first.s.cast_const().wrapping_add((t - 1) * state),
-                    first.s.wrapping_add(t * state),
+                    first.c.cast_const().wrapping_add((t - 1) * state),
+                    first.c.wrapping_add(t * state),
                 ),
             },
-            SStep::Turns(_) if t.is_multiple_of(2) => (first.s_prev, first.s),
-            SStep::Turns(other) => (first.s.cast_const(), other),
+            CellStep::Turns(_) if t.is_multiple_of(2) => (first.c_prev, first.c),
+            CellStep::Turns(other) => (first.c.cast_const(), other),
         };
         let kept = usize::from(first.gates.is_some());
         let operands = Operands {
@@ -77,8 +77,8 @@ unsafe impl<'a, C: Epilogue> Steps for Pointers<'a, C> {
             gates: further(first.gates, t * C::GATES * units),
             extra: first.extra.wrapping_add(kept * t * C::EXTRA * units),
             history: History { t, ..first.history },
-            s_prev,
-            s,
+            c_prev,
+            c,
             ..first
         };
         // SAFETY: step t is one of the pass, whose operands lie there, as `new` was promised.

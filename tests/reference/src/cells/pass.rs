@@ -63,10 +63,10 @@ impl Layer {
             lines[at % batch].push(tape.leaf(&row(&inputs.h0, at, outputs)));
         }
         let mut cells: Vec<Option<Id>> = (0..batch)
-            .map(|n| cell.has_state().then(|| tape.leaf(&row(&inputs.s0, n, hidden))))
+            .map(|n| cell.has_state().then(|| tape.leaf(&row(&inputs.c0, n, hidden))))
             .collect();
         let first = (lines.clone(), cells.clone());
-        let (mut xs, mut hs, mut ss) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut xs, mut hs, mut cs) = (Vec::new(), Vec::new(), Vec::new());
         let (mut gates, mut zs) = (Vec::new(), Vec::new());
         let mut seeds = Vec::new();
         let waited = if self.late { batch } else { 0 };
@@ -77,12 +77,12 @@ impl Layer {
             xs.push(tape.leaf(&row(&inputs.x, at, features)));
             let x = waiting.iter().chain(&xs).nth(at).copied().expect("an input for each step");
             let line = &lines[n];
-            let (h, s) = (line[line.len() - 1], cells[n]);
+            let (h, c) = (line[line.len() - 1], cells[n]);
             let seen: Vec<Id> = line[line.len() - history..]
                 .iter()
                 .map(|&h| masked(&mut tape, &self.masks.seen, n, h))
                 .collect();
-            let before = (h, s);
+            let before = (h, c);
             let mut step = Step {
                 layer: self,
                 params: &params,
@@ -91,7 +91,7 @@ impl Layer {
                 h,
                 t: at / batch,
                 line: seen,
-                s,
+                c,
                 given: given.map(|given| Given {
                     gates: blocks(&given.gates, at, cell.shown()),
                     dz: blocks(&given.dz, at, cell.gates()),
@@ -99,21 +99,21 @@ impl Layer {
                 gates: vec![None; cell.shown()],
                 zs: vec![None; cell.gates()],
             };
-            let (h, s) = step.run();
+            let (h, c) = step.run();
             gates.extend(step.gates);
             zs.extend(step.zs);
             let h = kept(&mut tape, &self.masks.kept[0], at, before.0, h);
-            let s = s.map(|s| match before.1 {
-                Some(before) => kept(&mut tape, &self.masks.kept[1], at, before, s),
-                None => s,
+            let c = c.map(|c| match before.1 {
+                Some(before) => kept(&mut tape, &self.masks.kept[1], at, before, c),
+                None => c,
             });
             let h = tape.pin(h, given.map(|given| row(&given.h, at, outputs)), None);
-            let s = s.map(|s| tape.pin(s, given.map(|given| row(&given.s, at, hidden)), None));
+            let c = c.map(|c| tape.pin(c, given.map(|given| row(&given.c, at, hidden)), None));
             hs.push(h);
-            ss.extend(s);
+            cs.extend(c);
             seeds.push((h, row(&inputs.dy, at, outputs)));
             lines[n].push(h);
-            cells[n] = s;
+            cells[n] = c;
         }
         for at in 0..history * batch {
             let line = &lines[at % batch];
@@ -124,7 +124,7 @@ impl Layer {
             seeds.push((xs[xs.len() - batch + n], row(&inputs.dx_last, n, features)));
         }
         let last = cells.iter().enumerate();
-        seeds.extend(last.filter_map(|(n, s)| Some(((*s)?, row(&inputs.ds_last, n, hidden)))));
+        seeds.extend(last.filter_map(|(n, c)| Some(((*c)?, row(&inputs.dc_last, n, hidden)))));
 
         let adjoints = tape.backward(&seeds);
         let computed = |ids: &mut dyn Iterator<Item = Id>| {
@@ -136,24 +136,24 @@ impl Layer {
         Outcome {
             gates: computed(&mut gates.into_iter().flatten()),
             h: computed(&mut hs.into_iter()),
-            s: computed(&mut ss.into_iter()),
+            c: computed(&mut cs.into_iter()),
             dz: adjoint(&mut zs.into_iter().flatten()),
             params: adjoint(&mut nodes.into_iter()),
             dx: adjoint(&mut xs.into_iter()),
             dx0: adjoint(&mut waiting.into_iter()),
             dh0: adjoint(&mut (0..history * batch).map(|at| first.0[at % batch][at / batch])),
-            ds0: adjoint(&mut first.1.iter().flatten().copied()),
+            dc0: adjoint(&mut first.1.iter().flatten().copied()),
         }
     }
 
-    /// Σ dy⊙h + Σ dh_last⊙h of the last D states + Σ ds_last⊙s⁽τ⁾, whose gradients are those of a pass.
+    /// Σ dy⊙h + Σ dh_last⊙h of the last D states + Σ dc_last⊙c⁽τ⁾, whose gradients are those of a pass.
     pub fn loss<N: Number>(&self, inputs: &Inputs<Vec<N>>) -> N {
-        let Outcome { h, s, .. } = self.run(inputs, None);
+        let Outcome { h, c, .. } = self.run(inputs, None);
         let all = [&inputs.h0[..], &h].concat();
-        let last = (all.len() - inputs.dh_last.len(), s.len() - inputs.ds_last.len());
+        let last = (all.len() - inputs.dh_last.len(), c.len() - inputs.dc_last.len());
         let waiting = &inputs.x[inputs.x.len() - inputs.dx_last.len()..];
-        let Inputs { dy, dh_last, ds_last, dx_last, .. } = inputs;
-        let weights = [&dy[..], dh_last, ds_last, dx_last].concat();
-        N::dot(weights.into_iter().zip([&h[..], &all[last.0..], &s[last.1..], waiting].concat()))
+        let Inputs { dy, dh_last, dc_last, dx_last, .. } = inputs;
+        let weights = [&dy[..], dh_last, dc_last, dx_last].concat();
+        N::dot(weights.into_iter().zip([&h[..], &all[last.0..], &c[last.1..], waiting].concat()))
     }
 }

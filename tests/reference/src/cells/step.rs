@@ -27,7 +27,7 @@ pub(super) struct Step<'a, N> {
     pub t: usize,
     /// The last D states, the oldest first, as the products see them.
     pub line: Vec<Id>,
-    pub s: Option<Id>,
+    pub c: Option<Id>,
     /// What the pass under test has.
     pub given: Option<Given<N>>,
     /// The nodes of gates and of pre-activations.
@@ -117,7 +117,7 @@ impl<N: Number> Step<'_, N> {
         y
     }
 
-    /// h and s.
+    /// h and c.
     pub(super) fn run(&mut self) -> (Id, Option<Id>) {
         match &self.layer.cell {
             Cell::Vanilla(phi) => {
@@ -138,8 +138,8 @@ impl<N: Number> Step<'_, N> {
             Cell::GruAfter(phi) => (self.gru_after(*phi), None),
             Cell::GruBefore(phi) => (self.gru_before(*phi), None),
             &Cell::Lstm { candidate, peepholes, coupled, .. } => {
-                let (h, s) = self.lstm(candidate, peepholes, coupled);
-                (h, Some(s))
+                let (h, c) = self.lstm(candidate, peepholes, coupled);
+                (h, Some(c))
             }
         }
     }
@@ -234,45 +234,45 @@ impl<N: Number> Step<'_, N> {
         self.between(u, n)
     }
 
-    /// Equations 10.40 to 10.44, with peepholes, i = 1 − f and h = P (o ⊙ tanh(s)) where they are wanted.
+    /// Equations 10.40 to 10.44, with peepholes, i = 1 − f and h = P (o ⊙ tanh(c)) where they are wanted.
     fn lstm(&mut self, candidate: Activation, peepholes: bool, coupled: bool) -> (Id, Id) {
         let logistic = self.logistic();
-        let s_prev = self.s.expect("an LSTM has a cell state");
+        let c_prev = self.c.expect("an LSTM has a cell state");
         let forget = usize::from(!coupled);
-        let sees = |step: &mut Self, z: Id, block: usize, s: Id| {
+        let sees = |step: &mut Self, z: Id, block: usize, c: Id| {
             if !peepholes {
                 return z;
             }
             let p = step.own(block);
-            step.plus_product(z, p, s)
+            step.plus_product(z, p, c)
         };
         let z_f = self.z(forget);
-        let z_f = sees(self, z_f, forget, s_prev);
+        let z_f = sees(self, z_f, forget, c_prev);
         let f = self.gate(forget, logistic, z_f);
         let i = if coupled {
             let one = self.constant(|_| 1.0);
             self.tape.sub(one, f)
         } else {
             let z_i = self.z(0);
-            let z_i = sees(self, z_i, 0, s_prev);
+            let z_i = sees(self, z_i, 0, c_prev);
             self.gate(0, logistic, z_i)
         };
         let z_g = self.z(forget + 1);
         let g = self.gate(forget + 1, candidate, z_g);
-        let kept = self.tape.mul(f, s_prev);
-        let s = self.plus_product(kept, i, g);
+        let kept = self.tape.mul(f, c_prev);
+        let c = self.plus_product(kept, i, g);
         let z_o = self.z(forget + 2);
-        let z_o = sees(self, z_o, forget + 1, s);
+        let z_o = sees(self, z_o, forget + 1, c);
         let o = self.gate(forget + 2, logistic, z_o);
         let shows = if self.layer.linear { Activation::Identity } else { Activation::Tanh };
-        let shows = self.tape.map(shows, s);
+        let shows = self.tape.map(shows, c);
         let m = self.tape.mul(o, shows);
         if !self.layer.projects() {
-            return (m, s);
+            return (m, c);
         }
         let (rows, columns) = (self.layer.outputs, self.layer.hidden);
         let p = Rows { matrix: self.params.nodes[4], start: 0, rows, columns };
-        (self.tape.affine(&[(p, m)], None), s)
+        (self.tape.affine(&[(p, m)], None), c)
     }
 }
 

@@ -13,8 +13,8 @@ pub struct Gradients<N> {
     pub dx: Vec<N>,
     /// ∂L/∂h⁽⁰⁾, `[batch, H]`.
     pub dh0: Vec<N>,
-    /// ∂L/∂s⁽⁰⁾, `[batch, H]`.
-    pub ds0: Vec<N>,
+    /// ∂L/∂c⁽⁰⁾, `[batch, H]`.
+    pub dc0: Vec<N>,
     /// ∂L/∂z, `[steps, batch, 4H]`: the gradients of the pre-activations, gates in the order i, f, g, o.
     pub dz: Vec<N>,
 }
@@ -27,7 +27,7 @@ impl<N> Gradients<N> {
             ("params", &self.params),
             ("dx", &self.dx),
             ("dh0", &self.dh0),
-            ("ds0", &self.ds0),
+            ("dc0", &self.dc0),
         ]
     }
 }
@@ -36,14 +36,14 @@ impl Lstm {
     /// Back-propagation through time: eq. 10.17–10.28 carried over from the plain recurrent network to this cell.
     ///
     /// `dy [steps, batch, H]` is what the loss passes to the output of each step directly, ∂L/∂h⁽ᵗ⁾ without the part
-    /// that comes back through later steps; `dh_last` and `ds_last`, both `[batch, H]`, is what comes back to the last
+    /// that comes back through later steps; `dh_last` and `dc_last`, both `[batch, H]`, is what comes back to the last
     /// output and the last state from whatever follows. With `∂L/∂h⁽ᵗ⁾ = dy⁽ᵗ⁾ + Wᵀ dz⁽ᵗ⁺¹⁾`:
     ///
     /// ```text
-    /// ds⁽ᵗ⁾ = ds⁽ᵗ⁺¹⁾ ⊙ f⁽ᵗ⁺¹⁾ + dh ⊙ o ⊙ tanh′(s⁽ᵗ⁾)
-    /// dz_i = ds ⊙ g ⊙ σ′(z_i)          dz_f = ds ⊙ s⁽ᵗ⁻¹⁾ ⊙ σ′(z_f)
-    /// dz_g = ds ⊙ i ⊙ φ′(z_g)          dz_o = dh ⊙ tanh(s⁽ᵗ⁾) ⊙ σ′(z_o)
-    /// dU = Σ dz xᵀ    dW = Σ dz h⁽ᵗ⁻¹⁾ᵀ    db = Σ dz    dx = Uᵀ dz    dh⁽⁰⁾ = Wᵀ dz⁽¹⁾    ds⁽⁰⁾ = ds⁽¹⁾ ⊙ f⁽¹⁾
+    /// dc⁽ᵗ⁾ = dc⁽ᵗ⁺¹⁾ ⊙ f⁽ᵗ⁺¹⁾ + dh ⊙ o ⊙ tanh′(c⁽ᵗ⁾)
+    /// dz_i = dc ⊙ g ⊙ σ′(z_i)          dz_f = dc ⊙ c⁽ᵗ⁻¹⁾ ⊙ σ′(z_f)
+    /// dz_g = dc ⊙ i ⊙ φ′(z_g)          dz_o = dh ⊙ tanh(c⁽ᵗ⁾) ⊙ σ′(z_o)
+    /// dU = Σ dz xᵀ    dW = Σ dz h⁽ᵗ⁻¹⁾ᵀ    db = Σ dz    dx = Uᵀ dz    dh⁽⁰⁾ = Wᵀ dz⁽¹⁾    dc⁽⁰⁾ = dc⁽¹⁾ ⊙ f⁽¹⁾
     /// ```
     #[expect(clippy::too_many_arguments, reason = "the equations have as many")]
     pub fn backward<N: Number>(
@@ -51,31 +51,31 @@ impl Lstm {
         params: &[N],
         x: &[N],
         h0: &[N],
-        s0: &[N],
+        c0: &[N],
         trace: &Trace<N>,
         dy: &[N],
         dh_last: &[N],
-        ds_last: &[N],
+        dc_last: &[N],
     ) -> Gradients<N> {
-        self.backward_from(params, x, h0, s0, trace, dy, dh_last, ds_last, None)
+        self.backward_from(params, x, h0, c0, trace, dy, dh_last, dc_last, None)
     }
 
     /// Each step of [`Lstm::backward`] on its own: with the dz that `given [steps, batch, 4H]` has, both in Wᵀ dz⁽ᵗ⁺¹⁾
-    /// and in the gradients of what dz is a function of. Only ds is carried from step to step, shrinking by f.
+    /// and in the gradients of what dz is a function of. Only dc is carried from step to step, shrinking by f.
     #[expect(clippy::too_many_arguments, reason = "the equations have as many")]
     pub fn backward_steps<N: Number>(
         &self,
         params: &[N],
         x: &[N],
         h0: &[N],
-        s0: &[N],
+        c0: &[N],
         trace: &Trace<N>,
         dy: &[N],
         dh_last: &[N],
-        ds_last: &[N],
+        dc_last: &[N],
         given: &[N],
     ) -> Gradients<N> {
-        self.backward_from(params, x, h0, s0, trace, dy, dh_last, ds_last, Some(given))
+        self.backward_from(params, x, h0, c0, trace, dy, dh_last, dc_last, Some(given))
     }
 
     #[expect(clippy::too_many_arguments, reason = "the equations have as many")]
@@ -84,32 +84,32 @@ impl Lstm {
         params: &[N],
         x: &[N],
         h0: &[N],
-        s0: &[N],
+        c0: &[N],
         trace: &Trace<N>,
         dy: &[N],
         dh_last: &[N],
-        ds_last: &[N],
+        dc_last: &[N],
         given: Option<&[N]>,
     ) -> Gradients<N> {
         let (u, w, _) = self.split_params(params);
-        let (steps, batch) = self.steps_and_batch(x, h0, s0);
+        let (steps, batch) = self.steps_and_batch(x, h0, c0);
         let (inputs, hidden) = (self.input_size, self.hidden_size);
         assert_eq!(trace.h.len(), steps * batch * hidden, "trace: [steps, batch, H]");
         assert_eq!(dy.len(), steps * batch * hidden, "dy: [steps, batch, H]");
         assert_eq!(dh_last.len(), batch * hidden, "dh_last: [batch, H]");
-        assert_eq!(ds_last.len(), batch * hidden, "ds_last: [batch, H]");
+        assert_eq!(dc_last.len(), batch * hidden, "ds_last: [batch, H]");
 
         let h_previous =
             |t: usize, at: usize| if t == 0 { h0[at] } else { trace.h[at - batch * hidden] };
-        let s_previous =
-            |t: usize, at: usize| if t == 0 { s0[at] } else { trace.s[at - batch * hidden] };
+        let c_previous =
+            |t: usize, at: usize| if t == 0 { c0[at] } else { trace.c[at - batch * hidden] };
         // The pairs of (Wᵀ dz)_j, with dz of one step and sequence.
         let through_w = |dz: &[N], row: usize, j: usize| -> Vec<(N, N)> {
             (0..4 * hidden).map(|r| (w[r * hidden + j], dz[row * 4 * hidden + r])).collect()
         };
 
         let mut dz = vec![N::zero(); steps * batch * 4 * hidden];
-        let mut ds_next = ds_last.to_vec(); // ds⁽ᵗ⁺¹⁾ ⊙ f⁽ᵗ⁺¹⁾
+        let mut ds_next = dc_last.to_vec(); // dc⁽ᵗ⁺¹⁾ ⊙ f⁽ᵗ⁺¹⁾
         for t in (0..steps).rev() {
             for n in 0..batch {
                 let row = t * batch + n;
@@ -123,14 +123,14 @@ impl Lstm {
                     let dh = N::dot(once((N::one(), dy[at])).chain(later));
 
                     let (i, f, g, o) = (trace.i[at], trace.f[at], trace.g[at], trace.o[at]);
-                    let c = self.cell.apply(trace.s[at]);
-                    let ds = ds_next[last] + dh * o * self.cell.slope(c);
+                    let c = self.cell.apply(trace.c[at]);
+                    let dc = ds_next[last] + dh * o * self.cell.slope(c);
                     let dz_row = &mut dz[row * 4 * hidden..][..4 * hidden];
-                    dz_row[j] = ds * g * self.gate.slope(i);
-                    dz_row[hidden + j] = ds * s_previous(t, at) * self.gate.slope(f);
-                    dz_row[2 * hidden + j] = ds * i * self.candidate.slope(g);
+                    dz_row[j] = dc * g * self.gate.slope(i);
+                    dz_row[hidden + j] = dc * c_previous(t, at) * self.gate.slope(f);
+                    dz_row[2 * hidden + j] = dc * i * self.candidate.slope(g);
                     dz_row[3 * hidden + j] = dh * c * self.gate.slope(o);
-                    ds_next[last] = ds * f;
+                    ds_next[last] = dc * f;
                 }
             }
         }
@@ -168,6 +168,6 @@ impl Lstm {
                 }
             }
         }
-        Gradients { params: grad, dx, dh0, ds0: ds_next, dz }
+        Gradients { params: grad, dx, dh0, dc0: ds_next, dz }
     }
 }

@@ -1,13 +1,13 @@
 //! Rows times a group of a packed matrix, whatever its format. Knows which way a format
 //! takes; must not know where rows come from and sums go to.
 
-use crate::fetch::{Fetch, Walk};
 use crate::format::Format;
-use crate::layout::DEPTH_BLOCK;
-use crate::narrow::{self, Bf16, Int8, Widened};
-use crate::pack::{PackedMatrix, Place};
+use crate::gemm::layout::DEPTH_BLOCK;
+use crate::gemm::prefetch::{Prefetch, Walk};
+use crate::gemm::quantised::{self, Bf16, Int8, Widened};
+use crate::gemm::rhs::{PackedMatrix, Place};
+use crate::gemm::tile::{self, Sums};
 use crate::simd::Simd;
-use crate::tile::{self, Sums};
 
 impl PackedMatrix {
     /// Adds the product of `rows` rows of `a` with a group, for the block of depth from
@@ -15,18 +15,18 @@ impl PackedMatrix {
     ///
     /// # Safety
     /// 1. The place is of the matrix, which is packed for `S`, and first_k below its depth;
-    /// 2. `a` is readable for [`left_len`](crate::layout::left_len) of the rows and the block's
+    /// 2. `a` is readable for [`lhs_len`](crate::gemm::layout::left_len) of the rows and the block's
     ///    terms;
     /// 3. the sums are what [`tile::group`] asks, of the rows and the place's vectors.
     #[inline(always)]
     pub(crate) unsafe fn multiply<S: Simd>(
         &self,
-        s: S,
+        simd: S,
         (rows, a): (usize, *const f32),
         place: Place,
         first_k: usize,
         sums: &Sums,
-        fetches: &[Fetch],
+        prefetches: &[Prefetch],
     ) {
         // SAFETY: the block of the matrix has the panels of the place (1); operand (2) and sums
         // (3) are what the tile asks, and what `Widened` does.
@@ -34,9 +34,9 @@ impl PackedMatrix {
             match self.format() {
                 Format::F32 => {
                     let product = self.product(a, place, first_k, S::LANES);
-                    tile::group(s, rows, product, place.vecs, sums, fetches);
+                    tile::group(simd, rows, product, place.vecs, sums, prefetches);
                 }
-                _ => s.call(Widened::new(self, (rows, a), place, first_k, sums, fetches)),
+                _ => simd.call(Widened::new(self, (rows, a), place, first_k, sums, prefetches)),
             }
         }
     }
@@ -51,7 +51,7 @@ impl PackedMatrix {
     #[inline(always)]
     pub(crate) unsafe fn multiply_row<S: Simd, const V: usize>(
         &self,
-        s: S,
+        simd: S,
         a: *const f32,
         (group, next): (usize, usize),
         acc: &mut [[S::V; V]; 1],
@@ -60,15 +60,19 @@ impl PackedMatrix {
         unsafe {
             match self.format() {
                 Format::F32 => {}
-                Format::Bf16 => return narrow::multiply_row::<S, Bf16, V>(s, a, self, group, acc),
-                Format::Int8 => return narrow::multiply_row::<S, Int8, V>(s, a, self, group, acc),
+                Format::Bf16 => {
+                    return quantised::multiply_row::<S, Bf16, V>(simd, a, self, group, acc);
+                }
+                Format::Int8 => {
+                    return quantised::multiply_row::<S, Int8, V>(simd, a, self, group, acc);
+                }
             }
             let mut first_k = 0;
             while first_k < self.depth() {
                 let place = Place { group, vecs: V, next };
                 let product = self.product(a.add(first_k), place, first_k, S::LANES);
                 let ahead = product.depth * V * S::LANES;
-                tile::accumulate(s, product, 0, ahead, Walk::none(), acc);
+                tile::accumulate(simd, product, 0, ahead, Walk::none(), acc);
                 first_k += DEPTH_BLOCK;
             }
         }

@@ -2,7 +2,7 @@
 
 use super::{Grid, Product, Sums, group};
 use crate::Isa;
-use crate::layout::{GROUP, PANEL, ROW_BLOCK, RUN};
+use crate::gemm::layout::{GROUP, PANEL, ROW_BLOCK, RUN};
 use crate::rows::RowsMut;
 use crate::simd::{Kernel, Simd};
 
@@ -18,7 +18,7 @@ impl Kernel for Dispatch {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(self, simd: S) {
         const BEFORE: f32 = 0.5;
         let Self { rows, vecs, real } = self;
         let real = real.min(S::LANES);
@@ -46,7 +46,7 @@ impl Kernel for Dispatch {
         };
         // SAFETY: A has the rows, the panels the vectors with their padding, and C rows of all
         // columns.
-        unsafe { group(s, rows, product, vecs, &sums, &[]) };
+        unsafe { group(simd, rows, product, vecs, &sums, &[]) };
         for (row, c) in c.chunks(stride).enumerate() {
             let (sums, beyond) = c.split_at(columns);
             for (column, &sum) in sums.iter().enumerate() {

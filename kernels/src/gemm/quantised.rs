@@ -9,13 +9,13 @@
 //! interleaved, so that a shift gives one and a mask the other, and those of int8 stand
 //! one after the other.
 
-use crate::fetch::Fetch;
 use crate::format::Format;
-use crate::layout::{DEPTH_BLOCK, GROUP, PANEL};
-use crate::pack::{PackedMatrix, Place};
+use crate::gemm::layout::{DEPTH_BLOCK, GROUP, PANEL};
+use crate::gemm::prefetch::Prefetch;
+use crate::gemm::rhs::{PackedMatrix, Place};
+use crate::gemm::tile::{self, Product, Sums};
 use crate::simd::{Kernel, MAX_LANES, Simd};
-use crate::tile::{self, Product, Sums};
-use crate::tuning::NARROW_AHEAD;
+use crate::tuning::QUANTISED_AHEAD;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
@@ -24,40 +24,40 @@ use std::mem::MaybeUninit;
 /// # Safety
 /// An implementation promises that a value takes `BYTES` bytes, and that [`pair`](Self::pair)
 /// reads no more than it says.
-pub(crate) unsafe trait Narrow {
+pub(crate) unsafe trait Quantised {
     const BYTES: usize;
 
     /// The two vectors of a panel's term.
     ///
     /// # Safety
     /// `p` is readable for 2 · LANES values of the format.
-    unsafe fn pair<S: Simd>(s: S, p: *const u8, scales: [S::V; PANEL]) -> [S::V; PANEL];
+    unsafe fn pair<S: Simd>(simd: S, p: *const u8, scales: [S::V; PANEL]) -> [S::V; PANEL];
 }
 
 pub(crate) struct Bf16;
 
 // SAFETY: a bf16 has two bytes, and 2 · LANES of them are read.
-unsafe impl Narrow for Bf16 {
+unsafe impl Quantised for Bf16 {
     const BYTES: usize = Format::Bf16.bytes();
     #[inline(always)]
-    unsafe fn pair<S: Simd>(s: S, p: *const u8, _: [S::V; PANEL]) -> [S::V; PANEL] {
+    unsafe fn pair<S: Simd>(simd: S, p: *const u8, _: [S::V; PANEL]) -> [S::V; PANEL] {
         // SAFETY: `p` is readable for 2 · LANES values.
-        unsafe { s.load_bf16_pairs(p.cast()) }
+        unsafe { simd.load_bf16_pairs(p.cast()) }
     }
 }
 
 pub(crate) struct Int8;
 
 // SAFETY: an int8 has one byte, and twice LANES of them are read.
-unsafe impl Narrow for Int8 {
+unsafe impl Quantised for Int8 {
     const BYTES: usize = Format::Int8.bytes();
     #[inline(always)]
-    unsafe fn pair<S: Simd>(s: S, p: *const u8, scales: [S::V; PANEL]) -> [S::V; PANEL] {
+    unsafe fn pair<S: Simd>(simd: S, p: *const u8, scales: [S::V; PANEL]) -> [S::V; PANEL] {
         let p = p.cast::<i8>();
         // SAFETY: `p` is readable for 2 · LANES values.
         unsafe {
-            let (first, second) = (s.load_i8(p), s.load_i8(p.add(S::LANES)));
-            [s.mul(first, scales[0]), s.mul(second, scales[1])]
+            let (first, second) = (simd.load_i8(p), simd.load_i8(p.add(S::LANES)));
+            [simd.mul(first, scales[0]), simd.mul(second, scales[1])]
         }
     }
 }
@@ -70,32 +70,32 @@ unsafe impl Narrow for Int8 {
 /// 2. the panels are for as many terms of FIRST + V vectors, in whole panels of `W`;
 /// 3. the scales, if there are some, for as many vectors.
 #[inline(always)]
-unsafe fn row<S: Simd, W: Narrow, const FIRST: usize, const V: usize>(
-    s: S,
+unsafe fn row<S: Simd, W: Quantised, const FIRST: usize, const V: usize>(
+    simd: S,
     a: *const f32,
     panels: *const u8,
     depth: usize,
     scales: Option<*const f32>,
     acc: &mut [S::V; V],
 ) {
-    let mut scale = [s.zero(); V];
+    let mut scale = [simd.zero(); V];
     // SAFETY: k < depth, so that `a` (1) and the panels (2) have the term; first + v is below
     // FIRST + V, of which there are scales (3).
     unsafe {
         if let Some(scales) = scales {
             for v in 0..V {
-                scale[v] = s.load(scales.add((FIRST + v) * S::LANES));
+                scale[v] = simd.load(scales.add((FIRST + v) * S::LANES));
             }
         }
         let term = PANEL * S::LANES * W::BYTES;
         for k in 0..depth {
-            let row = s.splat(*a.add(k));
+            let row = simd.splat(*a.add(k));
             for v in (0..V).step_by(PANEL) {
                 let p = panels.add(((FIRST + v) / PANEL * depth + k) * term);
-                s.prefetch(p.wrapping_add(NARROW_AHEAD * 64).cast());
-                let pair = W::pair(s, p, [scale[v], scale[v + 1]]);
-                acc[v] = s.mul_add(row, pair[0], acc[v]);
-                acc[v + 1] = s.mul_add(row, pair[1], acc[v + 1]);
+                simd.prefetch(p.wrapping_add(QUANTISED_AHEAD * 64).cast());
+                let pair = W::pair(simd, p, [scale[v], scale[v + 1]]);
+                acc[v] = simd.mul_add(row, pair[0], acc[v]);
+                acc[v + 1] = simd.mul_add(row, pair[1], acc[v + 1]);
             }
         }
     }
@@ -106,8 +106,8 @@ unsafe fn row<S: Simd, W: Narrow, const FIRST: usize, const V: usize>(
 /// # Safety
 /// As [`PackedMatrix::multiply_row`], and the matrix's format is `W`.
 #[inline(always)]
-pub(crate) unsafe fn multiply_row<S: Simd, W: Narrow, const V: usize>(
-    s: S,
+pub(crate) unsafe fn multiply_row<S: Simd, W: Quantised, const V: usize>(
+    simd: S,
     a: *const f32,
     weights: &PackedMatrix,
     group: usize,
@@ -118,7 +118,7 @@ pub(crate) unsafe fn multiply_row<S: Simd, W: Narrow, const V: usize>(
     let to = sums.as_mut_ptr().cast();
     // SAFETY: `a`, the group and the format are this function's own promises; the sums are V
     // vectors.
-    s.call(unsafe { Row::<W, V>::new(a, weights, group, to) });
+    simd.call(unsafe { Row::<W, V>::new(a, weights, group, to) });
     *acc = sums;
 }
 
@@ -132,7 +132,7 @@ struct Row<'a, W, const V: usize> {
     format: PhantomData<W>,
 }
 
-impl<'a, W: Narrow, const V: usize> Row<'a, W, V> {
+impl<'a, W: Quantised, const V: usize> Row<'a, W, V> {
     /// # Safety
     /// 1. As [`multiply_row`];
     /// 2. `to` is readable and writable for V vectors.
@@ -142,21 +142,21 @@ impl<'a, W: Narrow, const V: usize> Row<'a, W, V> {
     }
 }
 
-impl<W: Narrow, const V: usize> Kernel for Row<'_, W, V> {
+impl<W: Quantised, const V: usize> Kernel for Row<'_, W, V> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(self, simd: S) {
         let Self { a, weights, group, to, .. } = self;
-        let mut sums = [[s.zero(); V]; 1];
+        let mut sums = [[simd.zero(); V]; 1];
         // SAFETY: the sums are V vectors (2), the operands what `whole_row` asks (1), says who
         // called `new`.
         unsafe {
             for v in 0..V {
-                sums[0][v] = s.load(to.add(v * S::LANES));
+                sums[0][v] = simd.load(to.add(v * S::LANES));
             }
-            whole_row::<S, W, V>(s, a, weights, group, &mut sums);
+            whole_row::<S, W, V>(simd, a, weights, group, &mut sums);
             for v in 0..V {
-                s.store(to.add(v * S::LANES), sums[0][v]);
+                simd.store(to.add(v * S::LANES), sums[0][v]);
             }
         }
     }
@@ -168,8 +168,8 @@ impl<W: Narrow, const V: usize> Kernel for Row<'_, W, V> {
 /// # Safety
 /// As [`multiply_row`].
 #[inline(always)]
-unsafe fn whole_row<S: Simd, W: Narrow, const V: usize>(
-    s: S,
+unsafe fn whole_row<S: Simd, W: Quantised, const V: usize>(
+    simd: S,
     a: *const f32,
     weights: &PackedMatrix,
     group: usize,
@@ -187,12 +187,12 @@ unsafe fn whole_row<S: Simd, W: Narrow, const V: usize>(
             let panels = weights.block_start(group, V, first_k, S::LANES);
             let a = a.add(first_k);
             if S::MAX_ROWS > 6 || V < GROUP {
-                row::<S, W, 0, V>(s, a, panels, terms, scales, &mut acc[0]);
+                row::<S, W, 0, V>(simd, a, panels, terms, scales, &mut acc[0]);
             } else {
                 let mut low = [acc[0][0], acc[0][1], acc[0][2], acc[0][3]];
                 let mut high = [acc[0][V - 4], acc[0][V - 3], acc[0][V - 2], acc[0][V - 1]];
-                row::<S, W, 0, HALF>(s, a, panels, terms, scales, &mut low);
-                row::<S, W, HALF, HALF>(s, a, panels, terms, scales, &mut high);
+                row::<S, W, 0, HALF>(simd, a, panels, terms, scales, &mut low);
+                row::<S, W, HALF, HALF>(simd, a, panels, terms, scales, &mut high);
                 for v in 0..HALF {
                     acc[0][v] = low[v];
                     acc[0][V - HALF + v] = high[v];
@@ -212,7 +212,7 @@ pub(crate) struct Widened<'a> {
     place: Place,
     first_k: usize,
     sums: &'a Sums,
-    fetches: &'a [Fetch],
+    prefetches: &'a [Prefetch],
 }
 
 impl<'a> Widened<'a> {
@@ -225,17 +225,17 @@ impl<'a> Widened<'a> {
         place: Place,
         first_k: usize,
         sums: &'a Sums,
-        fetches: &'a [Fetch],
+        prefetches: &'a [Prefetch],
     ) -> Self {
-        Self { weights, rows, a, place, first_k, sums, fetches }
+        Self { weights, rows, a, place, first_k, sums, prefetches }
     }
 }
 
 impl Kernel for Widened<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self { weights, rows, a, place, first_k, sums, fetches } = self;
+    fn run<S: Simd>(self, simd: S) {
+        let Self { weights, rows, a, place, first_k, sums, prefetches } = self;
         let depth = DEPTH_BLOCK.min(weights.depth() - first_k);
         let mut stage = Stage(MaybeUninit::uninit());
         let to = stage.0.as_mut_ptr().cast::<f32>();
@@ -244,12 +244,12 @@ impl Kernel for Widened<'_> {
         unsafe {
             match weights.format() {
                 Format::F32 => unreachable!("f32 needs no widening"),
-                Format::Bf16 => widen::<S, Bf16>(s, weights, place, first_k, depth, to),
-                Format::Int8 => widen::<S, Int8>(s, weights, place, first_k, depth, to),
+                Format::Bf16 => widen::<S, Bf16>(simd, weights, place, first_k, depth, to),
+                Format::Int8 => widen::<S, Int8>(simd, weights, place, first_k, depth, to),
             }
             let panel_stride = PANEL * S::LANES * depth;
             let product = Product { a, panels: to, panel_stride, depth, ahead: to };
-            tile::group(s, rows, product, place.vecs, sums, fetches);
+            tile::group(simd, rows, product, place.vecs, sums, prefetches);
         }
     }
 }
@@ -262,8 +262,8 @@ struct Stage(MaybeUninit<[f32; DEPTH_BLOCK * GROUP * MAX_LANES]>);
 /// 1. The place is of the matrix, first_k below its depth and its format `W`;
 /// 2. `to` is writable for the block in f32.
 #[inline(always)]
-unsafe fn widen<S: Simd, W: Narrow>(
-    s: S,
+unsafe fn widen<S: Simd, W: Quantised>(
+    simd: S,
     weights: &PackedMatrix,
     place: Place,
     first_k: usize,
@@ -277,16 +277,16 @@ unsafe fn widen<S: Simd, W: Narrow>(
         let mut from = weights.block_start(place.group, place.vecs, first_k, S::LANES);
         let mut to = to;
         for vec in (0..place.vecs).step_by(PANEL) {
-            let mut scale = [s.zero(); PANEL];
+            let mut scale = [simd.zero(); PANEL];
             if let Some(scales) = scales {
                 let scales = scales.add(vec * S::LANES);
-                scale = [s.load(scales), s.load(scales.add(S::LANES))];
+                scale = [simd.load(scales), simd.load(scales.add(S::LANES))];
             }
             for _ in 0..depth {
-                s.prefetch(from.wrapping_add(NARROW_AHEAD * 64).cast());
-                let pair = W::pair(s, from, scale);
-                s.store(to, pair[0]);
-                s.store(to.add(S::LANES), pair[1]);
+                simd.prefetch(from.wrapping_add(QUANTISED_AHEAD * 64).cast());
+                let pair = W::pair(simd, from, scale);
+                simd.store(to, pair[0]);
+                simd.store(to.add(S::LANES), pair[1]);
                 from = from.add(PANEL * S::LANES * W::BYTES);
                 to = to.add(PANEL * S::LANES);
             }

@@ -5,10 +5,10 @@
 #[cfg(test)]
 mod tests;
 
-use crate::layout::{GROUP, PANEL, ROW_BLOCK};
+use crate::gemm::layout::{GROUP, PANEL, ROW_BLOCK};
+use crate::gemm::tile::Grid;
 use crate::rows::RowsMut;
 use crate::simd::Simd;
-use crate::tile::Grid;
 use std::mem::MaybeUninit;
 
 /// `[panel][row][2]` vectors.

@@ -14,9 +14,9 @@ mod fill;
 mod tests;
 
 use crate::format::Format;
-use crate::layout::{DEPTH_BLOCK, PANEL};
+use crate::gemm::layout::{DEPTH_BLOCK, PANEL};
+use crate::gemm::tile::Product;
 use crate::simd::Simd;
-use crate::tile::Product;
 use crate::{AlignedBuffer, Isa, KernelError, checked_len};
 pub(crate) use columns::{Columns, Place, columns, whole};
 

@@ -5,11 +5,11 @@
 use super::PackedMatrix;
 use crate::KernelError;
 use crate::error::check_len;
-use crate::format::{Format, quantized, scale, to_bf16};
-use crate::layout::{DEPTH_BLOCK, PANEL};
+use crate::format::{Format, quantised, scale, to_bf16};
+use crate::gemm::layout::{DEPTH_BLOCK, PANEL};
+use crate::gemm::tile::load_lanes;
 use crate::simd::{QUAD, Simd};
 use crate::team::{Pass, Phases};
-use crate::tile::load_lanes;
 use crate::tuning::{FILL_ROWS_AHEAD, FILL_TERMS_AHEAD};
 
 impl PackedMatrix {
@@ -31,7 +31,7 @@ impl PackedMatrix {
     pub fn pack_rows(&mut self, weights: &[f32], pass: &mut Pass<'_>) -> Result<(), KernelError> {
         self.check_rows(weights)?;
         if self.format != Format::F32 {
-            self.pack_narrow(weights);
+            self.pack_quantised(weights);
             return Ok(());
         }
         let to = self.panels.as_mut_ptr();
@@ -64,7 +64,7 @@ impl PackedMatrix {
 
     /// Packs rows of weights, each an output, as [`PackedMatrix::pack_rows`] for a
     /// format that is not f32.
-    fn pack_narrow(&mut self, weights: &[f32]) {
+    fn pack_quantised(&mut self, weights: &[f32]) {
         let (format, depth, lanes) = (self.format(), self.depth(), self.isa().lanes());
         for group in 0..self.groups() {
             let (columns, first_vec) = (self.columns(group, lanes), self.first_vec(group));
@@ -92,7 +92,7 @@ impl PackedMatrix {
                             Format::Int8 => {
                                 let at = pair + vec % PANEL * lanes + lane;
                                 bytemuck::cast_slice_mut::<_, i8>(panels)[at] =
-                                    quantized(weight, scale);
+                                    quantised(weight, scale);
                             }
                         }
                     }
@@ -124,7 +124,7 @@ unsafe impl Phases for Rows<'_> {
     }
 
     #[inline(always)]
-    unsafe fn run<S: Simd>(&self, s: S, _thread: usize, _phase: usize, group: usize) {
+    unsafe fn run<S: Simd>(&self, simd: S, _thread: usize, _phase: usize, group: usize) {
         let (weights, depth) = (self.weights.as_ptr(), self.packed.depth);
         let columns = self.packed.columns(group, S::LANES);
         for first_k in (0..depth).step_by(DEPTH_BLOCK) {
@@ -140,7 +140,7 @@ unsafe impl Phases for Rows<'_> {
                             let to = self.packed.vector::<S>(group, &columns, first_k, vec);
                             let to = self.to.add(to + k * PANEL * S::LANES);
                             let size = (columns.lanes[vec], S::LANES.min(terms - k));
-                            transpose(s, weights.wrapping_add(from), depth, size, to);
+                            transpose(simd, weights.wrapping_add(from), depth, size, to);
                         }
                     }
                 }
@@ -157,32 +157,32 @@ unsafe impl Phases for Rows<'_> {
 /// 2. `to` is writable for a vector of a panel's per term, and rows ≤ LANES.
 #[inline(always)]
 unsafe fn transpose<S: Simd>(
-    s: S,
+    simd: S,
     from: *const f32,
     stride: usize,
     (rows, terms): (usize, usize),
     to: *mut f32,
 ) {
     for lane in (0..rows).step_by(QUAD) {
-        let mut quads = [s.zero(); QUAD];
+        let mut quads = [simd.zero(); QUAD];
         for i in 0..QUAD.min(rows - lane) {
             // SAFETY: lane + i < rows, so it is one of them (1).
             unsafe {
                 let from = from.add((lane + i) * stride);
-                s.prefetch(from.wrapping_add(FILL_TERMS_AHEAD));
-                quads[i] = load_lanes(s, from, terms);
+                simd.prefetch(from.wrapping_add(FILL_TERMS_AHEAD));
+                quads[i] = load_lanes(simd, from, terms);
             }
         }
         // Rows beyond the last are the zeros of the padding.
-        let quads = s.transpose4(quads);
+        let quads = simd.transpose4(quads);
         for i in 0..QUAD {
             // SAFETY: the quads are those of terms i, i + 4, …, of which `count` are there (2).
             unsafe {
-                s.prefetch(to.wrapping_add((S::LANES + lane + i) * PANEL * S::LANES));
+                simd.prefetch(to.wrapping_add((S::LANES + lane + i) * PANEL * S::LANES));
                 // Of fewer than four terms some have no place here: none is written there.
                 let to = to.wrapping_add(i * PANEL * S::LANES + lane);
                 let count = terms.saturating_sub(i).div_ceil(QUAD);
-                s.store_quads(to, QUAD * PANEL * S::LANES, quads[i], count);
+                simd.store_quads(to, QUAD * PANEL * S::LANES, quads[i], count);
             }
         }
     }
@@ -210,7 +210,7 @@ unsafe impl Phases for ByColumns<'_> {
     }
 
     #[inline(always)]
-    unsafe fn run<S: Simd>(&self, s: S, _thread: usize, _phase: usize, group: usize) {
+    unsafe fn run<S: Simd>(&self, simd: S, _thread: usize, _phase: usize, group: usize) {
         let PackedMatrix { units, depth, .. } = *self.packed;
         let columns = self.packed.columns(group, S::LANES);
         for k in 0..depth {
@@ -222,11 +222,11 @@ unsafe impl Phases for ByColumns<'_> {
                 // padding no lane is read.
                 unsafe {
                     let from = self.weights.as_ptr().wrapping_add(k * units + unit);
-                    s.prefetch(from.wrapping_add(FILL_ROWS_AHEAD * units));
+                    simd.prefetch(from.wrapping_add(FILL_ROWS_AHEAD * units));
                     let to = self.packed.vector::<S>(group, &columns, first_k, vec);
                     let to = self.to.add(to + (k - first_k) * PANEL * S::LANES);
-                    s.prefetch(to.wrapping_add(16 * PANEL * S::LANES));
-                    s.store(to, load_lanes(s, from, lanes));
+                    simd.prefetch(to.wrapping_add(16 * PANEL * S::LANES));
+                    simd.store(to, load_lanes(simd, from, lanes));
                 }
             }
         }

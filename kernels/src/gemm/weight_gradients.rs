@@ -6,19 +6,19 @@
 mod tests;
 
 use crate::error::{check_len, check_room, checked_sum};
-use crate::fetch::When;
-use crate::layout::{DEPTH_BLOCK, GROUP, PANEL, ROW_BLOCK, cut, cut_by_division};
-use crate::left;
-use crate::pack::{self, PackedMatrix};
+use crate::gemm::layout::{DEPTH_BLOCK, GROUP, PANEL, ROW_BLOCK, cut, cut_by_division};
+use crate::gemm::lhs;
+use crate::gemm::prefetch::When;
+use crate::gemm::rhs::{self, PackedMatrix};
+use crate::gemm::tile::{self, Product, Sums, load_lanes};
 use crate::rows::{Rows, RowsMut};
 use crate::simd::Simd;
 use crate::team::{Pass, Phases};
-use crate::tile::{self, Product, Sums, load_lanes};
-use crate::tuning::{FLAT_COLUMNS, OUTER_PARTS};
+use crate::tuning::{FLAT_COLUMNS, WEIGHT_GRADIENT_PARTS};
 use crate::{Isa, KernelError, checked_len};
 use std::ops::Range;
 
-/// Floats of scratch that [`Outer`] needs for products of so many columns each, on
+/// Floats of scratch that [`WeightGradients`] needs for products of so many columns each, on
 /// so many threads.
 ///
 /// # Errors
@@ -40,7 +40,7 @@ pub fn scratch_len(isa: Isa, threads: usize, columns: &[usize]) -> Result<usize,
 /// 0.75 for H 64 with 3200 and 0.38 for H 16 with 100.
 /// `cargo bench --bench products`.
 #[derive(Debug)]
-pub struct Outer<'a, 'b, const N: usize> {
+pub struct WeightGradients<'a, 'b, const N: usize> {
     /// Rows of A and of each B: the terms of each sum.
     pub depth: usize,
     /// A: `depth` rows, `stride` floats apart, of which the first `rows` are meant.
@@ -50,7 +50,7 @@ pub struct Outer<'a, 'b, const N: usize> {
     /// Columns of A, rows of each C.
     pub rows: usize,
     /// The products.
-    pub products: [Right<'b>; N],
+    pub products: [Rhs<'b>; N],
     /// The sums of A's columns, `[rows]`: the product with a column of ones, so the
     /// gradient of a bias; or none.
     pub sums: Option<&'a mut [f32]>,
@@ -62,7 +62,7 @@ pub struct Outer<'a, 'b, const N: usize> {
 
 /// A right operand and its result.
 #[derive(Debug)]
-pub struct Right<'b> {
+pub struct Rhs<'b> {
     /// B, `[depth, columns]`.
     pub b: &'b [f32],
     /// C, `[rows, columns]`.
@@ -71,7 +71,7 @@ pub struct Right<'b> {
     pub columns: usize,
 }
 
-impl<const N: usize> Outer<'_, '_, N> {
+impl<const N: usize> WeightGradients<'_, '_, N> {
     /// Computes them. Each element of a C is one chain from the last row of A and B
     /// to the first, so rows may be handed in several calls, the last ones first,
     /// and the result has the bits of one call.
@@ -106,7 +106,7 @@ impl<const N: usize> Outer<'_, '_, N> {
             return Ok(());
         }
         let (packed, panels) = self.scratch.split_at_mut(threads * ROW_BLOCK * DEPTH_BLOCK);
-        let products = self.products.map(|Right { b, c, columns }| Operands {
+        let products = self.products.map(|Rhs { b, c, columns }| Operands {
             b: b.as_ptr(),
             c: c.as_mut_ptr(),
             columns,
@@ -129,7 +129,7 @@ impl<const N: usize> Outer<'_, '_, N> {
     }
 }
 
-/// A product's operands, as [`Right`].
+/// A product's operands, as [`Rhs`].
 #[derive(Clone, Copy)]
 struct Operands {
     b: *const f32,
@@ -214,23 +214,24 @@ unsafe impl<const N: usize> Phases for Work<N> {
 
     fn tasks(&self, phase: usize) -> usize {
         match phase % 2 {
-            0 => OUTER_PARTS,
+            0 => WEIGHT_GRADIENT_PARTS,
             _ => self.blocks.count,
         }
     }
 
     #[inline(always)]
-    unsafe fn run<S: Simd>(&self, s: S, thread: usize, phase: usize, task: usize) {
+    unsafe fn run<S: Simd>(&self, simd: S, thread: usize, phase: usize, task: usize) {
         let (end, depth) = depth_block(self.depth, phase / 2);
-        // SAFETY: `Outer::run` has checked A, each B and C, the sums and the scratch against the
+        // SAFETY: `WeightGradients::run` has checked A, each B and C, the sums and the scratch against the
         // dimensions and the threads; depth ≤ DEPTH_BLOCK and end ≤ self.depth.
         unsafe {
             let mut panels = self.panels;
             if phase.is_multiple_of(2) {
-                let terms = depth * task / OUTER_PARTS..depth * (task + 1) / OUTER_PARTS;
+                let terms = depth * task / WEIGHT_GRADIENT_PARTS
+                    ..depth * (task + 1) / WEIGHT_GRADIENT_PARTS;
                 for product in &self.products {
                     let size = (end, depth);
-                    pack_right(s, product.b, product.columns, size, terms.clone(), panels);
+                    pack_rhs(simd, product.b, product.columns, size, terms.clone(), panels);
                     panels = panels.add(padded::<S>(product.columns) * depth);
                 }
                 return;
@@ -248,11 +249,11 @@ unsafe impl<const N: usize> Phases for Work<N> {
                 std::slice::from_raw_parts_mut(sums, height).fill(0.0);
             }
             let from = Rows::new(from, self.stride);
-            left::by_columns(s, from, height, (end, depth), packed, sums);
+            lhs::by_columns(simd, from, height, (end, depth), packed, sums);
             for product in &self.products {
                 let (a, columns) = (packed.cast_const(), product.columns);
                 let c = product.c.add(first_row * columns);
-                multiply(s, height, (a, depth), panels.cast_const(), resume, c, columns);
+                multiply(simd, height, (a, depth), panels.cast_const(), resume, c, columns);
                 panels = panels.add(padded::<S>(columns) * depth);
             }
         }
@@ -272,7 +273,7 @@ fn padded<S: Simd>(columns: usize) -> usize {
 /// 2. `c` is readable and writable for `height` rows of `columns`, and nobody else's.
 #[inline(always)]
 unsafe fn multiply<S: Simd>(
-    s: S,
+    simd: S,
     height: usize,
     (a, depth): (*const f32, usize),
     panels: *const f32,
@@ -282,18 +283,18 @@ unsafe fn multiply<S: Simd>(
 ) {
     let group = GROUP * S::LANES;
     for index in 0..columns.div_ceil(group) {
-        let place = pack::columns(1, columns, index, S::LANES);
+        let place = rhs::columns(1, columns, index, S::LANES);
         let c = RowsMut::new(c, columns);
         let (to, from) = (place.grid(c), resume.then_some(place.grid(c.as_rows())));
         let sums = Sums { from, to, lanes: place.lanes, whole: place.whole };
         let when = if resume { When::Start } else { When::After };
-        let fetch = place.fetch(c.as_rows(), 1, when);
+        let prefetch = place.prefetch(c.as_rows(), 1, when);
         let panels = panels.wrapping_add(index * group * depth);
         let ahead = panels.wrapping_add(group * depth);
         let panel_stride = PANEL * S::LANES * depth;
         let product = Product { a, panels, panel_stride, depth, ahead };
         // SAFETY: the group's panels (1) and its columns of C (2) are some of all.
-        unsafe { tile::group(s, height, product, place.vecs, &sums, &[fetch]) };
+        unsafe { tile::group(simd, height, product, place.vecs, &sums, &[prefetch]) };
     }
 }
 
@@ -304,8 +305,8 @@ unsafe fn multiply<S: Simd>(
 /// 2. `to` is writable for `depth` rows of padded panels, and those of the terms are nobody
 ///    else's.
 #[inline(always)]
-unsafe fn pack_right<S: Simd>(
-    s: S,
+unsafe fn pack_rhs<S: Simd>(
+    simd: S,
     b: *const f32,
     columns: usize,
     (end, depth): (usize, usize),
@@ -319,9 +320,9 @@ unsafe fn pack_right<S: Simd>(
             let row = b.add((end - 1 - k) * columns);
             for vec in 0..columns.div_ceil(S::LANES).next_multiple_of(PANEL) {
                 let first = (vec * S::LANES).min(columns);
-                let v = load_lanes(s, row.add(first), S::LANES.min(columns - first));
+                let v = load_lanes(simd, row.add(first), S::LANES.min(columns - first));
                 let panel = to.add(vec / PANEL * PANEL * S::LANES * depth);
-                s.store(panel.add((k * PANEL + vec % PANEL) * S::LANES), v);
+                simd.store(panel.add((k * PANEL + vec % PANEL) * S::LANES), v);
             }
         }
     }

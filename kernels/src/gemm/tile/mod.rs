@@ -18,11 +18,11 @@ mod sums;
 #[cfg(test)]
 mod tests;
 
-use crate::fetch::{Fetch, Walk};
-use crate::layout::{PANEL, RUN, heights, left_len};
+use crate::gemm::layout::{PANEL, RUN, heights, lhs_len};
+use crate::gemm::prefetch::{Prefetch, Walk};
 pub(crate) use crate::rows::{load_lanes, store_lanes};
 use crate::simd::{Kernel, Simd};
-use crate::tuning::{FETCH, UNROLL, most_fetches};
+use crate::tuning::{PREFETCH, UNROLL, most_prefetches};
 pub(crate) use sums::{Grid, Sums};
 
 /// One product to sum over: `rows × depth` times a group of panels.
@@ -47,11 +47,11 @@ const LINE: usize = 16;
 /// is asked for in each turn, so that no turn waits for room to ask for more.
 ///
 /// # Safety
-/// 1. The product's `a` is readable for [`left_len`] of R rows and the depth;
+/// 1. The product's `a` is readable for [`lhs_len`] of R rows and the depth;
 /// 2. its panels are for the vectors `first .. first + V`, in whole panels.
 #[inline(always)]
 pub(crate) unsafe fn accumulate<S: Simd, const R: usize, const V: usize>(
-    s: S,
+    simd: S,
     product: Product,
     first: usize,
     ahead: usize,
@@ -63,35 +63,35 @@ pub(crate) unsafe fn accumulate<S: Simd, const R: usize, const V: usize>(
     unsafe {
         let start = product.panels.add(first / PANEL * product.panel_stride);
         let whole = product.depth - product.depth % UNROLL;
-        let step = (ahead * UNROLL / whole.max(1)).min(const { most_fetches(R) } * LINE);
+        let step = (ahead * UNROLL / whole.max(1)).min(const { most_prefetches(R) } * LINE);
         let mut at = product.ahead;
         let mut k = 0;
         while k < whole {
-            for line in 0..FETCH {
-                s.prefetch(at.wrapping_add(line * LINE));
+            for line in 0..PREFETCH {
+                simd.prefetch(at.wrapping_add(line * LINE));
             }
             // Tall tiles of many rows need no more, so there it is one branch.
-            if const { most_fetches(R) > FETCH } && step > FETCH * LINE {
-                s.prefetch(at.wrapping_add(2 * LINE));
+            if const { most_prefetches(R) > PREFETCH } && step > PREFETCH * LINE {
+                simd.prefetch(at.wrapping_add(2 * LINE));
                 if step > 3 * LINE {
-                    s.prefetch(at.wrapping_add(3 * LINE));
-                    if const { most_fetches(R) > 4 } && step > 4 * LINE {
+                    simd.prefetch(at.wrapping_add(3 * LINE));
+                    if const { most_prefetches(R) > 4 } && step > 4 * LINE {
                         for line in 4..8 {
-                            s.prefetch(at.wrapping_add(line * LINE));
+                            simd.prefetch(at.wrapping_add(line * LINE));
                         }
                     }
                 }
             }
             at = at.wrapping_add(step);
-            walk.ask(s);
-            terms::<S, R, V, UNROLL>(s, product, start, k, acc);
+            walk.ask(simd);
+            terms::<S, R, V, UNROLL>(simd, product, start, k, acc);
             k += UNROLL;
         }
         while walk.is_under_way() {
-            walk.ask(s);
+            walk.ask(simd);
         }
         while k < product.depth {
-            terms::<S, R, V, 1>(s, product, start, k, acc);
+            terms::<S, R, V, 1>(simd, product, start, k, acc);
             k += 1;
         }
     }
@@ -103,7 +103,7 @@ pub(crate) unsafe fn accumulate<S: Simd, const R: usize, const V: usize>(
 /// As [`accumulate`]; `start` is the first panel that the tile reads, and k + U ≤ depth.
 #[inline(always)]
 unsafe fn terms<S: Simd, const R: usize, const V: usize, const U: usize>(
-    s: S,
+    simd: S,
     product: Product,
     start: *const f32,
     k: usize,
@@ -118,25 +118,25 @@ unsafe fn terms<S: Simd, const R: usize, const V: usize, const U: usize>(
             // The fewer operands of the two stay in registers, the others come one
             // by one: R · V sums, and the files have little room beside them.
             if R < V {
-                let mut rows = [s.zero(); R];
+                let mut rows = [simd.zero(); R];
                 for r in 0..R {
-                    rows[r] = s.splat(*a.add(r * RUN + u));
+                    rows[r] = simd.splat(*a.add(r * RUN + u));
                 }
                 for v in 0..V {
-                    let weights = s.load(b.add(at::<S>(u, v, product.panel_stride)));
+                    let weights = simd.load(b.add(at::<S>(u, v, product.panel_stride)));
                     for r in 0..R {
-                        acc[r][v] = s.mul_add(rows[r], weights, acc[r][v]);
+                        acc[r][v] = simd.mul_add(rows[r], weights, acc[r][v]);
                     }
                 }
             } else {
-                let mut weights = [s.zero(); V];
+                let mut weights = [simd.zero(); V];
                 for v in 0..V {
-                    weights[v] = s.load(b.add(at::<S>(u, v, product.panel_stride)));
+                    weights[v] = simd.load(b.add(at::<S>(u, v, product.panel_stride)));
                 }
                 for r in 0..R {
-                    let row = s.splat(*a.add(r * RUN + u));
+                    let row = simd.splat(*a.add(r * RUN + u));
                     for v in 0..V {
-                        acc[r][v] = s.mul_add(row, weights[v], acc[r][v]);
+                        acc[r][v] = simd.mul_add(row, weights[v], acc[r][v]);
                     }
                 }
             }
@@ -155,7 +155,7 @@ fn at<S: Simd>(u: usize, v: usize, panel_stride: usize) -> usize {
 struct Tile<'a, const R: usize, const V: usize> {
     product: Product,
     sums: &'a Sums,
-    fetches: &'a [Fetch],
+    prefetches: &'a [Prefetch],
     /// Floats of `product.ahead` that this tile fetches.
     ahead: usize,
     row: usize,
@@ -171,46 +171,45 @@ impl<'a, const R: usize, const V: usize> Tile<'a, R, V> {
     unsafe fn new(
         product: Product,
         sums: &'a Sums,
-        fetches: &'a [Fetch],
+        prefetches: &'a [Prefetch],
         ahead: usize,
         (row, first): (usize, usize),
     ) -> Self {
-        Self { product, sums, fetches, ahead, row, first }
+        Self { product, sums, prefetches, ahead, row, first }
     }
 }
 
 impl<const R: usize, const V: usize> Kernel for Tile<'_, R, V> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self { product, sums, fetches, ahead, row, first } = self;
-        let product =
-            Product { a: product.a.wrapping_add(left_len(row, product.depth)), ..product };
-        let walk = Walk::new(fetches, (row, R), (first, V));
+    fn run<S: Simd>(self, simd: S) {
+        let Self { product, sums, prefetches, ahead, row, first } = self;
+        let product = Product { a: product.a.wrapping_add(lhs_len(row, product.depth)), ..product };
+        let walk = Walk::new(prefetches, (row, R), (first, V));
         // SAFETY: the sums (2) and the product (1) are so, says who called `new`.
         unsafe {
-            let mut acc = sums.take::<S, R, V>(s, row, first);
-            accumulate(s, product, first, ahead, walk, &mut acc);
-            sums.leave(s, row, first, &acc);
+            let mut acc = sums.load::<S, R, V>(simd, row, first);
+            accumulate(simd, product, first, ahead, walk, &mut acc);
+            sums.store(simd, row, first, &acc);
         }
     }
 }
 
-/// `rows` rows times the `vecs` vectors (at most [`GROUP`](crate::layout::GROUP)) of a group.
+/// `rows` rows times the `vecs` vectors (at most [`GROUP`](crate::gemm::layout::GROUP)) of a group.
 ///
 /// # Safety
-/// 1. The product's `a` is readable for [`left_len`] of the rows and the depth, and its panels
+/// 1. The product's `a` is readable for [`lhs_len`] of the rows and the depth, and its panels
 ///    for the vectors, in whole panels;
 /// 2. of the rows and vectors the real lanes of the sums, or all where a grid is roomy, are
 ///    readable and writable, and nobody else's.
 #[inline(always)]
 pub(crate) unsafe fn group<S: Simd>(
-    s: S,
+    simd: S,
     rows: usize,
     product: Product,
     vecs: usize,
     sums: &Sums,
-    fetches: &[Fetch],
+    prefetches: &[Prefetch],
 ) {
     let widest = match rows.div_ceil(rows.div_ceil(S::MAX_ROWS)) {
         1 => 8,
@@ -241,7 +240,9 @@ pub(crate) unsafe fn group<S: Simd>(
         for (row, height) in heights::<S>(rows) {
             // SAFETY: row + height ≤ rows, and first + width ≤ vecs or, of a vector that is
             // padding, has no lane that is real, but panels.
-            unsafe { sized_tile(s, (height, width), product, sums, fetches, ahead, (row, first)) };
+            unsafe {
+                sized_tile(simd, (height, width), product, sums, prefetches, ahead, (row, first))
+            };
             product.ahead = product.ahead.wrapping_add(ahead);
         }
         first += width;
@@ -254,11 +255,11 @@ pub(crate) unsafe fn group<S: Simd>(
 /// As [`group`], of the rows `row .. row + height` and the vectors `first .. first + width`.
 #[inline(always)]
 unsafe fn sized_tile<S: Simd>(
-    s: S,
+    simd: S,
     (height, width): (usize, usize),
     product: Product,
     sums: &Sums,
-    fetches: &[Fetch],
+    prefetches: &[Prefetch],
     ahead: usize,
     at: (usize, usize),
 ) {
@@ -269,7 +270,7 @@ unsafe fn sized_tile<S: Simd>(
             match (height, width) {
                 $(($r, $v) => if const { true $(&& S::MAX_ROWS > $rows)? } {
                     // SAFETY: this function's own.
-                    s.call(unsafe { Tile::<$r, $v>::new(product, sums, fetches, ahead, at) });
+                    simd.call(unsafe { Tile::<$r, $v>::new(product, sums, prefetches, ahead, at) });
                 } else {
                     unreachable!("a tile for more registers");
                 })+

@@ -2,15 +2,15 @@
 //! time. Knows blocking for the caches; must not know cells.
 
 use crate::error::{check_len, check_room};
-use crate::fetch::When;
-use crate::layout::{DEPTH_BLOCK, GROUP, PANEL, ROW_BLOCK, cut, left_len};
-use crate::left;
-use crate::pack::{Columns, PackedMatrix, Place};
+use crate::gemm::layout::{DEPTH_BLOCK, GROUP, PANEL, ROW_BLOCK, cut, lhs_len};
+use crate::gemm::lhs;
+use crate::gemm::prefetch::When;
+use crate::gemm::rhs::{Columns, PackedMatrix, Place};
+use crate::gemm::scratch;
+use crate::gemm::tile::{Sums, load_lanes, store_lanes};
 use crate::rows::{Rows, RowsMut};
-use crate::scratch;
 use crate::simd::{Kernel, Simd};
 use crate::team::{Pass, Phases};
-use crate::tile::{Sums, load_lanes, store_lanes};
 use crate::tuning::{FLAT_ROWS, GAP, GEMM_PARTS, PERIOD};
 use crate::{Isa, KernelError, checked_len};
 
@@ -64,7 +64,7 @@ pub fn scratch_len(rows: usize, depth: usize) -> Result<usize, KernelError> {
 /// [`KernelError::TooLarge`] where that does not fit the address space.
 pub fn team_scratch_len(threads: usize, rows: usize, depth: usize) -> Result<usize, KernelError> {
     let most = threads.checked_mul(ROW_BLOCK).ok_or(KernelError::TooLarge { what: "scratch" })?;
-    left::checked_len(rows.min(most), depth)
+    lhs::checked_len(rows.min(most), depth)
 }
 
 /// A stride for rows of so many floats that come and go: rows a multiple of the cache's
@@ -153,7 +153,7 @@ unsafe impl Phases for Work<'_> {
     }
 
     #[inline(always)]
-    unsafe fn run<S: Simd>(&self, s: S, thread: usize, phase: usize, task: usize) {
+    unsafe fn run<S: Simd>(&self, simd: S, thread: usize, phase: usize, task: usize) {
         let w = self.weights;
         if self.rows == 1 {
             let from = match self.start {
@@ -162,7 +162,7 @@ unsafe impl Phases for Work<'_> {
                 Start::Bias(bias) => Some(bias.as_ptr()),
             };
             // SAFETY: `Gemm::run` has checked A, C and the bias.
-            unsafe { row(s, self.a, w, from, self.c, task) };
+            unsafe { row(simd, self.a, w, from, self.c, task) };
             return;
         }
         let depth = w.depth();
@@ -184,16 +184,16 @@ unsafe impl Phases for Work<'_> {
         // promises that no other thread has this one's number.
         unsafe {
             let a = self.a.add(first_row * depth);
-            let packed = self.scratch.add(left_len(place, depth));
+            let packed = self.scratch.add(lhs_len(place, depth));
             if rows > 1 {
                 for part in packs {
-                    left::pack(s, Rows::new(a, depth), rows, depth, packed, part, GEMM_PARTS);
+                    lhs::pack(simd, Rows::new(a, depth), rows, depth, packed, part, GEMM_PARTS);
                 }
             }
             // One row lies as it would be packed.
             let a = if rows == 1 { a } else { packed };
             for group in groups {
-                self.multiply(s, (first_row, rows), a, group);
+                self.multiply(simd, (first_row, rows), a, group);
             }
         }
     }
@@ -208,7 +208,7 @@ impl Work<'_> {
     #[inline(always)]
     unsafe fn multiply<S: Simd>(
         &self,
-        s: S,
+        simd: S,
         (first_row, rows): (usize, usize),
         a: *const f32,
         group: usize,
@@ -233,15 +233,15 @@ impl Work<'_> {
                 Start::Bias(bias) => Some(columns.grid(Rows::new(bias.as_ptr(), 0))),
             };
             let mut sums = Sums { from, to, lanes: columns.lanes, whole: columns.whole };
-            let fetches = [columns.fetch(c.as_rows(), 1, When::After)];
+            let prefetches = [columns.prefetch(c.as_rows(), 1, When::After)];
             for first_k in (0..depth).step_by(DEPTH_BLOCK) {
                 // Between blocks of depth the sums stay on the stack: rows of C a
                 // power of two apart evict each other.
                 let last = depth - first_k <= DEPTH_BLOCK;
                 sums.to = if last { to } else { between };
                 let a = a.add(rows * first_k);
-                let fetches = if last { &fetches[..] } else { &[] };
-                w.multiply(s, (rows, a), place, first_k, &sums, fetches);
+                let prefetches = if last { &prefetches[..] } else { &[] };
+                w.multiply(simd, (rows, a), place, first_k, &sums, prefetches);
                 sums = sums.resumed();
             }
         }
@@ -256,7 +256,7 @@ impl Work<'_> {
 /// 2. the weights are packed for `S`, and the group is one of theirs.
 #[inline(always)]
 pub(crate) unsafe fn row<S: Simd>(
-    s: S,
+    simd: S,
     a: *const f32,
     weights: &PackedMatrix,
     from: Option<*const f32>,
@@ -266,10 +266,10 @@ pub(crate) unsafe fn row<S: Simd>(
     let columns = weights.columns(group, S::LANES);
     let row = Row { a, weights, from, c, group, columns: &columns };
     match columns.vecs.next_multiple_of(PANEL) {
-        2 => s.call(RowOf::<2>(row)),
-        4 => s.call(RowOf::<4>(row)),
-        6 => s.call(RowOf::<6>(row)),
-        _ => s.call(RowOf::<GROUP>(row)),
+        2 => simd.call(RowOf::<2>(row)),
+        4 => simd.call(RowOf::<4>(row)),
+        6 => simd.call(RowOf::<6>(row)),
+        _ => simd.call(RowOf::<GROUP>(row)),
     }
 }
 
@@ -288,21 +288,21 @@ struct RowOf<'a, const V: usize>(Row<'a>);
 impl<const V: usize> Kernel for RowOf<'_, V> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(self, simd: S) {
         let Row { a, weights, from, c, group, columns } = self.0;
         let next = if group + 1 == weights.groups() { 0 } else { group + 1 };
-        let mut sums = [[s.zero(); V]; 1];
+        let mut sums = [[simd.zero(); V]; 1];
         // SAFETY: the promises of `row`, the only one to make one: its operands (1), and the
         // group (2), whose vectors V are, padding included.
         unsafe {
             if let Some(from) = from {
                 for v in 0..V {
-                    sums[0][v] = load_lanes(s, from.add(columns.offset[v]), columns.lanes[v]);
+                    sums[0][v] = load_lanes(simd, from.add(columns.offset[v]), columns.lanes[v]);
                 }
             }
-            weights.multiply_row(s, a, (group, next), &mut sums);
+            weights.multiply_row(simd, a, (group, next), &mut sums);
             for v in 0..V {
-                store_lanes(s, c.add(columns.offset[v]), sums[0][v], columns.lanes[v]);
+                store_lanes(simd, c.add(columns.offset[v]), sums[0][v], columns.lanes[v]);
             }
         }
     }

@@ -5,10 +5,10 @@ use super::dims::Dims;
 use super::step::Block;
 use crate::each::each;
 use crate::error::check_len;
+use crate::gemm::tile::Grid;
 use crate::rows::{Rows, RowsMut};
 use crate::simd::{Kernel, MAX_LANES, Simd};
 use crate::threefry::Draw;
-use crate::tile::Grid;
 use crate::{KernelError, checked_len};
 
 /// Zoneout (Krueger et al. 2017): units that keep a state of the step before,
@@ -16,7 +16,7 @@ use crate::{KernelError, checked_len};
 /// result, of the cell state as it was before some of it was kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Zoneout<'a> {
-    /// How often h is kept, and s: from 0 to 1, below and above as these.
+    /// How often h is kept, and c: from 0 to 1, below and above as these.
     pub rates: [f32; 2],
     /// The key of each step and sequence, `[τ, B, 2]`, of which [`threefry`](crate::threefry)
     /// makes m, 0 or 1, for each unit: the counter (unit, 0) gives the numbers that
@@ -85,31 +85,31 @@ impl Zone {
     /// # Safety
     /// If there are keys, the row has one.
     #[inline(always)]
-    unsafe fn draw<S: Simd>(&self, s: S, row: usize, unit: usize) -> [S::V; 2] {
-        let Some(keys) = self.keys else { return [s.zero(); 2] };
+    unsafe fn draw<S: Simd>(&self, simd: S, row: usize, unit: usize) -> [S::V; 2] {
+        let Some(keys) = self.keys else { return [simd.zero(); 2] };
         let mut drawn = [[0.0f32; MAX_LANES]; 2];
         // SAFETY: the row has a key.
         let key = unsafe { *keys.add(row) };
-        s.call(Draw { key, first: unit, to: &mut drawn });
+        simd.call(Draw { key, first: unit, to: &mut drawn });
         // SAFETY: there is room for the lanes of any instruction set.
-        unsafe { [s.load(drawn[0].as_ptr()), s.load(drawn[1].as_ptr())] }
+        unsafe { [simd.load(drawn[0].as_ptr()), simd.load(drawn[1].as_ptr())] }
     }
 
-    /// What later steps see of a result, and of the state before it: of h, or of s.
+    /// What later steps see of a result, and of the state before it: of h, or of c.
     #[inline(always)]
-    fn mix<S: Simd>(&self, s: S, state: usize, drawn: S::V, [before, made]: [S::V; 2]) -> S::V {
-        let rate = s.splat(self.rates[state]);
+    fn mix<S: Simd>(&self, simd: S, state: usize, drawn: S::V, [before, made]: [S::V; 2]) -> S::V {
+        let rate = simd.splat(self.rates[state]);
         match self.keys.is_none() {
-            true => s.mul_add(rate, s.sub(before, made), made),
-            false => s.select(s.lt(drawn, rate), before, made),
+            true => simd.mul_add(rate, simd.sub(before, made), made),
+            false => simd.select(simd.lt(drawn, rate), before, made),
         }
     }
 
     /// A gradient's two parts, by the result and by the state before.
     #[inline(always)]
-    fn split<S: Simd>(&self, s: S, state: usize, drawn: S::V, d: S::V) -> [S::V; 2] {
-        let kept = s.lt(drawn, s.splat(self.rates[state]));
-        [s.select(kept, s.zero(), d), s.select(kept, d, s.zero())]
+    fn split<S: Simd>(&self, simd: S, state: usize, drawn: S::V, d: S::V) -> [S::V; 2] {
+        let kept = simd.lt(drawn, simd.splat(self.rates[state]));
+        [simd.select(kept, simd.zero(), d), simd.select(kept, d, simd.zero())]
     }
 }
 
@@ -133,12 +133,12 @@ pub(super) struct After {
     at: Block,
     zone: Zone,
     h: Option<State>,
-    s: Option<State>,
+    c: Option<State>,
     seen: Option<Seen>,
 }
 
 impl After {
-    /// Of h and s where they are complete, and of what products see of h.
+    /// Of h and c where they are complete, and of what products see of h.
     ///
     /// # Safety
     /// Of the block's rows and units all of these are readable, and what is now and what is
@@ -148,17 +148,17 @@ impl After {
         at: Block,
         zone: Zone,
         h: Option<State>,
-        s: Option<State>,
+        c: Option<State>,
         seen: Option<Seen>,
     ) -> Self {
-        Self { at, zone, h, s, seen }
+        Self { at, zone, h, c, seen }
     }
 }
 
 impl Kernel for After {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(self, simd: S) {
         let Self { at, zone, .. } = self;
         for row in at.row..at.row + at.rows {
             let mut unit = at.first;
@@ -167,23 +167,24 @@ impl Kernel for After {
                 // SAFETY: the row and the units are of the block, for which `new` has been
                 // promised all that is there.
                 unsafe {
-                    let drawn = zone.draw(s, row, unit);
+                    let drawn = zone.draw(simd, row, unit);
                     if zone.on
-                        && let Some(State { now, before }) = self.s
+                        && let Some(State { now, before }) = self.c
                     {
-                        let states = [before.load(s, place, lanes), now.load(s, place, lanes)];
-                        now.store(s, place, zone.mix(s, 1, drawn[1], states), lanes);
+                        let states =
+                            [before.load(simd, place, lanes), now.load(simd, place, lanes)];
+                        now.store(simd, place, zone.mix(simd, 1, drawn[1], states), lanes);
                     }
                     if let Some(State { now, before }) = self.h {
-                        let mut h = now.load(s, place, lanes);
+                        let mut h = now.load(simd, place, lanes);
                         if zone.on {
-                            let before = before.load(s, place, lanes);
-                            h = zone.mix(s, 0, drawn[0], [before, h]);
-                            now.store(s, place, h, lanes);
+                            let before = before.load(simd, place, lanes);
+                            h = zone.mix(simd, 0, drawn[0], [before, h]);
+                            now.store(simd, place, h, lanes);
                         }
                         if let Some(Seen { mask, to }) = self.seen {
-                            let mask = mask.load(s, place, lanes);
-                            to.store(s, place, s.mul(mask, h), lanes);
+                            let mask = mask.load(simd, place, lanes);
+                            to.store(simd, place, simd.mul(mask, h), lanes);
                         }
                     }
                 }
@@ -207,44 +208,44 @@ pub(super) struct Incoming {
     pub carry: Option<RowsMut>,
 }
 
-/// ∂L/∂s, and where zoneout leaves its part of it.
+/// ∂L/∂c, and where zoneout leaves its part of it.
 #[derive(Clone, Copy)]
 pub(super) struct Parted {
-    pub ds: RowsMut,
+    pub dc: RowsMut,
     pub kept: RowsMut,
 }
 
-/// Gradients before the cell has them: ∂L/∂h and ∂L/∂s.
+/// Gradients before the cell has them: ∂L/∂h and ∂L/∂c.
 pub(super) struct Before {
     at: Block,
     zone: Zone,
     dh: Option<Incoming>,
-    ds: Option<Parted>,
+    dc: Option<Parted>,
 }
 
 impl Before {
     /// # Safety
     /// Of the block's rows and units all that is there is readable, and the sums, what is
-    /// carried, ∂L/∂s and what is kept of it is writable and nobody else's; the sums are those
+    /// carried, ∂L/∂c and what is kept of it is writable and nobody else's; the sums are those
     /// of the block's rows from their first on, in whole vectors. The zone, if it has keys and
-    /// there is something to be carried or ∂L/∂s, has one of each row.
+    /// there is something to be carried or ∂L/∂c, has one of each row.
     #[inline(always)]
     pub(super) unsafe fn new(
         at: Block,
         zone: Zone,
         dh: Option<Incoming>,
-        ds: Option<Parted>,
+        dc: Option<Parted>,
     ) -> Self {
-        Self { at, zone, dh, ds }
+        Self { at, zone, dh, dc }
     }
 }
 
 impl Kernel for Before {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(self, simd: S) {
         let Self { at, zone, .. } = self;
-        let splits = self.ds.is_some() || self.dh.is_some_and(|dh| dh.carry.is_some());
+        let splits = self.dc.is_some() || self.dh.is_some_and(|dh| dh.carry.is_some());
         for r in 0..at.rows {
             let row = at.row + r;
             for vec in 0..(at.end - at.first).div_ceil(S::LANES) {
@@ -253,29 +254,30 @@ impl Kernel for Before {
                 // SAFETY: the row and the units are of the block, for which `new` has been
                 // promised all that is there.
                 unsafe {
-                    let drawn = if splits { zone.draw(s, row, unit) } else { [s.zero(); 2] };
+                    let drawn = if splits { zone.draw(simd, row, unit) } else { [simd.zero(); 2] };
                     if let Some(Incoming { sums, mask, more, carry }) = self.dh {
                         let sum = sums.rows.at(r, sums.offset[vec]);
-                        let mut dh = s.load(sum);
+                        let mut dh = simd.load(sum);
                         if let Some(mask) = mask {
-                            dh = s.mul(mask.load(s, place, lanes), dh);
+                            dh = simd.mul(mask.load(simd, place, lanes), dh);
                         }
                         for i in 0..more.len() {
                             if let Some(more) = more[i] {
-                                dh = s.add(dh, more.load(s, place, lanes));
+                                dh = simd.add(dh, more.load(simd, place, lanes));
                             }
                         }
                         if let Some(carry) = carry {
-                            let [made, kept] = zone.split(s, 0, drawn[0], dh);
-                            carry.store(s, place, kept, lanes);
+                            let [made, kept] = zone.split(simd, 0, drawn[0], dh);
+                            carry.store(simd, place, kept, lanes);
                             dh = made;
                         }
-                        s.store(sum, dh);
+                        simd.store(sum, dh);
                     }
-                    if let Some(Parted { ds, kept }) = self.ds {
-                        let [made, left] = zone.split(s, 1, drawn[1], ds.load(s, place, lanes));
-                        ds.store(s, place, made, lanes);
-                        kept.store(s, place, left, lanes);
+                    if let Some(Parted { dc, kept }) = self.dc {
+                        let [made, left] =
+                            zone.split(simd, 1, drawn[1], dc.load(simd, place, lanes));
+                        dc.store(simd, place, made, lanes);
+                        kept.store(simd, place, left, lanes);
                     }
                 }
             }
@@ -283,7 +285,7 @@ impl Kernel for Before {
     }
 }
 
-/// Adds to ∂L/∂s of the step before what zoneout has left to it.
+/// Adds to ∂L/∂c of the step before what zoneout has left to it.
 pub(super) struct Rejoin {
     at: Block,
     parted: Parted,
@@ -291,7 +293,7 @@ pub(super) struct Rejoin {
 
 impl Rejoin {
     /// # Safety
-    /// Of the block's rows and units both are readable, and ∂L/∂s is writable and nobody else's.
+    /// Of the block's rows and units both are readable, and ∂L/∂c is writable and nobody else's.
     #[inline(always)]
     pub(super) unsafe fn new(at: Block, parted: Parted) -> Self {
         Self { at, parted }
@@ -301,16 +303,16 @@ impl Rejoin {
 impl Kernel for Rejoin {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self { at, parted: Parted { ds, kept } } = self;
+    fn run<S: Simd>(self, simd: S) {
+        let Self { at, parted: Parted { dc, kept } } = self;
         for row in at.row..at.row + at.rows {
             each!(S, at.end - at.first, |unit, lanes| {
                 let place = (row, at.first + unit);
                 // SAFETY: the row and the units are of the block, for which `new` has been
                 // promised both.
                 unsafe {
-                    let sum = s.add(ds.load(s, place, lanes), kept.load(s, place, lanes));
-                    ds.store(s, place, sum, lanes);
+                    let sum = simd.add(dc.load(simd, place, lanes), kept.load(simd, place, lanes));
+                    dc.store(simd, place, sum, lanes);
                 }
             });
         }

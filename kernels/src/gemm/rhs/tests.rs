@@ -2,8 +2,8 @@
 
 use super::{Columns, PackedMatrix, Place, columns, whole};
 use crate::Isa;
-use crate::fetch::When;
-use crate::layout::{DEPTH_BLOCK, GROUP, PANEL, RUN};
+use crate::gemm::layout::{DEPTH_BLOCK, GROUP, PANEL, RUN};
+use crate::gemm::prefetch::When;
 use crate::rows::Rows;
 use crate::simd::{Kernel, Simd};
 use crate::team::Pass;
@@ -58,11 +58,11 @@ fn a_group_knows_where_the_next_one_lies() {
             return;
         }
         let from = |columns: Columns, to: Columns, backwards| {
-            let fetch =
-                columns.swept(backwards).fetch(Rows::new(std::ptr::null(), 0), 1, When::Start);
-            assert_eq!(fetch.group, whole(gates));
+            let prefetch =
+                columns.swept(backwards).prefetch(Rows::new(std::ptr::null(), 0), 1, When::Start);
+            assert_eq!(prefetch.group, whole(gates));
             for v in 0..columns.vecs.min(to.vecs) {
-                assert_eq!(columns.offset[v].wrapping_add(fetch.advance), to.offset[v]);
+                assert_eq!(columns.offset[v].wrapping_add(prefetch.advance), to.offset[v]);
             }
         };
         for pair in groups(gates, units, lanes).windows(2) {
@@ -95,7 +95,7 @@ impl Kernel for Reads<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _s: S) {
+    fn run<S: Simd>(self, _simd: S) {
         let Self { matrix, weight } = self;
         let start = matrix.panels.as_ptr();
         let mut seen = vec![false; matrix.panels.len()];

@@ -1,7 +1,7 @@
 //! Where a tile's sums come from and where they go. Knows rows of vectors in memory and
 //! lanes that are not there; must not know products.
 
-use crate::layout::GROUP;
+use crate::gemm::layout::GROUP;
 use crate::rows::{Rows, RowsMut, load_lanes, store_lanes};
 use crate::simd::Simd;
 use std::mem::MaybeUninit;
@@ -41,13 +41,13 @@ impl Sums {
     /// # Safety
     /// The real lanes of `from` are readable, or, where it is roomy, all of them.
     #[inline(always)]
-    pub(super) unsafe fn take<S: Simd, const R: usize, const V: usize>(
+    pub(super) unsafe fn load<S: Simd, const R: usize, const V: usize>(
         &self,
-        s: S,
+        simd: S,
         row: usize,
         first: usize,
     ) -> [[S::V; V]; R] {
-        let mut acc = [[s.zero(); V]; R];
+        let mut acc = [[simd.zero(); V]; R];
         let Some(from) = &self.from else { return acc };
         let whole = self.whole || from.roomy;
         let from = Corner::to_read(from, row, first);
@@ -57,11 +57,11 @@ impl Sums {
             if whole {
                 for r in 0..R {
                     for v in 0..V {
-                        acc[r][v] = s.load(from.at(r, v));
+                        acc[r][v] = simd.load(from.at(r, v));
                     }
                 }
             } else {
-                let edge = Edge::<S::V, R, V>::load(s, from, &self.lanes[first..]);
+                let edge = Edge::<S::V, R, V>::load(simd, from, &self.lanes[first..]);
                 for r in 0..R {
                     for v in 0..V {
                         acc[r][v] = edge.get(r, v);
@@ -77,9 +77,9 @@ impl Sums {
     /// # Safety
     /// The real lanes of `to` are writable, or, where it is roomy, all of them.
     #[inline(always)]
-    pub(super) unsafe fn leave<S: Simd, const R: usize, const V: usize>(
+    pub(super) unsafe fn store<S: Simd, const R: usize, const V: usize>(
         &self,
-        s: S,
+        simd: S,
         row: usize,
         first: usize,
         acc: &[[S::V; V]; R],
@@ -91,11 +91,11 @@ impl Sums {
             if self.whole || self.to.roomy {
                 for r in 0..R {
                     for v in 0..V {
-                        s.store(to.at(r, v), acc[r][v]);
+                        simd.store(to.at(r, v), acc[r][v]);
                     }
                 }
             } else {
-                Edge::<S::V, R, V>::of(acc).store(s, to, &self.lanes[first..]);
+                Edge::<S::V, R, V>::of(acc).store(simd, to, &self.lanes[first..]);
             }
         }
     }
@@ -141,12 +141,12 @@ impl<T: Copy, const R: usize, const V: usize> Edge<T, R, V> {
     /// # Safety
     /// The real lanes of R rows and V vectors are readable.
     #[inline(always)]
-    unsafe fn load<S: Simd<V = T>>(s: S, from: Corner<'_, Rows>, lanes: &[usize]) -> Self {
+    unsafe fn load<S: Simd<V = T>>(simd: S, from: Corner<'_, Rows>, lanes: &[usize]) -> Self {
         let mut edge = MaybeUninit::<[[T; V]; R]>::uninit();
         for i in 0..R * V {
             // SAFETY: the real lanes are readable, and i < R · V.
             unsafe {
-                let v = load_lanes(s, from.at(i / V, i % V), lanes[i % V]);
+                let v = load_lanes(simd, from.at(i / V, i % V), lanes[i % V]);
                 *edge.as_mut_ptr().cast::<T>().add(i) = v;
             }
         }
@@ -175,11 +175,11 @@ impl<T: Copy, const R: usize, const V: usize> Edge<T, R, V> {
     /// # Safety
     /// The real lanes of R rows and V vectors are writable.
     #[inline(always)]
-    unsafe fn store<S: Simd<V = T>>(&self, s: S, to: Corner<'_, RowsMut>, lanes: &[usize]) {
+    unsafe fn store<S: Simd<V = T>>(&self, simd: S, to: Corner<'_, RowsMut>, lanes: &[usize]) {
         for i in 0..R * V {
             let (r, v) = (i / V, i % V);
             // SAFETY: the real lanes are writable.
-            unsafe { store_lanes(s, to.at(r, v), self.get(r, v), lanes[v]) };
+            unsafe { store_lanes(simd, to.at(r, v), self.get(r, v), lanes[v]) };
         }
     }
 }

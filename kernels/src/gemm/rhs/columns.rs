@@ -1,10 +1,10 @@
 //! Where the columns of a group lie in a row of a result. Knows gates, units and lanes; must
 //! not know weights.
 
-use crate::fetch::{Fetch, When};
-use crate::layout::GROUP;
+use crate::gemm::layout::GROUP;
+use crate::gemm::prefetch::{Prefetch, When};
+use crate::gemm::tile::Grid;
 use crate::rows::Rows;
-use crate::tile::Grid;
 
 /// A group of a matrix in a sweep.
 #[derive(Clone, Copy)]
@@ -47,9 +47,9 @@ impl Columns {
 
     /// Rows to be fetched in these columns, every `every`th vector.
     #[inline(always)]
-    pub(crate) fn fetch(&self, rows: Rows, every: usize, when: When) -> Fetch {
+    pub(crate) fn prefetch(&self, rows: Rows, every: usize, when: When) -> Prefetch {
         let Self { offset, group, advance, .. } = *self;
-        Fetch { rows, offset, group, advance, every, when }
+        Prefetch { rows, offset, group, advance, every, when }
     }
 }
 

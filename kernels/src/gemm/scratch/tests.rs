@@ -2,7 +2,7 @@
 
 use super::For;
 use crate::Isa;
-use crate::layout::{GROUP, ROW_BLOCK};
+use crate::gemm::layout::{GROUP, ROW_BLOCK};
 use crate::simd::{Kernel, Simd};
 
 struct Places;
@@ -11,7 +11,7 @@ impl Kernel for Places {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _s: S) {
+    fn run<S: Simd>(self, _simd: S) {
         let mut scratch = For::<S>::new();
         let grid = scratch.grid();
         let mut seen = vec![false; GROUP * ROW_BLOCK];

@@ -1,8 +1,8 @@
 //! A dense layer, `c = bias + W a`: what turns hidden units into outputs. Knows which
 //! layout of W suits how many outputs; must not know what the outputs mean.
 
-use crate::dots::Dots;
 use crate::error::check_len;
+use crate::gemm::dots::Dots;
 use crate::gemm::{self, Gemm, Start};
 use crate::simd::{Kernel, Simd};
 use crate::team::Pass;
@@ -151,16 +151,16 @@ impl Dense {
     /// `a` is readable for the depth, `c` writable for the outputs; S is the set that
     /// [`check`](Self::check) was asked for.
     #[inline(always)]
-    pub(crate) unsafe fn row<S: Simd>(&self, s: S, a: *const f32, c: *mut f32) {
+    pub(crate) unsafe fn row<S: Simd>(&self, simd: S, a: *const f32, c: *mut f32) {
         // SAFETY: A and C are as long as the layer says, for which the weights were made.
         unsafe {
             match &self.weights {
                 Weights::Packed(packed) => {
                     for group in 0..packed.groups() {
-                        gemm::row(s, a, packed, Some(self.bias.as_ptr()), c, group);
+                        gemm::row(simd, a, packed, Some(self.bias.as_ptr()), c, group);
                     }
                 }
-                Weights::Rows(weights) => self.dots(weights, 1, a, c).run(s),
+                Weights::Rows(weights) => self.dots(weights, 1, a, c).run(simd),
             }
         }
     }

@@ -14,9 +14,9 @@ pub(crate) const GROUP: usize = 8;
 /// Terms of one row of the left operand that lie side by side: a line of the cache.
 pub(crate) const RUN: usize = 16;
 
-/// Floats that `rows` packed rows of a left operand take, `depth` terms each: whole runs.
+/// Floats that `rows` packed rows of a lhs operand take, `depth` terms each: whole runs.
 #[inline(always)]
-pub(crate) const fn left_len(rows: usize, depth: usize) -> usize {
+pub(crate) const fn lhs_len(rows: usize, depth: usize) -> usize {
     rows * depth.next_multiple_of(RUN)
 }
 

@@ -8,13 +8,13 @@
 mod tests;
 
 use crate::KernelError;
-use crate::layout::{DEPTH_BLOCK, RUN, cut, heights, left_len, row_block, row_blocks};
+use crate::gemm::layout::{DEPTH_BLOCK, RUN, cut, heights, lhs_len, row_block, row_blocks};
+use crate::gemm::tile::{load_lanes, store_lanes};
 use crate::rows::Rows;
 use crate::simd::{QUAD, Simd};
-use crate::tile::{load_lanes, store_lanes};
-use crate::tuning::{COLUMNS_AHEAD, LEFT_AHEAD, STEP_PARTS};
+use crate::tuning::{COLUMNS_AHEAD, LHS_AHEAD, STEP_PARTS};
 
-/// [`left_len`] of a caller's sizes.
+/// [`lhs_len`] of a caller's sizes.
 ///
 /// # Errors
 /// [`KernelError::TooLarge`] where that does not fit the address space.
@@ -29,10 +29,10 @@ pub(crate) fn checked_len(rows: usize, depth: usize) -> Result<usize, KernelErro
 ///
 /// # Safety
 /// 1. The rows of `a` are readable for the depth;
-/// 2. `to` is writable for [`left_len`] of them, and nobody else's but that of other parts.
+/// 2. `to` is writable for [`lhs_len`] of them, and nobody else's but that of other parts.
 #[inline(always)]
 pub(crate) unsafe fn pack<S: Simd>(
-    s: S,
+    simd: S,
     a: Rows,
     rows: usize,
     depth: usize,
@@ -50,12 +50,12 @@ pub(crate) unsafe fn pack<S: Simd>(
                 let a = a.from(first + row, 0);
                 for first_k in (0..depth).step_by(DEPTH_BLOCK) {
                     let terms = DEPTH_BLOCK.min(depth - first_k);
-                    let to = to.add(rows * first_k + left_len(first, terms) + row * RUN);
+                    let to = to.add(rows * first_k + lhs_len(first, terms) + row * RUN);
                     for k in (0..terms).step_by(S::LANES) {
                         let from = a.at(0, first_k + k);
-                        s.prefetch(from.wrapping_add(LEFT_AHEAD * a.stride()));
-                        let v = load_lanes(s, from, S::LANES.min(terms - k));
-                        s.store(to.add(k / RUN * RUN * height + k % RUN), v);
+                        simd.prefetch(from.wrapping_add(LHS_AHEAD * a.stride()));
+                        let v = load_lanes(simd, from, S::LANES.min(terms - k));
+                        simd.store(to.add(k / RUN * RUN * height + k % RUN), v);
                     }
                 }
             }
@@ -69,13 +69,13 @@ pub(crate) fn batch_parts(batch: usize) -> usize {
 }
 
 /// Packs part `part` of [`batch_parts`] of a batch, each of its [`row_blocks`] as
-/// [`pack`] does; the block from row `row` begins at [`left_len`] of so many rows.
+/// [`pack`] does; the block from row `row` begins at [`lhs_len`] of so many rows.
 ///
 /// # Safety
 /// As [`pack`], of the batch and all of its parts.
 #[inline(always)]
 pub(crate) unsafe fn pack_batch<S: Simd>(
-    s: S,
+    simd: S,
     a: Rows,
     batch: usize,
     depth: usize,
@@ -87,8 +87,8 @@ pub(crate) unsafe fn pack_batch<S: Simd>(
     // SAFETY: the part's block is rows of the batch, and its place in `to` that of these. No
     // block is of one row: they are of about equal height.
     unsafe {
-        let to = to.add(left_len(row, depth));
-        pack(s, a.from(row, 0), rows, depth, to, part % STEP_PARTS, STEP_PARTS);
+        let to = to.add(lhs_len(row, depth));
+        pack(simd, a.from(row, 0), rows, depth, to, part % STEP_PARTS, STEP_PARTS);
     }
 }
 
@@ -97,11 +97,11 @@ pub(crate) unsafe fn pack_batch<S: Simd>(
 ///
 /// # Safety
 /// 1. The first `end` rows of A are readable for `height` columns, and depth ≤ end;
-/// 2. `to` is writable for [`left_len`] of the height and the depth, and nobody else's;
+/// 2. `to` is writable for [`lhs_len`] of the height and the depth, and nobody else's;
 /// 3. `sums` are readable and writable for `height` floats, and nobody else's.
 #[inline(always)]
 pub(crate) unsafe fn by_columns<S: Simd>(
-    s: S,
+    simd: S,
     a: Rows,
     height: usize,
     (end, depth): (usize, usize),
@@ -117,12 +117,12 @@ pub(crate) unsafe fn by_columns<S: Simd>(
                 // depth, of the columns first + r and on (1); the runs lie in the tile (2).
                 unsafe {
                     let from = a.from(end - 1 - k, first + r);
-                    let to = to.add(left_len(first, depth) + k * rows + r * RUN);
+                    let to = to.add(lhs_len(first, depth) + k * rows + r * RUN);
                     let (rows, sums) = (rows - r, sums.add(first + r));
                     if columns >= S::LANES && terms == RUN {
-                        runs::<S, true>(s, from, (columns, terms), to, rows, sums);
+                        runs::<S, true>(simd, from, (columns, terms), to, rows, sums);
                     } else {
-                        runs::<S, false>(s, from, (columns, terms), to, rows, sums);
+                        runs::<S, false>(simd, from, (columns, terms), to, rows, sums);
                     }
                 }
             }
@@ -140,7 +140,7 @@ pub(crate) unsafe fn by_columns<S: Simd>(
 /// 3. `sums` are readable and writable for so many columns, up to a vector.
 #[inline(always)]
 unsafe fn runs<S: Simd, const WHOLE: bool>(
-    s: S,
+    simd: S,
     from: Rows,
     (columns, terms): (usize, usize),
     to: *mut f32,
@@ -151,34 +151,34 @@ unsafe fn runs<S: Simd, const WHOLE: bool>(
     // SAFETY: what is read and written is of the terms (1), the rows (2) and the columns (3):
     // past the last term its row is read again, and lands where no term is.
     unsafe {
-        let mut sum = if WHOLE { s.load(sums) } else { s.load_first(sums, columns) };
-        let mut quads = [[s.zero(); QUAD]; RUN / QUAD];
+        let mut sum = if WHOLE { simd.load(sums) } else { simd.load_first(sums, columns) };
+        let mut quads = [[simd.zero(); QUAD]; RUN / QUAD];
         // Row by row, and not each reckoned from the first: RUN products with the stride would
         // not fit the registers.
         let (mut row, ahead) = (from.at(0, 0), COLUMNS_AHEAD * from.stride());
         for q in 0..RUN / QUAD {
             for i in 0..QUAD {
                 let term = QUAD * q + i;
-                s.prefetch(row.wrapping_sub(ahead));
-                quads[q][i] = if WHOLE { s.load(row) } else { s.load_first(row, columns) };
+                simd.prefetch(row.wrapping_sub(ahead));
+                quads[q][i] = if WHOLE { simd.load(row) } else { simd.load_first(row, columns) };
                 if WHOLE || term < terms {
-                    sum = s.add(sum, quads[q][i]);
+                    sum = simd.add(sum, quads[q][i]);
                 }
                 if WHOLE || term + 1 < terms {
                     row = row.wrapping_sub(from.stride());
                 }
             }
-            quads[q] = s.transpose4(quads[q]);
+            quads[q] = simd.transpose4(quads[q]);
         }
         // A column beyond the rows is the next tile's to add.
-        store_lanes(s, sums, sum, rows.min(columns));
+        store_lanes(simd, sums, sum, rows.min(columns));
         for i in 0..QUAD {
-            let runs = s.zip_quads([quads[0][i], quads[1][i], quads[2][i], quads[3][i]]);
+            let runs = simd.zip_quads([quads[0][i], quads[1][i], quads[2][i], quads[3][i]]);
             let parts = RUN / S::LANES;
             for p in 0..QUAD {
                 let row = QUAD * (p / parts) + i;
                 if row < rows {
-                    s.store(to.add(row * RUN + p % parts * S::LANES), runs[p]);
+                    simd.store(to.add(row * RUN + p % parts * S::LANES), runs[p]);
                 }
             }
         }

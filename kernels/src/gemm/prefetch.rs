@@ -1,16 +1,16 @@
 //! What a tile asks memory for while it multiplies: rows that a cell or a later tile
 //! will want. Knows grids of rows and vectors; must not know what they hold.
 
-use crate::layout::{GROUP, PANEL};
+use crate::gemm::layout::{GROUP, PANEL};
 use crate::rows::Rows;
 use crate::simd::Simd;
 use std::mem::MaybeUninit;
 
 /// Rows that are asked for while a product runs.
 #[derive(Clone, Copy)]
-pub(crate) struct Fetch {
+pub(crate) struct Prefetch {
     pub rows: Rows,
-    /// Of every `every`th vector, as [`Grid::offset`](crate::tile::Grid::offset).
+    /// Of every `every`th vector, as [`Grid::offset`](crate::gemm::tile::Grid::offset).
     pub offset: [usize; GROUP],
     /// Vectors of a whole group.
     pub group: usize,
@@ -32,7 +32,7 @@ pub(crate) enum When {
 /// A tile's way through what it fetches: the rows of one pair of vectors after the
 /// other.
 pub(crate) struct Walk<'a> {
-    fetches: &'a [Fetch],
+    prefetches: &'a [Prefetch],
     row: usize,
     height: usize,
     /// The tile's first vector, how many it has, and which is next.
@@ -49,12 +49,13 @@ pub(crate) struct Walk<'a> {
 impl<'a> Walk<'a> {
     #[inline(always)]
     pub(crate) fn new(
-        fetches: &'a [Fetch],
+        prefetches: &'a [Prefetch],
         (row, height): (usize, usize),
         (first, width): (usize, usize),
     ) -> Self {
         let (at, stride, pair, rows) = (std::ptr::dangling(), 0, 0, 0);
-        let mut walk = Self { fetches, row, height, first, width, vec: 0, at, stride, pair, rows };
+        let mut walk =
+            Self { prefetches, row, height, first, width, vec: 0, at, stride, pair, rows };
         walk.turn();
         walk
     }
@@ -73,10 +74,10 @@ impl<'a> Walk<'a> {
 
     /// Asks for the next pair's lines.
     #[inline(always)]
-    pub(crate) fn ask<S: Simd>(&mut self, s: S) {
+    pub(crate) fn ask<S: Simd>(&mut self, simd: S) {
         if self.rows > 0 {
-            s.prefetch(self.at);
-            s.prefetch(self.at.wrapping_add(self.pair));
+            simd.prefetch(self.at);
+            simd.prefetch(self.at.wrapping_add(self.pair));
             self.at = self.at.wrapping_add(self.stride);
             self.rows -= 1;
             if self.rows == 0 {
@@ -88,27 +89,27 @@ impl<'a> Walk<'a> {
     /// Turns to the next pair that there is.
     #[inline(always)]
     fn turn(&mut self) {
-        while let Some(fetch) = self.fetches.first() {
+        while let Some(prefetch) = self.prefetches.first() {
             if self.vec >= self.width {
-                (self.fetches, self.vec) = (&self.fetches[1..], 0);
+                (self.prefetches, self.vec) = (&self.prefetches[1..], 0);
                 continue;
             }
-            let lead = if fetch.when == When::Start { self.width } else { 0 };
+            let lead = if prefetch.when == When::Start { self.width } else { 0 };
             let vec = self.first + lead + self.vec;
             self.vec += PANEL;
-            let wanted = vec.next_multiple_of(fetch.every);
+            let wanted = vec.next_multiple_of(prefetch.every);
             if wanted < vec + PANEL {
                 // A vector beyond the group is one of the next.
-                let (vec, beyond) = match wanted.checked_sub(fetch.group) {
+                let (vec, beyond) = match wanted.checked_sub(prefetch.group) {
                     Some(vec) => (vec, 1),
                     None => (wanted, 0),
                 };
-                let offset = fetch.offset[vec % GROUP];
-                let onward = fetch.advance * beyond;
-                self.at = fetch.rows.at(self.row, offset).wrapping_add(onward);
-                self.stride = fetch.rows.stride();
-                self.pair = match fetch.every {
-                    1 => fetch.offset[(vec + 1) % GROUP].wrapping_sub(offset),
+                let offset = prefetch.offset[vec % GROUP];
+                let onward = prefetch.advance * beyond;
+                self.at = prefetch.rows.at(self.row, offset).wrapping_add(onward);
+                self.stride = prefetch.rows.stride();
+                self.pair = match prefetch.every {
+                    1 => prefetch.offset[(vec + 1) % GROUP].wrapping_sub(offset),
                     _ => 0,
                 };
                 self.rows = self.height;
@@ -122,25 +123,25 @@ impl<'a> Walk<'a> {
 const MOST: usize = 8;
 
 /// The operands of a step that are fetched.
-pub(crate) struct Fetches {
-    all: [MaybeUninit<Fetch>; MOST],
+pub(crate) struct Prefetches {
+    all: [MaybeUninit<Prefetch>; MOST],
     count: usize,
 }
 
-impl Fetches {
+impl Prefetches {
     #[inline(always)]
     pub(crate) fn none() -> Self {
         Self { all: [const { MaybeUninit::uninit() }; MOST], count: 0 }
     }
 
     #[inline(always)]
-    pub(crate) fn push(&mut self, fetch: Fetch) {
-        self.all[self.count].write(fetch);
+    pub(crate) fn push(&mut self, prefetch: Prefetch) {
+        self.all[self.count].write(prefetch);
         self.count += 1;
     }
 
     #[inline(always)]
-    pub(crate) fn as_slice(&self) -> &[Fetch] {
+    pub(crate) fn as_slice(&self) -> &[Prefetch] {
         // SAFETY: `push` has filled the first `count`, and never more than there are.
         unsafe { std::slice::from_raw_parts(self.all.as_ptr().cast(), self.count) }
     }

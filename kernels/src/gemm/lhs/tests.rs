@@ -3,7 +3,7 @@
 
 use super::{batch_parts, by_columns, pack, pack_batch};
 use crate::Isa;
-use crate::layout::{DEPTH_BLOCK, ROW_BLOCK, RUN, heights, left_len, row_blocks};
+use crate::gemm::layout::{DEPTH_BLOCK, ROW_BLOCK, RUN, heights, lhs_len, row_blocks};
 use crate::rows::Rows;
 use crate::simd::{Kernel, Simd};
 
@@ -39,7 +39,7 @@ fn read<S: Simd>(packed: &[f32], (first, rows): (usize, usize), depth: usize) {
     for first_k in (0..depth).step_by(DEPTH_BLOCK) {
         let terms = DEPTH_BLOCK.min(depth - first_k);
         for (row, height) in heights::<S>(rows) {
-            let tile = rows * first_k + left_len(row, terms);
+            let tile = rows * first_k + lhs_len(row, terms);
             for r in 0..height {
                 for k in 0..terms {
                     let at = tile + k / RUN * RUN * height + k % RUN + r * RUN;
@@ -61,18 +61,18 @@ impl Kernel for Packing {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(self, simd: S) {
         let Self { rows, depth, parts } = self;
         let stride = depth + 1;
         let a: Vec<f32> = (0..rows * stride).map(|at| value(at / stride, at % stride)).collect();
-        let mut to = vec![NOTHING; left_len(rows, depth) + BEYOND];
+        let mut to = vec![NOTHING; lhs_len(rows, depth) + BEYOND];
         for part in 0..parts {
             // SAFETY: A has the rows, and there is room for all of them.
             unsafe {
-                pack(s, Rows::new(a.as_ptr(), stride), rows, depth, to.as_mut_ptr(), part, parts)
+                pack(simd, Rows::new(a.as_ptr(), stride), rows, depth, to.as_mut_ptr(), part, parts)
             };
         }
-        let (packed, beyond) = to.split_at(left_len(rows, depth));
+        let (packed, beyond) = to.split_at(lhs_len(rows, depth));
         assert_eq!(beyond, [NOTHING; BEYOND], "{rows} rows of {depth}");
         read::<S>(packed, (0, rows), depth);
     }
@@ -99,19 +99,19 @@ impl Kernel for BatchPacking {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(self, simd: S) {
         let Self { batch, depth } = self;
         let a: Vec<f32> = (0..batch * depth).map(|at| value(at / depth, at % depth)).collect();
-        let mut to = vec![NOTHING; left_len(batch, depth) + BEYOND];
+        let mut to = vec![NOTHING; lhs_len(batch, depth) + BEYOND];
         for part in 0..batch_parts(batch) {
             // SAFETY: A has the rows, there is room for them, and the part is one of the batch's.
             unsafe {
-                pack_batch(s, Rows::new(a.as_ptr(), depth), batch, depth, to.as_mut_ptr(), part)
+                pack_batch(simd, Rows::new(a.as_ptr(), depth), batch, depth, to.as_mut_ptr(), part)
             };
         }
-        assert_eq!(to[left_len(batch, depth)..], [NOTHING; BEYOND], "a batch of {batch}, {depth}");
+        assert_eq!(to[lhs_len(batch, depth)..], [NOTHING; BEYOND], "a batch of {batch}, {depth}");
         for (first, rows) in row_blocks(batch) {
-            read::<S>(&to[left_len(first, depth)..][..left_len(rows, depth)], (first, rows), depth);
+            read::<S>(&to[lhs_len(first, depth)..][..lhs_len(rows, depth)], (first, rows), depth);
         }
     }
 }
@@ -139,7 +139,7 @@ impl Kernel for ByColumns {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(self, simd: S) {
         let Self { height, depth, before } = self;
         let (end, stride) = (before + depth, height + 1);
         // The last row of A is the first term.
@@ -148,12 +148,12 @@ impl Kernel for ByColumns {
             _ => NOTHING,
         };
         let a: Vec<f32> = (0..end * stride).map(of_a).collect();
-        let mut to = vec![NOTHING; left_len(height, depth) + BEYOND];
+        let mut to = vec![NOTHING; lhs_len(height, depth) + BEYOND];
         let mut sums = vec![1.0; height + 1];
         let (from, size) = (Rows::new(a.as_ptr(), stride), (end, depth));
         // SAFETY: A has the rows and columns, and there is room for all of them and their sums.
-        unsafe { by_columns(s, from, height, size, to.as_mut_ptr(), sums.as_mut_ptr()) };
-        let (packed, beyond) = to.split_at(left_len(height, depth));
+        unsafe { by_columns(simd, from, height, size, to.as_mut_ptr(), sums.as_mut_ptr()) };
+        let (packed, beyond) = to.split_at(lhs_len(height, depth));
         assert_eq!(beyond, [NOTHING; BEYOND], "{height} columns of {depth}");
         read::<S>(packed, (0, height), depth);
         let added = |column| 1.0 + (0..depth).map(|k| value(column, k)).sum::<f32>();

@@ -27,7 +27,7 @@ impl Kernel for Heights {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _s: S) {
+    fn run<S: Simd>(self, _simd: S) {
         for rows in 1..=300 {
             let all: Vec<_> = heights::<S>(rows).collect();
             assert_eq!(all.iter().map(|&(_, height)| height).sum::<usize>(), rows);

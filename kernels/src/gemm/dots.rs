@@ -2,9 +2,9 @@
 //! A panel would be mostly padding there, and its sums a chain as long as the depth.
 //! Knows rows; must not know what they are for.
 
+use crate::gemm::tile::load_lanes;
 use crate::simd::{Kernel, Simd};
 use crate::team::Phases;
-use crate::tile::load_lanes;
 use crate::tuning::DOTS_ROW_BLOCK;
 
 /// Sums side by side, so that one need not wait for the last.
@@ -52,9 +52,9 @@ unsafe impl Phases for Dots {
     }
 
     #[inline(always)]
-    unsafe fn run<S: Simd>(&self, s: S, _thread: usize, _phase: usize, task: usize) {
+    unsafe fn run<S: Simd>(&self, simd: S, _thread: usize, _phase: usize, task: usize) {
         let first = task * DOTS_ROW_BLOCK;
-        s.call(Dots {
+        simd.call(Dots {
             rows: DOTS_ROW_BLOCK.min(self.rows - first),
             a: self.a.wrapping_add(first * self.depth),
             c: self.c.wrapping_add(first * self.outputs),
@@ -66,14 +66,14 @@ unsafe impl Phases for Dots {
 impl Kernel for Dots {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(self, simd: S) {
         for row in 0..self.rows {
             for output in 0..self.outputs {
                 // SAFETY: rows, outputs and depth are those that `new` was promised them for.
                 unsafe {
                     let a = self.a.add(row * self.depth);
                     let weights = self.weights.add(output * self.depth);
-                    let sum = dot(s, a, weights, self.depth);
+                    let sum = dot(simd, a, weights, self.depth);
                     *self.c.add(row * self.outputs + output) = *self.bias.add(output) + sum;
                 }
             }
@@ -87,15 +87,15 @@ impl Kernel for Dots {
 /// # Safety
 /// Both are readable for `depth` floats.
 #[inline(always)]
-unsafe fn dot<S: Simd>(s: S, a: *const f32, b: *const f32, depth: usize) -> f32 {
-    let mut acc = [s.zero(); SUMS];
+unsafe fn dot<S: Simd>(simd: S, a: *const f32, b: *const f32, depth: usize) -> f32 {
+    let mut acc = [simd.zero(); SUMS];
     let mut k = 0;
     // SAFETY: k + lanes ≤ depth, for which both are readable.
     unsafe {
         while k + SUMS * S::LANES <= depth {
             for i in 0..SUMS {
                 let at = k + i * S::LANES;
-                acc[i] = s.mul_add(s.load(a.add(at)), s.load(b.add(at)), acc[i]);
+                acc[i] = simd.mul_add(simd.load(a.add(at)), simd.load(b.add(at)), acc[i]);
             }
             k += SUMS * S::LANES;
         }
@@ -103,10 +103,11 @@ unsafe fn dot<S: Simd>(s: S, a: *const f32, b: *const f32, depth: usize) -> f32 
             let at = k + i * S::LANES;
             if at < depth {
                 let lanes = S::LANES.min(depth - at);
-                let (a, b) = (load_lanes(s, a.add(at), lanes), load_lanes(s, b.add(at), lanes));
-                acc[i] = s.mul_add(a, b, acc[i]);
+                let (a, b) =
+                    (load_lanes(simd, a.add(at), lanes), load_lanes(simd, b.add(at), lanes));
+                acc[i] = simd.mul_add(a, b, acc[i]);
             }
         }
     }
-    s.sum(s.add(s.add(acc[0], acc[1]), s.add(acc[2], acc[3])))
+    simd.sum(simd.add(simd.add(acc[0], acc[1]), simd.add(acc[2], acc[3])))
 }
