@@ -59,7 +59,7 @@ fn products(c: &mut Criterion) {
                     a: &z,
                     stride: 4 * h,
                     rows: 4 * h,
-                    products: [Rhs { b: &x, c: &mut dw, columns: h }],
+                    products: [Rhs::new(&x, &mut dw, h)],
                     sums: Some(&mut db),
                     accumulate: false,
                     scratch: &mut scratch,

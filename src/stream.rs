@@ -11,7 +11,7 @@ use crate::spec::{Sizes, Spec};
 use crate::state::State;
 use crate::{Error, Isa, ReadoutWeights, Regularisation, Weights};
 use bptt_kernels::gemm::{self, Gemm};
-use bptt_kernels::recurrence::{Dims, Forward, Gates, Single, Zoneout, single_room};
+use bptt_kernels::recurrence::{Dims, Forward, Gates, Schedule, Single, Zoneout, single_room};
 use bptt_kernels::team::{Pass, Team};
 use bptt_kernels::{Dense, KernelError};
 use memory::{Alone, Beside, Memory, carried, chunk_steps, norm, remember, settle};
@@ -287,13 +287,19 @@ impl<C: Spec> Stream<C> {
                 Gates::Discard { z, stride }
             };
             Forward {
-                dims: Dims { steps: 1, batch, hidden: sizes.hidden, outputs: sizes.output },
+                dims: Dims {
+                    schedule: Schedule::dense(1, batch),
+                    hidden: sizes.hidden,
+                    outputs: sizes.output,
+                },
+                stretch: 0..1,
                 cell: layer.cell(&weights.vectors),
                 recurrent: weights.forward(),
                 gates,
                 extra,
                 h0: h,
                 h: &mut *next,
+                h_stride: sizes.output,
                 cells: carried(c, c_next),
                 zoneout,
                 dropout: None,
@@ -351,14 +357,17 @@ impl<C: Spec> Stream<C> {
                     Gemm { rows, a, weights, start, c: now, stride, scratch }.run(isa, pass)?;
                     to = rest;
                 }
+                let steps = rows / batch;
                 Forward {
-                    dims: Dims { steps: rows / batch, batch, hidden, outputs: output },
+                    dims: Dims { schedule: Schedule::dense(steps, batch), hidden, outputs: output },
+                    stretch: 0..steps,
                     cell: layer.cell(&weights.vectors),
                     recurrent: weights.forward(),
                     gates: Gates::Discard { z, stride },
                     extra: &mut *extra,
                     h0: h,
                     h: y,
+                    h_stride: output,
                     cells: carried(c, c_next),
                     zoneout,
                     dropout: None,
@@ -367,7 +376,7 @@ impl<C: Spec> Stream<C> {
                 }
                 .run(isa, pass)?;
                 remember(h, y);
-                settle(rows / batch, c, c_next);
+                settle(steps, c, c_next);
             }
             Ok::<(), KernelError>(())
         })?;

@@ -1,8 +1,9 @@
 //! Sums of element-wise products over time, `c += Σ a ⊙ b`: the gradients of weights that
 //! belong to a unit each (peepholes, leaks, a bias). Knows strides; must not know cells.
 
-use crate::error::{check_len, check_room, checked_sum};
+use crate::error::{check_room, checked_sum};
 use crate::gemm::tile::{load_lanes, store_lanes};
+use crate::rows::{Joined, JoinedAt};
 use crate::simd::Simd;
 use crate::team::{Pass, Phases};
 use crate::{Isa, KernelError, checked_len};
@@ -23,7 +24,7 @@ pub struct Diagonal<'a> {
     /// Floats from one row of A to the next, as many as there are sums or more.
     pub stride: usize,
     /// B, `[depth, sums]`; none is ones.
-    pub b: Option<&'a [f32]>,
+    pub b: Option<Joined<'a>>,
     /// The sums.
     pub c: &'a mut [f32],
     /// Whether they are added to.
@@ -44,13 +45,13 @@ impl Diagonal<'_> {
             check_room("a", self.a.len(), checked_sum("a", &[others, columns])?)?;
         }
         if let Some(b) = self.b {
-            check_len("b", b.len(), checked_len("b", &[self.depth, columns])?)?;
+            b.check("b", self.depth, columns)?;
         }
         let work = Work {
             depth: self.depth,
             a: self.a.as_ptr(),
             stride: self.stride,
-            b: self.b.map(<[f32]>::as_ptr),
+            b: self.b.map(|b| JoinedAt::new(b, columns)),
             columns,
             c: self.c.as_mut_ptr(),
             accumulate: self.accumulate,
@@ -67,7 +68,7 @@ struct Work {
     depth: usize,
     a: *const f32,
     stride: usize,
-    b: Option<*const f32>,
+    b: Option<JoinedAt>,
     columns: usize,
     c: *mut f32,
     accumulate: bool,
@@ -109,12 +110,13 @@ unsafe impl Phases for Work {
                 }
             }
             for row in (0..self.depth).rev() {
+                let b = self.b.map(|b| b.at(row, 0));
                 for v in 0..WIDTH {
                     let a = load_lanes(simd, self.a.add(row * self.stride + offset[v]), lanes[v]);
-                    sums[v] = match self.b {
+                    sums[v] = match b {
                         Some(b) => {
-                            let b = b.add(row * self.columns + offset[v]);
-                            simd.mul_add(a, load_lanes(simd, b, lanes[v]), sums[v])
+                            let b = load_lanes(simd, b.add(offset[v]), lanes[v]);
+                            simd.mul_add(a, b, sums[v])
                         }
                         None => simd.add(sums[v], a),
                     };

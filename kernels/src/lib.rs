@@ -47,5 +47,6 @@ pub use error::{KernelError, checked_len};
 pub use format::Format;
 pub use gemm::{Dense, PackedMatrix};
 pub use isa::{ISA_VARIABLE, Isa, IsaError};
+pub use rows::Joined;
 pub use simd::MAX_LANES;
 pub use threefry::{threefry, unit_interval};

@@ -1,6 +1,7 @@
 //! Rows of floats in memory, as kernels are handed them: a start and a stride. Knows where a
 //! row begins; must not know how many there are, which whoever reads or writes one says.
 
+use crate::error::{KernelError, check_len, check_room, checked_len};
 use crate::simd::Simd;
 use std::ptr::NonNull;
 
@@ -90,6 +91,75 @@ impl RowsMut {
     ) {
         // SAFETY: this function's own, which are those of `store_lanes`.
         unsafe { store_lanes(simd, self.at(row, column), v, lanes) };
+    }
+}
+
+/// Rows of a matrix that stand in two places: some that come first, and the others. So do the
+/// states that a pass has read, of which the first are from before it.
+#[derive(Clone, Copy, Debug)]
+pub struct Joined<'a> {
+    /// The rows that come first, one after the other.
+    pub first: &'a [f32],
+    /// The others.
+    pub rest: &'a [f32],
+    /// Floats from one of the others to the next, as many as there are columns or more.
+    pub stride: usize,
+}
+
+impl<'a> Joined<'a> {
+    /// Rows that all stand in one place, `columns` floats each, one after the other.
+    pub fn whole(rows: &'a [f32], columns: usize) -> Self {
+        Self { first: &[], rest: rows, stride: columns }
+    }
+
+    /// `Ok` where they are `depth` rows of `columns`. What lies between the others may be missing
+    /// after the last.
+    #[inline]
+    pub(crate) fn check(
+        self,
+        what: &'static str,
+        depth: usize,
+        columns: usize,
+    ) -> Result<(), KernelError> {
+        let Self { first, rest, stride } = self;
+        check_room("stride", stride, columns)?;
+        // Without columns any number of rows is nothing.
+        let count = first.len().checked_div(columns).unwrap_or(0).min(depth);
+        check_len(what, first.len(), count * columns)?;
+        let expected = checked_len(what, &[depth - count, stride])?;
+        let least = expected.saturating_sub(stride - columns);
+        if !(least..=expected).contains(&rest.len()) {
+            check_len(what, rest.len(), expected)?;
+        }
+        Ok(())
+    }
+}
+
+/// [`Joined`] as pointers.
+#[derive(Clone, Copy)]
+pub(crate) struct JoinedAt {
+    first: Rows,
+    /// How many rows come first.
+    count: usize,
+    rest: Rows,
+}
+
+impl JoinedAt {
+    /// Rows of so many columns.
+    #[inline]
+    pub(crate) fn new(Joined { first, rest, stride }: Joined<'_>, columns: usize) -> Self {
+        let count = first.len().checked_div(columns).unwrap_or(0);
+        let (first, rest) = (Rows::new(first.as_ptr(), columns), Rows::new(rest.as_ptr(), stride));
+        Self { first, count, rest }
+    }
+
+    /// Where a column of a row is.
+    #[inline(always)]
+    pub(crate) fn at(self, row: usize, column: usize) -> *const f32 {
+        match row.checked_sub(self.count) {
+            None => self.first.at(row, column),
+            Some(row) => self.rest.at(row, column),
+        }
     }
 }
 

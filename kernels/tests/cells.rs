@@ -114,6 +114,35 @@ fn the_variants_agree() {
     });
 }
 
+/// Rows of h and dy that stand apart, and a pass in two stretches, change no bit.
+#[test]
+fn strides_and_stretches() {
+    let of_passes = (cases(9, 40, 30, 5), any::<bool>(), 1..=5usize, 0..=4usize);
+    check(160, of_passes, |(drawn, noisy, gap, cut)| {
+        let case = Case { noisy, ..drawn };
+        let apart = Case { gap, cut: cut.min(case.dims.steps()), ..case.clone() };
+        let make = |values: &[f32]| values.to_vec();
+        for &isa in isas() {
+            for &variant in Variant::of(case.which) {
+                let [one, other] =
+                    [&case, &apart].map(|c| c.forward(isa, Activations::Tanh, variant, make));
+                assert_bits("h", &other.h, &one.h);
+                assert_bits("c", &other.c, &one.c);
+                assert_bits("gates", &other.gates, &one.gates);
+                assert_bits("extra", &other.extra, &one.extra);
+                assert_bits("seen", &other.seen, &one.seen);
+                if variant == Variant::Keep {
+                    let back =
+                        [&case, &apart].map(|c| c.backward(isa, Activations::Tanh, &one, make));
+                    for (other, one) in back[1].iter().zip(&back[0]) {
+                        assert_bits("gradients", other, one);
+                    }
+                }
+            }
+        }
+    });
+}
+
 /// One sequence step by step has the bits of a pass, and its outputs those of the layer's
 /// own product over all of it.
 #[test]

@@ -5,7 +5,7 @@ mod common;
 
 use bptt_kernels::cells::Activations;
 use bptt_kernels::recurrence::{
-    Clock, ClockedBackward, ClockedForward, Group, clocked_scratch_len,
+    Clock, ClockedBackward, ClockedForward, Group, Schedule, clocked_scratch_len,
 };
 use bptt_kernels::team::Pass;
 use bptt_kernels::{Isa, KernelError, PackedMatrix};
@@ -21,6 +21,8 @@ static ALLOCATOR: common::guarded::GuardLines = common::guarded::GuardLines;
 
 const STEPS: usize = 7;
 const BATCH: usize = 2;
+/// The units of all groups of a [`Call`].
+const STATE: usize = 9;
 
 /// Groups of these units and periods, one after the other.
 fn groups(of: &[(usize, usize)]) -> Vec<Group> {
@@ -86,7 +88,7 @@ impl Call {
         let groups = groups(&[(3, 1), (5, 2), (1, 5)]);
         let hidden = hidden(&groups);
         let stretch = if back { 0..STEPS } else { 2..5 };
-        let states = stretch.len() * BATCH * hidden;
+        let states = STEPS * BATCH * hidden;
         let scratch = clocked_scratch_len(BATCH, hidden).unwrap();
         let z = kept(Clock { groups: &groups, start: 3 }, STEPS, BATCH);
         let lens = if back {
@@ -114,7 +116,8 @@ impl Call {
     /// Shows that nothing is written where the call is refused.
     fn run(&self, isa: Isa, back: bool, weights: &[PackedMatrix]) -> Result<(), KernelError> {
         let clock = Clock { groups: &self.groups, start: 3 };
-        let (steps, batch, activations) = (self.steps, BATCH, Activations::Tanh);
+        let (schedule, activations) = (Schedule::dense(self.steps, BATCH), Activations::Tanh);
+        let stride = STATE;
         if back {
             let [mut z, h, dy, mut dh, mut scratch] = self.buffers();
             let before = Snapshot::of(&[&z, &dh]);
@@ -122,13 +125,14 @@ impl Call {
             let (z_of, dh_of, h) = (&mut z[..], &mut dh[..], &h[..]);
             let pass = ClockedBackward {
                 clock,
-                steps,
-                batch,
+                schedule,
                 activations,
                 weights,
                 z: z_of,
                 h,
+                h_stride: stride,
                 dy,
+                dy_stride: stride,
                 dh: dh_of,
                 scratch,
             };
@@ -144,14 +148,14 @@ impl Call {
         let (z, h0, h_of) = (&z[..], &h0[..], &mut h[..]);
         let pass = ClockedForward {
             clock,
-            steps,
-            batch,
+            schedule,
             stretch,
             activations,
             weights,
             z,
             h0,
             h: h_of,
+            h_stride: stride,
             scratch,
         };
         let result = pass.run(isa, &mut Pass::serial());
@@ -232,12 +236,14 @@ fn groups_stretches_and_weights() {
     }
 }
 
-/// A forward pass in two stretches, and a backward one: h, dz and ∂L/∂h₀.
+/// A forward pass in two stretches, and a backward one, with so many floats between rows of h and
+/// of dy: h, dz and ∂L/∂h₀.
 #[cfg(unix)]
 fn passes<B: DerefMut<Target = [f32]>>(
     isa: Isa,
     of: &[(usize, usize)],
     (batch, start): (usize, u64),
+    gap: usize,
     make: impl Fn(&[f32]) -> B,
 ) -> [Vec<f32>; 3] {
     let groups = groups(of);
@@ -246,41 +252,44 @@ fn passes<B: DerefMut<Target = [f32]>>(
     let mut z = make(&uniform(1, kept(clock, steps, batch), 1.0));
     let mut scratch = make(&filled(clocked_scratch_len(batch, hidden).unwrap()));
     let forward = weights(isa, &groups, false);
-    let (mut h0, mut all) = (uniform(2, state, 1.0), Vec::new());
+    let (h0, mut h) =
+        (make(&uniform(2, state, 1.0)), make(&filled(steps * batch * (hidden + gap))));
+    let schedule = Schedule::dense(steps, batch);
     for stretch in [0..3, 3..steps] {
-        let (before, mut h) = (make(&h0), make(&filled(stretch.len() * state)));
         let pass = ClockedForward {
             clock,
-            steps,
-            batch,
+            schedule,
             stretch,
             activations,
             weights: &forward,
             z: &z,
-            h0: &before,
+            h0: &h0,
             h: &mut h,
+            h_stride: hidden + gap,
             scratch: &mut scratch,
         };
         pass.run(isa, &mut Pass::serial()).unwrap();
-        all.extend_from_slice(&h);
-        h0 = h[h.len() - state..].to_vec();
     }
-    let (h, dy) = (make(&all), make(&uniform(3, steps * state, 1.0)));
+    let apart = vec![f32::NAN; gap];
+    let dy = uniform(3, steps * state, 1.0);
+    let dy = make(&dy.chunks(hidden).collect::<Vec<_>>().join(&apart[..]));
     let (mut dh, back) = (make(&uniform(4, state, 1.0)), weights(isa, &groups, true));
     let pass = ClockedBackward {
         clock,
-        steps,
-        batch,
+        schedule,
         activations,
         weights: &back,
         z: &mut z,
         h: &h,
+        h_stride: hidden + gap,
         dy: Some(&dy),
+        dy_stride: hidden + gap,
         dh: &mut dh,
         scratch: &mut scratch,
     };
     pass.run(isa, &mut Pass::serial()).unwrap();
-    [all, z.to_vec(), dh.to_vec()]
+    let h = h.chunks(hidden + gap).flat_map(|row| &row[..hidden]).copied().collect();
+    [h, z.to_vec(), dh.to_vec()]
 }
 
 #[cfg(unix)]
@@ -291,10 +300,12 @@ fn passes_stay_in_their_slices() {
     for of in sets {
         for case in [(1, 0), (5, 4), (67, 1)] {
             for &isa in isas() {
-                let expected = passes(isa, of, case, <[f32]>::to_vec);
-                for side in [Side::Begin, Side::End] {
+                let expected = passes(isa, of, case, 0, <[f32]>::to_vec);
+                for (side, gap) in
+                    [(Side::Begin, 0), (Side::End, 0), (Side::Begin, 3), (Side::End, 3)]
+                {
                     println!("{of:?}, batch and start {case:?} on {isa}, {side:?}");
-                    let given = passes(isa, of, case, |values| Guarded::new(values, side));
+                    let given = passes(isa, of, case, gap, |values| Guarded::new(values, side));
                     for (given, expected) in given.iter().zip(&expected) {
                         common::assert_bits("clocked", given, expected);
                     }

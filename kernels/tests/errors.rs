@@ -140,7 +140,7 @@ fn products() {
                 a: &a,
                 stride: 2,
                 rows: 2,
-                products: [Rhs { b: &b, c: c_out, columns: 3 }],
+                products: [Rhs::new(&b, c_out, 3)],
                 sums: Some(&mut sums),
                 accumulate: false,
                 scratch: scratch_out,

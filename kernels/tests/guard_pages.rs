@@ -16,13 +16,13 @@ mod tests {
     use crate::common::{
         Case, Kept, Variant, Which, assert_bits, by_columns, by_rows, dense, filled, isas,
     };
-    use bptt_kernels::Isa;
     use bptt_kernels::cells::Activations;
     use bptt_kernels::diagonal::Diagonal;
     use bptt_kernels::gemm::weight_gradients::{Rhs, WeightGradients, scratch_len};
     use bptt_kernels::gemm::{self, Start, gemm};
     use bptt_kernels::team::Pass;
     use bptt_kernels::vmath::{Function, map, map_in_place};
+    use bptt_kernels::{Isa, Joined};
     use bptt_reference::sample::uniform;
     use std::ops::DerefMut;
 
@@ -179,7 +179,7 @@ mod tests {
         let mut scratch = make(&filled(scratch_len(isa, 1, &[columns]).unwrap()));
         let mut sums = make(&uniform(4, rows, 1.0));
         let (c, sums, scratch) = (&mut c, &mut sums, &mut scratch);
-        let products = [Rhs { b: &b, c, columns }];
+        let products = [Rhs::new(&b, c, columns)];
         let outer = WeightGradients {
             depth,
             a: &a,
@@ -220,7 +220,7 @@ mod tests {
     ) -> [Vec<f32>; 1] {
         let a = make(&uniform(1, (depth - 1) * stride + columns, 1.0));
         let (b, mut c) = (make(&uniform(2, depth * columns, 1.0)), make(&uniform(3, columns, 1.0)));
-        let b = with_b.then_some(&*b);
+        let b = with_b.then(|| Joined::whole(&b, columns));
         let sums = Diagonal { depth, a: &a, stride, b, c: &mut c, accumulate };
         sums.run(isa, &mut Pass::serial()).unwrap();
         [c.to_vec()]
@@ -249,7 +249,8 @@ mod tests {
                 for (inputs, batch, steps) in [(1, 1, 3), (3, 5, 2), (17, 2, 1), (2, 67, 2)] {
                     let dims = which.dims(steps, batch, hidden);
                     let noisy = steps != 2;
-                    let case = Case { noisy, ..Case::draw(which, inputs, dims, 1, 0.5) };
+                    let gap = inputs % 2;
+                    let case = Case { noisy, gap, ..Case::draw(which, inputs, dims, 1, 0.5) };
                     let act = Activations::Tanh;
                     let parts = |kept: Kept| {
                         [kept.gates, kept.extra, kept.h, kept.c, kept.seen, kept.normal]

@@ -13,7 +13,7 @@ use bptt_kernels::optim::{Adam, Momentum, clamp, scale, sum_of_squares};
 use bptt_kernels::softmax::{CrossEntropy, softmax};
 use bptt_kernels::team::{Pass, Team};
 use bptt_kernels::vmath::{Function, map, map_in_place};
-use bptt_kernels::{Format, Isa, PackedMatrix};
+use bptt_kernels::{Format, Isa, Joined, PackedMatrix};
 use bptt_reference::sample::uniform;
 use common::{Case, Variant, Which, assert_bits, by_columns, dense, filled, isas};
 
@@ -61,7 +61,7 @@ fn passes(isa: Isa, case: &Case) -> [Vec<f32>; 5] {
         let last = kept.c.len() - given.c.len();
         assert_bits("c", &given.c, &kept.c[last..]);
     }
-    if dims.batch == 1 && !case.noisy {
+    if dims.batch() == 1 && !case.noisy {
         let outputs = dims.hidden + 1;
         let weights = uniform(2, outputs * dims.outputs, 1.0);
         let dense = dense(isa, dims.outputs, &weights, &filled(outputs));
@@ -156,7 +156,7 @@ fn sums_over_time(threads: usize) {
                     a: &a,
                     stride,
                     rows,
-                    products: [Rhs { b: &b[0], c, columns }, Rhs { b: &b[1], c: d, columns: 1 }],
+                    products: [Rhs::new(&b[0], c, columns), Rhs::new(&b[1], d, 1)],
                     sums: accumulate.then_some(&mut sums[..]),
                     accumulate,
                     scratch,
@@ -166,6 +166,7 @@ fn sums_over_time(threads: usize) {
                 assert!(c.iter().chain(&sums).all(|c| c.is_finite()));
                 let b = accumulate.then_some(&b[1][..depth]);
                 let (a, c) = (&a[..(depth - 1) * stride + 1], &mut d[..1]);
+                let b = b.map(|b| Joined::whole(b, 1));
                 let diagonal = Diagonal { depth, a, stride, b, c, accumulate };
                 diagonal.run(isa, &mut Pass::serial()).unwrap();
             }

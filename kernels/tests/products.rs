@@ -172,7 +172,7 @@ fn outer(
 ) {
     let mut scratch = filled(scratch_len(isa, 1, &[columns]).unwrap());
     let depth = a.len() / rows;
-    let products = [Rhs { b, c, columns }];
+    let products = [Rhs::new(b, c, columns)];
     WeightGradients {
         depth,
         a,

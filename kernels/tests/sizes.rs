@@ -9,10 +9,10 @@ use bptt_kernels::diagonal::Diagonal;
 use bptt_kernels::gemm::weight_gradients::{Rhs, WeightGradients, scratch_len};
 use bptt_kernels::recurrence::{
     Backward, CellStates, Clock, ClockedBackward, ClockedForward, Dims, Forward, Gates, Group,
-    Recurrent,
+    Recurrent, Schedule,
 };
 use bptt_kernels::team::Pass;
-use bptt_kernels::{Isa, PackedMatrix};
+use bptt_kernels::{Isa, Joined, PackedMatrix};
 use common::{Which, isas};
 
 /// A forward pass of these sizes in slices of nothing, with weights for five units.
@@ -29,12 +29,14 @@ fn forward(isa: Isa, which: Which, dims: Dims) -> Result<(), KernelError> {
     };
     Forward {
         dims,
+        stretch: 0..dims.steps(),
         cell: which.cell(Activations::Tanh, &vectors),
         recurrent: Recurrent { second: second.as_ref(), ..Recurrent::of(&recurrent) },
         gates: Gates::Keep(&mut []),
         extra: &mut [],
         h0: &[],
         h: &mut [],
+        h_stride: dims.outputs,
         cells,
         zoneout: None,
         dropout: None,
@@ -60,9 +62,13 @@ fn backward(isa: Isa, which: Which, dims: Dims) -> Result<(), KernelError> {
         recurrent: Recurrent { weights: &weights, delays: &delays, second: second.as_ref() },
         gates: &mut [],
         extra: &mut [],
+        h0: &[],
         h: &[],
+        h_stride: dims.outputs,
+        c0: &[],
         c: &[],
         dy: None,
+        dy_stride: dims.outputs,
         dh: &mut [],
         dc: &mut [],
         dh_all: &mut [],
@@ -89,32 +95,33 @@ fn passes_without_rows_are_over_at_once() {
         let [a, b, c] = [(3, 5), (2, 2), (5, 3)]
             .map(|(units, depth)| PackedMatrix::zeros(isa, 1, units, depth).unwrap());
         let pass = &mut Pass::serial();
-        let (steps, batch, activations) = (usize::MAX, 0, Activations::Tanh);
-        let stretch = 0..steps;
+        let (schedule, activations) = (Schedule::dense(usize::MAX, 0), Activations::Tanh);
+        let stretch = 0..schedule.steps();
         let (weights, z, h0, h, scratch) = (&[a, b.clone()], &[], &[], &mut [], &mut []);
         let forward = ClockedForward {
             clock,
-            steps,
-            batch,
+            schedule,
             stretch,
             activations,
             weights,
             z,
             h0,
             h,
+            h_stride: 5,
             scratch,
         };
         assert_eq!(forward.run(isa, pass), Ok(()));
         let (weights, z, h, dh, scratch) = (&[c, b], &mut [], &[], &mut [], &mut []);
         let backward = ClockedBackward {
             clock,
-            steps,
-            batch,
+            schedule,
             activations,
             weights,
             z,
             h,
+            h_stride: 5,
             dy: None,
+            dy_stride: 5,
             dh,
             scratch,
         };
@@ -131,7 +138,7 @@ fn sums_of_nothing_are_over_at_once() {
                 a: &[],
                 stride: 0,
                 rows: 0,
-                products: [Rhs { b: &[], c: &mut [], columns: 0 }],
+                products: [Rhs::new(&[], &mut [], 0)],
                 sums: Some(&mut []),
                 accumulate,
                 scratch: &mut vec![0.0; scratch_len(isa, 1, &[0]).unwrap()],
@@ -141,7 +148,7 @@ fn sums_of_nothing_are_over_at_once() {
                 depth: usize::MAX,
                 a: &[],
                 stride: 0,
-                b: Some(&[]),
+                b: Some(Joined::whole(&[], 0)),
                 c: &mut [],
                 accumulate,
             };
@@ -181,7 +188,7 @@ fn the_scratch_of_many_products_is_no_sum_that_wraps() {
             a: &[],
             stride: 0,
             rows: 0,
-            products: std::array::from_fn::<_, 16, _>(|_| Rhs { b: &[], c: &mut [], columns }),
+            products: std::array::from_fn::<_, 16, _>(|_| Rhs::new(&[], &mut [], columns)),
             sums: None,
             accumulate: false,
             scratch: &mut [0.0; 96 * 256],

@@ -11,7 +11,7 @@ use crate::spec::Spec;
 use crate::state::{Parts, State};
 use crate::{Accumulate, Error, Weights};
 use bptt_kernels::gemm::{Gemm, Start};
-use bptt_kernels::recurrence::{Backward, Kept, NormBack, Zoneout};
+use bptt_kernels::recurrence::{Backward, DropoutBack, NormBack, Zoneout, ZoneoutBack};
 use bptt_kernels::team::Pass;
 use bptt_kernels::{KernelError, PackedMatrix};
 
@@ -93,26 +93,36 @@ impl<C: Spec> Plan<C> {
             }
         }
         let keys: &[u32] = bytemuck::cast_slice(keys);
-        let (mask, seen, rates) = (&*mask, &*seen, self.regularisation.rates());
+        let rates = self.regularisation.rates();
+        let (h0, h) = h.split_at(before);
+        let (c0, c) = c.split_at(cell);
+        let dropout = self.regularisation.has_dropout().then(|| {
+            let (before, seen) = seen.split_at(before);
+            DropoutBack { mask, before, seen }
+        });
         let work = self.layer.multiply_adds(depth).saturating_mul(2);
         team.pass(work, |pass| -> Result<(), Error> {
             Backward {
-                dims: self.dims(self.steps),
+                dims: self.dims(),
                 cell: self.layer.cell(&weights.vectors),
                 recurrent,
                 gates: &mut *gates,
                 extra: &mut *extra,
+                h0,
                 h,
+                h_stride: self.layer.sizes().output,
+                c0,
                 c,
                 dy: outputs.dy,
+                dy_stride: self.layer.sizes().output,
                 dh: &mut *dh,
                 dc: &mut *dc,
                 dh_all: &mut *dh_all,
                 zoneout: rates.map(|rates| {
-                    let kept = Kept { h: dh_kept, c: dc_kept };
-                    (Zoneout { rates, keys: Some(keys) }, kept)
+                    let zoneout = Zoneout { rates, keys: Some(keys) };
+                    ZoneoutBack { zoneout, dh_kept, dc_kept }
                 }),
-                dropout: (!seen.is_empty()).then_some((mask, seen)),
+                dropout,
                 c_made: &mut *c_made,
                 norm: weights.norm().map(|(_, gain)| NormBack {
                     gain,
@@ -143,9 +153,11 @@ impl<C: Spec> Plan<C> {
                 dh_all,
                 waiting: &waiting[..late],
                 x,
-                h: if seen.is_empty() { h } else { seen },
+                h0: dropout.map_or(h0, |dropout| dropout.before),
+                h: dropout.map_or(h, |dropout| dropout.seen),
+                c0,
                 c,
-                c_after: if c_made.is_empty() { &c[cell..] } else { c_made },
+                c_after: if c_made.is_empty() { c } else { c_made },
                 scratch: &mut *scratch,
                 pass: &mut *pass,
             }

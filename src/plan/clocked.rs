@@ -67,9 +67,10 @@ impl<C: Spec> Plan<C> {
         let (steps, batch, isa, state) = (self.steps, self.batch, self.isa, self.before_len());
         let granted = self.regions.granted(&mut arena.memory);
         let Regions { gates: kept, h, x: gathered, scratch, .. } = granted;
+        let (h0, h) = h.split_at_mut(state);
         match first {
-            Some(first) => h[..state].copy_from_slice(first),
-            None => h[..state].fill(0.0),
+            Some(first) => h0.copy_from_slice(first),
+            None => h0.fill(0.0),
         }
         let (clock, activations) = (clocked.at(step), clocked.activations);
         let z = &mut kept[..clocked.kept_len(step, steps, batch)];
@@ -91,17 +92,16 @@ impl<C: Spec> Plan<C> {
                     scratch: &mut *scratch,
                 };
                 part.run(weights.inputs(), pass)?;
-                let (before, after) = h.split_at_mut((first + 1) * state);
                 ClockedForward {
                     clock,
-                    steps,
-                    batch,
+                    schedule: self.schedule(),
+                    stretch,
                     activations,
                     weights: weights.forward().weights,
                     z,
-                    h0: &before[first * state..],
-                    h: &mut after[..stretch.len() * state],
-                    stretch,
+                    h0,
+                    h,
+                    h_stride: self.layer.sizes().hidden,
                     scratch,
                 }
                 .run(isa, pass)?;

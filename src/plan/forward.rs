@@ -3,7 +3,6 @@
 use super::arena::Holds;
 use super::regions::Regions;
 use super::{Arena, Plan};
-use crate::arena::first;
 use crate::error::{check_optional, check_step};
 use crate::inputs::Inputs;
 use crate::spec::{Sizes, Spec};
@@ -103,23 +102,26 @@ impl<C: Spec> Plan<C> {
         kept: Regions<&mut [f32]>,
         team: &mut Team,
     ) -> Result<(), Error> {
-        let Sizes { input, hidden, output } = self.layer.sizes();
+        let (Sizes { input, hidden, output }, schedule) = (self.layer.sizes(), self.schedule());
         let (geometry, dropout) = (self.layer.geometry(), self.regularisation.has_dropout());
         let (before, cell, late) = (self.before_len(), self.cell_len(), self.late_len());
-        let Regions { gates, mut extra, mut h, mut c, mut seen, mask, keys, .. } = kept;
-        let Regions { mut normal, mut normal_extra, mut inverse, x: waiting, scratch, .. } = kept;
-        let (mask, mut keys): (&[f32], &[u32]) = (mask, bytemuck::cast_slice(keys));
-        let rates = self.regularisation.rates();
+        let Regions { gates, extra, h, c, seen, mask, keys, .. } = kept;
+        let Regions { normal, normal_extra, inverse, x: waiting, scratch, .. } = kept;
+        let (mask, keys): (&[f32], &[u32]) = (mask, bytemuck::cast_slice(keys));
+        let (h0, h) = h.split_at_mut(before);
+        let (c0, c) = c.split_at_mut(cell);
+        let (seen0, seen) = seen.split_at_mut(if dropout { before } else { 0 });
+        let zoneout = self.regularisation.rates().map(|rates| Zoneout { rates, keys: Some(keys) });
         let gate_row = geometry.gates * hidden;
-        let apart = (geometry.norms - geometry.gates) * hidden;
-        let chunk = (CHUNK_ROWS / self.batch).max(1) * self.batch;
-        let work = self.layer.work_in_stretches(self.steps * self.batch, chunk);
+        let steps = (CHUNK_ROWS / self.batch).max(1);
+        let work = self.layer.work_in_stretches(schedule.start(self.steps), schedule.start(steps));
         team.pass(work, |pass| -> Result<(), Error> {
             let mut inputs = Inputs::new(&waiting[..late], x);
-            for gates in gates.chunks_mut(chunk * gate_row) {
-                let rows = gates.len() / gate_row;
-                let mut to = &mut *gates;
-                for a in inputs.next(rows * input) {
+            for first in (0..self.steps).step_by(steps) {
+                let stretch = first..self.steps.min(first + steps);
+                let rows = schedule.start(stretch.start)..schedule.start(stretch.end);
+                let mut to = &mut gates[rows.start * gate_row..rows.end * gate_row];
+                for a in inputs.next(rows.len() * input) {
                     let (rows, start) = (a.len() / input, weights.start());
                     let (now, rest) = to.split_at_mut(rows * gate_row);
                     let weights = &weights.input;
@@ -127,44 +129,33 @@ impl<C: Spec> Plan<C> {
                         .run(self.isa, pass)?;
                     to = rest;
                 }
-                // Of states those before the stretch are read, and those of its steps written.
-                let (h0, h_now) = h.split_at_mut(before);
-                let (c0, c_now) = c.split_at_mut(cell);
-                let (keys_now, keys_rest) = keys.split_at(keys.len().min(2 * rows));
-                let (seen0, seen_now) = seen.split_at_mut(if dropout { before } else { 0 });
-                let (h_len, c_len) = (rows * output, if cell > 0 { rows * hidden } else { 0 });
-                let seen_len = if dropout { h_len } else { 0 };
                 Forward {
-                    dims: self.dims(rows / self.batch),
+                    dims: self.dims(),
+                    stretch,
                     cell: self.layer.cell(&weights.vectors),
                     recurrent: weights.forward(),
                     gates: Gates::Keep(gates),
-                    extra: first(&mut extra, rows * geometry.extra * hidden),
+                    extra,
                     h0,
-                    h: &mut h_now[..h_len],
+                    h,
+                    h_stride: output,
                     cells: match geometry.cells {
-                        true => CellStates::Keep { c0, c: &mut c_now[..c_len] },
+                        true => CellStates::Keep { c0, c },
                         false => CellStates::None,
                     },
-                    zoneout: rates.map(|rates| Zoneout { rates, keys: Some(keys_now) }),
-                    dropout: dropout.then_some(Dropout {
-                        mask,
-                        before: seen0,
-                        seen: &mut seen_now[..seen_len],
-                    }),
+                    zoneout,
+                    dropout: dropout.then_some(Dropout { mask, before: seen0, seen }),
                     norm: weights.norm().map(|(epsilon, gain)| Norm {
                         epsilon,
                         gain,
                         bias: &weights.bias,
-                        normal: first(&mut normal, rows * gate_row),
-                        normal_extra: first(&mut normal_extra, rows * apart),
-                        inverse: first(&mut inverse, rows * geometry.norms),
+                        normal,
+                        normal_extra,
+                        inverse,
                     }),
                     scratch,
                 }
                 .run(self.isa, pass)?;
-                (h, c, seen) = (&mut h[h_len..], &mut c[c_len..], &mut seen[seen_len..]);
-                keys = keys_rest;
             }
             Ok(())
         })

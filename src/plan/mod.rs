@@ -14,7 +14,7 @@ use crate::arena::{Layout, Region};
 use crate::error::{check_size, check_threads, product};
 use crate::spec::{Sizes, Spec};
 use crate::{Accumulate, Error, Isa, Parameters, Regularisation};
-use bptt_kernels::recurrence::Dims;
+use bptt_kernels::recurrence::{Dims, Schedule};
 use regions::Regions;
 
 /// A forward and a backward pass over τ steps of B sequences, laid out once.
@@ -228,10 +228,15 @@ impl<C: Spec> Plan<C> {
         if C::LATE { self.batch * self.layer.sizes().input } else { 0 }
     }
 
-    /// The sizes of a pass over so many of the steps.
-    fn dims(&self, steps: usize) -> Dims {
+    /// The rows of the steps.
+    fn schedule(&self) -> Schedule {
+        Schedule::dense(self.steps, self.batch)
+    }
+
+    /// The sizes of a pass.
+    fn dims(&self) -> Dims {
         let Sizes { hidden, output, .. } = self.layer.sizes();
-        Dims { steps, batch: self.batch, hidden, outputs: output }
+        Dims { schedule: self.schedule(), hidden, outputs: output }
     }
 
     /// Whether both run the same passes in the same memory: all that is laid out follows from

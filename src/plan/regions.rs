@@ -5,7 +5,7 @@ use crate::arena::{Layout, Region, regions};
 use crate::error::product;
 use crate::spec::{Diagonal, Sizes, Spec};
 use crate::{Error, Isa, Regularisation};
-use bptt_kernels::recurrence::{Dims, backward_scratch_len, forward_scratch_len};
+use bptt_kernels::recurrence::{Dims, Schedule, backward_scratch_len, forward_scratch_len};
 use bptt_kernels::{KernelError, gemm, gemm::weight_gradients};
 
 regions! {
@@ -97,7 +97,7 @@ fn scratch_len<C: Spec>(
     threads: usize,
 ) -> Result<usize, Error> {
     let (Sizes { input, hidden, output }, geometry) = (layer.sizes(), layer.geometry());
-    let dims = Dims { steps, batch, hidden, outputs: output };
+    let dims = Dims { schedule: Schedule::dense(steps, batch), hidden, outputs: output };
     let (rows, delays) = (product("the inputs", &[steps, batch])?, layer.delays().len());
     let recurrent = if geometry.is_double() { hidden.max(output) } else { output };
     // What is too large here is the arena, of which this is a part.

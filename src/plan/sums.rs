@@ -5,11 +5,11 @@ use crate::Isa;
 use crate::arena::first;
 use crate::sections::{All, Own};
 use crate::spec::{Diagonal, Sizes, Spec};
-use bptt_kernels::KernelError;
 use bptt_kernels::cells::{BackwardLhs, Geometry};
 use bptt_kernels::diagonal;
 use bptt_kernels::gemm::weight_gradients::{Rhs, WeightGradients};
 use bptt_kernels::team::Pass;
+use bptt_kernels::{Joined, KernelError};
 
 /// What the steps have left, and what they had.
 pub(super) struct Sums<'a, 'p> {
@@ -32,9 +32,11 @@ pub(super) struct Sums<'a, 'p> {
     /// The input that was waiting, and the pass's own.
     pub waiting: &'a [f32],
     pub x: &'a [f32],
-    /// The states, with those from before the first step; of the hidden ones what the
-    /// products saw.
+    /// The states before the first step and after each; of the hidden ones what the products
+    /// saw.
+    pub h0: &'a [f32],
     pub h: &'a [f32],
+    pub c0: &'a [f32],
     pub c: &'a [f32],
     /// The cell states after each step as gates saw them.
     pub c_after: &'a [f32],
@@ -42,9 +44,13 @@ pub(super) struct Sums<'a, 'p> {
     pub pass: &'a mut Pass<'p>,
 }
 
-/// A right operand that all rows of the left one meet.
-fn rhs<'a>(b: &'a [f32], c: &'a mut [f32], columns: usize) -> Rhs<'a> {
-    Rhs { b, c, columns }
+/// So many rows of `columns` floats: those that come first, and as many others as are left.
+fn joined<'a>(first: &'a [f32], rest: &'a [f32], rows: usize, columns: usize) -> Joined<'a> {
+    let (first, left) = match (rows * columns).checked_sub(first.len()) {
+        Some(left) => (first, left),
+        None => (&first[..rows * columns], 0),
+    };
+    Joined { first, rest: &rest[..left], stride: columns }
 }
 
 impl<'a> Sums<'a, '_> {
@@ -62,8 +68,8 @@ impl<'a> Sums<'a, '_> {
         let mut met = 0;
         for (nth, &delay) in delays.iter().enumerate() {
             for &source in geometry.back {
-                let h = self.after_oldest(delays[0] - delay);
-                let product = rhs(h, first(&mut dw, source.blocks() * w), output);
+                let c = first(&mut dw, source.blocks() * w);
+                let product = Rhs { b: self.hidden_ago(delay), c, columns: output };
                 match source {
                     // What meets the input and the bias meets them once.
                     BackwardLhs::Gates { first, count } if nth == 0 => {
@@ -86,12 +92,12 @@ impl<'a> Sums<'a, '_> {
         for gate in met..geometry.gates {
             let du = &mut du[gate * u..(gate + 1) * u];
             let db = &mut db[gate * hidden..(gate + 1) * hidden];
-            let second =
-                (geometry.second == Some(gate)).then(|| rhs(self.extra, first(&mut dw, w), hidden));
+            let second = (geometry.second == Some(gate))
+                .then(|| Rhs::new(self.extra, first(&mut dw, w), hidden));
             self.gates((gate, 1), second, Some((du, db)))?;
         }
         if geometry.projects {
-            self.block((self.dh_all, output), rhs(self.extra, dp, hidden), None)?;
+            self.block((self.dh_all, output), Rhs::new(self.extra, dp, hidden), None)?;
         }
         let Some((normal, normal_extra)) = self.normal else {
             return self.diagonals(layer.diagonals(), diagonal);
@@ -115,13 +121,21 @@ impl<'a> Sums<'a, '_> {
         c: &mut [f32],
     ) -> Result<(), KernelError> {
         let (depth, accumulate, stride) = (self.depth, self.accumulate, c.len());
+        let b = b.map(|b| Joined::whole(b, stride));
         diagonal::Diagonal { depth, a, stride, b, c, accumulate }.run(self.isa, self.pass)
     }
 
-    /// The hidden states that the rows saw so many steps after the oldest that they saw.
-    fn after_oldest(&self, steps: usize) -> &'a [f32] {
-        let start = steps * self.batch * self.sizes.output;
-        &self.h[start..start + self.depth * self.sizes.output]
+    /// The hidden states of so many steps before each row's, as the products saw them.
+    fn hidden_ago(&self, delay: usize) -> Joined<'a> {
+        let Sizes { output, .. } = self.sizes;
+        let before = delay * self.batch * output;
+        joined(&self.h0[self.h0.len() - before..], self.h, self.depth, output)
+    }
+
+    /// The inputs that the rows saw: where they come late, those that were waiting and then all
+    /// but as many of the pass's own.
+    fn inputs(&self) -> Joined<'a> {
+        joined(self.waiting, self.x, self.depth, self.sizes.input)
     }
 
     /// Blocks of ∂L/∂z with what recurs, and with the input and ones.
@@ -131,59 +145,25 @@ impl<'a> Sums<'a, '_> {
         recurrent: Option<Rhs<'_>>,
         input: Option<(&mut [f32], &mut [f32])>,
     ) -> Result<(), KernelError> {
-        let (hidden, features) = (self.sizes.hidden, self.sizes.input);
+        let (hidden, columns) = (self.sizes.hidden, self.sizes.input);
         let (a, rows) = (&self.da[first * hidden..], count * hidden);
         let a = (a, self.geometry.gates * hidden, rows);
-        match (recurrent, input) {
-            (None, None) => Ok(()),
-            (Some(recurrent), None) => self.outer(a, [recurrent], None),
-            (recurrent, Some((du, db))) if !self.waiting.is_empty() => {
-                let db = self.sums(db);
-                match recurrent {
-                    Some(recurrent) => self.outer(a, [recurrent], db)?,
-                    None if db.is_some() => self.outer(a, [], db)?,
-                    None => {}
-                }
-                self.late_input((first, count), du)
-            }
-            (None, Some((du, db))) => self.outer(a, [rhs(self.x, du, features)], self.sums(db)),
-            (Some(recurrent), Some((du, db))) => {
-                self.outer(a, [recurrent, rhs(self.x, du, features)], self.sums(db))
-            }
+        let Some((du, db)) = input else {
+            return match recurrent {
+                None => Ok(()),
+                Some(recurrent) => self.outer(a, [recurrent], None),
+            };
+        };
+        let input = Rhs { b: self.inputs(), c: du, columns };
+        match recurrent {
+            None => self.outer(a, [input], self.sums(db)),
+            Some(recurrent) => self.outer(a, [recurrent, input], self.sums(db)),
         }
     }
 
     /// The columns' sums, where they are the bias's gradient.
     fn sums<'c>(&self, db: &'c mut [f32]) -> Option<&'c mut [f32]> {
         if self.normal.is_some() { None } else { Some(db) }
-    }
-
-    /// Blocks of ∂L/∂z with an input that is late: the first rows meet what was waiting, and
-    /// come last, as sums go from the last row.
-    fn late_input(
-        &mut self,
-        (first, count): (usize, usize),
-        du: &mut [f32],
-    ) -> Result<(), KernelError> {
-        let Sizes { input, hidden, .. } = self.sizes;
-        let (rows, stride) = (count * hidden, self.geometry.gates * hidden);
-        let (waited, seen) = self.da.split_at(self.waiting.len() / input * stride);
-        let later = &self.x[..self.x.len() - self.waiting.len()];
-        let parts = [(seen, later, self.accumulate), (waited, self.waiting, true)];
-        for (dz, b, accumulate) in parts {
-            WeightGradients {
-                depth: b.len() / input,
-                a: dz.get(first * hidden..).unwrap_or_default(),
-                stride,
-                rows,
-                products: [rhs(b, &mut *du, input)],
-                sums: None,
-                accumulate,
-                scratch: &mut *self.scratch,
-            }
-            .run(self.isa, self.pass)?;
-        }
-        Ok(())
     }
 
     /// A block that lies alone, with one operand and with ones.
@@ -216,14 +196,15 @@ impl<'a> Sums<'a, '_> {
         vectors: &mut [f32],
     ) -> Result<(), KernelError> {
         let (hidden, gates) = (self.sizes.hidden, self.geometry.gates);
-        let state = self.depth * hidden;
         for (diagonal, c) in diagonals.iter().zip(vectors.chunks_mut(hidden)) {
             let (a, stride, b) = match *diagonal {
                 Diagonal::GateBefore(gate) => {
-                    (&self.dz[gate * hidden..], gates * hidden, Some(&self.c[..state]))
+                    let before = joined(self.c0, self.c, self.depth, hidden);
+                    (&self.dz[gate * hidden..], gates * hidden, Some(before))
                 }
                 Diagonal::GateAfter(gate) => {
-                    (&self.dz[gate * hidden..], gates * hidden, Some(self.c_after))
+                    let after = Joined::whole(self.c_after, hidden);
+                    (&self.dz[gate * hidden..], gates * hidden, Some(after))
                 }
                 Diagonal::Extra => (self.extra, hidden, None),
             };

@@ -330,7 +330,7 @@ impl ReadoutPlan {
             a: d_o,
             stride: self.readout.output_size,
             rows: self.readout.output_size,
-            products: [Rhs { b: h, c: dv, columns: inputs }],
+            products: [Rhs::new(h, dv, inputs)],
             sums: Some(dc),
             accumulate,
             scratch: &mut *scratch,

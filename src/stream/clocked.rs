@@ -5,7 +5,7 @@ use super::memory::{Alone, Beside, remember};
 use crate::clocked::{Clocked, InputProduct};
 use crate::spec::{Sizes, Spec};
 use crate::{Error, Isa, Weights};
-use bptt_kernels::recurrence::ClockedForward;
+use bptt_kernels::recurrence::{ClockedForward, Schedule};
 use bptt_kernels::team::Pass;
 use bptt_kernels::{Dense, KernelError};
 use std::ops::Range;
@@ -111,14 +111,14 @@ impl Stretch<'_> {
         let weights = weights.forward().weights;
         let pass_over = ClockedForward {
             clock,
-            steps,
-            batch,
+            schedule: Schedule::dense(steps, batch),
             stretch,
             activations,
             weights,
             z,
             h0,
             h,
+            h_stride: h0.len() / batch,
             scratch,
         };
         pass_over.run(isa, pass)

@@ -6,7 +6,9 @@ use crate::spec::{Sizes, Spec};
 use crate::{Error, Weights};
 use bptt_kernels::AlignedBuffer;
 use bptt_kernels::gemm;
-use bptt_kernels::recurrence::{CellStates, Dims, Norm, clocked_scratch_len, forward_scratch_len};
+use bptt_kernels::recurrence::{
+    CellStates, Dims, Norm, Schedule, clocked_scratch_len, forward_scratch_len,
+};
 use bptt_kernels::tuning::{CHUNK_ROWS, ROWS_ALONE};
 
 regions! {
@@ -145,7 +147,7 @@ impl Memory {
 /// What the more demanding of a step's products and a stretch's needs.
 fn scratch_len<C: Spec>(layer: &C, batch: usize, threads: usize) -> Result<usize, Error> {
     let (Sizes { input, hidden, output }, geometry) = (layer.sizes(), layer.geometry());
-    let dims = Dims { steps: 1, batch, hidden, outputs: output };
+    let dims = Dims { schedule: Schedule::dense(1, batch), hidden, outputs: output };
     let fused = if geometry.fuses { input } else { 0 };
     let product = gemm::team_scratch_len(threads, chunk_steps(batch) * batch, input)?;
     let step = forward_scratch_len(&geometry, dims, layer.delays().len(), fused)?;

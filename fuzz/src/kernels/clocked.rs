@@ -4,7 +4,7 @@ use super::Drawn;
 use bptt_kernels::PackedMatrix;
 use bptt_kernels::cells::Activations;
 use bptt_kernels::recurrence::{
-    Clock, ClockedBackward, ClockedForward, Group, clocked_scratch_len,
+    Clock, ClockedBackward, ClockedForward, Group, Schedule, clocked_scratch_len,
 };
 use bptt_kernels::team::Pass;
 
@@ -86,19 +86,19 @@ pub fn clocked_forward(drawn: &mut Drawn<'_>) {
     drawn.demand(stretch.start <= stretch.end && stretch.end <= steps);
     let z = case.z(drawn);
     let h0 = drawn.floats(&[batch, hidden]);
-    let mut h = drawn.floats(&[stretch.len(), batch, hidden]);
+    let mut h = drawn.floats(&[steps, batch, hidden]);
     let mut scratch = case.scratch(drawn);
     let (clock, activations) = (Clock { groups, start: *start }, Activations::Tanh);
     let pass = ClockedForward {
         clock,
-        steps,
-        batch,
+        schedule: Schedule::dense(steps, batch),
         stretch,
         activations,
         weights,
         z: &z,
         h0: &h0,
         h: &mut h,
+        h_stride: hidden,
         scratch: &mut scratch,
     };
     let result = pass.run(drawn.isa, &mut Pass::serial());
@@ -118,13 +118,14 @@ pub fn clocked_backward(drawn: &mut Drawn<'_>) {
     let (clock, activations) = (Clock { groups, start: *start }, Activations::Tanh);
     let pass = ClockedBackward {
         clock,
-        steps,
-        batch,
+        schedule: Schedule::dense(steps, batch),
         activations,
         weights,
         z: &mut z,
         h: &h,
+        h_stride: hidden,
         dy: dy.as_deref(),
+        dy_stride: hidden,
         dh: &mut dh,
         scratch: &mut scratch,
     };

@@ -2,6 +2,7 @@
 
 use super::Drawn;
 use super::drawn::BEFORE;
+use bptt_kernels::Joined;
 use bptt_kernels::diagonal::Diagonal;
 use bptt_kernels::optim::{Adam, Momentum};
 use bptt_kernels::softmax::{CrossEntropy, softmax};
@@ -75,7 +76,8 @@ pub fn diagonal(drawn: &mut Drawn<'_>) {
     let a = drawn.room(others.and_then(|others| others.checked_add(last)));
     let b = drawn.flip().then(|| drawn.floats(&[depth, columns]));
     let mut c = vec![BEFORE; columns];
-    let (b, accumulate, isa) = (b.as_deref(), drawn.flip(), drawn.isa);
+    let (accumulate, isa) = (drawn.flip(), drawn.isa);
+    let b = b.as_deref().map(|b| Joined::whole(b, columns));
     let sums = Diagonal { depth, a: &a, stride, b, c: &mut c, accumulate };
     drawn.check(sums.run(isa, &mut Pass::serial()), &[&c]);
 }

@@ -5,8 +5,8 @@ use bptt_kernels::cells::{
     Activations, Cell, Geometry, GruAfter, GruBefore, Leaky, Lstm, Projected, Vanilla,
 };
 use bptt_kernels::recurrence::{
-    Backward, CellStates, Dims, Dropout, Forward, Gates, Kept, Norm, NormBack, Recurrent, Single,
-    Zoneout, backward_scratch_len, forward_scratch_len, single_room,
+    Backward, CellStates, Dims, Dropout, DropoutBack, Forward, Gates, Norm, NormBack, Recurrent,
+    Schedule, Single, Zoneout, ZoneoutBack, backward_scratch_len, forward_scratch_len, single_room,
 };
 use bptt_kernels::team::Pass;
 use bptt_kernels::{Dense, PackedMatrix};
@@ -70,11 +70,11 @@ fn case(drawn: &mut Drawn<'_>) -> Case {
     let geometry = which.cell(&[]).geometry();
     let hidden = drawn.size(24);
     let outputs = if geometry.projects { drawn.size(24) } else { hidden };
-    let made = Dims { steps: drawn.size(5), batch: drawn.size(14), hidden, outputs };
-    let Dims { steps, batch, .. } = made;
+    let (steps, batch) = (drawn.size(5), drawn.size(14));
+    let made = Dims { schedule: Schedule::dense(steps, batch), hidden, outputs };
     let [steps, batch, hidden] = [steps, batch, hidden].map(|size| drawn.near(size));
     let outputs = if geometry.projects { drawn.near(outputs) } else { hidden };
-    let dims = Dims { steps, batch, hidden, outputs };
+    let dims = Dims { schedule: Schedule::dense(steps, batch), hidden, outputs };
     drawn.demand((hidden, outputs) == (made.hidden, made.outputs));
     let vectors = which.vectors(drawn, hidden);
     Case { which, geometry, made, dims, vectors }
@@ -117,16 +117,25 @@ fn second(
     Some(if turned { zeros(drawn, 1, depth, units) } else { zeros(drawn, 1, units, depth) })
 }
 
+/// A stride of rows of `width`, mostly as wide or wider.
+fn stride_of(drawn: &mut Drawn<'_>, width: usize) -> usize {
+    let wider = width.saturating_add(drawn.choice(3));
+    let stride = drawn.near(wider);
+    drawn.demand(stride >= width);
+    stride
+}
+
 /// Keys of zoneout.
 fn keys(drawn: &mut Drawn<'_>, dims: Dims) -> Vec<u32> {
-    let right = drawn.product(&[dims.steps, dims.batch, 2]);
+    let right = drawn.product(&[dims.steps(), dims.batch(), 2]);
     vec![7; drawn.length(right)]
 }
 
 /// A forward pass of any kind.
 pub fn forward(drawn: &mut Drawn<'_>) {
     let Case { which, geometry, made, dims, vectors } = case(drawn);
-    let Dims { steps, batch, hidden, outputs } = dims;
+    let Dims { hidden, outputs, .. } = dims;
+    let (steps, batch) = (dims.steps(), dims.batch());
     let delays = delays(drawn, 1);
     let weights: Vec<_> =
         delays.iter().map(|_| zeros(drawn, geometry.sums, made.hidden, made.outputs)).collect();
@@ -160,7 +169,11 @@ pub fn forward(drawn: &mut Drawn<'_>) {
         _ => drawn.floats(&[0]),
     };
     let h0 = drawn.floats(&[history, batch, outputs]);
-    let mut h = drawn.floats(&[steps, batch, outputs]);
+    let h_stride = stride_of(drawn, outputs);
+    let mut h = drawn.floats(&[steps, batch, h_stride]);
+    let end = if drawn.flip() { steps } else { drawn.choice(7) };
+    let stretch = (if drawn.flip() { 0 } else { drawn.choice(7) })..end;
+    drawn.demand(stretch.start <= stretch.end && stretch.end <= steps);
 
     let zoneout = drawn.seldom();
     let keys = (zoneout && drawn.flip()).then(|| keys(drawn, dims));
@@ -211,6 +224,7 @@ pub fn forward(drawn: &mut Drawn<'_>) {
     let [normed_all, normed_extra, inverse] = &mut normal;
     let pass = Forward {
         dims,
+        stretch,
         cell: which.cell(&vectors),
         recurrent,
         gates: match kind {
@@ -221,6 +235,7 @@ pub fn forward(drawn: &mut Drawn<'_>) {
         extra: &mut extra,
         h0: &h0,
         h: &mut h,
+        h_stride,
         cells: match states {
             0 => CellStates::None,
             1 => CellStates::Keep { c0: &other, c: &mut c },
@@ -248,7 +263,8 @@ pub fn forward(drawn: &mut Drawn<'_>) {
 /// A backward pass of any kind.
 pub fn backward(drawn: &mut Drawn<'_>) {
     let Case { which, geometry, made, dims, vectors } = case(drawn);
-    let Dims { steps, batch, hidden, outputs } = dims;
+    let Dims { hidden, outputs, .. } = dims;
+    let (steps, batch) = (dims.steps(), dims.batch());
     let delays = delays(drawn, geometry.back.len());
     let sources = geometry.back.iter().cycle().take(delays.len());
     let weights: Vec<_> = sources
@@ -262,11 +278,14 @@ pub fn backward(drawn: &mut Drawn<'_>) {
 
     let mut gates = drawn.floats(&[steps, batch, geometry.gates, hidden]);
     let mut extra = drawn.floats(&[steps, batch, geometry.extra, hidden]);
-    let states = history.saturating_add(steps);
-    let h = drawn.floats(&[states, batch, outputs]);
+    let h0 = drawn.floats(&[history, batch, outputs]);
+    let h_stride = stride_of(drawn, outputs);
+    let h = drawn.floats(&[steps, batch, h_stride]);
     let cells = usize::from(geometry.cells);
-    let c = drawn.floats(&[cells, steps.saturating_add(1), batch, hidden]);
-    let dy = drawn.flip().then(|| drawn.floats(&[steps, batch, outputs]));
+    let c0 = drawn.floats(&[cells, batch, hidden]);
+    let c = drawn.floats(&[cells, steps, batch, hidden]);
+    let dy_stride = outputs.saturating_add(drawn.choice(3));
+    let dy = drawn.flip().then(|| drawn.floats(&[steps, batch, dy_stride]));
     let mut dh = drawn.floats(&[history, batch, outputs]);
     let mut dc = drawn.floats(&[cells, batch, hidden]);
     let mut dh_all = drawn.floats(&[usize::from(geometry.projects), steps, batch, outputs]);
@@ -279,10 +298,11 @@ pub fn backward(drawn: &mut Drawn<'_>) {
     }
     let rates = Zoneout { rates: RATES, keys: Some(&keys_given) };
     let dropout = drawn.seldom();
-    let (mut mask, mut seen) = (Vec::new(), Vec::new());
+    let (mut mask, mut before, mut seen) = (Vec::new(), Vec::new(), Vec::new());
     if dropout {
         mask = drawn.floats(&[batch, outputs]);
-        seen = drawn.floats(&[states, batch, outputs]);
+        before = drawn.floats(&[history, batch, outputs]);
+        seen = drawn.floats(&[steps, batch, outputs]);
     }
     let mut c_made =
         if drawn.seldom() { drawn.floats(&[steps, cells, batch, hidden]) } else { Vec::new() };
@@ -310,14 +330,22 @@ pub fn backward(drawn: &mut Drawn<'_>) {
         recurrent,
         gates: &mut gates,
         extra: &mut extra,
+        h0: &h0,
         h: &h,
+        h_stride,
+        c0: &c0,
         c: &c,
         dy: dy.as_deref(),
+        dy_stride,
         dh: &mut dh,
         dc: &mut dc,
         dh_all: &mut dh_all,
-        zoneout: zoneout.then_some((rates, Kept { h: &mut dh_kept, c: &mut dc_kept })),
-        dropout: dropout.then_some((&mask, &seen)),
+        zoneout: zoneout.then_some(ZoneoutBack {
+            zoneout: rates,
+            dh_kept: &mut dh_kept,
+            dc_kept: &mut dc_kept,
+        }),
+        dropout: dropout.then_some(DropoutBack { mask: &mask, before: &before, seen: &seen }),
         c_made: &mut c_made,
         norm: normed.then_some(NormBack {
             gain: &gain,

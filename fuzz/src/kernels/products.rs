@@ -133,7 +133,7 @@ pub fn outer(drawn: &mut Drawn<'_>) {
     let least = scratch_len(drawn.isa, 1, &columns[..count]).ok();
     let mut scratch = drawn.room(least);
     let (accumulate, isa) = (drawn.flip(), drawn.isa);
-    let mut products = operands.iter_mut().map(|(b, c, columns)| Rhs { b, c, columns: *columns });
+    let mut products = operands.iter_mut().map(|(b, c, columns)| Rhs::new(b, c, *columns));
     // As many as a product's type says.
     macro_rules! run {
         ($($right:ident)*) => {{

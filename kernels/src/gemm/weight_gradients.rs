@@ -11,7 +11,7 @@ use crate::gemm::lhs;
 use crate::gemm::prefetch::When;
 use crate::gemm::rhs::{self, PackedMatrix};
 use crate::gemm::tile::{self, Product, Sums, load_lanes};
-use crate::rows::{Rows, RowsMut};
+use crate::rows::{Joined, JoinedAt, Rows, RowsMut};
 use crate::simd::Simd;
 use crate::team::{Pass, Phases};
 use crate::tuning::{FLAT_COLUMNS, WEIGHT_GRADIENT_PARTS};
@@ -64,11 +64,18 @@ pub struct WeightGradients<'a, 'b, const N: usize> {
 #[derive(Debug)]
 pub struct Rhs<'b> {
     /// B, `[depth, columns]`.
-    pub b: &'b [f32],
+    pub b: Joined<'b>,
     /// C, `[rows, columns]`.
     pub c: &'b mut [f32],
     /// Columns of B and C.
     pub columns: usize,
+}
+
+impl<'b> Rhs<'b> {
+    /// With a B, `[depth, columns]`, that stands in one place.
+    pub fn new(b: &'b [f32], c: &'b mut [f32], columns: usize) -> Self {
+        Self { b: Joined::whole(b, columns), c, columns }
+    }
 }
 
 impl<const N: usize> WeightGradients<'_, '_, N> {
@@ -88,7 +95,7 @@ impl<const N: usize> WeightGradients<'_, '_, N> {
         }
         let mut expected = scratch_len(isa, threads, &[])?;
         for right in &self.products {
-            check_len("b", right.b.len(), checked_len("b", &[self.depth, right.columns])?)?;
+            right.b.check("b", self.depth, right.columns)?;
             check_len("c", right.c.len(), checked_len("c", &[self.rows, right.columns])?)?;
             let panels = scratch_len(isa, 0, &[right.columns])?;
             expected = checked_sum("scratch", &[expected, panels])?;
@@ -107,7 +114,7 @@ impl<const N: usize> WeightGradients<'_, '_, N> {
         }
         let (packed, panels) = self.scratch.split_at_mut(threads * ROW_BLOCK * DEPTH_BLOCK);
         let products = self.products.map(|Rhs { b, c, columns }| Operands {
-            b: b.as_ptr(),
+            b: JoinedAt::new(b, columns),
             c: c.as_mut_ptr(),
             columns,
         });
@@ -132,7 +139,7 @@ impl<const N: usize> WeightGradients<'_, '_, N> {
 /// A product's operands, as [`Rhs`].
 #[derive(Clone, Copy)]
 struct Operands {
-    b: *const f32,
+    b: JoinedAt,
     c: *mut f32,
     columns: usize,
 }
@@ -307,7 +314,7 @@ unsafe fn multiply<S: Simd>(
 #[inline(always)]
 unsafe fn pack_rhs<S: Simd>(
     simd: S,
-    b: *const f32,
+    b: JoinedAt,
     columns: usize,
     (end, depth): (usize, usize),
     terms: Range<usize>,
@@ -317,7 +324,7 @@ unsafe fn pack_rhs<S: Simd>(
         // SAFETY: k is below the depth, so that end − 1 − k is a row (1) and has its place in
         // the panels (2).
         unsafe {
-            let row = b.add((end - 1 - k) * columns);
+            let row = b.at(end - 1 - k, 0);
             for vec in 0..columns.div_ceil(S::LANES).next_multiple_of(PANEL) {
                 let first = (vec * S::LANES).min(columns);
                 let v = load_lanes(simd, row.add(first), S::LANES.min(columns - first));

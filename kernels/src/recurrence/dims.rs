@@ -1,16 +1,16 @@
 //! The sizes and the weights of a pass. Knows which have to fit which; must not know steps.
 
-use crate::error::check_len;
-use crate::gemm::rhs::PackedMatrix;
+use super::schedule::Schedule;
+use crate::error::{check_len, check_room};
+use crate::gemm::PackedMatrix;
 use crate::{Isa, KernelError, checked_len};
+use std::ops::Range;
 
 /// The sizes of a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dims {
-    /// Time steps, τ.
-    pub steps: usize,
-    /// Sequences side by side, B.
-    pub batch: usize,
+    /// The rows of τ steps of B sequences.
+    pub schedule: Schedule,
     /// Units, H.
     pub hidden: usize,
     /// Floats of a hidden state, R: H where it is not projected.
@@ -18,21 +18,59 @@ pub struct Dims {
 }
 
 impl Dims {
-    /// Floats of `width` for each sequence.
+    /// τ.
     #[inline]
-    pub(super) fn rows(self, what: &'static str, width: usize) -> Result<usize, KernelError> {
-        checked_len(what, &[self.batch, width])
+    pub fn steps(self) -> usize {
+        self.schedule.steps()
     }
 
-    /// Floats of so many blocks of `width` for each step and sequence.
+    /// B.
     #[inline]
-    pub(super) fn all(
+    pub fn batch(self) -> usize {
+        self.schedule.batch()
+    }
+
+    /// Floats of `width` for each sequence.
+    #[inline]
+    pub(super) fn sequences(self, what: &'static str, width: usize) -> Result<usize, KernelError> {
+        checked_len(what, &[self.batch(), width])
+    }
+
+    /// Floats of `blocks` blocks of `width` for each row of the schedule.
+    #[inline]
+    pub(super) fn rows(
         self,
         what: &'static str,
         blocks: usize,
         width: usize,
     ) -> Result<usize, KernelError> {
-        checked_len(what, &[self.steps, self.batch, blocks, width])
+        checked_len(what, &[self.steps(), self.batch(), blocks, width])
+    }
+
+    /// `Ok` where a stretch is some of the steps.
+    pub(super) fn check_stretch(self, stretch: &Range<usize>) -> Result<(), KernelError> {
+        if stretch.start <= stretch.end && stretch.end <= self.steps() {
+            return Ok(());
+        }
+        let (what, given) = ("the stretch's end", stretch.end);
+        let expected = format!("{} to {}", stretch.start, self.steps());
+        Err(KernelError::Dimension { what, given, expected })
+    }
+
+    /// `Ok` where a slice has a row of `width` floats for each of the schedule, `stride` floats
+    /// apart. What lies between them may be missing after the last.
+    #[inline]
+    pub(super) fn check_rows(
+        self,
+        what: &'static str,
+        len: usize,
+        width: usize,
+        stride: usize,
+    ) -> Result<(), KernelError> {
+        check_room("stride", stride, width)?;
+        let expected = self.rows(what, 1, stride)?;
+        let least = expected.saturating_sub(stride - width);
+        if (least..=expected).contains(&len) { Ok(()) } else { check_len(what, len, expected) }
     }
 }
 

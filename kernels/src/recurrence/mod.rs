@@ -10,14 +10,16 @@ mod noise;
 mod norm;
 mod pass;
 mod row;
+mod schedule;
 mod single;
 mod step;
 mod sweep;
 
-pub use backward::{Backward, Kept, backward_scratch_len};
+pub use backward::{Backward, DropoutBack, ZoneoutBack, backward_scratch_len};
 pub use clocked::{Clock, ClockedBackward, ClockedForward, Group, clocked_scratch_len};
 pub use dims::{Dims, Recurrent};
 pub use forward::{CellStates, Forward, Gates, forward_scratch_len};
 pub use noise::{Dropout, Zoneout};
 pub use norm::{Norm, NormBack};
+pub use schedule::Schedule;
 pub use single::{Single, single_room};

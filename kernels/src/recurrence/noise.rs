@@ -27,7 +27,7 @@ pub struct Zoneout<'a> {
 impl Zoneout<'_> {
     /// `Ok` where it fits a pass.
     pub(super) fn check(&self, dims: Dims) -> Result<(), KernelError> {
-        let keys = dims.all("keys", 2, 1)?;
+        let keys = dims.rows("keys", 2, 1)?;
         self.keys.map_or(Ok(()), |given| check_len("keys", given.len(), keys))
     }
 }
@@ -47,10 +47,10 @@ pub struct Dropout<'a> {
 impl Dropout<'_> {
     /// `Ok` where it fits a pass that begins from so many states.
     pub(super) fn check(&self, dims: Dims, history: usize) -> Result<(), KernelError> {
-        let state = dims.rows("mask", dims.outputs)?;
+        let state = dims.sequences("mask", dims.outputs)?;
         check_len("mask", self.mask.len(), state)?;
         check_len("before", self.before.len(), checked_len("before", &[history, state])?)?;
-        check_len("seen", self.seen.len(), dims.all("seen", 1, dims.outputs)?)
+        check_len("seen", self.seen.len(), dims.rows("seen", 1, dims.outputs)?)
     }
 }
 

@@ -64,7 +64,7 @@ impl Norm<'_> {
         dims: Dims,
         keeps: bool,
     ) -> Result<(), KernelError> {
-        let rows = dims.rows("rows", if keeps { dims.steps } else { 1 })?;
+        let rows = dims.sequences("rows", if keeps { dims.steps() } else { 1 })?;
         check_len("gain", self.gain.len(), cell.norms * dims.hidden)?;
         check_len("norm bias", self.bias.len(), cell.gates * dims.hidden)?;
         let [normal, extra, inverse] = lens(cell, rows, dims.hidden)?;
@@ -77,7 +77,7 @@ impl Norm<'_> {
 impl NormBack<'_> {
     /// `Ok` where it fits a pass.
     pub(super) fn check(&self, cell: &Geometry, dims: Dims) -> Result<(), KernelError> {
-        let rows = dims.rows("rows", dims.steps)?;
+        let rows = dims.sequences("rows", dims.steps())?;
         check_len("gain", self.gain.len(), cell.norms * dims.hidden)?;
         let [normal, extra, inverse] = lens(cell, rows, dims.hidden)?;
         check_len("normal", self.normal.len(), normal)?;

@@ -1,7 +1,7 @@
 //! The phases of a pass over time: steps one after another, on one thread or on several.
 //! Knows steps, stages and tasks; must not know what a step is of.
 
-use super::dims::{Dims, Recurrent};
+use super::dims::Recurrent;
 use super::row::Row;
 use super::step::{Step, Steps};
 use super::sweep::{Pack, Sweep};
@@ -161,18 +161,23 @@ fn sweep<S: Simd, T: Step>(simd: S, step: &T, group: usize, backwards: bool) {
 /// the units of each step are split instead: all threads then read a part of the weights
 /// each, where splitting rows has each read them all.
 #[inline]
-pub(super) fn parts(threads: usize, dims: Dims, recurrent: &Recurrent<'_>) -> usize {
+pub(super) fn parts(
+    threads: usize,
+    batch: usize,
+    steps: usize,
+    recurrent: &Recurrent<'_>,
+) -> usize {
     if threads == 1 {
         return 1;
     }
     let all = || recurrent.weights.iter().chain(recurrent.second);
     // Other sizes than those of slices, which may be larger than a word of 32 bits.
     let sum = |sum: usize, part| sum.saturating_add(part);
-    let step = dims.batch.saturating_mul(all().map(PackedMatrix::row_terms).fold(0, sum));
+    let step = batch.saturating_mul(all().map(PackedMatrix::row_terms).fold(0, sum));
     let bytes = all().map(PackedMatrix::bytes).fold(0, sum);
-    let rows_alone = dims.batch >= threads * OWN_ROWS && bytes <= OWN_CACHE;
+    let rows_alone = batch >= threads * OWN_ROWS && bytes <= OWN_CACHE;
     match rows_alone {
-        true if step.saturating_mul(dims.steps) >= STEP_WORTH_SPLITTING => threads,
+        true if step.saturating_mul(steps) >= STEP_WORTH_SPLITTING => threads,
         false if step >= STEP_WORTH_SPLITTING => 0,
         _ => 1,
     }

@@ -5,6 +5,7 @@
 use super::dims::Recurrent;
 use super::forward::{History, Input, Operands, Second, Step};
 use super::row::Row;
+use super::schedule::Schedule;
 use super::step;
 use crate::cells::{Cell, Epilogue, Geometry, with_cell};
 use crate::denormals::Flushed;
@@ -14,7 +15,7 @@ use crate::gemm;
 use crate::gemm::Dense;
 use crate::gemm::rhs::PackedMatrix;
 use crate::gemm::tile::{load_lanes, store_lanes};
-use crate::rows::Rows;
+use crate::rows::{Rows, RowsMut};
 use crate::simd::{Kernel, Simd};
 use crate::{Isa, KernelError};
 use std::ptr::dangling_mut;
@@ -150,10 +151,14 @@ impl<C: Epilogue> Kernel for Checked<'_, '_, C> {
             Input::Computed(Rows::new(z, C::GATES * hidden))
         };
         let now = if in_place { h } else { next };
-        let history = History { before: h, h: now, depth: 1, state: outputs, t: 0 };
+        let history = History {
+            before: Rows::new(h, outputs),
+            h: RowsMut::new(now, outputs),
+            depth: 1,
+            schedule: Schedule::dense(1, 1),
+        };
         let operands = Operands {
             batch: 1,
-            all: 1,
             hidden,
             outputs,
             cell: *cell,
@@ -161,7 +166,10 @@ impl<C: Epilogue> Kernel for Checked<'_, '_, C> {
             input,
             gates: None,
             extra: single.extra.as_mut_ptr(),
-            history,
+            t: 0,
+            h_prev: history.before,
+            h: history.h,
+            history: &history,
             noise: None,
             norm: None,
             first_row: 0,

@@ -6,8 +6,8 @@ use bptt_kernels::cells::{
 };
 use bptt_kernels::gemm::{self, Start, gemm};
 use bptt_kernels::recurrence::{
-    self as recurrence, Backward, CellStates, Dims, Dropout, Forward, Gates, Norm, NormBack,
-    Recurrent, Single, Zoneout, backward_scratch_len, forward_scratch_len, single_room,
+    Backward, CellStates, Dims, Dropout, DropoutBack, Forward, Gates, Norm, NormBack, Recurrent,
+    Schedule, Single, Zoneout, ZoneoutBack, backward_scratch_len, forward_scratch_len, single_room,
 };
 use bptt_kernels::team::{Pass, Team};
 use bptt_kernels::{Dense, Isa, PackedMatrix};
@@ -79,7 +79,7 @@ impl Which {
     /// The sizes of a pass; a projection is to two features more than half of the units.
     pub fn dims(self, steps: usize, batch: usize, hidden: usize) -> Dims {
         let outputs = if self.geometry().projects { hidden / 2 + 2 } else { hidden };
-        Dims { steps, batch, hidden, outputs }
+        Dims { schedule: Schedule::dense(steps, batch), hidden, outputs }
     }
 }
 
@@ -104,6 +104,10 @@ pub struct Case {
     pub noisy: bool,
     /// The threads of batched passes.
     pub threads: usize,
+    /// Floats between the rows of h, and between those of dy.
+    pub gap: usize,
+    /// The steps of the first of two stretches in which forward passes run, or 0 for one.
+    pub cut: usize,
 }
 
 /// The shares that zoneout keeps.
@@ -142,7 +146,8 @@ impl Case {
     /// Drawn evenly, parameters up to ±`weights`, the rest up to ±1.
     pub fn draw(which: Which, inputs: usize, dims: Dims, seed: u64, weights: f32) -> Self {
         let draw = |k: u64, len, limit| uniform(seed.wrapping_add(k << 32), len, limit);
-        let (geometry, Dims { steps, batch, hidden, outputs }) = (which.geometry(), dims);
+        let (geometry, Dims { hidden, outputs, .. }) = (which.geometry(), dims);
+        let (steps, batch) = (dims.steps(), dims.batch());
         let (rows, state) = (geometry.gates * hidden, batch * outputs);
         let cells = if geometry.cells { batch * hidden } else { 0 };
         Self {
@@ -162,6 +167,8 @@ impl Case {
             dc: draw(11, cells, 1.0),
             noisy: false,
             threads: 1,
+            gap: 0,
+            cut: 0,
         }
     }
 
@@ -184,15 +191,27 @@ impl Case {
         if !self.noisy {
             return [const { Vec::new() }; 3];
         }
-        let keys = (0..2 * self.dims.steps * self.dims.batch).map(|n| f32::from_bits(n as u32));
+        let keys = (0..2 * self.dims.steps() * self.dims.batch()).map(|n| f32::from_bits(n as u32));
         let mask = uniform(12, self.h0.len(), 1.0);
         let seen = self.h0.iter().zip(&mask).map(|(h, m)| h * m).collect();
         [keys.collect(), mask, seen]
     }
 
+    /// Rows of outputs with the gap between them, and none after the last.
+    fn spread(&self, rows: &[f32]) -> Vec<f32> {
+        let gap = vec![f32::NAN; self.gap];
+        rows.chunks(self.dims.outputs).collect::<Vec<_>>().join(&gap[..])
+    }
+
+    /// The rows without it.
+    fn joined(&self, spread: &[f32]) -> Vec<f32> {
+        let width = self.dims.outputs;
+        spread.chunks(width + self.gap).flat_map(|row| &row[..width]).copied().collect()
+    }
+
     /// `b + U x`, `[τ, B, G, H]`.
     pub fn input_part(&self, isa: Isa) -> Vec<f32> {
-        let rows = self.dims.steps * self.dims.batch;
+        let rows = self.dims.steps() * self.dims.batch();
         let gates = self.which.geometry().gates;
         let mut z = filled(rows * self.b.len());
         let input = by_rows(isa, gates, self.inputs, &self.u);
@@ -241,75 +260,79 @@ impl Case {
         let spread = make(&spread);
         let (x, bias, h0, c0) = (make(&self.x), make(&self.b), make(&self.h0), make(&self.c0));
         let vectors = make(&self.vectors);
-        let rows = dims.steps * dims.batch;
-        let mut h = make(&filled(self.dy.len()));
-        let mut states = make(&filled(self.c0.len() * dims.steps));
+        let rows = dims.steps() * dims.batch();
+        let mut h = make(&self.spread(&filled(self.dy.len())));
+        let mut states = make(&filled(self.c0.len() * dims.steps()));
         let mut state = make(&self.c0);
         let mut other = make(&self.c0);
         let extra = match (keep, geometry.is_double()) {
             (true, _) => rows,
-            (false, true) => dims.batch,
+            (false, true) => dims.batch(),
             (false, false) => 0,
         };
         let mut extra = make(&filled(extra * geometry.extra * dims.hidden));
         let input = by_rows(isa, geometry.gates, self.inputs, &self.u);
         let (recurrent, second) = self.forward_weights(isa);
         let recurrent = Recurrent { second: second.as_ref(), ..Recurrent::of(&recurrent) };
-        let gates = match variant {
-            Variant::Keep => Gates::Keep(&mut z),
-            Variant::Discard => Gates::Discard { z: &spread, stride },
-            Variant::Fused => Gates::Fused { x: &x, input: &input, bias: &bias },
-        };
-        let cells = match (geometry.cells, keep) {
-            (false, _) => CellStates::None,
-            (true, true) => CellStates::Keep { c0: &c0, c: &mut states },
-            (true, false) if self.noisy => CellStates::InTurns { c: &mut state, other: &mut other },
-            (true, false) => CellStates::InPlace(&mut state),
-        };
         let inputs = if variant == Variant::Fused { self.inputs } else { 0 };
         let mut scratch = make(&filled(forward_scratch_len(&geometry, dims, 1, inputs).unwrap()));
         let cell = self.which.cell(activations, &vectors);
-        let (h0, h_out, extra_out, scratch) = (&h0, &mut h, &mut extra, &mut scratch);
         let [keys, mask, seen0] = self.noise().map(|values| make(&values));
         let mut seen = make(&filled(if self.noisy { self.dy.len() } else { 0 }));
         let keys = Some(bytemuck::cast_slice(&keys));
         let zoneout = self.noisy.then_some(Zoneout { rates: RATES, keys });
-        let at_once = if keep { rows } else { dims.batch };
+        let at_once = if keep { rows } else { dims.batch() };
         let [gain, norm_bias] = [geometry.norms, geometry.gates]
             .map(|blocks| make(&uniform(13, blocks * dims.hidden, 1.0)));
         let [mut normal, mut normal_extra, mut inverse] =
             self.norm_lens(at_once).map(|len| make(&filled(len)));
-        let norm = Norm {
-            epsilon: 1e-2,
-            gain: &gain,
-            bias: &norm_bias,
-            normal: &mut normal,
-            normal_extra: &mut normal_extra,
-            inverse: &mut inverse,
-        };
-        let dropout = Dropout { mask: &mask, before: &seen0, seen: &mut seen };
-        let forward = Forward {
-            dims,
-            cell,
-            recurrent,
-            gates,
-            extra: extra_out,
-            h0,
-            h: h_out,
-            cells,
-            zoneout,
-            dropout: self.noisy.then_some(dropout),
-            norm: self.noisy.then_some(norm),
-            scratch,
-        };
-        self.on_threads(|pass| forward.run(isa, pass)).unwrap();
+        let stretches = [0..self.cut, self.cut..dims.steps()];
+        for stretch in stretches.into_iter().filter(|stretch| !stretch.is_empty()) {
+            let norm = Norm {
+                epsilon: 1e-2,
+                gain: &gain,
+                bias: &norm_bias,
+                normal: &mut normal,
+                normal_extra: &mut normal_extra,
+                inverse: &mut inverse,
+            };
+            let dropout = Dropout { mask: &mask, before: &seen0, seen: &mut seen };
+            let forward = Forward {
+                dims,
+                stretch,
+                cell,
+                recurrent,
+                gates: match variant {
+                    Variant::Keep => Gates::Keep(&mut z),
+                    Variant::Discard => Gates::Discard { z: &spread, stride },
+                    Variant::Fused => Gates::Fused { x: &x, input: &input, bias: &bias },
+                },
+                extra: &mut extra,
+                h0: &h0,
+                h: &mut h,
+                h_stride: dims.outputs + self.gap,
+                cells: match (geometry.cells, keep) {
+                    (false, _) => CellStates::None,
+                    (true, true) => CellStates::Keep { c0: &c0, c: &mut states },
+                    (true, false) if self.noisy => {
+                        CellStates::InTurns { c: &mut state, other: &mut other }
+                    }
+                    (true, false) => CellStates::InPlace(&mut state),
+                },
+                zoneout,
+                dropout: self.noisy.then_some(dropout),
+                norm: self.noisy.then_some(norm),
+                scratch: &mut scratch,
+            };
+            self.on_threads(|pass| forward.run(isa, pass)).unwrap();
+        }
         Kept {
             gates: if keep { z.to_vec() } else { Vec::new() },
             extra: if keep { extra.to_vec() } else { Vec::new() },
-            h: h.to_vec(),
+            h: self.joined(&h),
             c: match keep {
                 true => states.to_vec(),
-                false if self.noisy && dims.steps % 2 == 1 => other.to_vec(),
+                false if self.noisy && dims.steps() % 2 == 1 => other.to_vec(),
                 false => state.to_vec(),
             },
             seen: seen.to_vec(),
@@ -328,7 +351,7 @@ impl Case {
         make: impl Fn(&[f32]) -> B,
     ) -> [Vec<f32>; 3] {
         let (geometry, hidden) = (self.which.geometry(), self.dims.hidden);
-        assert_eq!(self.dims.batch, 1);
+        assert_eq!(self.dims.batch(), 1);
         let input = by_rows(isa, geometry.gates, self.inputs, &self.u);
         let (recurrent, second) = self.forward_weights(isa);
         let recurrent = Recurrent { second: second.as_ref(), ..Recurrent::of(&recurrent) };
@@ -377,21 +400,24 @@ impl Case {
         let delays = vec![1; weights.len()];
         let recurrent = Recurrent { weights: &weights, delays: &delays, second: second.as_ref() };
         let (mut gates, mut extra) = (make(&kept.gates), make(&kept.extra));
-        let (h, c) = (make(&[&self.h0[..], &kept.h].concat()), [&self.c0[..], &kept.c].concat());
-        let (c, vectors) = (make(&c), make(&self.vectors));
-        let (dy, mut dh, mut dc) = (make(&self.dy), make(&self.dh), make(&self.dc));
+        let (h0, h) = (make(&self.h0), make(&self.spread(&kept.h)));
+        let (c0, c) = (make(&self.c0), make(&kept.c));
+        let vectors = make(&self.vectors);
+        let (mut dh, mut dc) = (make(&self.dh), make(&self.dc));
+        let dy = make(&self.spread(&self.dy));
         let all = if geometry.projects { self.dy.len() } else { 0 };
         let mut dh_all = make(&filled(all));
         let mut scratch = make(&filled(backward_scratch_len(&geometry, dims, 1).unwrap()));
         let [keys, mask, seen0] = self.noise().map(|values| make(&values));
-        let seen = make(&[&seen0[..], &kept.seen].concat());
+        let seen = make(&kept.seen);
         let noise = |len: usize| make(&filled(if self.noisy { len } else { 0 }));
-        let (mut h_kept, mut s_kept) = (noise(self.dh.len()), noise(self.dc.len()));
+        let (mut dh_kept, mut dc_kept) = (noise(self.dh.len()), noise(self.dc.len()));
         let mut c_made = noise(kept.c.len());
-        let room = recurrence::Kept { h: &mut h_kept, c: &mut s_kept };
         let zoneout = Zoneout { rates: RATES, keys: Some(bytemuck::cast_slice(&keys)) };
+        let zoneout = ZoneoutBack { zoneout, dh_kept: &mut dh_kept, dc_kept: &mut dc_kept };
+        let dropout = DropoutBack { mask: &mask, before: &seen0, seen: &seen };
         let gain = make(&uniform(13, geometry.norms * dims.hidden, 1.0));
-        let lens = self.norm_lens(dims.steps * dims.batch);
+        let lens = self.norm_lens(dims.steps() * dims.batch());
         let [normal, normal_extra, inverse] = lens.map(|len| make(&uniform(14, len, 1.0)));
         let [mut da, mut da_extra] = [lens[0], lens[1]].map(|len| make(&filled(len)));
         let norm = NormBack {
@@ -408,14 +434,18 @@ impl Case {
             recurrent,
             gates: &mut gates,
             extra: &mut extra,
+            h0: &h0,
             h: &h,
+            h_stride: dims.outputs + self.gap,
+            c0: &c0,
             c: &c,
             dy: Some(&dy),
+            dy_stride: dims.outputs + self.gap,
             dh: &mut dh,
             dc: &mut dc,
             dh_all: &mut dh_all,
-            zoneout: self.noisy.then_some((zoneout, room)),
-            dropout: self.noisy.then_some((&mask, &seen)),
+            zoneout: self.noisy.then_some(zoneout),
+            dropout: self.noisy.then_some(dropout),
             norm: self.noisy.then_some(norm),
             c_made: &mut c_made,
             scratch: &mut scratch,

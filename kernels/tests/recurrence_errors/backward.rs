@@ -4,28 +4,31 @@ use super::common::{Snapshot, Which, isas};
 use super::*;
 use bptt_kernels::cells::Activations;
 use bptt_kernels::recurrence::{
-    Backward, Kept, NormBack, Recurrent, Zoneout, backward_scratch_len,
+    Backward, DropoutBack, NormBack, Recurrent, Zoneout, ZoneoutBack, backward_scratch_len,
 };
 use bptt_kernels::team::Pass;
 
 fn backward_lens(which: Which) -> Lens {
     let (cell, d) = (which.geometry(), dims(which));
-    let (rows, cells) = (d.steps * d.batch, usize::from(cell.cells) * d.hidden);
+    let (rows, cells) = (d.steps() * d.batch(), usize::from(cell.cells) * d.hidden);
     vec![
         ("gates", rows * cell.gates * d.hidden),
         ("extra", rows * cell.extra * d.hidden),
-        ("h", (rows + d.batch) * d.outputs),
-        ("c", (rows + d.batch) * cells),
+        ("h0", d.batch() * d.outputs),
+        ("h", rows * d.outputs),
+        ("c0", d.batch() * cells),
+        ("c", rows * cells),
         ("dy", rows * d.outputs),
-        ("dh", d.batch * d.outputs),
-        ("dc", d.batch * cells),
+        ("dh", d.batch() * d.outputs),
+        ("dc", d.batch() * cells),
         ("dh_all", usize::from(cell.projects) * rows * d.outputs),
         (vectors_name(which), which.vectors() * d.hidden),
         ("keys", rows * 2),
-        ("dh_kept", d.batch * d.outputs),
-        ("dc_kept", d.batch * cells),
-        ("mask", d.batch * d.outputs),
-        ("seen", (rows + d.batch) * d.outputs),
+        ("dh_kept", d.batch() * d.outputs),
+        ("dc_kept", d.batch() * cells),
+        ("mask", d.batch() * d.outputs),
+        ("before", d.batch() * d.outputs),
+        ("seen", rows * d.outputs),
         ("c_made", rows * cells),
         ("gain", cell.norms * d.hidden),
         ("normal", rows * cell.gates * d.hidden),
@@ -42,7 +45,9 @@ fn backward(isa: Isa, which: Which, weights: &Weights, lens: &Lens) -> Result<()
     let [
         mut gates,
         mut extra,
+        h0,
         h,
+        c0,
         c,
         dy,
         mut dh,
@@ -51,8 +56,8 @@ fn backward(isa: Isa, which: Which, weights: &Weights, lens: &Lens) -> Result<()
         vectors,
         noise @ ..,
         mut scratch,
-    ] = buffers::<22>(lens);
-    let [keys, mut dh_kept, mut dc_kept, mask, seen, mut c_made, norm @ ..] = noise;
+    ] = buffers::<25>(lens);
+    let [keys, mut dh_kept, mut dc_kept, mask, seen0, seen, mut c_made, norm @ ..] = noise;
     let [gain, normal, normal_extra, inverse, mut da, mut da_extra] = norm;
     let before =
         Snapshot::of(&[&gates, &extra, &dh, &dc, &dh_all, &dh_kept, &dc_kept, &c_made, &da]);
@@ -67,17 +72,22 @@ fn backward(isa: Isa, which: Which, weights: &Weights, lens: &Lens) -> Result<()
         },
         gates: &mut gates,
         extra: &mut extra,
+        h0: &h0,
         h: &h,
+        h_stride: dims(which).outputs,
+        c0: &c0,
         c: &c,
         dy: Some(&dy),
+        dy_stride: dims(which).outputs,
         dh: &mut dh,
         dc: &mut dc,
         dh_all: &mut dh_all,
-        zoneout: Some((
-            Zoneout { rates: [0.5; 2], keys: Some(bytemuck::cast_slice(&keys)) },
-            Kept { h: &mut dh_kept, c: &mut dc_kept },
-        )),
-        dropout: Some((&mask, &seen)),
+        zoneout: Some(ZoneoutBack {
+            zoneout: Zoneout { rates: [0.5; 2], keys: Some(bytemuck::cast_slice(&keys)) },
+            dh_kept: &mut dh_kept,
+            dc_kept: &mut dc_kept,
+        }),
+        dropout: Some(DropoutBack { mask: &mask, before: &seen0, seen: &seen }),
         norm: Some(NormBack {
             gain: &gain,
             normal: &normal,

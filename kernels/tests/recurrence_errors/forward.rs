@@ -4,36 +4,36 @@ use super::common::{Snapshot, Variant, Which, filled, isas};
 use super::*;
 use bptt_kernels::cells::Activations;
 use bptt_kernels::recurrence::{
-    CellStates, Dropout, Forward, Gates, Norm, Recurrent, Zoneout, forward_scratch_len,
+    CellStates, Dropout, Forward, Gates, Norm, Recurrent, Schedule, Zoneout, forward_scratch_len,
 };
 use bptt_kernels::team::Pass;
 
 fn forward_lens(which: Which, variant: Variant) -> Lens {
     let (cell, d) = (which.geometry(), dims(which));
-    let (rows, cells) = (d.steps * d.batch, usize::from(cell.cells) * d.hidden);
+    let (rows, cells) = (d.steps() * d.batch(), usize::from(cell.cells) * d.hidden);
     let keep = variant == Variant::Keep;
     let extra = match (keep, cell.is_double()) {
         (true, _) => rows,
-        (false, true) => d.batch,
+        (false, true) => d.batch(),
         (false, false) => 0,
     };
     let inputs = if variant == Variant::Fused { INPUTS } else { 0 };
-    let kept = if keep { rows } else { d.batch };
+    let kept = if keep { rows } else { d.batch() };
     vec![
         ("x", rows * INPUTS),
         ("gates", rows * cell.gates * d.hidden),
         ("bias", cell.gates * d.hidden),
-        ("h0", d.batch * d.outputs),
+        ("h0", d.batch() * d.outputs),
         ("h", rows * d.outputs),
-        ("c0", d.batch * cells),
-        ("c", if keep { rows } else { d.batch } * cells),
+        ("c0", d.batch() * cells),
+        ("c", if keep { rows } else { d.batch() } * cells),
         ("extra", extra * cell.extra * d.hidden),
         (vectors_name(which), which.vectors() * d.hidden),
-        ("keys", d.steps * d.batch * 2),
-        ("mask", d.batch * d.outputs),
-        ("before", d.batch * d.outputs),
-        ("seen", d.steps * d.batch * d.outputs),
-        ("other", if keep { 0 } else { d.batch * cells }),
+        ("keys", d.steps() * d.batch() * 2),
+        ("mask", d.batch() * d.outputs),
+        ("before", d.batch() * d.outputs),
+        ("seen", d.steps() * d.batch() * d.outputs),
+        ("other", if keep { 0 } else { d.batch() * cells }),
         ("gain", cell.norms * d.hidden),
         ("norm bias", cell.gates * d.hidden),
         ("normal", kept * cell.gates * d.hidden),
@@ -61,6 +61,7 @@ fn forward(
     let stride = which.geometry().gates * dims.hidden;
     let result = Forward {
         dims,
+        stretch: 0..dims.steps(),
         cell: which.cell(Activations::Tanh, &vectors),
         recurrent: Recurrent {
             second: weights.second.as_ref(),
@@ -74,6 +75,7 @@ fn forward(
         extra: &mut extra,
         h0: &h0,
         h: &mut h,
+        h_stride: dims.outputs,
         cells: match (which.geometry().cells, variant) {
             (false, _) => CellStates::None,
             (true, Variant::Keep) => CellStates::Keep { c0: &c0, c: &mut c },
@@ -132,7 +134,7 @@ fn forward_passes() {
                         assert_eq!(result, expected, "{what}");
                     }
                 }
-                let far = Dims { batch: usize::MAX / 4, ..dims };
+                let far = Dims { schedule: Schedule::dense(dims.steps(), usize::MAX / 4), ..dims };
                 let error = forward(isa, (which, far, variant), &weights, &lens).unwrap_err();
                 assert!(matches!(error, KernelError::TooLarge { .. }), "{error}");
             }
@@ -203,12 +205,14 @@ fn strides_and_delays() {
             let [_, _, _, h0, mut h, _, mut c, .., mut scratch] = buffers::<20>(&lens);
             let forward = Forward {
                 dims,
+                stretch: 0..dims.steps(),
                 cell: which.cell(Activations::Tanh, &[]),
                 recurrent: Recurrent::of(&weights.recurrent),
                 gates: Gates::Discard { z: &filled(z), stride },
                 extra: &mut [],
                 h0: &h0,
                 h: &mut h,
+                h_stride: dims.outputs,
                 cells: CellStates::InPlace(&mut c),
                 zoneout: None,
                 dropout: None,
@@ -222,12 +226,14 @@ fn strides_and_delays() {
             let [_, _, _, h0, mut h, _, mut c, .., mut scratch] = buffers::<20>(&lens);
             let forward = Forward {
                 dims,
+                stretch: 0..dims.steps(),
                 cell: which.cell(Activations::Tanh, &[]),
                 recurrent: Recurrent { weights: &twice, delays, second: None },
                 gates: Gates::Discard { z: &filled(120), stride: 20 },
                 extra: &mut [],
                 h0: &h0,
                 h: &mut h,
+                h_stride: dims.outputs,
                 cells: CellStates::InPlace(&mut c),
                 zoneout: None,
                 dropout: None,

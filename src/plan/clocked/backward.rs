@@ -51,13 +51,14 @@ impl<C: Spec> Plan<C> {
         arena.team.pass(work, |pass| -> Result<(), KernelError> {
             ClockedBackward {
                 clock,
-                steps,
-                batch,
+                schedule: self.schedule(),
                 activations,
                 weights: recurrent.weights,
                 z: &mut *dz,
                 h: &h[state..],
+                h_stride: hidden,
                 dy,
+                dy_stride: hidden,
                 dh: &mut *dh,
                 scratch: &mut *scratch,
             }
@@ -123,8 +124,7 @@ impl Sums<'_> {
             let x = self.inputs(run.clone(), gathered_x);
             let h = self.states(run.clone(), gathered_h);
             let a = &self.dz[run.start * batch * units..run.end * batch * units];
-            let products =
-                [Rhs { b: h, c: &mut *dw, columns }, Rhs { b: x, c: &mut *du, columns: input }];
+            let products = [Rhs::new(h, &mut *dw, columns), Rhs::new(x, &mut *du, input)];
             let (rows, stride, sums, scratch) = (units, units, Some(&mut *db), &mut *scratch);
             WeightGradients { depth, a, stride, rows, products, sums, accumulate, scratch }
                 .run(isa, pass)?;

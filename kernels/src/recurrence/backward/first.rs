@@ -4,9 +4,9 @@ use super::step::{Operands, Step};
 use crate::cells::{BackwardLhs, Epilogue, MOST_SUMS};
 use crate::gemm::prefetch::{Prefetches, When};
 use crate::gemm::rhs::{Columns, PackedMatrix};
-use crate::gemm::tile::{Grid, load_lanes, store_lanes};
+use crate::gemm::tile::{Grid, store_lanes};
 use crate::recurrence::step::{self, Block, Term, Units};
-use crate::rows::{Rows, further};
+use crate::rows::{Rows, RowsMut, further};
 use crate::simd::Simd;
 
 /// What a product of a step is of. With several delays they are all of the same.
@@ -42,7 +42,7 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
     #[inline(always)]
     fn term(&self, index: usize) -> Option<Term<'_>> {
         let after = self.t + self.recurrent.delays[index] as isize;
-        if after < 1 || after > self.steps as isize {
+        if after < 1 || after > self.schedule.steps() as isize {
             return None;
         }
         let (rows, stride) = match source::<C>(index) {
@@ -56,7 +56,7 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
                     Some(norm) => norm.da_extra.wrapping_add(self.first_row * stride),
                     None => self.extra,
                 };
-                (extra.wrapping_add(self.offset(after, 1, stride)), stride)
+                (extra.wrapping_add(self.start(after) * stride), stride)
             }
         };
         Some(Term { rows: Rows::new(rows, stride), weights: &self.recurrent.weights[index] })
@@ -82,15 +82,15 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
         if self.t < 1 {
             return prefetches;
         }
-        let at = self.offset(self.t, 1, self.outputs) + row * self.outputs;
+        let at = self.start + row;
         if const { C::PROJECTS } {
-            let all = Rows::new(self.dh_all.wrapping_add(at), self.outputs);
+            let all = Rows::new(self.dh_all, self.outputs).from(at, 0);
             prefetches.push(columns.prefetch(all, 1, When::After));
         } else {
             self.prefetch_cell(&mut prefetches, columns, row);
         }
         if let Some(dy) = self.dy {
-            let dy = Rows::new(dy.as_ptr().wrapping_add(at), self.outputs);
+            let dy = Rows::new(dy.as_ptr(), self.dy_stride).from(at, 0);
             prefetches.push(columns.prefetch(dy, 1, When::After));
         }
         prefetches
@@ -104,11 +104,12 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
             batch: rows,
             gates: self.gates.wrapping_add(C::GATES * units),
             extra: self.extra.wrapping_add(C::EXTRA * units),
-            h: self.h.wrapping_add(outputs),
+            history: self.history.from(row, self.outputs),
+            c0: self.c0.wrapping_add(units),
             c: self.c.wrapping_add(units),
             dh: self.dh.wrapping_add(outputs),
             dc: self.dc.wrapping_add(units),
-            dy: further(self.dy, outputs),
+            dy: further(self.dy, row * self.dy_stride),
             dh_all: self.dh_all.wrapping_add(outputs),
             first_row: self.first_row + row,
             scratch: self.scratch.wrapping_add(row * self.room),
@@ -130,16 +131,20 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
                 store_lanes(simd, self.outgoing().add(unit), dh, at.lanes);
                 return;
             }
-            let unit = self.offset(self.t, 1, self.outputs) + unit;
+            let row = self.start + at.row;
             // The part from outside comes last, so that a sequence cut in two gives
             // the bits of the whole: the sum over the step after is the same number
             // whether it stays in a register or is carried in `dh`.
             let dh = match self.dy {
-                Some(dy) => simd.add(dh, load_lanes(simd, dy.as_ptr().add(unit), at.lanes)),
+                Some(dy) => simd.add(
+                    dh,
+                    Rows::new(dy.as_ptr(), self.dy_stride).load(simd, (row, at.first), at.lanes),
+                ),
                 None => dh,
             };
             if const { C::PROJECTS } {
-                store_lanes(simd, self.dh_all.add(unit), dh, at.lanes);
+                let all = RowsMut::new(self.dh_all, self.outputs);
+                all.store(simd, (row, at.first), dh, at.lanes);
             } else {
                 self.cell.backward(simd, &self.place(at), dh);
             }

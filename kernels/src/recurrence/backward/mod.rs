@@ -15,10 +15,11 @@ use super::pass::{StepPhases, parts};
 use crate::cells::{Cell, Epilogue, Geometry, with_cell};
 use crate::error::{check_len, check_room, checked_sum};
 use crate::gemm::lhs;
+use crate::rows::Rows;
 use crate::team::Pass;
 use crate::{Isa, KernelError, checked_len};
 use std::ptr::NonNull;
-use step::{Masked, Noise, NormAt, Operands};
+use step::{History, KeptAt, Masked, Noise, NormAt, Operands};
 use steps::Pointers;
 
 /// A backward pass over a stretch of time, last step first.
@@ -29,7 +30,7 @@ use steps::Pointers;
 /// `cargo run --release --example rnnbench -- --mode train --hidden 512 --input 512 --batch 32`.
 #[derive(Debug)]
 pub struct Backward<'a> {
-    /// τ, B, H and R.
+    /// The rows of τ steps of B sequences, H and R.
     pub dims: Dims,
     /// The cell, as in the forward pass.
     pub cell: Cell<'a>,
@@ -41,12 +42,20 @@ pub struct Backward<'a> {
     pub gates: &'a mut [f32],
     /// What the forward pass has kept beside them, `[τ, B, E, H]`.
     pub extra: &'a mut [f32],
-    /// The hidden states before the first step and after each, `[D + τ, B, R]`.
+    /// The hidden states before the first step, oldest first, `[D, B, R]`.
+    pub h0: &'a [f32],
+    /// The hidden states after each step, `[τ, B, R]`.
     pub h: &'a [f32],
-    /// The cell state before the first step and after each, `[τ + 1, B, H]`, or nothing.
+    /// Floats from one row of `h` to the next, R or more.
+    pub h_stride: usize,
+    /// The cell state before the first step, `[B, H]`, or nothing.
+    pub c0: &'a [f32],
+    /// The cell states after each step, `[τ, B, H]`, or nothing.
     pub c: &'a [f32],
     /// ∂L/∂h of each step from outside, `[τ, B, R]`; none is zero.
     pub dy: Option<&'a [f32]>,
+    /// Floats from one row of `dy` to the next, R or more.
+    pub dy_stride: usize,
     /// ∂L/∂h of the last D steps goes in (beside `dy`), that of those before the first
     /// comes out, `[D, B, R]`.
     pub dh: &'a mut [f32],
@@ -55,10 +64,9 @@ pub struct Backward<'a> {
     /// Where the cell projects, all of ∂L/∂h comes out, `[τ, B, R]`; else nothing.
     pub dh_all: &'a mut [f32],
     /// That of the forward pass, with its keys, and room for what it carries.
-    pub zoneout: Option<(Zoneout<'a>, Kept<'a>)>,
-    /// The forward pass's mask, `[B, R]`, and what the products saw: of the states before the
-    /// first step and after each, `[D + τ, B, R]`.
-    pub dropout: Option<(&'a [f32], &'a [f32])>,
+    pub zoneout: Option<ZoneoutBack<'a>>,
+    /// What the forward pass's products saw of the hidden states, where that was not all.
+    pub dropout: Option<DropoutBack<'a>>,
     /// Where the cell states go as the cell made them, before zoneout: `[τ, B, H]`, or
     /// nothing. For cells whose own weights see them (peepholes).
     pub c_made: &'a mut [f32],
@@ -68,13 +76,26 @@ pub struct Backward<'a> {
     pub scratch: &'a mut [f32],
 }
 
-/// Room for what zoneout leaves of gradients to the step before.
+/// The zoneout of a backward pass.
 #[derive(Debug)]
-pub struct Kept<'a> {
-    /// Of ∂L/∂h, `[B, R]`.
-    pub h: &'a mut [f32],
-    /// Of ∂L/∂c, `[B, H]`, or nothing.
-    pub c: &'a mut [f32],
+pub struct ZoneoutBack<'a> {
+    /// That of the forward pass, with its keys.
+    pub zoneout: Zoneout<'a>,
+    /// Room for what is left of ∂L/∂h to the step before, `[B, R]`.
+    pub dh_kept: &'a mut [f32],
+    /// Room for what is left of ∂L/∂c to the step before, `[B, H]`, or nothing.
+    pub dc_kept: &'a mut [f32],
+}
+
+/// The dropout of a backward pass, as the forward pass had it: see [`Dropout`](super::Dropout).
+#[derive(Clone, Copy, Debug)]
+pub struct DropoutBack<'a> {
+    /// `[B, R]`.
+    pub mask: &'a [f32],
+    /// What the products saw of the states before the first step, `[D, B, R]`.
+    pub before: &'a [f32],
+    /// What they saw of each step's, `[τ, B, R]`.
+    pub seen: &'a [f32],
 }
 
 /// Floats of scratch that a [`Backward`] with so many delays needs.
@@ -86,7 +107,7 @@ pub fn backward_scratch_len(
     dims: Dims,
     delays: usize,
 ) -> Result<usize, KernelError> {
-    checked_len("scratch", &[dims.batch, room(geometry, dims, delays)?])
+    dims.sequences("scratch", room(geometry, dims, delays)?)
 }
 
 /// Floats of scratch for a row.
@@ -113,7 +134,7 @@ impl Backward<'_> {
     pub fn run(self, isa: Isa, pass: &mut Pass<'_>) -> Result<(), KernelError> {
         let room = self.check(isa)?;
         // Slices of nothing fit any number of steps.
-        if self.dims.batch == 0 {
+        if self.dims.batch() == 0 {
             return Ok(());
         }
         with_cell!(self.cell, |cell| self.run_checked(cell, room, isa, pass));
@@ -124,18 +145,20 @@ impl Backward<'_> {
         let dims = self.dims;
         let (zone, kept) = match &mut self.zoneout {
             None => (Zone::OFF, None),
-            Some((zoneout, Kept { h, c })) => {
-                (Zone::new(Some(*zoneout)), Some((h.as_mut_ptr(), c.as_mut_ptr())))
+            Some(ZoneoutBack { zoneout, dh_kept, dc_kept }) => {
+                let kept = KeptAt { dh: dh_kept.as_mut_ptr(), dc: dc_kept.as_mut_ptr() };
+                (Zone::new(Some(*zoneout)), Some(kept))
             }
         };
         let noisy = zone.on || self.dropout.is_some();
         let noise = Noise {
             zone,
-            dy: self.dy.map(<[f32]>::as_ptr),
+            dy: self.dy.map(|dy| Rows::new(dy.as_ptr(), self.dy_stride)),
             kept,
-            masked: self
-                .dropout
-                .map(|(mask, seen)| Masked { mask: mask.as_ptr(), seen: seen.as_ptr() }),
+            masked: self.dropout.map(|DropoutBack { mask, before, seen }| Masked {
+                mask: mask.as_ptr(),
+                seen: History { before: before.as_ptr(), h: seen.as_ptr(), stride: dims.outputs },
+            }),
             c_made: (!self.c_made.is_empty()).then_some(self.c_made.as_mut_ptr()),
         };
         let norm = self.norm.as_mut().map(|norm| NormAt {
@@ -147,29 +170,36 @@ impl Backward<'_> {
             da_extra: norm.da_extra.as_mut_ptr(),
         });
         let last = Operands {
-            batch: dims.batch,
+            batch: dims.batch(),
+            schedule: &dims.schedule,
             hidden: dims.hidden,
             outputs: dims.outputs,
             cell,
             recurrent: self.recurrent,
-            steps: dims.steps,
             t: 0,
+            start: 0,
+            start_prev: 0,
             gates: self.gates.as_mut_ptr(),
             extra: self.extra.as_mut_ptr(),
-            h: self.h.as_ptr(),
+            history: History {
+                before: self.h0.as_ptr(),
+                h: self.h.as_ptr(),
+                stride: self.h_stride,
+            },
+            c0: self.c0.as_ptr(),
             c: self.c.as_ptr(),
             dh: self.dh.as_mut_ptr(),
             dc: self.dc.as_mut_ptr(),
             dy: self.dy.filter(|_| !noisy).map(|dy| NonNull::from(dy).cast()),
+            dy_stride: self.dy_stride,
             dh_all: self.dh_all.as_mut_ptr(),
             noise: noisy.then_some(&noise),
             norm: norm.as_ref(),
             first_row: 0,
-            all: dims.batch,
             scratch: self.scratch.as_mut_ptr(),
             room,
         };
-        let parts = parts(pass.threads(), dims, &self.recurrent);
+        let parts = parts(pass.threads(), dims.batch(), dims.steps(), &self.recurrent);
         // SAFETY: `check` has seen that all slices fit the dimensions and the cell, and that the
         // weights are packed for them; they are borrowed until the pass is over.
         let steps = unsafe { Pointers::new(last) };
@@ -180,7 +210,7 @@ impl Backward<'_> {
     /// Checks all of it, and gives the floats of scratch for a row.
     fn check(&self, isa: Isa) -> Result<usize, KernelError> {
         let (dims, cell) = (self.dims, self.cell.geometry());
-        let Dims { steps, hidden, outputs, .. } = dims;
+        let Dims { hidden, outputs, .. } = dims;
         self.recurrent.check()?;
         check_len("terms", self.recurrent.weights.len() % cell.back.len(), 0)?;
         for (weights, source) in self.recurrent.weights.iter().zip(cell.back.iter().cycle()) {
@@ -193,37 +223,39 @@ impl Backward<'_> {
             check_len("outputs", outputs, hidden)?;
         }
         self.cell.check(hidden)?;
-        let (state, history) = (dims.rows("h", outputs)?, self.recurrent.history());
+        let (state, history) = (dims.sequences("h", outputs)?, self.recurrent.history());
         if cell.carries {
             check_len("states before the first step", history, 1)?;
         }
-        let states = dims.all("h", 1, outputs)?;
+        let states = dims.rows("h", 1, outputs)?;
         let before = checked_len("dh", &[history, state])?;
-        check_len("gates", self.gates.len(), dims.all("gates", cell.gates, hidden)?)?;
-        check_len("extra", self.extra.len(), dims.all("extra", cell.extra, hidden)?)?;
-        let all = checked_sum("h", &[before, states])?;
-        check_len("h", self.h.len(), all)?;
+        check_len("gates", self.gates.len(), dims.rows("gates", cell.gates, hidden)?)?;
+        check_len("extra", self.extra.len(), dims.rows("extra", cell.extra, hidden)?)?;
+        check_len("h0", self.h0.len(), before)?;
+        dims.check_rows("h", self.h.len(), outputs, self.h_stride)?;
         check_len("dh", self.dh.len(), before)?;
-        let cells = if cell.cells { dims.rows("c", hidden)? } else { 0 };
-        let made = checked_len("c", &[steps, cells])?;
-        check_len("c", self.c.len(), checked_sum("c", &[made, cells])?)?;
+        let cells = if cell.cells { dims.sequences("c", hidden)? } else { 0 };
+        let made = checked_len("c", &[dims.steps(), cells])?;
+        check_len("c0", self.c0.len(), cells)?;
+        check_len("c", self.c.len(), made)?;
         check_len("dc", self.dc.len(), cells)?;
         check_len("dh_all", self.dh_all.len(), if cell.projects { states } else { 0 })?;
         if let Some(dy) = self.dy {
-            check_len("dy", dy.len(), states)?;
+            dims.check_rows("dy", dy.len(), outputs, self.dy_stride)?;
         }
         if let Some(norm) = &self.norm {
             norm.check(&cell, dims)?;
         }
-        if let Some((zoneout, kept)) = &self.zoneout {
+        if let Some(ZoneoutBack { zoneout, dh_kept, dc_kept }) = &self.zoneout {
             zoneout.check(dims)?;
-            check_len("keys", zoneout.keys.map_or(0, <[u32]>::len), dims.all("keys", 2, 1)?)?;
-            check_len("dh_kept", kept.h.len(), state)?;
-            check_len("dc_kept", kept.c.len(), cells)?;
+            check_len("keys", zoneout.keys.map_or(0, <[u32]>::len), dims.rows("keys", 2, 1)?)?;
+            check_len("dh_kept", dh_kept.len(), state)?;
+            check_len("dc_kept", dc_kept.len(), cells)?;
         }
-        if let Some((mask, seen)) = self.dropout {
+        if let Some(DropoutBack { mask, before: masked, seen }) = self.dropout {
             check_len("mask", mask.len(), state)?;
-            check_len("seen", seen.len(), all)?;
+            check_len("before", masked.len(), before)?;
+            check_len("seen", seen.len(), states)?;
         }
         if !self.c_made.is_empty() {
             check_len("c_made", self.c_made.len(), made)?;

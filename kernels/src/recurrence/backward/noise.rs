@@ -1,6 +1,6 @@
 //! Noise between what is known of a step's gradients and what the cell gets of them.
 
-use super::step::Step;
+use super::step::{KeptAt, Step};
 use crate::cells::Epilogue;
 use crate::gemm::tile::Grid;
 use crate::recurrence::noise::{Before, Incoming, Parted, Rejoin};
@@ -39,8 +39,7 @@ impl<C: Epilogue> Step<'_, C> {
     ) {
         let Some(noise) = self.noise else { return };
         let (outputs, is_step) = (self.outputs, self.t >= 1);
-        let row = if is_step { (self.t - 1) as usize * self.all } else { 0 };
-        let whole_row = row + self.first_row;
+        let whole_row = self.start + self.first_row;
         let (mut dh, mut dc) = (None, None);
         if has_h {
             let mut more = [None; 3];
@@ -48,11 +47,11 @@ impl<C: Epilogue> Step<'_, C> {
                 more[0] = Some(Rows::new(self.incoming(), outputs));
             }
             let mut carry = None;
-            if let Some((dh_kept, _)) = noise.kept {
-                let kept = RowsMut::new(dh_kept, outputs).from(self.first_row, 0);
+            if let Some(KeptAt { dh, .. }) = noise.kept {
+                let kept = RowsMut::new(dh, outputs).from(self.first_row, 0);
                 // The state before the first step is the first that has something carried to it
                 // and nothing to carry on.
-                if self.t >= 0 && self.t < self.steps as isize {
+                if self.t >= 0 && self.t < self.schedule.steps() as isize {
                     more[1] = Some(kept.as_rows());
                 }
                 if is_step {
@@ -62,13 +61,13 @@ impl<C: Epilogue> Step<'_, C> {
             if let Some(dy) = noise.dy
                 && is_step
             {
-                more[2] = Some(Rows::new(dy, outputs).from(whole_row, 0));
+                more[2] = Some(dy.from(whole_row, 0));
             }
             let mask =
                 noise.masked.map(|masked| Rows::new(masked.mask, outputs).from(self.first_row, 0));
             dh = Some(Incoming { sums, mask, more, carry });
         }
-        if let Some((_, dc_kept)) = noise.kept
+        if let Some(KeptAt { dc: dc_kept, .. }) = noise.kept
             && has_c
             && is_step
         {
@@ -87,7 +86,7 @@ impl<C: Epilogue> Step<'_, C> {
     pub(super) unsafe fn rejoin<S: Simd>(&self, simd: S, at: Block) {
         if let Some(noise) = self.noise
             && const { C::CELLS }
-            && let Some((_, dc_kept)) = noise.kept
+            && let Some(KeptAt { dc: dc_kept, .. }) = noise.kept
             && self.t >= 1
         {
             // SAFETY: `Step::new` has been promised all rows of both, of which the block has

@@ -16,7 +16,7 @@ impl<C: Epilogue> Step<'_, C> {
             Some(norm) => norm.da.wrapping_add(self.first_row * stride),
             None => self.gates,
         };
-        gates.wrapping_add(self.offset(t, 1, stride))
+        gates.wrapping_add(self.start(t) * stride)
     }
 
     /// The gradient by a gate's sums, or by the one's that is apart, of a row.
@@ -33,7 +33,7 @@ impl<C: Epilogue> Step<'_, C> {
         block: usize,
     ) {
         let (hidden, norms) = (self.hidden, const { Geometry::new::<C>().norms });
-        let whole = self.offset(self.t, 1, 1) + self.first_row + row;
+        let whole = self.start + self.first_row + row;
         let place = self.pointers(Units { row, first: 0, lanes: 0 });
         let in_gates = (whole * C::GATES + block) * hidden;
         let (d, normal, da) = if const { C::SEPARATE_SUMS } && block == C::GATES {

@@ -55,7 +55,7 @@ unsafe impl<C: Epilogue> step::Step for Second<'_, C> {
                 let gates = step.by_sums(step.t);
                 (gates.wrapping_add(gate * step.hidden), C::GATES * step.hidden)
             }
-            None => (step.dh_all.wrapping_add(step.offset(step.t, 1, step.outputs)), step.outputs),
+            None => (step.dh_all.wrapping_add(step.start * step.outputs), step.outputs),
         };
         Some(Term { rows: Rows::new(rows, stride), weights: self.weights })
     }

@@ -34,7 +34,7 @@ unsafe impl<'a, C: Epilogue> Steps for Pointers<'a, C> {
     const TWO: bool = Geometry::new::<C>().is_double();
 
     fn count(&self) -> usize {
-        match self.last.steps {
+        match self.last.schedule.steps() {
             0 => 0,
             steps => steps + self.last.recurrent.history(),
         }
@@ -43,11 +43,13 @@ unsafe impl<'a, C: Epilogue> Steps for Pointers<'a, C> {
     #[inline(always)]
     fn first(&self, index: usize) -> Step<'a, C> {
         let last = self.last;
-        assert!(index < last.steps + last.recurrent.history(), "a step of the pass");
-        let t = last.steps as isize - index as isize;
+        assert!(index < last.schedule.steps() + last.recurrent.history(), "a step of the pass");
+        let t = last.schedule.steps() as isize - index as isize;
+        let start = |t: isize| if t >= 1 { last.schedule.start((t - 1) as usize) } else { 0 };
+        let (start, start_prev) = (start(t), start(t - 1));
         // SAFETY: t is one of the steps or of the D before them, of which `new` was promised
         // the operands.
-        unsafe { Step::new(Operands { t, ..last }) }
+        unsafe { Step::new(Operands { t, start, start_prev, ..last }) }
     }
 
     #[inline(always)]

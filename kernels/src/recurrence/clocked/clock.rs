@@ -1,6 +1,7 @@
 //! Which groups of units move when. Knows periods and steps; must not know what moving is.
 
 use crate::error::check_len;
+use crate::recurrence::schedule::Schedule;
 use crate::{KernelError, checked_len};
 
 /// Units that move together.
@@ -82,12 +83,8 @@ impl Clock<'_> {
     }
 
     /// Floats of `[moves, B, units]` for each group.
-    pub(super) fn moved(
-        &self,
-        steps: usize,
-        batch: usize,
-        hidden: usize,
-    ) -> Result<usize, KernelError> {
+    pub(super) fn moved(&self, schedule: Schedule, hidden: usize) -> Result<usize, KernelError> {
+        let (steps, batch) = (schedule.steps(), schedule.batch());
         checked_len("z", &[steps, batch, hidden])?;
         let groups = self.groups.iter().enumerate();
         Ok(groups.map(|(at, group)| self.moves(at, steps) * batch * group.units).sum())

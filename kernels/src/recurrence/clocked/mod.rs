@@ -13,10 +13,12 @@ pub use clock::{Clock, Group};
 
 use super::dims::{Dims, Recurrent};
 use super::pass::parts;
+use super::schedule::Schedule;
 use crate::cells::Activations;
 use crate::error::{check_len, check_room};
 use crate::gemm::lhs;
 use crate::gemm::rhs::PackedMatrix;
+use crate::rows::{Rows, RowsMut};
 use crate::team::Pass;
 use crate::{Isa, KernelError, checked_len};
 use std::ops::Range;
@@ -41,10 +43,8 @@ pub fn clocked_scratch_len(batch: usize, hidden: usize) -> Result<usize, KernelE
 pub struct ClockedForward<'a> {
     /// The groups; H are the units of all.
     pub clock: Clock<'a>,
-    /// The steps that `z` is for, τ.
-    pub steps: usize,
-    /// Sequences side by side, B.
-    pub batch: usize,
+    /// The rows of τ steps of B sequences, which `z` and `h` are for.
+    pub schedule: Schedule,
     /// The steps to be taken, of these.
     pub stretch: Range<usize>,
     /// φ.
@@ -54,10 +54,12 @@ pub struct ClockedForward<'a> {
     /// The input's part, `b + U x`: of each group, one after the other, for the steps of the
     /// τ at which it moves, `[moves, B, units]`.
     pub z: &'a [f32],
-    /// The state before the stretch, `[B, H]`.
+    /// The state before the schedule's first step, `[B, H]`.
     pub h0: &'a [f32],
-    /// The state after each of its steps, `[steps, B, H]`.
+    /// The states after each step, `[τ, B, H]`, of which the one before the stretch is read.
     pub h: &'a mut [f32],
+    /// Floats from one row of `h` to the next, H or more.
+    pub h_stride: usize,
     /// [`clocked_scratch_len`] floats or more.
     pub scratch: &'a mut [f32],
 }
@@ -69,10 +71,8 @@ pub struct ClockedForward<'a> {
 pub struct ClockedBackward<'a> {
     /// As in the forward pass.
     pub clock: Clock<'a>,
-    /// τ.
-    pub steps: usize,
-    /// B.
-    pub batch: usize,
+    /// The rows of τ steps of B sequences.
+    pub schedule: Schedule,
     /// φ.
     pub activations: Activations,
     /// Each group's W packed by columns, to all units from its first from its units.
@@ -81,8 +81,12 @@ pub struct ClockedBackward<'a> {
     pub z: &'a mut [f32],
     /// The state after each step, `[τ, B, H]`.
     pub h: &'a [f32],
+    /// Floats from one row of `h` to the next, H or more.
+    pub h_stride: usize,
     /// ∂L/∂h of each step from outside, `[τ, B, H]`; none is zero.
     pub dy: Option<&'a [f32]>,
+    /// Floats from one row of `dy` to the next, H or more.
+    pub dy_stride: usize,
     /// ∂L/∂h of the last step goes in (beside `dy`), that of the state before the first
     /// comes out, `[B, H]`.
     pub dh: &'a mut [f32],
@@ -94,8 +98,7 @@ pub struct ClockedBackward<'a> {
 struct Sizes<'a> {
     isa: Isa,
     clock: Clock<'a>,
-    steps: usize,
-    batch: usize,
+    schedule: Schedule,
     weights: &'a [PackedMatrix],
 }
 
@@ -114,15 +117,19 @@ impl Sizes<'_> {
             let (units, depth) = dims(group, hidden);
             weights.check(self.isa, 1, units, depth)?;
         }
-        check_len("z", z, self.clock.moved(self.steps, self.batch, hidden)?)?;
-        check_room("scratch", scratch, clocked_scratch_len(self.batch, hidden)?)?;
+        check_len("z", z, self.clock.moved(self.schedule, hidden)?)?;
+        check_room("scratch", scratch, clocked_scratch_len(self.schedule.batch(), hidden)?)?;
         Ok(hidden)
     }
 
     /// In how many parts the batch goes through `steps` steps, as in every pass.
-    fn parts(&self, threads: usize, steps: usize, hidden: usize) -> usize {
-        let dims = Dims { steps, batch: self.batch, hidden, outputs: hidden };
-        parts(threads, dims, &Recurrent { weights: self.weights, delays: &[], second: None })
+    fn parts(&self, threads: usize, steps: usize) -> usize {
+        parts(
+            threads,
+            self.schedule.batch(),
+            steps,
+            &Recurrent { weights: self.weights, delays: &[], second: None },
+        )
     }
 }
 
@@ -134,33 +141,32 @@ impl ClockedForward<'_> {
     /// [`KernelError`] where a slice does not fit the others, groups are not what they have
     /// to be or weights are packed for something else; nothing is written then.
     pub fn run(self, isa: Isa, pass: &mut Pass<'_>) -> Result<(), KernelError> {
-        let Self { clock, steps, batch, stretch, activations, weights, z, h0, h, scratch } = self;
-        let sizes = Sizes { isa, clock, steps, batch, weights };
+        let Self { clock, schedule, stretch, activations, weights, z, h0, scratch, .. } = self;
+        let sizes = Sizes { isa, clock, schedule, weights };
         let dims = |group: &Group, hidden: usize| (group.units, hidden - group.first);
         let hidden = sizes.check(dims, z.len(), scratch.len())?;
-        if stretch.start > stretch.end || stretch.end > steps {
-            let expected = format!("{} to {steps}", stretch.start);
-            let (what, given) = ("the stretch's end", stretch.end);
-            return Err(KernelError::Dimension { what, given, expected });
-        }
-        check_len("h0", h0.len(), checked_len("h0", &[batch, hidden])?)?;
-        check_len("h", h.len(), checked_len("h", &[stretch.len(), batch, hidden])?)?;
+        let dims = Dims { schedule, hidden, outputs: hidden };
+        dims.check_stretch(&stretch)?;
+        check_len("h0", h0.len(), dims.sequences("h0", hidden)?)?;
+        dims.check_rows("h", self.h.len(), hidden, self.h_stride)?;
         // Slices of nothing fit any number of steps.
-        if batch == 0 {
+        if schedule.batch() == 0 {
             return Ok(());
         }
         let work = Operands {
             clock,
-            steps,
-            batch,
+            schedule,
             hidden,
             stretch: (stretch.start, stretch.len()),
             activations,
             weights,
             z: z.as_ptr().cast_mut(),
-            ends: Ends::Forward { before: h0.as_ptr(), h: h.as_mut_ptr() },
+            ends: Ends::Forward {
+                before: Rows::new(h0.as_ptr(), hidden),
+                h: RowsMut::new(self.h.as_mut_ptr(), self.h_stride),
+            },
             scratch: scratch.as_mut_ptr(),
-            parts: sizes.parts(pass.threads(), stretch.len(), hidden),
+            parts: sizes.parts(pass.threads(), stretch.len()),
         };
         // SAFETY: all slices have been seen to fit and were borrowed for this call; z is
         // not written forward.
@@ -175,32 +181,32 @@ impl ClockedBackward<'_> {
     /// # Errors
     /// As [`ClockedForward::run`].
     pub fn run(self, isa: Isa, pass: &mut Pass<'_>) -> Result<(), KernelError> {
-        let Self { clock, steps, batch, activations, weights, z, h, dy, dh, scratch } = self;
-        let sizes = Sizes { isa, clock, steps, batch, weights };
+        let Self { clock, schedule, activations, weights, z, h, dy, dh, scratch, .. } = self;
+        let sizes = Sizes { isa, clock, schedule, weights };
         let dims = |group: &Group, hidden: usize| (hidden - group.first, group.units);
         let hidden = sizes.check(dims, z.len(), scratch.len())?;
-        let states = checked_len("h", &[steps, batch, hidden])?;
-        check_len("h", h.len(), states)?;
-        check_len("dh", dh.len(), checked_len("dh", &[batch, hidden])?)?;
+        let dims = Dims { schedule, hidden, outputs: hidden };
+        dims.check_rows("h", h.len(), hidden, self.h_stride)?;
+        check_len("dh", dh.len(), dims.sequences("dh", hidden)?)?;
         if let Some(dy) = dy {
-            check_len("dy", dy.len(), states)?;
+            dims.check_rows("dy", dy.len(), hidden, self.dy_stride)?;
         }
-        if batch == 0 {
+        if schedule.batch() == 0 {
             return Ok(());
         }
-        let dy = dy.map(<[f32]>::as_ptr);
+        let (h, h_stride) = (h.as_ptr(), self.h_stride);
+        let dy = dy.map(|dy| Rows::new(dy.as_ptr(), self.dy_stride));
         let work = Operands {
             clock,
-            steps,
-            batch,
+            schedule,
             hidden,
-            stretch: (0, steps),
+            stretch: (0, schedule.steps()),
             activations,
             weights,
             z: z.as_mut_ptr(),
-            ends: Ends::Backward { h: h.as_ptr(), dy, dh: dh.as_mut_ptr() },
+            ends: Ends::Backward { h: Rows::new(h, h_stride), dy, dh: dh.as_mut_ptr() },
             scratch: scratch.as_mut_ptr(),
-            parts: sizes.parts(pass.threads(), steps, hidden),
+            parts: sizes.parts(pass.threads(), schedule.steps()),
         };
         // SAFETY: all slices have been seen to fit and were borrowed for this call.
         unsafe { pass.run(isa, &Work::new(work)) };

@@ -10,6 +10,7 @@ use crate::gemm::layout::{cut, lhs_len};
 use crate::gemm::rhs::PackedMatrix;
 use crate::gemm::tile::{load_lanes, store_lanes};
 use crate::recurrence::pass::{packing, part, whole};
+use crate::recurrence::schedule::Schedule;
 use crate::recurrence::step::Step;
 use crate::rows::{Rows, RowsMut};
 use crate::simd::{Kernel, Simd};
@@ -25,10 +26,10 @@ pub(super) struct Work<'a>(Operands<'a>);
 /// What a pass reads and writes.
 pub(super) struct Operands<'a> {
     pub clock: Clock<'a>,
-    /// Steps that z is for, and of these the first to be taken and how many.
-    pub steps: usize,
+    /// The rows that z and the states are for.
+    pub schedule: Schedule,
+    /// The first of its steps to be taken, and how many.
     pub stretch: (usize, usize),
-    pub batch: usize,
     pub hidden: usize,
     pub activations: Activations,
     pub weights: &'a [PackedMatrix],
@@ -42,8 +43,8 @@ pub(super) struct Operands<'a> {
 /// What a direction reads and writes beside z.
 #[derive(Clone, Copy)]
 pub(super) enum Ends {
-    Forward { before: *const f32, h: *mut f32 },
-    Backward { h: *const f32, dy: Option<*const f32>, dh: *mut f32 },
+    Forward { before: Rows, h: RowsMut },
+    Backward { h: Rows, dy: Option<Rows>, dh: *mut f32 },
 }
 
 impl<'a> Deref for Work<'a> {
@@ -78,10 +79,10 @@ impl<'a> Work<'a> {
         self.clock.groups
     }
 
-    /// Floats of a state.
+    /// Rows of a step.
     #[inline(always)]
-    fn state(&self) -> usize {
-        self.batch * self.hidden
+    fn batch(&self) -> usize {
+        self.schedule.batch()
     }
 
     /// The step that is taken as the `index`th.
@@ -100,17 +101,18 @@ impl<'a> Work<'a> {
         let groups = self.groups();
         let mut rows = self.clock.moves(group, step) * groups[group].units;
         for before in 0..group {
-            rows += self.clock.moves(before, self.steps) * groups[before].units;
+            rows += self.clock.moves(before, self.schedule.steps()) * groups[before].units;
         }
-        self.z.wrapping_add(rows * self.batch)
+        self.z.wrapping_add(rows * self.batch())
     }
 
-    /// The states before the `index`th step and after it, forward.
+    /// The states before a step, of those before the first and those of the steps.
     #[inline(always)]
-    fn states(&self, index: usize, (before, h): (*const f32, *mut f32)) -> (*const f32, *mut f32) {
-        let now = h.wrapping_add(index * self.state());
-        let before = if index == 0 { before } else { now.wrapping_sub(self.state()).cast_const() };
-        (before, now)
+    fn before(&self, step: usize, before: Rows, h: RowsMut) -> Rows {
+        match step {
+            0 => before,
+            _ => h.from(self.schedule.start(step - 1), 0).as_rows(),
+        }
     }
 
     /// The product of a group in the `index`th step, if it moves there.
@@ -125,9 +127,8 @@ impl<'a> Work<'a> {
         let z = Rows::new(z, units);
         let (rows, start, to, activations) = match self.ends {
             Ends::Forward { before, h } => {
-                let (before, now) = self.states(index, (before, h));
-                let rows = Rows::new(before, self.hidden).from(0, first);
-                let to = RowsMut::new(now, self.hidden).from(0, first);
+                let rows = self.before(step, before, h).from(0, first);
+                let to = h.from(self.schedule.start(step), first);
                 (rows, z, to, self.activations)
             }
             Ends::Backward { dh, .. } => {
@@ -136,7 +137,7 @@ impl<'a> Work<'a> {
             }
         };
         let scratch = RowsMut::new(self.scratch, lhs_len(1, self.hidden));
-        let (batch, weights) = (self.batch, &self.weights[group]);
+        let (batch, weights) = (self.batch(), &self.weights[group]);
         let operands = product::Operands { batch, weights, rows, start, to, activations, scratch };
         // SAFETY: what `Product::new` asks is promised to `Work::new`.
         // 1. The weights are packed for the set of instructions, and `run` has seen their depths
@@ -155,7 +156,7 @@ impl<'a> Work<'a> {
         let all = (0..self.groups().len()).all(|group| self.clock.moves_at(group, step));
         match self.ends {
             Ends::Forward { .. } if all => 0,
-            _ => self.batch.min(EDGE_PARTS),
+            _ => self.batch().min(EDGE_PARTS),
         }
     }
 
@@ -218,7 +219,7 @@ unsafe impl Phases for Work<'_> {
         if self.parts == 0 {
             match self.place(phase) {
                 (index, None) => {
-                    let rows = cut(self.batch, self.edges(index), task);
+                    let rows = cut(self.batch(), self.edges(index), task);
                     // SAFETY: the rows are some of the batch, which no other task has.
                     simd.call(unsafe { Edge::new(self, index, rows) });
                 }
@@ -230,7 +231,7 @@ unsafe impl Phases for Work<'_> {
             }
             return;
         }
-        let (row, rows) = cut(self.batch, self.parts, task);
+        let (row, rows) = cut(self.batch(), self.parts, task);
         for index in 0..self.stretch.1 {
             // SAFETY: as above.
             simd.call(unsafe { Edge::new(self, index, (row, rows)) });
@@ -271,24 +272,24 @@ impl Kernel for Edge<'_, '_> {
             let Group { units, first, .. } = work.groups()[group];
             let moves = work.clock.moves_at(group, step);
             for row in row..row + rows {
-                let unit = row * work.hidden + first;
+                let in_schedule = work.schedule.start(step) + row;
                 // SAFETY: `Work::new` has been promised states of these rows and units, and z
                 // of these rows of the group where it moves.
                 unsafe {
                     match work.ends {
                         Ends::Forward { before, h } => {
-                            let (before, now) = work.states(index, (before, h));
                             if !moves {
-                                copy(simd, before.add(unit), now.add(unit), units);
+                                let before = work.before(step, before, h).at(row, first);
+                                copy(simd, before, h.at(in_schedule, first), units);
                             }
                         }
                         Ends::Backward { h, dy, dh } => {
-                            let at = step * work.state() + unit;
-                            let dy = dy.map(|dy| dy.wrapping_add(at));
-                            let dh = dh.add(unit);
+                            let dy = dy.map(|dy| dy.at(in_schedule, first));
+                            let dh = RowsMut::new(dh, work.hidden).at(row, first);
                             if moves {
                                 let dz = work.z_of(group, step).add(row * units);
-                                moved(simd, work.activations, h.add(at), dy, (dh, dz), units);
+                                let h = h.at(in_schedule, first);
+                                moved(simd, work.activations, h, dy, (dh, dz), units);
                             } else if let Some(dy) = dy {
                                 stayed(simd, dy, dh, units);
                             }

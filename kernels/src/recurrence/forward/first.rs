@@ -37,7 +37,7 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
             let Input::Fused { x, weights, .. } = self.input else { return None };
             return Some(Term { rows: x, weights });
         };
-        let rows = Rows::new(self.seen().ago(self.recurrent.delays[index]), self.outputs);
+        let rows = self.seen(self.recurrent.delays[index]);
         Some(Term { rows, weights: &self.recurrent.weights[index] })
     }
 
@@ -66,16 +66,15 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
         }
         // What is kept goes to memory that no step has touched before.
         let kept = self.gates.is_some();
-        for (wanted, state, stride) in [
-            (C::CELLS, self.c_prev, self.hidden),
-            (C::CARRIES, self.history.ago(1), self.outputs),
-            (C::CELLS && kept, self.c.cast_const(), self.hidden),
-            (C::EXTRA > 0 && kept, self.extra.cast_const(), C::EXTRA * self.hidden),
-            (!C::PROJECTS && kept, self.history.now().cast_const(), self.outputs),
+        for (wanted, state) in [
+            (C::CELLS, Rows::new(self.c_prev, self.hidden)),
+            (C::CARRIES, self.h_prev),
+            (C::CELLS && kept, Rows::new(self.c, self.hidden)),
+            (C::EXTRA > 0 && kept, Rows::new(self.extra, C::EXTRA * self.hidden)),
+            (!C::PROJECTS && kept, self.h.as_rows()),
         ] {
             if wanted {
-                let state = Rows::new(state, stride).from(row, 0);
-                prefetches.push(columns.prefetch(state, C::SUMS, When::After));
+                prefetches.push(columns.prefetch(state.from(row, 0), C::SUMS, When::After));
             }
         }
         prefetches
@@ -84,7 +83,7 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
     #[inline(always)]
     fn rows(self, row: usize, rows: usize) -> Self {
         assert!(row + rows <= self.batch, "rows of the step");
-        let (units, outputs) = (row * self.hidden, row * self.outputs);
+        let units = row * self.hidden;
         let operands = Operands {
             batch: rows,
             input: match self.input {
@@ -95,7 +94,8 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
             },
             gates: further(self.gates, C::GATES * units),
             extra: self.extra.wrapping_add(C::EXTRA * units),
-            history: self.history.from(outputs),
+            h_prev: self.h_prev.from(row, 0),
+            h: self.h.from(row, 0),
             first_row: self.first_row + row,
             c_prev: self.c_prev.wrapping_add(units),
             c: self.c.wrapping_add(units),

@@ -21,9 +21,10 @@ use crate::cells::{Cell, Epilogue, Geometry, with_cell};
 use crate::error::{check_len, check_room, checked_sum};
 use crate::gemm::lhs;
 use crate::gemm::rhs::PackedMatrix;
-use crate::rows::Rows;
+use crate::rows::{Rows, RowsMut};
 use crate::team::Pass;
 use crate::{Isa, KernelError, checked_len};
+use std::ops::Range;
 use std::ptr::{NonNull, dangling, dangling_mut};
 use step::{Masked, Noise, NormAt};
 use steps::{CellStep, Pointers};
@@ -84,8 +85,10 @@ pub enum CellStates<'a> {
 /// `cargo run --release --example rnnbench -- --hidden 512 --input 512 --batch 32`.
 #[derive(Debug)]
 pub struct Forward<'a> {
-    /// τ, B, H and R.
+    /// The rows of τ steps of B sequences, H and R.
     pub dims: Dims,
+    /// The steps to be taken, of those of the schedule.
+    pub stretch: Range<usize>,
     /// The cell.
     pub cell: Cell<'a>,
     /// The recurrent weights, packed by rows: each for the cell's sums of H, from R; the
@@ -96,10 +99,12 @@ pub struct Forward<'a> {
     /// What is kept beside the gates: `[τ, B, E, H]` with them, and without them one
     /// step's, `[B, E, H]`, where a second product reads it, or else none.
     pub extra: &'a mut [f32],
-    /// The hidden states before the first step, oldest first, `[D, B, R]`.
+    /// The hidden states before the schedule's first step, oldest first, `[D, B, R]`.
     pub h0: &'a [f32],
-    /// The hidden state after each, `[τ, B, R]`.
+    /// The hidden states after each step, `[τ, B, R]`, of which those before the stretch are read.
     pub h: &'a mut [f32],
+    /// Floats from one row of `h` to the next, R or more.
+    pub h_stride: usize,
     /// The cell states.
     pub cells: CellStates<'a>,
     /// States that are kept from the step before.
@@ -124,7 +129,7 @@ pub fn forward_scratch_len(
     delays: usize,
     input: usize,
 ) -> Result<usize, KernelError> {
-    checked_len("scratch", &[dims.batch, room(geometry, dims, delays, input)?])
+    dims.sequences("scratch", room(geometry, dims, delays, input)?)
 }
 
 /// Floats of scratch for a row.
@@ -150,7 +155,7 @@ impl Forward<'_> {
     pub fn run(self, isa: Isa, pass: &mut Pass<'_>) -> Result<(), KernelError> {
         let room = self.check(isa)?;
         // Slices of nothing fit any number of steps.
-        if self.dims.batch == 0 {
+        if self.dims.batch() == 0 {
             return Ok(());
         }
         with_cell!(self.cell, |cell| self.run_checked(cell, room, isa, pass));
@@ -159,15 +164,14 @@ impl Forward<'_> {
 
     fn run_checked<C: Epilogue>(mut self, cell: C, room: usize, isa: Isa, pass: &mut Pass<'_>) {
         let dims = self.dims;
-        let state = dims.batch * dims.hidden;
         // What is read and written too has one pointer for both: one that was made for reading
         // is no longer good when another has been made for writing.
         let (c0, c, c_step) = match &mut self.cells {
-            CellStates::None => (dangling(), dangling_mut(), CellStep::Along(0)),
-            CellStates::Keep { c0, c } => (c0.as_ptr(), c.as_mut_ptr(), CellStep::Along(state)),
+            CellStates::None => (dangling(), dangling_mut(), CellStep::InPlace),
+            CellStates::Keep { c0, c } => (c0.as_ptr(), c.as_mut_ptr(), CellStep::Along),
             CellStates::InPlace(c) => {
                 let c = c.as_mut_ptr();
-                (c.cast_const(), c, CellStep::Along(0))
+                (c.cast_const(), c, CellStep::InPlace)
             }
             CellStates::InTurns { c, other } => {
                 let c = c.as_mut_ptr();
@@ -186,15 +190,18 @@ impl Forward<'_> {
             }
         };
         let history = History {
-            before: self.h0.as_ptr(),
-            h: self.h.as_mut_ptr(),
+            before: Rows::new(self.h0.as_ptr(), dims.outputs),
+            h: RowsMut::new(self.h.as_mut_ptr(), self.h_stride),
             depth: self.recurrent.history(),
-            state: dims.batch * dims.outputs,
-            t: 0,
+            schedule: dims.schedule,
         };
         let masked = self.dropout.as_mut().map(|Dropout { mask, before, seen }| Masked {
             mask: mask.as_ptr(),
-            seen: History { before: before.as_ptr(), h: seen.as_mut_ptr(), ..history },
+            seen: History {
+                before: Rows::new(before.as_ptr(), dims.outputs),
+                h: RowsMut::new(seen.as_mut_ptr(), dims.outputs),
+                ..history
+            },
         });
         let noisy = self.zoneout.is_some() || masked.is_some();
         let noise = Noise { zone: Zone::new(self.zoneout), masked };
@@ -207,8 +214,7 @@ impl Forward<'_> {
             inverse: norm.inverse.as_mut_ptr(),
         });
         let first = Operands {
-            batch: dims.batch,
-            all: dims.batch,
+            batch: dims.batch(),
             hidden: dims.hidden,
             outputs: dims.outputs,
             cell,
@@ -216,7 +222,10 @@ impl Forward<'_> {
             input,
             gates,
             extra: self.extra.as_mut_ptr(),
-            history,
+            t: 0,
+            h_prev: history.ago(0, 1),
+            h: history.of(0),
+            history: &history,
             noise: noisy.then_some(&noise),
             norm: norm.as_ref(),
             first_row: 0,
@@ -225,10 +234,11 @@ impl Forward<'_> {
             scratch: self.scratch.as_mut_ptr(),
             room,
         };
-        let parts = parts(pass.threads(), dims, &self.recurrent);
+        let steps = self.stretch.len();
+        let parts = parts(pass.threads(), dims.batch(), steps, &self.recurrent);
         // SAFETY: `check` has seen that all slices fit the dimensions and the cell, and that the
         // weights are packed for them; they are borrowed until the pass is over.
-        let steps = unsafe { Pointers::new(dims.steps, c_step, first) };
+        let steps = unsafe { Pointers::new(self.stretch, c_step, first) };
         // SAFETY: as above.
         unsafe { pass.run(isa, &StepPhases { steps, parts }) };
     }
@@ -247,23 +257,25 @@ impl Forward<'_> {
             check_len("outputs", outputs, hidden)?;
         }
         self.cell.check(hidden)?;
-        let before = checked_len("h0", &[self.recurrent.history(), dims.rows("h0", outputs)?])?;
+        dims.check_stretch(&self.stretch)?;
+        let before =
+            checked_len("h0", &[self.recurrent.history(), dims.sequences("h0", outputs)?])?;
         check_len("h0", self.h0.len(), before)?;
-        check_len("h", self.h.len(), dims.all("h", 1, outputs)?)?;
+        dims.check_rows("h", self.h.len(), outputs, self.h_stride)?;
         let extra = match self.gates {
-            Gates::Keep(_) => dims.all("extra", cell.extra, hidden)?,
-            _ if cell.is_double() => checked_len("extra", &[dims.batch, cell.extra, hidden])?,
+            Gates::Keep(_) => dims.rows("extra", cell.extra, hidden)?,
+            _ if cell.is_double() => checked_len("extra", &[dims.batch(), cell.extra, hidden])?,
             _ => 0,
         };
         check_len("extra", self.extra.len(), extra)?;
         let mut input_depth = 0;
         match &self.gates {
             Gates::Keep(kept) => {
-                check_len("gates", kept.len(), dims.all("gates", cell.gates, hidden)?)?;
+                check_len("gates", kept.len(), dims.rows("gates", cell.gates, hidden)?)?;
             }
             Gates::Discard { z, stride } => {
                 check_room("stride", *stride, gates)?;
-                check_len("gates", z.len(), dims.all("gates", 1, *stride)?)?;
+                check_len("gates", z.len(), dims.rows("gates", 1, *stride)?)?;
             }
             Gates::Fused { .. } if !cell.fuses => {
                 return Err(KernelError::Packing {
@@ -274,16 +286,16 @@ impl Forward<'_> {
             Gates::Fused { x, input, bias } => {
                 input_depth = input.depth();
                 input.check(isa, cell.gates, hidden, input_depth)?;
-                check_len("x", x.len(), dims.all("x", 1, input_depth)?)?;
+                check_len("x", x.len(), dims.rows("x", 1, input_depth)?)?;
                 check_len("bias", bias.len(), gates)?;
             }
         }
-        let state = if cell.cells { dims.rows("c", hidden)? } else { 0 };
+        let state = if cell.cells { dims.sequences("c", hidden)? } else { 0 };
         match &self.cells {
             CellStates::None => check_len("c", 0, state)?,
             CellStates::Keep { c0, c } => {
                 check_len("c0", c0.len(), state)?;
-                check_len("c", c.len(), checked_len("c", &[dims.steps, state])?)?;
+                check_len("c", c.len(), checked_len("c", &[dims.steps(), state])?)?;
             }
             CellStates::InPlace(_) if cell.cells && self.zoneout.is_some() => {
                 let (given, expected) = (1, "2, in turns, for zoneout".into());

@@ -1,6 +1,6 @@
 //! Noise between a step's cell and the states that later steps see.
 
-use super::step::Step;
+use super::step::{Masked, Step};
 use crate::cells::Epilogue;
 use crate::recurrence::noise::{After, Seen, State};
 use crate::recurrence::step::Block;
@@ -16,20 +16,17 @@ impl<C: Epilogue> Step<'_, C> {
     pub(super) unsafe fn perturb<S: Simd>(&self, simd: S, at: Block, has_h: bool, has_c: bool) {
         let Some(noise) = self.noise else { return };
         let (hidden, outputs) = (self.hidden, self.outputs);
-        let h = State {
-            now: RowsMut::new(self.history.now(), outputs),
-            before: Rows::new(self.history.ago(1), outputs),
-        };
+        let h = State { now: self.h, before: self.h_prev };
         let cells =
             State { now: RowsMut::new(self.c, hidden), before: Rows::new(self.c_prev, hidden) };
-        let seen = match noise.masked {
-            Some(masked) if has_h => Some(Seen {
-                mask: Rows::new(masked.mask, outputs).from(self.first_row, 0),
-                to: RowsMut::new(self.seen().now(), outputs),
+        let seen = match self.masked() {
+            Some(Masked { mask, seen }) if has_h => Some(Seen {
+                mask: Rows::new(*mask, outputs).from(self.first_row, 0),
+                to: seen.of(self.t).from(self.first_row, 0),
             }),
             _ => None,
         };
-        let zone = noise.zone.from(self.history.t * self.all + self.first_row);
+        let zone = noise.zone.from(self.schedule_row());
         let (h, cells) = (has_h.then_some(h), has_c.then_some(cells));
         // SAFETY: `Step::new` has been promised all rows of these; the block's are some.
         simd.call(unsafe { After::new(at, zone, h, cells, seen) });

@@ -33,8 +33,7 @@ impl<C: Epilogue> Step<'_, C> {
     /// The place of a row in what is kept of all steps, or of one.
     #[inline(always)]
     pub(super) fn kept_row(&self, row: usize) -> usize {
-        let step = if self.gates.is_none() { 0 } else { self.history.t * self.all };
-        step + self.first_row + row
+        row + if self.gates.is_none() { self.first_row } else { self.schedule_row() }
     }
 
     /// A gate's sums of a row, to be normalised.

@@ -69,13 +69,12 @@ unsafe impl<C: Epilogue> step::Step for Second<'_, C> {
     #[inline(always)]
     fn prefetches(&self, columns: &Columns, row: usize) -> Prefetches {
         let mut prefetches = Prefetches::none();
-        let (history, outputs) = (self.step.history, self.step.outputs);
         if let Some(z) = self.start() {
             prefetches.push(columns.prefetch(z.from(row, 0), 1, When::Start));
-            let before = Rows::new(history.ago(1), outputs).from(row, 0);
+            let before = self.step.h_prev.from(row, 0);
             prefetches.push(columns.prefetch(before, 1, When::After));
         }
-        let now = Rows::new(history.now(), outputs).from(row, 0);
+        let now = self.step.h.as_rows().from(row, 0);
         prefetches.push(columns.prefetch(now, 1, When::After));
         prefetches
     }

@@ -4,8 +4,9 @@ use crate::cells::{Epilogue, ForwardPointers, ForwardUnits};
 use crate::gemm::rhs::PackedMatrix;
 use crate::recurrence::dims::Recurrent;
 use crate::recurrence::noise::Zone;
+use crate::recurrence::schedule::Schedule;
 use crate::recurrence::step::Units;
-use crate::rows::{Rows, further};
+use crate::rows::{Rows, RowsMut, further};
 use std::ops::Deref;
 use std::ptr::NonNull;
 
@@ -19,40 +20,30 @@ pub(in crate::recurrence) enum Input<'a> {
 /// The hidden states over time.
 #[derive(Clone, Copy)]
 pub(in crate::recurrence) struct History {
-    /// Those before the first step.
-    pub before: *const f32,
-    /// Those of the steps.
-    pub h: *mut f32,
-    /// How many there are before the first step.
+    /// Those before the first step, a row for each sequence, the oldest state first.
+    pub before: Rows,
+    /// Those of the steps, a row for each of the schedule.
+    pub h: RowsMut,
+    /// How many states there are before the first step.
     pub depth: usize,
-    /// Floats of one.
-    pub state: usize,
-    /// The present step, from 0.
-    pub t: usize,
+    pub schedule: Schedule,
 }
 
 impl History {
-    /// The state so many steps before the present one.
+    /// The state of so many steps before step `t`, which counts from 0.
     #[inline(always)]
-    pub(super) fn ago(&self, delay: usize) -> *const f32 {
-        if self.t >= delay {
-            self.h.cast_const().wrapping_add((self.t - delay) * self.state)
+    pub(super) fn ago(&self, t: usize, delay: usize) -> Rows {
+        if t >= delay {
+            self.h.from(self.schedule.start(t - delay), 0).as_rows()
         } else {
-            self.before.wrapping_add((self.depth + self.t - delay) * self.state)
+            self.before.from((self.depth + t - delay) * self.schedule.batch(), 0)
         }
     }
 
-    /// The same for later rows, which begin so many floats further.
+    /// The state of step `t`.
     #[inline(always)]
-    pub(super) fn from(self, floats: usize) -> Self {
-        let (before, h) = (self.before.wrapping_add(floats), self.h.wrapping_add(floats));
-        Self { before, h, ..self }
-    }
-
-    /// The present one.
-    #[inline(always)]
-    pub(super) fn now(&self) -> *mut f32 {
-        self.h.wrapping_add(self.t * self.state)
+    pub(super) fn of(&self, t: usize) -> RowsMut {
+        self.h.from(self.schedule.start(t), 0)
     }
 }
 
@@ -83,8 +74,8 @@ pub(in crate::recurrence) struct NormAt {
 /// What a step reads and writes: pointers to the first row of each operand.
 #[derive(Clone, Copy)]
 pub(in crate::recurrence) struct Operands<'a, C> {
+    /// Rows of the step.
     pub batch: usize,
-    pub all: usize,
     pub hidden: usize,
     pub outputs: usize,
     pub cell: C,
@@ -93,11 +84,16 @@ pub(in crate::recurrence) struct Operands<'a, C> {
     /// Where gates are kept, if they are.
     pub gates: Option<NonNull<f32>>,
     pub extra: *mut f32,
-    pub history: History,
+    /// The step, from 0.
+    pub t: usize,
+    /// The hidden states before the step and after it.
+    pub h_prev: Rows,
+    pub h: RowsMut,
     /// References, since a step is copied for each.
+    pub history: &'a History,
     pub noise: Option<&'a Noise>,
     pub norm: Option<&'a NormAt>,
-    /// The place of the first row in the whole batch, of which there are `all`.
+    /// The place of the first row among those of its step.
     pub first_row: usize,
     pub c_prev: *const f32,
     pub c: *mut f32,
@@ -122,8 +118,8 @@ impl<'a, C: Epilogue> Step<'a, C> {
     /// A step of these operands.
     ///
     /// # Safety
-    /// They are what `Forward::check` asks of slices, from `batch` rows of a batch of `all`
-    /// on, at one of its steps, and for as long as the step is used
+    /// They are what `Forward::check` asks of slices, of `batch` rows of one of the schedule's
+    /// steps, and for as long as the step is used
     ///
     /// 1. `z` or `x` and the bias, `before` and what is masked before the first step, what the
     ///    norm scales by, the mask and the keys are readable, and nobody writes them;
@@ -137,6 +133,12 @@ impl<'a, C: Epilogue> Step<'a, C> {
         Self(operands)
     }
 
+    /// The row of the schedule with which the step's rows here begin.
+    #[inline(always)]
+    pub(super) fn schedule_row(&self) -> usize {
+        self.history.schedule.start(self.t) + self.first_row
+    }
+
     /// The places of some units.
     ///
     /// # Safety
@@ -144,7 +146,6 @@ impl<'a, C: Epilogue> Step<'a, C> {
     #[inline(always)]
     pub(super) unsafe fn place(&self, Units { row, first, lanes }: Units) -> ForwardUnits<C> {
         let units = row * self.hidden + first;
-        let outputs = row * self.outputs + first;
         let gates = row * C::GATES * self.hidden + first;
         let at = ForwardPointers {
             lanes,
@@ -156,9 +157,9 @@ impl<'a, C: Epilogue> Step<'a, C> {
             },
             gates: further(self.gates, gates),
             extra: self.extra.wrapping_add(row * C::EXTRA * self.hidden + first),
-            h_prev: self.history.ago(1).wrapping_add(outputs),
-            h_seen: self.seen().ago(1).wrapping_add(outputs),
-            h: self.history.now().wrapping_add(outputs),
+            h_prev: self.h_prev.at(row, first),
+            h_seen: self.seen(1).at(row, first),
+            h: self.h.at(row, first),
             c_prev: self.c_prev.wrapping_add(units),
             c: self.c.wrapping_add(units),
         };
@@ -168,14 +169,19 @@ impl<'a, C: Epilogue> Step<'a, C> {
         unsafe { ForwardUnits::new(at) }
     }
 
-    /// The hidden states as the products see them.
+    /// The hidden states of so many steps before, as the products see them.
     #[inline(always)]
-    pub(super) fn seen(&self) -> History {
-        match self.noise {
-            Some(Noise { masked: Some(Masked { seen, .. }), .. }) => {
-                History { t: self.history.t, ..seen.from(self.first_row * self.outputs) }
-            }
-            _ => self.history,
+    pub(super) fn seen(&self, delay: usize) -> Rows {
+        match self.masked() {
+            Some(Masked { seen, .. }) => seen.ago(self.t, delay).from(self.first_row, 0),
+            None if delay == 1 => self.h_prev,
+            None => self.history.ago(self.t, delay).from(self.first_row, 0),
         }
+    }
+
+    /// The share of the hidden states that products see, where that is not all.
+    #[inline(always)]
+    pub(super) fn masked(&self) -> Option<&'a Masked> {
+        self.noise.and_then(|noise| noise.masked.as_ref())
     }
 }

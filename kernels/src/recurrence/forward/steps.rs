@@ -1,37 +1,44 @@
 //! The steps of a forward pass, one after another.
 
 use super::second::Second;
-use super::step::{History, Input, Operands, Step};
+use super::step::{Input, Operands, Step};
 use crate::cells::{Epilogue, Geometry};
 use crate::recurrence::step::Steps;
-use crate::rows::further;
+use crate::rows::{RowsMut, further};
+use std::ops::Range;
 
 /// Where the cell states of the steps after the first are.
 #[derive(Clone, Copy)]
 pub(super) enum CellStep {
-    /// So many floats further each.
-    Along(usize),
+    /// All where the first step's is.
+    InPlace,
+    /// Of all steps, in the schedule's rows.
+    Along,
     /// Here, and where the first step's is, in turns.
     Turns(*mut f32),
 }
 
 /// The steps of a checked pass.
 pub(super) struct Pointers<'a, C> {
-    steps: usize,
+    stretch: Range<usize>,
     c_step: CellStep,
     first: Operands<'a, C>,
 }
 
 impl<'a, C: Epilogue> Pointers<'a, C> {
-    /// So many steps, of which these are the first one's operands.
+    /// The steps of a stretch of the schedule, of whose first one these are the operands.
     ///
     /// # Safety
     /// For as long as it is used `first` is what [`Step::new`] asks, and what it asks of a step
     /// is there for all of them, in the order of their memory that `Forward` has: z, x and h of
     /// all steps; gates and the extra block, of all where gates are kept, else of one; c where
     /// `c_step` says.
-    pub(super) unsafe fn new(steps: usize, c_step: CellStep, first: Operands<'a, C>) -> Self {
-        Self { steps, c_step, first }
+    pub(super) unsafe fn new(
+        stretch: Range<usize>,
+        c_step: CellStep,
+        first: Operands<'a, C>,
+    ) -> Self {
+        Self { stretch, c_step, first }
     }
 }
 
@@ -47,36 +54,41 @@ unsafe impl<'a, C: Epilogue> Steps for Pointers<'a, C> {
     const TWO: bool = Geometry::new::<C>().is_double();
 
     fn count(&self) -> usize {
-        self.steps
+        self.stretch.len()
     }
 
     #[inline(always)]
-    fn first(&self, t: usize) -> Step<'a, C> {
-        assert!(t < self.steps, "a step of the pass");
-        let first = self.first;
-        let units = first.batch * first.hidden;
+    fn first(&self, index: usize) -> Step<'a, C> {
+        assert!(index < self.stretch.len(), "a step of the pass");
+        let (t, first) = (self.stretch.start + index, self.first);
+        let schedule = first.history.schedule;
+        let row = schedule.start(t);
         let (c_prev, c) = match self.c_step {
-            CellStep::Along(state) => match t {
-                0 => (first.c_prev, first.c),
-                _ => (
-                    first.c.cast_const().wrapping_add((t - 1) * state),
-                    first.c.wrapping_add(t * state),
-                ),
-            },
+            CellStep::InPlace => (first.c_prev, first.c),
+            CellStep::Along => {
+                let cells = RowsMut::new(first.c, first.hidden);
+                let before = match t {
+                    0 => first.c_prev,
+                    _ => cells.at(schedule.start(t - 1), 0).cast_const(),
+                };
+                (before, cells.at(row, 0))
+            }
             CellStep::Turns(_) if t.is_multiple_of(2) => (first.c_prev, first.c),
             CellStep::Turns(other) => (first.c.cast_const(), other),
         };
-        let kept = usize::from(first.gates.is_some());
+        let kept = if first.gates.is_some() { row * first.hidden } else { 0 };
         let operands = Operands {
             input: match first.input {
-                Input::Computed(z) => Input::Computed(z.from(t * first.batch, 0)),
+                Input::Computed(z) => Input::Computed(z.from(row, 0)),
                 Input::Fused { x, weights, bias } => {
-                    Input::Fused { x: x.from(t * first.batch, 0), weights, bias }
+                    Input::Fused { x: x.from(row, 0), weights, bias }
                 }
             },
-            gates: further(first.gates, t * C::GATES * units),
-            extra: first.extra.wrapping_add(kept * t * C::EXTRA * units),
-            history: History { t, ..first.history },
+            gates: further(first.gates, C::GATES * kept),
+            extra: first.extra.wrapping_add(C::EXTRA * kept),
+            t,
+            h_prev: first.history.ago(t, 1),
+            h: first.history.of(t),
             c_prev,
             c,
             ..first

@@ -1,31 +1,38 @@
 //! Every state that a step may see.
 
 use super::History;
+use crate::recurrence::schedule::Schedule;
+use crate::rows::{Rows, RowsMut};
 
 #[test]
 fn a_state_of_so_many_steps_ago_is_that_of_the_step() {
     const STEPS: usize = 20;
+    const WIDTH: usize = 2;
     for depth in 1..=12 {
-        for state in [1, 3] {
-            // Each state is the number of its step; of those before the first, minus how many
+        for (batch, stride) in [(1, WIDTH), (3, WIDTH), (3, WIDTH + 1)] {
+            // Each float is the number of its step; of those before the first, minus how many
             // before it.
-            let of = |step: usize| (step / state) as f32;
-            let before: Vec<f32> = (0..depth * state).map(|at| of(at) - depth as f32).collect();
-            let mut h: Vec<f32> = (0..STEPS * state).map(of).collect();
+            let before: Vec<f32> =
+                (0..depth * batch * WIDTH).map(|at| (at / (batch * WIDTH)) as f32).collect();
+            let before: Vec<f32> = before.iter().map(|step| step - depth as f32).collect();
+            let mut h: Vec<f32> =
+                (0..STEPS * batch * stride).map(|at| (at / (batch * stride)) as f32).collect();
             let all = (before.as_ptr_range(), h.as_ptr_range());
             for t in 0..STEPS {
-                let (before, h) = (before.as_ptr(), h.as_mut_ptr());
-                let history = History { before, h, depth, state, t };
-                for delay in 1..=depth {
-                    for floats in 0..state {
-                        let ago = history.from(floats).ago(delay);
-                        assert!(all.0.contains(&ago) || all.1.contains(&ago), "{delay} before {t}");
+                let (before, h) = (Rows::new(before.as_ptr(), WIDTH), h.as_mut_ptr());
+                let (h, schedule) = (RowsMut::new(h, stride), Schedule::dense(STEPS, batch));
+                let history = History { before, h, depth, schedule };
+                for row in 0..batch {
+                    for delay in 1..=depth {
+                        let ago = history.ago(t, delay).at(row, WIDTH - 1);
+                        let inside = all.0.contains(&ago) || all.1.contains(&ago);
+                        assert!(inside, "{delay} before {t}");
                         // SAFETY: it is one of those.
                         let ago = unsafe { *ago };
                         assert_eq!(ago, t as f32 - delay as f32, "{delay} before {t}");
                     }
+                    assert_eq!(history.of(t).at(row, 0), h.at(t * batch + row, 0));
                 }
-                assert_eq!(history.now(), h.wrapping_add(t * state));
             }
         }
     }
