@@ -9,7 +9,7 @@
 //! Single steps are read off a clock that takes some 20 ns itself, so the first column is
 //! of a thousand steps at a time. The tail has what the machine does beside.
 
-use bptt::{Error, Format, Init, Isa, Layer, Lstm, Purpose, Readout};
+use bptt::{Dense, Error, Format, Isa, Lstm, Network, Runtime};
 use rand::{SeedableRng, rngs::StdRng};
 use std::hint::black_box;
 use std::time::Instant;
@@ -32,17 +32,14 @@ fn main() -> Result<(), Error> {
 }
 
 fn row(isa: Isa, hidden: usize, format: Format) -> Result<(), Error> {
-    let mut rng = StdRng::seed_from_u64(1);
-    let lstm = Lstm::new(1, hidden)?;
-    let weights = lstm.pack_inference(&lstm.init(Init::Glorot, &mut rng)?, format, isa)?;
-    let dense = Readout::new(hidden, 1)?;
-    let out = dense.pack(&dense.init(Init::Glorot, &mut rng)?, Purpose::Inference, isa)?;
-    let mut stream = lstm.stream(1, isa)?;
+    let network = Network::new(Lstm::new(1, hidden)?).then(Dense::new(hidden, 1)?);
+    let model = network.init(&mut StdRng::seed_from_u64(1), Runtime::new(isa))?;
+    let mut stream = model.quantised(format)?.stream(1)?;
     let mut y = [0.0];
     let mut sample = 0.0f32;
     let mut step = || -> Result<(), Error> {
         sample = if sample > 1.0 { -1.0 } else { sample + 0.01 };
-        stream.predict(&weights, &out, black_box(&[sample]), &mut y)?;
+        stream.step(black_box(&[sample]), &mut y)?;
         black_box(y);
         Ok(())
     };

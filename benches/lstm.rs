@@ -3,7 +3,7 @@
 
 mod unfused;
 
-use bptt::{Accumulate, Gradients, Isa, Layer, Lstm, OutputGradients, Purpose};
+use bptt::{Accumulate, Error, Lstm, Network, Runtime, Schedule};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use unfused::{Shape, Unfused};
@@ -18,31 +18,29 @@ fn passes(c: &mut Criterion) {
     }
 }
 
-fn shape(c: &mut Criterion, shape: Shape) -> Result<(), bptt::Error> {
+fn shape(c: &mut Criterion, shape: Shape) -> Result<(), Error> {
     let Shape { input, hidden, batch, steps } = shape;
-    let isa = Isa::best()?;
     let mut rng = StdRng::seed_from_u64(1);
-    let lstm = Lstm::new(input, hidden)?;
-    let parameters = lstm.init(bptt::Init::Glorot, &mut rng)?;
-    let mut weights = lstm.pack(&parameters, Purpose::TrainingWithInputGradient, isa)?;
-    let plan = lstm.plan(steps, batch, isa)?;
-    let mut arena = plan.allocate()?;
-    let mut gradients = lstm.parameters()?;
+    let network = Network::new(Lstm::new(input, hidden)?);
+    let mut model = network.init(&mut rng, Runtime::best()?)?;
+    let parameters = model.parameters().clone();
+    let training = model.training(Schedule::dense(steps, batch)).with_input_gradients();
+    let mut workspace = training.workspace()?;
     let mut random =
         |len: usize| -> Vec<f32> { (0..len).map(|_| rng.random_range(-1.0..1.0)).collect() };
     let x = random(steps * batch * input);
     let dy = random(steps * batch * hidden);
-    let mut dx = vec![0.0; x.len()];
     let mut y = vec![0.0; dy.len()];
     let mut parts = Unfused::new(shape);
-    let mut stream = lstm.stream(batch, isa)?;
 
-    let mut train = || -> Result<(), bptt::Error> {
-        weights.update(&parameters)?;
-        plan.forward(&weights, &x, None, &mut arena)?;
-        let outputs = OutputGradients { dy: Some(&dy), ..Default::default() };
-        let to = Gradients { dx: Some(&mut dx), ..Gradients::of(&mut gradients, Accumulate::No) };
-        plan.backward(&weights, &x, outputs, &mut arena, to)
+    let loss = |y: &mut [f32]| {
+        y.copy_from_slice(&dy);
+        0.0
+    };
+    let mut train = || -> Result<(), Error> {
+        model.change(|_| Ok::<(), Error>(()))?;
+        model.forward(&mut workspace, &x)?;
+        model.backward(&mut workspace, &x, &loss, Accumulate::No).map(|_| ())
     };
     train()?;
     parts.forward(parameters.as_slice(), &x)?;
@@ -61,14 +59,15 @@ fn shape(c: &mut Criterion, shape: Shape) -> Result<(), bptt::Error> {
     });
     group.finish();
 
-    assert_close("dx", &dx, &parts.dx);
-    assert_close("h", arena.hidden()?, &parts.h[batch * hidden..]);
-    assert_close("gradients", gradients.as_slice(), &parts.gradients.concat());
+    assert_close("dx", workspace.input_gradients()?, &parts.dx);
+    assert_close("gradients", workspace.gradients().as_slice(), &parts.gradients.concat());
+    assert_close("h", model.forward(&mut workspace, &x)?, &parts.h[batch * hidden..]);
 
+    let mut stream = model.stream(batch)?;
     let mut group = c.benchmark_group(format!("{name} infer"));
     group.sample_size(20).throughput(Throughput::Elements(flops));
     group.bench_function("bptt", |b| {
-        b.iter(|| stream.forward(&weights, &x, &mut y).expect("the shapes fit"));
+        b.iter(|| stream.forward(&x, &mut y).expect("the shapes fit"));
     });
     group.bench_function("unfused", |b| {
         b.iter(|| parts.forward(parameters.as_slice(), &x).expect("the shapes fit"));

@@ -3,7 +3,7 @@
 //! products that are the gradients of weights. What decides which of the two
 //! libraries a pass uses.
 
-use bptt_kernels::baseline::{Operand::*, sgemm};
+use bptt_kernels::baseline::{Operand::*, Sizes, sgemm};
 use bptt_kernels::gemm::weight_gradients::{Rhs, WeightGradients, scratch_len};
 use bptt_kernels::gemm::{self, Start, gemm};
 use bptt_kernels::team::Pass;
@@ -42,7 +42,14 @@ fn products(c: &mut Criterion) {
         });
         group.bench_function("matrixmultiply", |b| {
             b.iter(|| {
-                sgemm((rows, h, 4 * h), Plain(&x), Transposed(&u), 0.0, &mut z).expect("shapes fit")
+                sgemm(
+                    Sizes { rows, depth: h, columns: 4 * h },
+                    Plain(&x),
+                    Transposed(&u),
+                    0.0,
+                    &mut z,
+                )
+                .expect("shapes fit")
             });
         });
         group.finish();
@@ -69,8 +76,14 @@ fn products(c: &mut Criterion) {
         });
         group.bench_function("matrixmultiply", |b| {
             b.iter(|| {
-                sgemm((4 * h, rows, h), Transposed(&z), Plain(&x), 0.0, &mut dw)
-                    .expect("shapes fit")
+                sgemm(
+                    Sizes { rows: 4 * h, depth: rows, columns: h },
+                    Transposed(&z),
+                    Plain(&x),
+                    0.0,
+                    &mut dw,
+                )
+                .expect("shapes fit")
             });
         });
         group.finish();

@@ -10,8 +10,7 @@
 //! which the machine does something else slows all of them alike.
 
 use bptt::{
-    Accumulate, Activation, Error, Gradients, Gru, Init, Isa, Layer, Lstm, OutputGradients,
-    Purpose, Reset, Vanilla,
+    Accumulate, Activation, Error, Gru, Layer, Lstm, Network, Reset, Runtime, Schedule, Vanilla,
 };
 use rand::{SeedableRng, rngs::StdRng};
 use std::hint::black_box;
@@ -102,25 +101,22 @@ fn pass(cell: &str, (hidden, batch): (usize, usize), train: bool) -> Result<Pass
 }
 
 /// One pass: a stream's, or forward and backward.
-fn of<C: Layer + 'static>(layer: C, batch: usize, train: bool) -> Result<Passes, Error> {
-    let isa = Isa::best()?;
-    let mut rng = StdRng::seed_from_u64(1);
-    let parameters = layer.init(Init::Glorot, &mut rng)?;
+fn of(layer: impl Layer, batch: usize, train: bool) -> Result<Passes, Error> {
+    let network = Network::new(layer.recurrent());
+    let mut model = network.init(&mut StdRng::seed_from_u64(1), Runtime::best()?)?;
     let x = vec![0.1; STEPS * batch * INPUTS];
-    let mut y = vec![0.1; STEPS * batch * layer.hidden_size()];
+    let mut y = vec![0.1; STEPS * batch * model.output_size()];
     if !train {
-        let weights = layer.pack(&parameters, Purpose::Inference, isa)?;
-        let mut stream = layer.stream(batch, isa)?;
-        return Ok(Box::new(move || stream.forward(&weights, black_box(&x), &mut y)));
+        let mut stream = model.stream(batch)?;
+        return Ok(Box::new(move || stream.forward(black_box(&x), &mut y)));
     }
-    let weights = layer.pack(&parameters, Purpose::Training, isa)?;
-    let plan = layer.plan(STEPS, batch, isa)?;
-    let mut arena = plan.allocate()?;
-    let mut gradients = layer.parameters()?;
+    let mut workspace = model.training_workspace(Schedule::dense(STEPS, batch))?;
     Ok(Box::new(move || {
-        plan.forward(&weights, black_box(&x), None, &mut arena)?;
-        let outputs = OutputGradients { dy: Some(&y), last: None };
-        let to = Gradients::of(&mut gradients, Accumulate::No);
-        plan.backward(&weights, &x, outputs, &mut arena, to)
+        model.forward(&mut workspace, black_box(&x))?;
+        let loss = |dy: &mut [f32]| {
+            dy.copy_from_slice(&y);
+            0.0
+        };
+        model.backward(&mut workspace, &x, &loss, Accumulate::No).map(|_| ())
     }))
 }

@@ -11,10 +11,7 @@
 //! The machine has to be idle otherwise. One thread and several take turns, start by start,
 //! so that both see the same spells of the machine; the ratio is of their medians.
 
-use bptt::{
-    Accumulate, Error, Gradients, Gru, Init, Isa, Layer, Lstm, OutputGradients, Parameters,
-    Purpose, Reset,
-};
+use bptt::{Accumulate, Error, Gru, Layer, Lstm, Model, Network, Reset, Runtime, Schedule};
 use clap::{Parser, ValueEnum};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::process::{Child, Command, Stdio};
@@ -229,39 +226,35 @@ struct Problem {
     seconds: f64,
 }
 
-/// Parameters, and so many rows of input.
-fn draw<C: Layer>(layer: &C, rows: usize) -> Result<(Parameters<C>, Vec<f32>), Error> {
+/// A layer's model, and the rows of input of a pass.
+fn draw(layer: impl Layer, of: Problem) -> Result<(Model, Vec<f32>), Error> {
     let mut rng = StdRng::seed_from_u64(1);
-    let parameters = layer.init(Init::Glorot, &mut rng)?;
-    let x = (0..rows * layer.input_size()).map(|_| rng.random_range(-1.0..1.0)).collect();
-    Ok((parameters, x))
+    let rows = of.steps * of.batch * layer.input_size();
+    let runtime = Runtime::best()?.threads(of.threads);
+    let model = Network::new(layer.recurrent()).init(&mut rng, runtime)?;
+    let x = (0..rows).map(|_| rng.random_range(-1.0..1.0)).collect();
+    Ok((model, x))
 }
 
-fn infer<C: Layer + Clone>(layer: C, of: Problem) -> Result<f64, Error> {
-    let isa = Isa::best()?;
-    let Problem { steps, batch, threads, seconds } = of;
-    let (parameters, x) = draw(&layer, steps * batch)?;
-    let weights = layer.pack(&parameters, Purpose::Inference, isa)?;
-    let mut h = vec![0.0; steps * batch * layer.hidden_size()];
-    let mut stream = layer.stream(batch, isa)?.with_threads(threads)?;
-    timed(seconds, || stream.forward(&weights, &x, &mut h))
+fn infer(layer: impl Layer, of: Problem) -> Result<f64, Error> {
+    let (model, x) = draw(layer, of)?;
+    let mut h = vec![0.0; of.steps * of.batch * model.output_size()];
+    let mut stream = model.stream(of.batch)?;
+    timed(of.seconds, || stream.forward(&x, &mut h))
 }
 
-fn train<C: Layer + Clone>(layer: C, of: Problem) -> Result<f64, Error> {
-    let isa = Isa::best()?;
-    let Problem { steps, batch, threads, seconds } = of;
-    let (parameters, x) = draw(&layer, steps * batch)?;
-    let mut weights = layer.pack(&parameters, Purpose::Training, isa)?.with_threads(threads)?;
-    let dy = vec![0.01; steps * batch * layer.hidden_size()];
-    let plan = layer.plan(steps, batch, isa)?.with_threads(threads)?;
-    let mut arena = plan.allocate()?;
-    let mut gradients = layer.parameters()?;
-    timed(seconds, || {
-        weights.update(&parameters)?;
-        plan.forward(&weights, &x, None, &mut arena)?;
-        let outputs = OutputGradients { dy: Some(&dy), ..Default::default() };
-        let into = Gradients::of(&mut gradients, Accumulate::No);
-        plan.backward(&weights, &x, outputs, &mut arena, into)
+fn train(layer: impl Layer, of: Problem) -> Result<f64, Error> {
+    let (mut model, x) = draw(layer, of)?;
+    let dy = vec![0.01; of.steps * of.batch * model.output_size()];
+    let mut workspace = model.training_workspace(Schedule::dense(of.steps, of.batch))?;
+    let loss = |y: &mut [f32]| {
+        y.copy_from_slice(&dy);
+        0.0
+    };
+    timed(of.seconds, || {
+        model.change(|_| Ok::<(), Error>(()))?;
+        model.forward(&mut workspace, &x)?;
+        model.backward(&mut workspace, &x, &loss, Accumulate::No).map(|_| ())
     })
 }
 

@@ -12,9 +12,9 @@
 //! medians.
 
 use bptt::{
-    Accumulate, Activation, Arena, ClockGroup, Clockwork, Error, Format, Gradients, Gru, Init, Isa,
-    Layer, LayerNorm, Leak, Leaky, Lstm, Noise, OutputGradients, Parameters, Plan, Purpose,
-    Regularisation, Reset, Skip, Stream, Vanilla, Weights,
+    Accumulate, Activation, ClockGroup, Clockwork, Error, Format, Gru, Init, Isa, Layer, LayerNorm,
+    Leak, Leaky, Lstm, Model, Network, Recurrent, Regularisation, Regularised, Reset, Runtime,
+    Schedule, Skip, Stream, Vanilla, Workspace,
 };
 use clap::{Parser, ValueEnum};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -125,40 +125,61 @@ fn main() {
         for cell in CellName::value_variants() {
             println!("{}", cell.to_possible_value().expect("no cell is hidden").get_name());
         }
-    } else if let Err(error) = run(&options) {
+    } else if let Err(error) = time(&options) {
         eprintln!("rnnbench: {error}");
         std::process::exit(2);
     }
 }
 
-fn run(options: &Options) -> Result<(), Error> {
+/// The network of the one layer, with noise in its recurrence if there is to be some.
+fn network(options: &Options) -> Result<Network, Error> {
     let Options { input, hidden, .. } = *options;
-    match options.cell {
-        CellName::Lstm => time(Lstm::new(input, hidden)?, options),
-        CellName::LstmPeepholes => time(Lstm::new(input, hidden)?.with_peepholes()?, options),
-        CellName::LstmCoupled => time(Lstm::new(input, hidden)?.with_coupled_gates(), options),
-        CellName::LstmProjected => {
-            time(Lstm::new(input, hidden)?.with_projection(hidden.div_ceil(2))?, options)
+    let none = Regularisation::none();
+    let dropout = none.with_dropout(options.dropout)?;
+    // Of the cell state too, where there is one.
+    let both = dropout.with_zoneout(options.zoneout, options.zoneout)?;
+    if let CellName::Clockwork = options.cell {
+        if both != none {
+            let (given, expected) = ("some".into(), "none in a clockwork".into());
+            return Err(Error::Value { what: "noise", given, expected });
         }
-        CellName::Gru => time(Gru::new(input, hidden, Reset::After)?, options),
-        CellName::GruBefore => time(Gru::new(input, hidden, Reset::Before)?, options),
-        CellName::Vanilla => time(Vanilla::new(input, hidden, Activation::Tanh)?, options),
-        CellName::VanillaRelu => time(Vanilla::new(input, hidden, Activation::Relu)?, options),
-        CellName::Leaky => {
-            time(Leaky::new(input, hidden, Activation::Tanh, Leak::Layer(0.5))?, options)
-        }
-        CellName::LstmNorm => time(LayerNorm::new(Lstm::new(input, hidden)?)?, options),
-        CellName::GruNorm => time(LayerNorm::new(Gru::new(input, hidden, Reset::After)?)?, options),
-        CellName::Skip => time(Skip::new(input, hidden, Activation::Tanh, &[1, 4])?, options),
-        CellName::Clockwork => {
-            let groups = clock_groups(hidden);
-            time(Clockwork::new(input, Activation::Tanh, &groups)?, options)
-        }
-        CellName::LeakyLearned => {
-            let leak = Leak::Learned { initial: 0.5 };
-            time(Leaky::new(input, hidden, Activation::Tanh, leak)?, options)
+        return Ok(Network::new(Clockwork::new(input, Activation::Tanh, &clock_groups(hidden))?));
+    }
+    let layer = layer(options)?;
+    if both == none {
+        return Ok(Network::new(layer));
+    }
+    match Regularised::new(layer.clone(), both) {
+        Ok(regularised) => Ok(Network::new(regularised)),
+        Err(_) => {
+            let of_h = dropout.with_zoneout(options.zoneout, 0.0)?;
+            Ok(Network::new(Regularised::new(layer, of_h)?))
         }
     }
+}
+
+/// The layer, of any cell but a clockwork's.
+fn layer(options: &Options) -> Result<Recurrent, Error> {
+    let Options { input, hidden, .. } = *options;
+    let lstm = || Lstm::new(input, hidden);
+    let gru = |reset| Gru::new(input, hidden, reset);
+    let leaky = |leak| Leaky::new(input, hidden, Activation::Tanh, leak);
+    Ok(match options.cell {
+        CellName::Lstm => lstm()?.recurrent(),
+        CellName::LstmPeepholes => lstm()?.with_peepholes()?.recurrent(),
+        CellName::LstmCoupled => lstm()?.with_coupled_gates().recurrent(),
+        CellName::LstmProjected => lstm()?.with_projection(hidden.div_ceil(2))?.recurrent(),
+        CellName::Gru => gru(Reset::After)?.recurrent(),
+        CellName::GruBefore => gru(Reset::Before)?.recurrent(),
+        CellName::Vanilla => Vanilla::new(input, hidden, Activation::Tanh)?.recurrent(),
+        CellName::VanillaRelu => Vanilla::new(input, hidden, Activation::Relu)?.recurrent(),
+        CellName::Leaky => leaky(Leak::Layer(0.5))?.recurrent(),
+        CellName::LeakyLearned => leaky(Leak::Learned { initial: 0.5 })?.recurrent(),
+        CellName::LstmNorm => LayerNorm::new(lstm()?)?.recurrent(),
+        CellName::GruNorm => LayerNorm::new(gru(Reset::After)?)?.recurrent(),
+        CellName::Skip => Skip::new(input, hidden, Activation::Tanh, &[1, 4])?.recurrent(),
+        CellName::Clockwork => unreachable!("a clockwork is a block of its own"),
+    })
 }
 
 fn clock_groups(hidden: usize) -> Vec<ClockGroup> {
@@ -167,10 +188,10 @@ fn clock_groups(hidden: usize) -> Vec<ClockGroup> {
     (0..4).map(group).collect()
 }
 
-fn time<C: Layer>(layer: C, options: &Options) -> Result<(), Error> {
+fn time(options: &Options) -> Result<(), Error> {
     let isa = Isa::best()?;
     let Options { cell, mode, input, hidden, batch, steps, .. } = *options;
-    let mut problem = Problem::new(layer, options, isa)?;
+    let mut problem = Problem::new(options, isa)?;
     problem.run()?;
 
     let mut samples = Vec::new();
@@ -249,7 +270,7 @@ fn moving_weights(options: &Options, steps: usize) -> f64 {
 }
 
 /// So many calls that a sample is long beside the clock's grain.
-fn calls_per_sample<C: Layer>(problem: &mut Problem<C>) -> Result<u32, Error> {
+fn calls_per_sample(problem: &mut Problem) -> Result<u32, Error> {
     let start = Instant::now();
     let mut calls = 0u32;
     while start.elapsed() < Duration::from_millis(5) {
@@ -285,50 +306,30 @@ fn min_and_median(samples: &mut [f64]) -> (f64, f64) {
 }
 
 /// The memory of one problem, and its passes.
-struct Problem<C: Layer> {
-    parameters: Parameters<C>,
-    weights: Weights<C>,
+struct Problem {
+    model: Model,
     x: Vec<f32>,
-    kind: Kind<C>,
+    kind: Kind,
 }
 
-enum Kind<C: Layer> {
-    Infer { stream: Stream<C>, y: Vec<f32> },
-    Stream { stream: Stream<C>, y: Vec<f32> },
-    Train(Box<Training<C>>),
+enum Kind {
+    Infer { stream: Stream, y: Vec<f32> },
+    Stream { stream: Stream, y: Vec<f32> },
+    Train { workspace: Box<Workspace>, dy: Vec<f32> },
 }
 
-struct Training<C: Layer> {
-    plan: Plan<C>,
-    arena: Arena<C>,
-    dy: Vec<f32>,
-    dx: Vec<f32>,
-    gradients: Parameters<C>,
-}
-
-impl<C: Layer> Problem<C> {
-    fn new(layer: C, options: &Options, isa: Isa) -> Result<Self, Error> {
+impl Problem {
+    fn new(options: &Options, isa: Isa) -> Result<Self, Error> {
         let Options { mode, input, batch, steps, .. } = *options;
         let timed_steps = if mode == Mode::Stream { 1 } else { steps };
-        // The plan is made first: it refuses sizes that no memory could hold.
-        let threads = options.threads.into();
-        let plan = layer.plan(timed_steps, batch, isa)?.with_threads(threads)?;
-        let none = Regularisation::none().with_dropout(options.dropout)?;
-        // Of the cell state too, where there is one.
-        let both = none.with_zoneout(options.zoneout, options.zoneout)?;
-        let (plan, regularisation) = match plan.clone().with_regularisation(both) {
-            Ok(plan) => (plan, both),
-            Err(_) => {
-                let of_h = none.with_zoneout(options.zoneout, 0.0)?;
-                (plan.with_regularisation(of_h)?, of_h)
-            }
-        };
+        let schedule = Schedule::dense(timed_steps, batch);
         let mut rng = StdRng::seed_from_u64(1);
-        let parameters = layer.init(Init::Glorot, &mut rng)?;
-        let weights = match (mode, options.format) {
-            (Mode::Train, Stored::F32) => {
-                layer.pack(&parameters, Purpose::TrainingWithInputGradient, isa)?
-            }
+        let runtime = Runtime::new(isa).threads(options.threads.into());
+        let mut model = network(options)?.init_with(Init::Glorot, &mut rng, runtime)?;
+        // A pass is planned before there are inputs: it refuses sizes that no memory could hold.
+        model.training(schedule).with_input_gradients().bytes()?;
+        model = match (mode, options.format) {
+            (_, Stored::F32) => model,
             (Mode::Train, _) => {
                 return Err(Error::Value {
                     what: "format",
@@ -336,58 +337,55 @@ impl<C: Layer> Problem<C> {
                     expected: "f32 for training".into(),
                 });
             }
-            (_, format) => layer.pack_inference(&parameters, format.into(), isa)?,
-        }
-        .with_threads(threads)?;
+            (_, format) => model.quantised(format.into())?,
+        };
         let mut draw =
             |len: usize| -> Vec<f32> { (0..len).map(|_| rng.random_range(-1.0..1.0)).collect() };
-        let outputs = timed_steps * batch * layer.output_size();
+        let outputs = timed_steps * batch * model.output_size();
         let x = draw(timed_steps * batch * input);
-        let stream = || {
-            let stream = layer.stream(batch, isa)?.with_threads(threads)?;
-            stream.with_regularisation(regularisation)
-        };
         let kind = match mode {
-            Mode::Infer => Kind::Infer { stream: stream()?, y: vec![0.0; outputs] },
-            Mode::Stream => Kind::Stream { stream: stream()?, y: vec![0.0; outputs] },
+            Mode::Infer => Kind::Infer { stream: model.stream(batch)?, y: vec![0.0; outputs] },
+            Mode::Stream => Kind::Stream { stream: model.stream(batch)?, y: vec![0.0; outputs] },
             Mode::Train => {
-                let (dy, dx) = (draw(outputs), vec![0.0; x.len()]);
-                let (arena, gradients) = (plan.allocate()?, layer.parameters()?);
-                Kind::Train(Box::new(Training { plan, arena, dy, dx, gradients }))
+                let workspace = model.training(schedule).with_input_gradients().workspace()?;
+                Kind::Train { workspace: Box::new(workspace), dy: draw(outputs) }
             }
         };
-        Ok(Self { parameters, weights, x, kind })
+        Ok(Self { model, x, kind })
     }
 
     fn run(&mut self) -> Result<(), Error> {
-        let Self { parameters, weights, x, kind } = self;
+        let Self { model, x, kind } = self;
+        let x = &*x;
         match kind {
-            Kind::Infer { stream, y } => stream.forward(weights, x, y),
-            Kind::Stream { stream, y } => stream.step(weights, x, y),
-            Kind::Train(training) => {
-                let Training { plan, arena, dy, dx, gradients } = &mut **training;
-                weights.update(parameters)?;
-                plan.forward_with(weights, x, None, Noise::default(), arena)?;
-                let outputs = OutputGradients { dy: Some(dy), ..Default::default() };
-                let gradients =
-                    Gradients { dx: Some(dx), ..Gradients::of(gradients, Accumulate::No) };
-                plan.backward(weights, x, outputs, arena, gradients)
+            Kind::Infer { stream, y } => stream.forward(x, y),
+            Kind::Stream { stream, y } => stream.step(x, y),
+            Kind::Train { workspace, dy } => {
+                model.change(|_| Ok::<(), Error>(()))?;
+                model.forward(workspace, x)?;
+                let loss = |y: &mut [f32]| {
+                    y.copy_from_slice(dy);
+                    0.0
+                };
+                model.backward(workspace, x, &loss, Accumulate::No).map(|_| ())
             }
         }
     }
 
-    /// The weights of products.
+    /// The weights of products: those of matrices.
     fn weights(&self) -> usize {
-        let Self { parameters, .. } = self;
-        let recurrent = parameters.recurrent_weights().len() + parameters.projection().len();
-        parameters.input_weights().len() + recurrent
+        let products = ["weight_ih", "weight_hh", "weight_hr"];
+        let tensors = self.model.manifest().tensors().iter();
+        let of_products =
+            tensors.filter(|tensor| products.iter().any(|name| tensor.name().contains(name)));
+        of_products.map(|tensor| tensor.range().len()).sum()
     }
 
-    /// The arena's bytes, or those that a stream holds.
+    /// The workspace's bytes, or those that a stream holds.
     fn bytes(&self) -> usize {
         match &self.kind {
             Kind::Infer { stream, .. } | Kind::Stream { stream, .. } => stream.bytes(),
-            Kind::Train(training) => training.plan.arena_bytes(),
+            Kind::Train { workspace, .. } => workspace.bytes(),
         }
     }
 }

@@ -34,11 +34,9 @@ LAYERS = {
         cells recurrence
     """.split(),
     "src": """
-        error gradients init arena inputs optim clip sections
-        state clocked spec
-        regularisation parameters cells weights
-        readout plan stream
-        layer
+        error runtime gradients memory params sequence regularisation
+        loss blocks
+        train network io
     """.split(),
 }
 

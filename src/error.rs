@@ -1,52 +1,62 @@
-//! What the crate answers to input that it refuses.
+//! The error type of the crate, and checks of lengths and sizes that return it.
 
 use bptt_kernels::team::MAX_THREADS;
 use bptt_kernels::{IsaError, KernelError};
 use std::borrow::Cow;
 use std::fmt;
 
-/// Why a call was refused. Nothing has been written when one is returned.
+/// The reason why a call was refused. A call that returns an error has written nothing, unless its
+/// page says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
-    /// A slice does not have the length that the shape gives.
+    /// A slice does not have the length that follows from its shape.
     Length {
         /// The argument's name.
         what: &'static str,
         /// Its length in elements.
         given: usize,
-        /// The length that the shape gives.
+        /// The length that follows from its shape.
         expected: usize,
     },
-    /// A slice is not of whole steps.
+    /// A slice does not hold a whole number of steps.
     Multiple {
         /// The argument's name.
         what: &'static str,
         /// Its length in elements.
         given: usize,
-        /// The elements of a step, of which it has to be a multiple.
+        /// The elements of one step; the length must be a multiple of this.
         of: usize,
     },
-    /// A number is outside what is allowed.
+    /// A value is outside the allowed range.
     Value {
         /// The argument's name.
         what: &'static str,
         /// Its value.
         given: String,
-        /// What it has to be.
+        /// The allowed values.
         expected: Cow<'static, str>,
     },
-    /// A row's target is not one of the outputs.
+    /// The target of a row is not the number of an output.
     Target {
         /// The row.
         row: usize,
         /// Its target.
         given: u32,
-        /// The number of outputs, which it has to be below.
+        /// The number of outputs; the target must be below it.
         outputs: usize,
     },
-    /// Two objects were made for different things: a plan and weights, say, of
-    /// different sizes, or weights packed for another instruction set.
+    /// The token of a row is not below the number of tokens.
+    Token {
+        /// The row.
+        row: usize,
+        /// Its token.
+        given: u32,
+        /// The number of tokens; the token must be below it.
+        tokens: usize,
+    },
+    /// Two objects do not fit each other: a workspace and a model with layers of different sizes,
+    /// for example, or weights that were packed for another instruction set.
     Mismatch {
         /// The object that does not fit.
         what: &'static str,
@@ -55,26 +65,44 @@ pub enum Error {
         /// What the call needs.
         expected: String,
     },
-    /// The pass that this call builds on has not been run, has been consumed, or was one of
-    /// other weights.
+    /// The call needs the results of an earlier pass, which was not run, has been overwritten, or
+    /// used other weights.
     Order {
         /// The call.
         call: &'static str,
-        /// The last pass that the arena holds.
+        /// The last pass that the workspace holds.
         given: &'static str,
         /// The pass that it has to hold.
         expected: &'static str,
     },
-    /// The instruction set that was asked for is not here.
+    /// A file could not be read or written.
+    Io {
+        /// Its path.
+        path: String,
+        /// The kind of error that the system reported.
+        kind: std::io::ErrorKind,
+        /// The message of the system.
+        message: String,
+    },
+    /// The content of a file is wrong.
+    File {
+        /// The wrong part: a tensor, by its name, or the configuration.
+        what: String,
+        /// What the file contains.
+        given: String,
+        /// What it should contain.
+        expected: String,
+    },
+    /// The instruction set that was asked for is unknown, or this CPU does not have it.
     Isa(IsaError),
-    /// A kernel refused its arguments in another way.
+    /// A kernel refused its arguments for a reason that no other variant covers.
     Kernel(KernelError),
-    /// The dimensions' product does not fit the address space.
+    /// The product of the dimensions does not fit the address space.
     TooLarge {
-        /// What was to be made.
+        /// The object that should have been allocated.
         what: &'static str,
     },
-    /// The allocator refused.
+    /// The allocator could not provide the memory.
     OutOfMemory {
         /// The bytes that were asked for.
         bytes: usize,
@@ -96,11 +124,18 @@ impl fmt::Display for Error {
             Self::Target { row, given, outputs } => {
                 write!(f, "the target of row {row} is {given}, expected below {outputs}")
             }
+            Self::Token { row, given, tokens } => {
+                write!(f, "the token of row {row} is {given}, expected below {tokens}")
+            }
             Self::Mismatch { what, given, expected } => {
                 write!(f, "{what}: made for {given}, expected {expected}")
             }
             Self::Order { call, given, expected } => {
-                write!(f, "{call}: the arena holds {given}, expected {expected}")
+                write!(f, "{call}: the workspace holds {given}, expected {expected}")
+            }
+            Self::Io { path, message, .. } => write!(f, "{path}: {message}"),
+            Self::File { what, given, expected } => {
+                write!(f, "{what}: {given}, expected {expected}")
             }
             Self::Isa(error) => error.fmt(f),
             Self::Kernel(error) => error.fmt(f),
@@ -111,6 +146,14 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl Error {
+    /// Makes a [`TooLarge`](Self::TooLarge) error name `what`, the whole object that the caller
+    /// asked for, instead of the part of it that was too large. Other errors stay as they are.
+    pub(crate) fn of_whole(self, what: &'static str) -> Self {
+        if matches!(self, Self::TooLarge { .. }) { Self::TooLarge { what } } else { self }
+    }
+}
 
 impl From<IsaError> for Error {
     fn from(error: IsaError) -> Self {
@@ -139,18 +182,18 @@ impl From<KernelError> for Error {
     }
 }
 
-/// `Ok` where a slice has the length that is expected of it.
+/// Returns an error unless the length `given` is the `expected` one.
 #[inline(always)]
 pub(crate) fn check_len(what: &'static str, given: usize, expected: usize) -> Result<(), Error> {
     if given == expected { Ok(()) } else { Err(Error::Length { what, given, expected }) }
 }
 
-/// `Ok` where a slice is a whole number of steps.
+/// Returns an error unless the length `given` is a multiple of `of`, the elements of a step.
 pub(crate) fn check_multiple(what: &'static str, given: usize, of: usize) -> Result<(), Error> {
     if given.is_multiple_of(of) { Ok(()) } else { Err(Error::Multiple { what, given, of }) }
 }
 
-/// `Ok` where a slice, if there is one, has the length that is expected of it.
+/// Returns an error if there is a slice and its length is not the `expected` one.
 pub(crate) fn check_optional<T>(
     what: &'static str,
     given: Option<&[T]>,
@@ -159,7 +202,7 @@ pub(crate) fn check_optional<T>(
     given.map_or(Ok(()), |slice| check_len(what, slice.len(), expected))
 }
 
-/// A size, 1 or more.
+/// Returns the size `given`, or an error if it is 0.
 pub(crate) fn check_size(what: &'static str, given: usize) -> Result<usize, Error> {
     if given > 0 {
         Ok(given)
@@ -168,7 +211,8 @@ pub(crate) fn check_size(what: &'static str, given: usize) -> Result<usize, Erro
     }
 }
 
-/// A count of steps that a sequence may have taken.
+/// Returns `given`, the number of steps that a sequence has taken, or an error if it is 2⁶³ or
+/// more.
 pub(crate) fn check_step(given: u64) -> Result<u64, Error> {
     if given < 1 << 63 {
         return Ok(given);
@@ -176,7 +220,7 @@ pub(crate) fn check_step(given: u64) -> Result<u64, Error> {
     Err(Error::Value { what: "step", given: given.to_string(), expected: "below 2⁶³".into() })
 }
 
-/// A number of threads that a team can have.
+/// Returns the number of threads `given`, or an error if a team cannot have that many.
 pub(crate) fn check_threads(given: usize) -> Result<usize, Error> {
     if (1..=MAX_THREADS).contains(&given) {
         return Ok(given);
@@ -186,7 +230,7 @@ pub(crate) fn check_threads(given: usize) -> Result<usize, Error> {
 
 const _: () = assert!(MAX_THREADS == 256);
 
-/// The product of dimensions, which has to fit the address space.
+/// Returns the product of `dims`, or an error if that many floats do not fit the address space.
 pub(crate) fn product(what: &'static str, dims: &[usize]) -> Result<usize, Error> {
     Ok(bptt_kernels::checked_len(what, dims)?)
 }

@@ -1,11 +1,11 @@
-//! How gradients reach the caller's buffer.
+//! Whether a backward pass overwrites gradients or adds to them.
 
-/// What a backward pass does to the parameter gradients that it is handed.
+/// Whether a backward pass overwrites the parameter gradients or adds to them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accumulate {
-    /// The buffer holds this pass's gradients afterwards, whatever it held before.
+    /// Overwrites the buffer with the gradients of this pass.
     No,
-    /// This pass's gradients are added: a batch in several passes, or a sequence
-    /// in several stretches of time.
+    /// Adds the gradients of this pass to those in the buffer, for a batch that takes several
+    /// passes, or a long sequence that is cut into several.
     Yes,
 }

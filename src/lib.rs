@@ -1,44 +1,138 @@
-#![doc = include_str!("../README.md")]
+//! Recurrent networks on CPUs: forward passes and back-propagation through time in
+//! hand-vectorised, fused kernels, for Rust programs that train or run small and medium LSTMs,
+//! GRUs and other recurrent layers where there is no GPU.
+//!
+//! A [`Network`] is a sequence of blocks. With parameters it becomes a [`Model`], which trains in a
+//! [`Workspace`] of known size and runs inference in a [`Stream`].
+//!
+//! # A language model: tokens in, classes out
+//!
+//! ```
+//! use bptt::{
+//!     Adam, Dense, Embedding, Lstm, Network, Runtime, Schedule, SoftmaxCrossEntropy, Tokens,
+//! };
+//! use rand::{SeedableRng, rngs::StdRng};
+//!
+//! # let (steps, batch) = (8, 4);
+//! # let batches = vec![(vec![1u32; steps * batch], vec![2u32; steps * batch]); 3];
+//! # let dir = std::env::temp_dir().join(format!("bptt-front-{}", std::process::id()));
+//! # std::fs::create_dir_all(&dir)?;
+//! # let path = dir.join("lm.safetensors");
+//! let network = Network::new(Embedding::new(256, 64)?).then(Lstm::new(64, 128)?).then(Dense::new(128, 256)?);
+//! let mut model = network.init(&mut StdRng::seed_from_u64(1), Runtime::best()?.threads(2))?;
+//! let mut optimizer = Adam::new(1e-3);
+//! let mut workspace = model.training_workspace(Schedule::dense(steps, batch))?;
+//! println!("a pass takes {} bytes", workspace.bytes());
+//! for (tokens, targets) in batches {
+//!     let loss = SoftmaxCrossEntropy::mean(&targets);
+//!     let loss = model.train(&mut workspace, Tokens(&tokens), &loss, &mut optimizer.clip_norm(1.0))?;
+//!     println!("{loss} nats");
+//! }
+//! model.save(path)?;
+//! # std::fs::remove_dir_all(&dir)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # An audio effect: a sample in, a sample out, from a file that describes its own network
+//!
+//! ```
+//! use bptt::{Model, Runtime};
+//!
+//! # use bptt::{Dense, Lstm, Network};
+//! # use rand::{SeedableRng, rngs::StdRng};
+//! # let dir = std::env::temp_dir().join(format!("bptt-effect-{}", std::process::id()));
+//! # std::fs::create_dir_all(&dir)?;
+//! # let path = dir.join("amp.safetensors");
+//! # let network = Network::new(Lstm::new(1, 16)?).then(Dense::new(16, 1)?);
+//! # network.init(&mut StdRng::seed_from_u64(1), Runtime::best()?)?.save(&path)?;
+//! # let (block, mut out) = ([0.5, 0.25, -0.5], [0.0]);
+//! let model = Model::load(path, Runtime::best()?)?;
+//! let mut stream = model.stream(1)?; // the only allocation
+//! for sample in block {
+//!     stream.step(&[sample], &mut out)?;
+//! }
+//! # std::fs::remove_dir_all(&dir)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The random generators in these examples come from the crate `rand`, version 0.10. This crate
+//! accepts any generator that implements the traits of [`rand_core`].
+//!
+//! # What there is
+//!
+//! | block | what it does |
+//! | --- | --- |
+//! | [`Lstm`] | LSTM, with peepholes, coupled gates and a projection in any combination |
+//! | [`Gru`] | GRU, reset gate after the recurrent product (PyTorch) or before it (the paper) |
+//! | [`Vanilla`] | plain recurrent units: tanh, ReLU, logistic or linear |
+//! | [`Leaky`] | leaky units, with one α for the layer, one α per unit, or a learned α |
+//! | [`Skip`] | recurrent connections over any set of delays |
+//! | [`Clockwork`] | units in groups, each of which is updated at its own period |
+//! | [`Delayed`], [`LayerNorm`], [`Regularised`] | wrap any layer above except [`Clockwork`]: the input one step late, normalised gates, or noise in the recurrence |
+//! | [`Dense`], [`Embedding`] | an affine map of each row, and a table with one vector per token |
+//! | [your own](blocks::Pass#a-block-of-your-own) | combines with all of these |
+//!
+//! The losses are [`SoftmaxCrossEntropy`], [`SquaredError`] and [your own](Loss); the optimisers
+//! are [`Sgd`] and [`Adam`].
+//!
+//! # Conventions
+//!
+//! - Sequences are time-major: row `t · B + n` of `[τ, B, features]` is sequence n at step t.
+//! - All parameters lie in one buffer, in which each tensor has a [name](Manifest): `1.weight_ih`
+//!   is the tensor `weight_ih` of block 1. A layer's page gives the order of its gates;
+//!   [`Lstm::rows`] and [`Gru::rows`] return the rows of a gate.
+//! - A layer's page also lists the tensors that it carries from step to step; [`State`] holds them
+//!   by name.
+//! - Input that does not fit is refused with an [`Error`] before anything is written. The error
+//!   says what was given and what was expected.
+//! - A sequence gets the same bits alone or in a batch, in one pass or in many, step by step or at
+//!   once, on one thread or on eight. Results differ between instruction sets only by rounding.
+//!
+//! # Weights from elsewhere
+//!
+//! [`Network::parameters`] allocates a zeroed buffer, [`Parameters::tensor_mut`] returns each
+//! tensor of it by name for you to fill, row-major `[outputs, inputs]`, and [`Network::model`]
+//! makes a model of it. Where another library keeps two biases for a gate and this crate keeps one,
+//! fill in their sum.
+//!
+//! # Features
+//!
+//! `safetensors`, on by default: [`Model::save`] and [`Model::load`].
 #![forbid(unsafe_code)]
 
-mod arena;
-mod cells;
-mod clip;
-mod clocked;
+pub mod blocks;
 mod error;
 mod gradients;
-mod init;
-mod inputs;
-mod layer;
-mod optim;
-mod parameters;
-mod plan;
-mod readout;
+#[cfg(feature = "safetensors")]
+mod io;
+mod loss;
+mod memory;
+mod network;
+mod params;
 mod regularisation;
-mod sections;
-mod spec;
-mod state;
-mod stream;
-mod weights;
+mod runtime;
+mod sequence;
+mod train;
 
-pub use bptt_kernels::{AlignedBuffer, Format, Isa, IsaError};
-pub use cells::{
-    Activation, Candidate, ClockGroup, Clockwork, Delayed, Gru, GruGate, LayerNorm, Leak, Leaky,
-    Lstm, LstmGate, Reset, Skip, Vanilla,
+pub use blocks::clockwork::{ClockGroup, Clockwork};
+pub use blocks::recurrent::{
+    Activation, Candidate, Delayed, Gru, GruGate, Layer, LayerNorm, Leak, Leaky, Lstm, LstmGate,
+    Recurrent, Regularised, Reset, Skip, Vanilla,
 };
-pub use clip::{clip_elements, clip_global_norm};
+pub use blocks::{Dense, Embedding};
+pub use bptt_kernels::{Format, Isa, IsaError};
 pub use error::Error;
 pub use gradients::Accumulate;
-pub use init::Init;
-pub use layer::Layer;
-pub use optim::{Adam, AdamConfig, Sgd, SgdConfig};
-pub use parameters::Parameters;
-pub use plan::{Arena, Gradients, OutputGradients, Plan};
-pub use readout::{
-    Readout, ReadoutArena, ReadoutGradients, ReadoutParameters, ReadoutPlan, ReadoutWeights,
-    Reduction, Targets,
-};
+#[cfg(feature = "safetensors")]
+pub use io::Loader;
+pub use loss::{Loss, SoftmaxCrossEntropy, SquaredError};
+pub use memory::{Layout, Region};
+pub use network::{Model, Network, Stream, Training, Workspace};
+pub use params::{Init, Manifest, Parameters, State, Tensor};
+pub use rand_core;
 pub use regularisation::{Noise, Regularisation};
-pub use state::{ClockedState, DelayLine, DelayedState, HiddenState, LstmState, Parts, State};
-pub use stream::Stream;
-pub use weights::{Purpose, Weights};
+pub use runtime::Runtime;
+pub use sequence::{Input, InputSize, Schedule, Tokens};
+pub use train::{
+    Adam, AdamConfig, Clipped, Optimizer, Sgd, SgdConfig, clip_elements, clip_global_norm,
+};

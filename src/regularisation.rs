@@ -1,45 +1,23 @@
-//! Noise in the recurrence of training passes: what is configured, and what is drawn.
+//! Noise in the recurrence of training passes: its configuration, and how it is drawn. Must not
+//! know what a pass does with it.
 
 use crate::Error;
-use crate::spec::Spec;
 use bptt_kernels::threefry;
 
-/// Regularisation of a layer's recurrence, for [`Plan::with_regularisation`] and
-/// [`Stream::with_regularisation`]. None unless said otherwise.
+/// The noise in the recurrence of a [`Regularised`](crate::Regularised) layer: dropout and zoneout.
+/// Both are off by default.
 ///
 /// - *Dropout* of the recurrent input (Gal and Ghahramani 2016): the recurrent products of a
-///   training pass see `mask ⊙ h₋`, where a unit's mask is 0 with the given probability p and
-///   else `1 / (1 − p)`, the same at all steps of a sequence. What of h₋ enters other than by
-///   a product (`u ⊙ h₋` of a GRU, `α ⊙ h₋` of a leaky unit) is not masked; a GRU's reset gate
-///   before the product takes `r ⊙ (mask ⊙ h₋)`. In inference there is none. The gradients of
-///   a sequence in several passes have the bits of one pass but for a layer with
-///   [longer delays](crate::Skip), where they differ by what is rounded.
-/// - *Zoneout* (Krueger et al. 2017): at each step of a training pass a unit keeps its h with a
-///   probability, `h = m ⊙ h₋ + (1 − m) ⊙ ĥ`, and its c with another; ĥ is of the cell's
-///   new c, before some of it was kept. In inference m is the probability.
-///
-/// ```
-/// use bptt::{Layer, Init, Isa, Lstm, Noise, Purpose, Regularisation};
-/// # use rand::{SeedableRng, rngs::SmallRng};
-///
-/// let (lstm, isa) = (Lstm::new(8, 16)?, Isa::best()?);
-/// let parameters = lstm.init(Init::Glorot, &mut SmallRng::seed_from_u64(1))?;
-/// let weights = lstm.pack(&parameters, Purpose::Training, isa)?;
-/// let regularisation = Regularisation::none().with_dropout(0.25)?.with_zoneout(0.1, 0.05)?;
-/// let plan = lstm.plan(20, 4, isa)?.with_regularisation(regularisation)?;
-/// let mut arena = plan.allocate()?;
-/// let x = vec![0.1; 20 * 4 * 8];
-///
-/// let noise = Noise { seed: 7, ..Noise::default() };
-/// plan.forward_with(&weights, &x, None, noise, &mut arena)?;
-/// let first = arena.hidden()?.to_vec();
-/// plan.forward_with(&weights, &x, None, noise, &mut arena)?;
-/// assert_eq!(arena.hidden()?, first);
-/// # Ok::<(), bptt::Error>(())
-/// ```
-///
-/// [`Plan::with_regularisation`]: crate::Plan::with_regularisation
-/// [`Stream::with_regularisation`]: crate::Stream::with_regularisation
+///   training pass read `mask ⊙ h₋`. The mask of a unit is 0 with the given probability p and
+///   `1 / (1 − p)` otherwise, and stays the same at all steps of a sequence. Uses of h₋ outside
+///   the matrix products (`u ⊙ h₋` in a GRU, `α ⊙ h₋` in a leaky unit) are not masked; a GRU with
+///   the reset gate before the product computes `r ⊙ (mask ⊙ h₋)`. Inference has no dropout.
+///   A sequence that is cut into several passes gets gradients with the same bits as in one pass,
+///   except in a layer with [longer delays](crate::Skip), where they differ by rounding.
+/// - *Zoneout* (Krueger et al. 2017): at each step of a training pass a unit keeps its old h with
+///   one probability, `h = m ⊙ h₋ + (1 − m) ⊙ ĥ`, and its old c with another; m is 1 with that
+///   probability and 0 otherwise. ĥ is computed from the cell's new c, before zoneout of c. In
+///   inference m is the probability itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Regularisation {
     dropout: f32,
@@ -47,15 +25,15 @@ pub struct Regularisation {
 }
 
 impl Regularisation {
-    /// Nothing.
+    /// Returns no regularisation: neither dropout nor zoneout.
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// Dropout of the recurrent input with this probability.
+    /// Sets the probability of dropout of the recurrent input.
     ///
     /// # Errors
-    /// [`Error::Value`] where it is not 0 or more and below 1.
+    /// [`Error::Value`] unless `probability` is 0 or more and below 1.
     pub fn with_dropout(self, probability: f32) -> Result<Self, Error> {
         if (0.0..1.0).contains(&probability) {
             return Ok(Self { dropout: probability, ..self });
@@ -64,10 +42,10 @@ impl Regularisation {
         Err(Error::Value { what: "dropout", given, expected })
     }
 
-    /// Zoneout of h and of the cell state c with these probabilities.
+    /// Sets the probabilities of zoneout: `hidden` of h, `cell` of the cell state c.
     ///
     /// # Errors
-    /// [`Error::Value`] where one is not from 0 to 1.
+    /// [`Error::Value`] unless both are from 0 to 1.
     pub fn with_zoneout(self, hidden: f32, cell: f32) -> Result<Self, Error> {
         for (what, rate) in [("zoneout of h", hidden), ("zoneout of c", cell)] {
             if !(0.0..=1.0).contains(&rate) {
@@ -78,12 +56,12 @@ impl Regularisation {
         Ok(Self { zoneout: [hidden, cell], ..self })
     }
 
-    /// The probability of dropout.
+    /// Returns the probability of dropout.
     pub fn dropout(&self) -> f32 {
         self.dropout
     }
 
-    /// The probabilities of zoneout, of h and of c.
+    /// Returns the probabilities of zoneout, of h and of c.
     pub fn zoneout(&self) -> [f32; 2] {
         self.zoneout
     }
@@ -92,24 +70,14 @@ impl Regularisation {
         self.dropout > 0.0
     }
 
-    /// The rates of zoneout, if there is any.
+    /// Returns the probabilities of zoneout, of h and of c, or `None` if both are 0.
     pub(crate) fn rates(&self) -> Option<[f32; 2]> {
         (self.zoneout != [0.0; 2]).then_some(self.zoneout)
     }
 
-    /// What there is of it, for messages.
-    pub(crate) fn describe(&self) -> String {
-        let (dropout, [h, c]) = (self.dropout, self.zoneout);
-        format!("dropout {dropout}, zoneout {h} and {c}")
-    }
-
-    /// `Ok` where a layer can have it.
-    pub(crate) fn check<C: Spec>(&self, layer: &C) -> Result<(), Error> {
-        if C::CLOCKED && *self != Self::none() {
-            let expected = "none, for units that move at periods of their own".into();
-            return Err(Error::Value { what: "regularisation", given: self.describe(), expected });
-        }
-        if layer.geometry().cells || self.zoneout[1] == 0.0 {
+    /// Returns an error if it has zoneout of c but the layer has no cell state (`has_cells`).
+    pub(crate) fn check(&self, has_cells: bool) -> Result<(), Error> {
+        if has_cells || self.zoneout[1] == 0.0 {
             return Ok(());
         }
         let (given, expected) = (self.zoneout[1].to_string(), "0, for a cell without c".into());
@@ -117,31 +85,48 @@ impl Regularisation {
     }
 }
 
-/// What the noise of a pass is drawn from: a seed, and where the pass lies in the whole of the
-/// data. Each number is a function of these alone ([Threefry](bptt_kernels::threefry)), so a
-/// pass with the same has the same noise, on any number of threads and instruction sets, and
-/// so do a sequence alone and in a batch, and a sequence in one pass and in several.
+/// The seed of a pass's noise, and the position of the pass in the data.
+///
+/// Each random number is a function of these three values and of its own step, sequence and unit
+/// ([Threefry](bptt_kernels::threefry)). So two passes with the same `Noise` draw the same numbers,
+/// on any instruction set and any number of threads. A sequence gets the same noise alone or in a
+/// batch, in one pass or in several, provided that `step` and `sequence` say where each pass
+/// begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Noise {
-    /// The seed. Another one for each pass over the data.
+    /// The seed. Use a new one for each pass over the data.
     pub seed: u64,
-    /// The number of the pass's first step in its sequences: 0, unless an earlier pass has
-    /// had their beginning.
+    /// The number of the pass's first step in its sequences: 0, unless earlier passes took the
+    /// beginning of these sequences.
     pub step: u64,
-    /// The number of the pass's first sequence, the others being those after it: 0, unless
-    /// another pass with this seed has some of the batch.
+    /// The number of the pass's first sequence; the others follow it. 0, unless the batch is
+    /// divided among several passes with this seed.
     pub sequence: u64,
 }
 
-/// The counters of dropout and of the first key of zoneout, which differ.
+/// The second word of the counter of a dropout mask. Zoneout has 0 there as long as there are fewer
+/// than 2³² sequences, so the two never draw the same number from one key.
 const DROPOUT: u32 = 1;
+
+/// The second word of the counter of a block's seed, which no step or sequence below 2³³ has.
+const BLOCK: u32 = 2;
 
 fn words(number: u64) -> [u32; 2] {
     [number as u32, (number >> 32) as u32]
 }
 
 impl Noise {
-    /// The masks of `batch` sequences, `[B, R]`.
+    /// Returns the noise of block number `block` of a network: block 0 uses this noise, each other
+    /// block a seed of its own that is derived from this one.
+    pub(crate) fn of_block(self, block: usize) -> Self {
+        if block == 0 {
+            return self;
+        }
+        let [low, high] = threefry(words(self.seed), [block as u32, BLOCK]);
+        Self { seed: u64::from(low) | u64::from(high) << 32, ..self }
+    }
+
+    /// Draws dropout masks with probability `dropout` for `batch` sequences: `masks` `[B, R]`.
     pub(crate) fn draw_masks(&self, dropout: f32, batch: usize, masks: &mut [f32]) {
         let width = masks.len() / batch;
         for (n, mask) in masks.chunks_exact_mut(width).enumerate() {
@@ -154,7 +139,7 @@ impl Noise {
         }
     }
 
-    /// The keys of zoneout, `[τ, B, 2]`.
+    /// Derives the key of zoneout of each step and sequence: `keys` `[τ, B, 2]`.
     pub(crate) fn derive_keys(&self, batch: usize, keys: &mut [u32]) {
         for (t, keys) in keys.chunks_exact_mut(2 * batch).enumerate() {
             let step = threefry(words(self.seed), words(self.step.wrapping_add(t as u64)));

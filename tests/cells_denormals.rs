@@ -3,7 +3,7 @@
 
 mod common;
 
-use bptt::{Isa, Layer, Lstm, LstmState, Parameters, Purpose, Stream, Weights};
+use bptt::{Isa, Lstm, Model, Network, Runtime, Stream};
 use common::{isas, say};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -12,20 +12,19 @@ const HIDDEN: usize = 64;
 const BATCH: usize = 8;
 
 /// A cell that takes nothing in, shows half of its state, and halves it each step.
-fn halving() -> (Lstm, Parameters<Lstm>) {
-    let lstm = Lstm::new(1, HIDDEN).unwrap();
-    let mut parameters = lstm.parameters().unwrap();
-    let [_, w, b, ..] = parameters.split_mut();
-    b[..HIDDEN].fill(-200.0);
+fn halving(isa: Isa, threads: usize) -> Model {
+    let network = Network::new(Lstm::new(1, HIDDEN).unwrap());
+    let mut parameters = network.parameters().unwrap();
+    parameters.tensor_mut("0.bias").unwrap()[..HIDDEN].fill(-200.0);
     // The products of the state's last values are what would be slow.
-    w.fill(1e-3);
-    (lstm, parameters)
+    parameters.tensor_mut("0.weight_hh").unwrap().fill(1e-3);
+    network.model(parameters, Runtime::new(isa).threads(threads)).unwrap()
 }
 
-fn stream(lstm: &Lstm, isa: Isa, c: f32, threads: usize) -> Stream<Lstm> {
-    let mut stream = lstm.stream(BATCH, isa).unwrap().with_threads(threads).unwrap();
-    let (h, c) = ([0.0; BATCH * HIDDEN], [c; BATCH * HIDDEN]);
-    stream.set_state(LstmState { h: &h, c: &c }).unwrap();
+fn stream(model: &Model, c: f32) -> Stream {
+    let (mut stream, mut state) = (model.stream(BATCH).unwrap(), model.state(BATCH).unwrap());
+    state.tensor_mut("0.c").unwrap().fill(c);
+    stream.set_state(&state).unwrap();
     stream
 }
 
@@ -35,36 +34,37 @@ fn denormal_of_our_own() -> f32 {
 
 #[test]
 fn a_decaying_state_becomes_zero_and_our_own_denormals_stay() {
-    let (lstm, parameters) = halving();
     for &isa in isas() {
-        let weights = lstm.pack(&parameters, Purpose::Inference, isa).unwrap();
         for threads in [1, 2] {
-            let mut stream = stream(&lstm, isa, 1.0, threads);
+            let mut stream = stream(&halving(isa, threads), 1.0);
             let mut y = [f32::NAN; BATCH * HIDDEN];
             let mut seen_small = false;
             for step in 0..200 {
-                stream.step(&weights, &[0.0; BATCH], &mut y).unwrap();
-                for &value in stream.state().c.iter().chain(&y) {
+                stream.step(&[0.0; BATCH], &mut y).unwrap();
+                let state = stream.state().unwrap();
+                let c = state.tensor("0.c").unwrap();
+                for &value in c.iter().chain(&y) {
                     assert!(!value.is_subnormal(), "{value:e} after step {step} on {isa}");
                 }
-                seen_small |= stream.state().c[0] != 0.0 && stream.state().c[0] < 1e-37;
+                seen_small |= c[0] != 0.0 && c[0] < 1e-37;
             }
             assert!(seen_small, "the state went past the smallest numbers");
-            assert_eq!(stream.state().c, [0.0; BATCH * HIDDEN]);
+            let state = stream.state().unwrap();
+            assert_eq!(state.tensor("0.c").unwrap(), [0.0; BATCH * HIDDEN]);
             assert_ne!(denormal_of_our_own(), 0.0);
         }
     }
 }
 
 /// The best of several spells of steps from a state.
-fn time(lstm: &Lstm, weights: &Weights<Lstm>, isa: Isa, c: f32) -> Duration {
+fn time(model: &Model, c: f32) -> Duration {
     let mut best = Duration::MAX;
     let mut y = [0.0; BATCH * HIDDEN];
     for _ in 0..200 {
-        let mut stream = stream(lstm, isa, c, 1);
+        let mut stream = stream(model, c);
         let start = Instant::now();
         for _ in 0..16 {
-            stream.step(weights, &[0.0; BATCH], &mut y).unwrap();
+            stream.step(&[0.0; BATCH], &mut y).unwrap();
         }
         best = best.min(start.elapsed());
     }
@@ -78,12 +78,11 @@ fn a_decaying_sequence_does_not_get_slower() {
         say("NOT timed: an emulated CPU has other slow operations, an instrumented pass others");
         return;
     }
-    let (lstm, parameters) = halving();
     for &isa in isas() {
-        let weights = lstm.pack(&parameters, Purpose::Inference, isa).unwrap();
+        let model = halving(isa, 1);
         // Work beside this test may slow either; what denormals slow is slow every time.
         let as_fast = (0..10).any(|_| {
-            let from = |c| time(&lstm, &weights, isa, c);
+            let from = |c| time(&model, c);
             let (usual, decayed) = (from(1.0), from(f32::MIN_POSITIVE));
             println!("16 steps on {isa}: {usual:?} from 1, {decayed:?} from the smallest normal");
             decayed < usual * 3 / 2

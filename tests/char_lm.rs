@@ -1,17 +1,21 @@
-//! The example `char_lm`: its modules' own tests, and the program from outside.
+//! The example `char_lm`: its parts, and the program from outside.
 
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
-use std::collections::HashMap;
+use safetensors::{Dtype, SafeTensors};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 mod common;
 
-/// For the tests inside, and for [`program`].
 #[allow(dead_code)]
 #[path = "../examples/char_lm/main.rs"]
 mod example;
+
+#[path = "char_lm/parts.rs"]
+mod parts;
+
+#[path = "char_lm/refusals.rs"]
+mod refusals;
 
 /// The smallest sensible training.
 const SMALL: [&str; 11] = [
@@ -156,18 +160,18 @@ fn trains_saves_generates_and_goes_on() {
     let bytes = std::fs::read(&out).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     for (name, shape) in [
-        ("embedding", &[256, 4][..]),
-        ("lstm.input_weights", &[32, 4]),
-        ("lstm.recurrent_weights", &[32, 8]),
-        ("lstm.bias", &[32]),
-        ("readout.weights", &[256, 8]),
-        ("readout.bias", &[256]),
+        ("0.weight", &[256, 4][..]),
+        ("1.weight_ih", &[32, 4]),
+        ("1.weight_hh", &[32, 8]),
+        ("1.bias", &[32]),
+        ("2.weight", &[256, 8]),
+        ("2.bias", &[256]),
     ] {
         let tensor = tensors.tensor(name).unwrap();
         assert_eq!((tensor.dtype(), tensor.shape()), (Dtype::F32, shape), "{name}");
     }
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
-    assert_eq!(header.metadata().as_ref().unwrap()["hidden_size"], "8");
+    assert!(header.metadata().as_ref().unwrap()["network"].contains("\"hidden_size\":8"));
 
     let generate = |options: &[&str]| {
         stdout(&char_lm([&["--load", &out, "--generate", "50"][..], options].concat()))
@@ -241,162 +245,4 @@ fn trains_on_this_repository_and_shows_how() {
     for part in ["the text of", "KB/s", "GFLOP/s", "training", "held-out", &out] {
         assert!(shown.contains(part), "{part} is not in {shown}");
     }
-}
-
-#[test]
-fn bad_arguments() {
-    if !can_start() {
-        return;
-    }
-    let directory = Directory::new("arguments");
-    let (text, weights) = (directory.text(), directory.weights("weights"));
-    for (arguments, mention) in [
-        (&["--hidden", "0"][..], "'0'"),
-        (&["--hidden", "99999999999999999999"], "--hidden"),
-        (&["--embedding", "-3"], "-3"),
-        (&["--batch", "0"], "--batch"),
-        (&["--steps", "x"], "'x'"),
-        (&["--threads", "0"], "--threads"),
-        (&["--threads", "9", "--batch", "8"], "--threads 9"),
-        (&["--updates", "0"], "--updates"),
-        (&["--seconds", "0"], "--seconds"),
-        (&["--seconds", "NaN"], "NaN"),
-        (&["--seconds", "inf"], "inf"),
-        (&["--seconds", "3", "--updates", "3"], "--updates"),
-        (&["--learning-rate", "-1"], "-1"),
-        (&["--clip", "0"], "--clip"),
-        (&["--temperature", "-0.5"], "-0.5"),
-        (&["--temperature", "NaN"], "NaN"),
-        (&["--seed", "-1"], "-1"),
-        (&["--generate", "5"], "--load"),
-        (&["--generate", "5", "--load", &weights, "--out", &text], "--out"),
-        (&["--hidden", "9", "--load", &weights], "--hidden 9"),
-        (&["--embedding", "9", "--load", &weights, "--generate", "3"], "--embedding 9"),
-        (&["--unheard-of"], "--unheard-of"),
-        (&["stray"], "stray"),
-    ] {
-        // Where the arguments were good, this would be a fault too: no such text.
-        refused(&char_lm(arguments), mention);
-    }
-}
-
-#[test]
-fn bad_texts() {
-    if !can_start() {
-        return;
-    }
-    let directory = Directory::new("texts");
-    let weights = directory.weights("weights");
-    let before = std::fs::read(&weights).unwrap();
-    let none = directory.path("none");
-    let (empty, short) = (directory.file("empty", ""), directory.file("short", "a".repeat(999)));
-    let some = directory.file("some", "abc ".repeat(250));
-    let folder = directory.path("");
-    for (text, batch, mention) in [
-        (&none, "4", &none[..]),
-        (&empty, "4", "0 bytes"),
-        (&short, "4", "999 bytes"),
-        (&folder, "4", &folder[..]),
-        (&some, "600", "600 streams"),
-    ] {
-        let arguments = ["--text", text, "--batch", batch, "--updates", "1", "--out", &weights];
-        refused(&char_lm(arguments), mention);
-        assert_eq!(std::fs::read(&weights).unwrap(), before, "{mention}");
-    }
-    let names = ["empty", "short", "some", "text", "weights"];
-    assert_eq!(directory.names(), names);
-}
-
-#[test]
-fn bad_destinations() {
-    if !can_start() {
-        return;
-    }
-    let directory = Directory::new("destinations");
-    let text = directory.text();
-    let notes = directory.file("notes", "not to be lost");
-    let (folder, nowhere) = (directory.path(""), directory.path("no/where"));
-    let empty = directory.file("empty", "");
-    for (out, mention) in [
-        (&notes, "not overwritten"),
-        (&empty, "not overwritten"),
-        (&folder, "not overwritten"),
-        (&nowhere, &nowhere[..]),
-    ] {
-        let output = char_lm([&SMALL[..], &["--text", &text, "--out", out]].concat());
-        refused(&output, mention);
-        refused(&output, out);
-    }
-    assert_eq!(std::fs::read(&notes).unwrap(), b"not to be lost");
-    assert_eq!(directory.names(), ["empty", "notes", "text"]);
-}
-
-#[test]
-fn bad_weights() {
-    if !can_start() {
-        return;
-    }
-    let directory = Directory::new("weights");
-    let (text, weights) = (directory.text(), directory.weights("weights"));
-    let whole = std::fs::read(&weights).unwrap();
-    let tensors = SafeTensors::deserialize(&whole).unwrap();
-    let (_, header) = SafeTensors::read_metadata(&whole).unwrap();
-    let metadata = header.metadata().clone().unwrap();
-    let write = |tensors: Vec<(String, TensorView)>, metadata| {
-        safetensors::serialize(tensors, Some(metadata)).unwrap()
-    };
-    let with = |key: &str, value: &str| {
-        let mut metadata = metadata.clone();
-        metadata.insert(key.into(), value.into());
-        write(tensors.tensors(), metadata)
-    };
-    let mut one_less = tensors.tensors();
-    one_less.retain(|(name, _)| name != "lstm.bias");
-    let mut reshaped = tensors.tensors();
-    for (name, view) in &mut reshaped {
-        if name == "readout.weights" {
-            *view = TensorView::new(Dtype::F32, vec![8, 256], view.data()).unwrap();
-        }
-    }
-    let nan = f32::NAN.to_le_bytes();
-    let mut not_finite = whole.clone();
-    let last = not_finite.len() - 4;
-    not_finite[last..].copy_from_slice(&nan);
-    let mut endless = whole.clone();
-    endless[..8].copy_from_slice(&u64::MAX.to_le_bytes());
-
-    for (name, bytes, mention) in [
-        ("empty", vec![], "not a weights file"),
-        ("text file", b"fn main() {}\n".to_vec(), "not a weights file"),
-        ("cut", whole[..whole.len() - 1].to_vec(), "not a weights file"),
-        ("cut header", whole[..100].to_vec(), "not a weights file"),
-        ("endless", endless, "not a weights file"),
-        ("other model", with("model", "another"), "another"),
-        ("other cell", with("candidate", "logistic"), "logistic"),
-        ("no number", with("hidden_size", "eight"), "eight"),
-        ("no units", with("hidden_size", "0"), "hidden_size"),
-        ("other size", with("hidden_size", "7"), "[32, 4]"),
-        ("huge", with("hidden_size", "1000000"), "smaller"),
-        ("too huge", with("hidden_size", &usize::MAX.to_string()), "too large"),
-        ("no metadata", write(tensors.tensors(), HashMap::new()), "no model"),
-        ("one less", write(one_less, metadata.clone()), "lstm.bias"),
-        ("reshaped", write(reshaped, metadata.clone()), "[8, 256]"),
-        ("not finite", not_finite, "not finite"),
-    ] {
-        let path = directory.file(name, &bytes);
-        for arguments in [
-            &["--load", &path, "--generate", "9"][..],
-            &["--load", &path, "--text", &text, "--updates", "1", "--out", &weights],
-            &["--out", &path, "--text", &text, "--updates", "1"],
-        ] {
-            let output = char_lm(arguments);
-            refused(&output, mention);
-            refused(&output, &path);
-        }
-        assert_eq!(std::fs::read(path).unwrap(), bytes, "{name}");
-    }
-    assert_eq!(std::fs::read(&weights).unwrap(), whole);
-    let absent = directory.path("absent");
-    refused(&char_lm(["--load", &absent, "--generate", "9"]), &absent);
-    assert!(directory.names().iter().all(|name| !name.ends_with(".tmp")));
 }

@@ -1,17 +1,16 @@
-//! Plans, streams, readout and optimisers at small sizes, one case of each kind: short enough
-//! for Miri, which sees where what an arena grants is used by two at once, and where memory is
-//! read that nobody has written. `scripts/miri.sh` runs it there. The kernels have a suite of
+//! Training passes, streams, networks and optimisers at small sizes, one case of each kind: short
+//! enough for Miri, which sees where what a workspace grants is used by two at once, and where
+//! memory is read that nobody has written. `scripts/miri.sh` runs it there. The kernels have a suite of
 //! that name too, of each entry on slices of its own.
 
 mod common;
 
 use bptt::{
-    Accumulate, Activation, Adam, AdamConfig, Candidate, Format, Isa, Purpose, Readout,
-    ReadoutGradients, ReadoutParameters, Reduction, Reset, Sgd, SgdConfig, Stream, Targets,
-    Weights, clip_elements, clip_global_norm,
+    Accumulate, Activation, Adam, Candidate, Dense, Embedding, Format, Isa, Lstm, Model, Network,
+    Reset, Runtime, Schedule, Sgd, SoftmaxCrossEntropy, SquaredError, Tokens, clip_elements,
 };
 use bptt_reference::sample::uniform;
-use common::{Alpha, Data, Kind, Options, Rig, Subject, assert_bits, filled, isas};
+use common::{Alpha, Data, Kind, Options, Rig, assert_bits, filled, isas};
 
 /// A kind of each kernel and of each way that passes go.
 fn kinds() -> Vec<Kind> {
@@ -34,21 +33,21 @@ fn kinds() -> Vec<Kind> {
 }
 
 /// The outputs of a stream, the first step by itself and then the rest.
-fn streamed<C: Subject>(mut stream: Stream<C>, weights: &Weights<C>, data: &Data<C>) -> Vec<f32> {
-    stream.set_state(data.initial().unwrap()).unwrap();
+fn streamed(model: &Model, data: &Data) -> Vec<f32> {
+    let mut stream = model.stream(data.batch).unwrap();
+    stream.set_state(&data.initial()).unwrap();
     let (x, mut y) = (&data.inputs.x, filled(data.steps * data.state()));
-    stream.step(weights, &x[..data.input()], &mut y[..data.state()]).unwrap();
-    stream.forward(weights, &x[data.input()..], &mut y[data.state()..]).unwrap();
+    stream.step(&x[..data.input()], &mut y[..data.state()]).unwrap();
+    stream.forward(&x[data.input()..], &mut y[data.state()..]).unwrap();
     y
 }
 
 /// A pass and a stream, which agree; as the kind's place in the list has it, with noise or
 /// with weights of fewer bits besides.
-fn runs<C: Subject>(isa: Isa, data: &Data<C>, threads: usize, place: usize) {
+fn runs(isa: Isa, data: &Data, threads: usize, place: usize) {
     let mut rig = Rig::with_threads(isa, data, threads);
     let pass = rig.run(data);
-    let stream = || data.layer.stream(data.batch, isa).unwrap().with_threads(threads).unwrap();
-    assert_bits("y", &streamed(stream(), &rig.weights, data), &pass.h);
+    assert_bits("y", &streamed(&rig.model, data), &pass.h);
     let format = match place % 3 {
         0 => {
             let noisy = data.clone().noisy(7 << 17);
@@ -58,8 +57,8 @@ fn runs<C: Subject>(isa: Isa, data: &Data<C>, threads: usize, place: usize) {
         1 => Format::Bf16,
         _ => Format::Int8,
     };
-    let narrow = data.layer.pack_inference(&data.parameters(), format, isa).unwrap();
-    assert!(streamed(stream(), &narrow, data).iter().all(|y| y.is_finite()));
+    let narrow = rig.model.quantised(format).unwrap();
+    assert!(streamed(&narrow, data).iter().all(|y| y.is_finite()));
 }
 
 fn layers(threads: usize) {
@@ -77,50 +76,68 @@ fn layers(threads: usize) {
     }
 }
 
-/// A layer on top, its loss and its gradients, from which optimisers go a step.
-fn readout() {
+/// A model with drawn parameters.
+fn drawn(network: &Network, isa: Isa, threads: usize) -> Model {
+    bptt_kernels::team::set_cores(8);
+    let mut parameters = network.parameters().unwrap();
+    let values = uniform(1, parameters.as_slice().len(), 0.5);
+    parameters.as_mut_slice().copy_from_slice(&values);
+    network.model(parameters, Runtime::new(isa).threads(threads)).unwrap()
+}
+
+/// A dense layer, its loss and its gradients, from which optimisers go a step.
+fn dense(threads: usize) {
     for &isa in isas() {
         for (rows, inputs, outputs) in [(13, 3, 2), (1, 5, 17)] {
-            let readout = Readout::new(inputs, outputs).unwrap();
-            let mut parameters = readout.parameters().unwrap();
-            let values = uniform(1, readout.parameter_count(), 0.5);
-            parameters.as_mut_slice().copy_from_slice(&values);
-            let purpose = Purpose::TrainingWithInputGradient;
-            let mut weights = readout.pack(&parameters, purpose, isa).unwrap();
-            let plan = readout.plan(rows, isa).unwrap();
-            let mut arena = plan.allocate().unwrap();
-            let (h, mut o) = (uniform(2, rows * inputs, 1.0), filled(rows * outputs));
-            plan.forward(&weights, &h, &mut o, &mut arena).unwrap();
+            let network = Network::new(Dense::new(inputs, outputs).unwrap());
+            let mut model = drawn(&network, isa, threads);
+            let training = model.training(Schedule::dense(rows, 1)).with_input_gradients();
+            let mut workspace = training.workspace().unwrap();
+            let x = uniform(2, rows * inputs, 1.0);
+            model.forward(&mut workspace, &x).unwrap();
             let classes: Vec<u32> = (0..rows).map(|row| (row % outputs) as u32).collect();
-            let targets = Targets { classes: &classes, mask: None, reduction: Reduction::Mean };
-            let before = plan.evaluate(&weights, &h, targets, &mut arena).unwrap();
-            // Miri rounds a logarithm one way or the other.
-            let loss = plan.loss(&weights, &h, targets, &mut arena).unwrap();
-            assert!((loss - before).abs() < 1e-9);
-
-            let mut gradients = readout.parameters().unwrap();
-            let mut dh = filled(h.len());
+            let loss = SoftmaxCrossEntropy::mean(&classes);
+            let before = model.evaluate(&mut workspace, &x, &loss).unwrap();
             for accumulate in [Accumulate::No, Accumulate::Yes] {
-                let (parameters, dh) = (&mut gradients, Some(&mut dh[..]));
-                let to = ReadoutGradients { parameters, accumulate, dh };
-                plan.backward(&weights, &h, &mut arena, to).unwrap();
+                // Miri rounds a logarithm one way or the other.
+                let loss = model.gradients(&mut workspace, &x, &loss, accumulate).unwrap();
+                assert!((loss - before).abs() < 1e-9);
             }
-            descend(isa, &mut parameters, &mut gradients);
-            weights.update(&parameters).unwrap();
-            assert!(plan.evaluate(&weights, &h, targets, &mut arena).unwrap() < before);
+            assert!(workspace.input_gradients().unwrap().iter().all(|g| g.is_finite()));
+            clip_elements(workspace.gradients_mut().as_mut_slice(), 0.5).unwrap();
+            let mut sgd = Sgd::new(1e-2).with_momentum(0.5).unwrap();
+            model.train(&mut workspace, &x, &loss, &mut sgd.clip_norm(1.0)).unwrap();
+            model.train(&mut workspace, &x, &loss, &mut Adam::new(1e-3)).unwrap();
+            assert!(model.evaluate(&mut workspace, &x, &loss).unwrap() < before);
         }
     }
 }
 
-fn descend(isa: Isa, parameters: &mut ReadoutParameters, gradients: &mut ReadoutParameters) {
-    let gradients = gradients.as_mut_slice();
-    clip_elements(gradients, 0.5).unwrap();
-    clip_global_norm(&mut [&mut *gradients], 1.0).unwrap();
-    let config = SgdConfig { learning_rate: 1e-2, momentum: 0.5 };
-    let mut sgd = Sgd::new(gradients.len(), config, isa).unwrap();
-    sgd.step(parameters.as_mut_slice(), gradients).unwrap();
-    let mut adam = Adam::new(gradients.len(), AdamConfig::default(), isa).unwrap();
-    adam.step(parameters.as_mut_slice(), gradients).unwrap();
+/// Blocks one after another, whose gradients take turns, the state carried on, and a stream.
+fn networks(threads: usize) {
+    for &isa in isas() {
+        let network = Network::new(Embedding::new(5, 3).unwrap())
+            .then(Lstm::new(3, 4).unwrap())
+            .then(Dense::new(4, 6).unwrap())
+            .then(Dense::new(6, 2).unwrap());
+        let mut model = drawn(&network, isa, threads);
+        let (steps, batch) = (3, 2);
+        let training = model.training(Schedule::dense(steps, batch)).with_state_gradients();
+        let mut workspace = training.workspace().unwrap();
+        let tokens: Vec<u32> = (0..steps as u32 * batch as u32).map(|n| n * 3 % 5).collect();
+        let targets = uniform(3, steps * batch * 2, 1.0);
+        let loss = SquaredError::mean(&targets);
+        let x = Tokens(&tokens);
+        let y = model.forward(&mut workspace, x).unwrap().to_vec();
+        let mut streamed = filled(y.len());
+        model.stream(batch).unwrap().forward(x, &mut streamed).unwrap();
+        assert_bits("y", &streamed, &y);
+        workspace.carry_state().unwrap();
+        let before = model.gradients(&mut workspace, x, &loss, Accumulate::No).unwrap();
+        assert!(workspace.state_gradients().unwrap().as_slice().iter().all(|g| g.is_finite()));
+        model.train(&mut workspace, x, &loss, &mut Sgd::new(1e-2)).unwrap();
+        assert!(model.evaluate(&mut workspace, x, &loss).unwrap() < before);
+    }
 }
 
 /// One thread, which never touches rayon.
@@ -131,8 +148,13 @@ mod alone {
     }
 
     #[test]
-    fn readout() {
-        super::readout();
+    fn dense() {
+        super::dense(1);
+    }
+
+    #[test]
+    fn networks() {
+        super::networks(1);
     }
 }
 
@@ -141,5 +163,15 @@ mod threads {
     #[test]
     fn layers() {
         super::layers(2);
+    }
+
+    #[test]
+    fn dense() {
+        super::dense(2);
+    }
+
+    #[test]
+    fn networks() {
+        super::networks(2);
     }
 }

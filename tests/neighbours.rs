@@ -1,7 +1,7 @@
 //! Passes on several threads beside other work in the same pool: what others have queued
-//! there is not kept waiting, and plans that are gone leave nothing behind.
+//! there is not kept waiting, and workspaces that are gone leave nothing behind.
 
-use bptt::{Init, Isa, Layer, Lstm, Purpose, Weights};
+use bptt::{Lstm, Model, Network, Runtime, Schedule, Workspace};
 use bptt_kernels::team::set_cores;
 use rand::{SeedableRng, rngs::StdRng};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,20 +20,27 @@ fn alone() -> MutexGuard<'static, ()> {
     ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn weights(lstm: Lstm, isa: Isa) -> Weights<Lstm> {
-    let parameters = lstm.init(Init::Glorot, &mut StdRng::seed_from_u64(1)).unwrap();
-    lstm.pack(&parameters, Purpose::Training, isa).unwrap()
+/// An LSTM's model whose passes may have so many threads.
+fn model(inputs: usize, hidden: usize, threads: usize) -> Model {
+    let network = Network::new(Lstm::new(inputs, hidden).unwrap());
+    let runtime = Runtime::best().unwrap().threads(threads);
+    network.init(&mut StdRng::seed_from_u64(1), runtime).unwrap()
 }
 
-/// Runs `load` on so many threads until `done` is.
-fn beside<R>(threads: usize, load: impl Fn(&Lstm, Isa) + Sync, done: impl FnOnce() -> R) -> R {
-    let (isa, lstm) = (Isa::best().unwrap(), Lstm::new(64, 64).unwrap());
+/// Runs `load` on so many threads, each with what `start` makes, until `done` is.
+fn beside<T, R>(
+    threads: usize,
+    start: impl Fn() -> T + Sync,
+    load: impl Fn(&mut T) + Sync,
+    done: impl FnOnce() -> R,
+) -> R {
     let (over, begun) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
+                let mut own = start();
                 while !over.load(Ordering::Relaxed) {
-                    load(&lstm, isa);
+                    load(&mut own);
                     begun.fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -79,36 +86,49 @@ fn time(mut pass: impl FnMut()) -> Duration {
     start.elapsed()
 }
 
-/// As a service would that makes a plan for each request.
-fn request(lstm: &Lstm, isa: Isa, weights: &Weights<Lstm>, x: &[f32]) {
-    let plan = lstm.plan(50, 16, isa).unwrap().with_threads(2).unwrap();
-    let mut arena = plan.allocate().unwrap();
-    plan.forward(weights, x, None, &mut arena).unwrap();
+/// As a service would that makes a workspace for each request.
+fn request(model: &mut Model, x: &[f32]) {
+    let mut workspace = model.training_workspace(Schedule::dense(50, 16)).unwrap();
+    model.forward(&mut workspace, x).unwrap();
 }
 
 #[test]
 fn jobs_beside_many_short_plans() {
     let _alone = alone();
-    let isa = Isa::best().unwrap();
-    let (weights, x) = (weights(Lstm::new(64, 64).unwrap(), isa), vec![0.5; 50 * 16 * 64]);
-    let pass = time(|| request(&Lstm::new(64, 64).unwrap(), isa, &weights, &x));
-    assert_short(&beside(4, |lstm, isa| request(lstm, isa, &weights, &x), waits), pass);
+    let (start, x) = (|| model(64, 64, 2), vec![0.5; 50 * 16 * 64]);
+    let mut own = start();
+    let pass = time(|| request(&mut own, &x));
+    assert_short(&beside(4, start, |model| request(model, &x), waits), pass);
+}
+
+/// Streams come and go beside one another with one model.
+#[test]
+fn jobs_beside_many_short_streams() {
+    let _alone = alone();
+    let (model, x) = (model(64, 64, 2), vec![0.5; 50 * 16 * 64]);
+    let start = || vec![0.0; 50 * 16 * 64];
+    let request = |y: &mut Vec<f32>| model.stream(16).unwrap().forward(&x, y).unwrap();
+    let mut own = start();
+    let pass = time(|| request(&mut own));
+    assert_short(&beside(4, start, request, waits), pass);
 }
 
 #[test]
 fn jobs_beside_passes_back_to_back() {
     let _alone = alone();
-    let isa = Isa::best().unwrap();
-    let lstm = Lstm::new(64, 64).unwrap();
-    let (weights, x) = (weights(lstm, isa), vec![0.5; 50 * 16 * 64]);
+    let x = vec![0.5; 50 * 16 * 64];
     // Three threads: as many helpers as the pool has threads.
-    let plan = lstm.plan(50, 16, isa).unwrap().with_threads(3).unwrap();
-    let arena = Mutex::new(plan.allocate().unwrap());
-    let pass = |_: &Lstm, _| {
-        plan.forward(&weights, &x, None, &mut arena.lock().unwrap()).unwrap();
+    let start = || {
+        let mut model = model(64, 64, 3);
+        let workspace = model.training_workspace(Schedule::dense(50, 16)).unwrap();
+        (model, workspace)
     };
-    let alone = time(|| pass(&lstm, isa));
-    assert_short(&beside(1, pass, waits), alone);
+    let pass = |(model, workspace): &mut (Model, Workspace)| {
+        model.forward(workspace, &x).unwrap();
+    };
+    let mut own = start();
+    let alone = time(|| pass(&mut own));
+    assert_short(&beside(1, start, pass, waits), alone);
 }
 
 /// Called from the pool, passes have their helpers' jobs in the caller's own queue, which the
@@ -116,19 +136,17 @@ fn jobs_beside_passes_back_to_back() {
 #[test]
 fn jobs_beside_passes_within_the_pool() {
     let _alone = alone();
-    let isa = Isa::best().unwrap();
-    let lstm = Lstm::new(64, 64).unwrap();
-    let (weights, x) = (weights(lstm, isa), vec![0.5; 50 * 16 * 64]);
-    let pass = time(|| request(&lstm, isa, &weights, &x));
+    let (mut model, x) = (model(64, 64, 2), vec![0.5; 50 * 16 * 64]);
+    let pass = time(|| request(&mut model, &x));
     let over = AtomicBool::new(false);
     let waits = std::thread::scope(|scope| {
         scope.spawn(|| {
             rayon::scope(|pool| {
                 pool.spawn(|_| {
-                    let plan = lstm.plan(50, 16, isa).unwrap().with_threads(2).unwrap();
-                    let mut arena = plan.allocate().unwrap();
+                    let schedule = Schedule::dense(50, 16);
+                    let mut workspace = model.training_workspace(schedule).unwrap();
                     while !over.load(Ordering::Relaxed) {
-                        plan.forward(&weights, &x, None, &mut arena).unwrap();
+                        model.forward(&mut workspace, &x).unwrap();
                     }
                 });
             });
@@ -148,7 +166,8 @@ fn resident() -> usize {
     text.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// Many callers whose plans come and go, of one step and of many, take no more memory with time.
+/// Many callers whose workspaces come and go, of one step and of many, take no more memory with
+/// time.
 #[cfg(target_os = "linux")]
 #[test]
 fn memory_is_flat_over_many_plans() {
@@ -156,19 +175,18 @@ fn memory_is_flat_over_many_plans() {
         return println!("NOT run: a watched allocator keeps what is freed");
     }
     let _alone = alone();
-    let isa = Isa::best().unwrap();
-    let lstm = Lstm::new(8, 32).unwrap();
-    let (weights, x) = (weights(lstm, isa), vec![0.5; 200 * 4 * 8]);
-    let plans = |count: usize| {
+    let x = vec![0.5; 200 * 4 * 8];
+    let mut models: Vec<Model> = (0..16).map(|_| model(8, 32, 2)).collect();
+    let mut plans = |count: usize| {
         std::thread::scope(|scope| {
-            for thread in 0..16 {
-                let (weights, x) = (&weights, &x);
+            for (thread, model) in models.iter_mut().enumerate() {
+                let x = &x;
                 scope.spawn(move || {
                     for n in 0..count {
                         let steps = 1 + (n * 37 + thread * 11) % 200;
-                        let plan = lstm.plan(steps, 4, isa).unwrap().with_threads(2).unwrap();
-                        let mut arena = plan.allocate().unwrap();
-                        plan.forward(weights, &x[..steps * 4 * 8], None, &mut arena).unwrap();
+                        let schedule = Schedule::dense(steps, 4);
+                        let mut workspace = model.training_workspace(schedule).unwrap();
+                        model.forward(&mut workspace, &x[..steps * 4 * 8]).unwrap();
                     }
                 });
             }
@@ -178,8 +196,8 @@ fn memory_is_flat_over_many_plans() {
     let few = plans(400);
     let many = plans(1600);
     println!("resident pages: {few}, then {many}");
-    // An allocator keeps some megabytes for threads that come and go. A plan that stayed would
-    // be 300 KB on average, and there are 25 600 of them. (That no job and no post stays, of some
-    // hundred bytes each, is a test of the kernels' teams.)
+    // An allocator keeps some megabytes for threads that come and go. A workspace that stayed
+    // would be 300 KB on average, and there are 25 600 of them. (That no job and no post stays, of
+    // some hundred bytes each, is a test of the kernels' teams.)
     assert!(many < 2 * few + 4096, "{few} pages, then {many}");
 }

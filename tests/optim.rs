@@ -23,6 +23,11 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
+/// What an optimiser keeps for so many parameters: zeros before its first step makes room.
+fn kept(values: &[f32], len: usize) -> Vec<f32> {
+    if values.is_empty() { vec![0.0; len] } else { values.to_vec() }
+}
+
 /// What `values` should be after a step from `before`.
 fn each(
     before: &[f32],
@@ -33,14 +38,14 @@ fn each(
 }
 
 fn check_sgd(isa: Isa, len: usize, seed: u64, learning_rate: f32, momentum: f32) {
-    let mut sgd = Sgd::new(len, SgdConfig { learning_rate, momentum }, isa).unwrap();
+    let mut sgd = Sgd::with_config(SgdConfig { learning_rate, momentum }).unwrap();
     let mut parameters = sample::uniform(seed, len, 1.0);
     for step in 0..STEPS {
         let rate = learning_rate / (step + 1) as f32;
         sgd.set_learning_rate(rate).unwrap();
         let gradients = sample::uniform(seed + 1 + step, len, 10.0);
-        let (before, velocity) = (parameters.clone(), sgd.velocity().to_vec());
-        sgd.step(&mut parameters, &gradients).unwrap();
+        let (before, velocity) = (parameters.clone(), kept(sgd.velocity(), len));
+        sgd.step(isa, &mut parameters, &gradients).unwrap();
         let expected = each(&velocity, &gradients, |v, g| number(momentum) * v - number(rate) * g);
         assert_within("velocity", sgd.velocity(), &expected);
         let expected = each(&before, sgd.velocity(), |theta, v| theta + v);
@@ -61,7 +66,7 @@ fn adams_parameter(config: &AdamConfig, t: f64, theta: f32, m: f32, v: f32) -> B
 }
 
 fn check_adam(isa: Isa, len: usize, seed: u64, mut config: AdamConfig) {
-    let mut adam = Adam::new(len, config, isa).unwrap();
+    let mut adam = Adam::with_config(config).unwrap();
     let mut parameters = sample::uniform(seed, len, 1.0);
     let rest = |beta: f32| rounded(1.0 - f64::from(beta));
     for step in 0..STEPS {
@@ -70,8 +75,9 @@ fn check_adam(isa: Isa, len: usize, seed: u64, mut config: AdamConfig) {
         assert_eq!(adam.config(), config);
         let gradients = sample::uniform(seed + 1 + step, len, 10.0);
         let before = parameters.clone();
-        let (first, second) = (adam.first_moment().to_vec(), adam.second_moment().to_vec());
-        adam.step(&mut parameters, &gradients).unwrap();
+        let [first, second] =
+            [adam.first_moment(), adam.second_moment()].map(|moment| kept(moment, len));
+        adam.step(isa, &mut parameters, &gradients).unwrap();
         assert_eq!(adam.updates(), step + 1);
 
         let expected =
@@ -266,33 +272,40 @@ fn assert_value_error<T: std::fmt::Debug>(result: Result<T, Error>, name: &str) 
 fn settings_are_checked() {
     let isa = Isa::best().unwrap();
     let config = SgdConfig { learning_rate: 0.1, momentum: 0.9 };
-    assert_value_error(Sgd::new(0, config, isa), "parameters");
-    assert_value_error(Adam::new(0, AdamConfig::default(), isa), "parameters");
+    assert_value_error(Sgd::new(0.1).step(isa, &mut [], &[]), "parameters");
+    assert_value_error(Adam::new(0.1).step(isa, &mut [], &[]), "parameters");
     for wrong in [-0.1, f32::NAN, f32::INFINITY] {
         let config = SgdConfig { learning_rate: wrong, ..config };
-        assert_value_error(Sgd::new(1, config, isa), "learning_rate");
+        assert_value_error(Sgd::with_config(config), "learning_rate");
         let config = AdamConfig { learning_rate: wrong, ..AdamConfig::default() };
-        assert_value_error(Adam::new(1, config, isa), "learning_rate");
-        let mut sgd = Sgd::new(1, SgdConfig { learning_rate: 0.1, momentum: 0.0 }, isa).unwrap();
+        assert_value_error(Adam::with_config(config), "learning_rate");
+        let mut sgd = Sgd::new(0.1);
         assert_value_error(sgd.set_learning_rate(wrong), "learning_rate");
-        assert_eq!(sgd.config().learning_rate, 0.1);
-        let mut adam = Adam::new(1, AdamConfig::default(), isa).unwrap();
+        assert_eq!(sgd.config(), SgdConfig { learning_rate: 0.1, momentum: 0.0 });
+        let mut adam = Adam::new(1e-3);
         assert_value_error(adam.set_learning_rate(wrong), "learning_rate");
         assert_eq!(adam.config(), AdamConfig::default());
+        // What is made of a rate alone refuses it in its first step.
+        let (mut sgd, mut adam, mut parameters) = (Sgd::new(wrong), Adam::new(wrong), [1.0; 3]);
+        assert_value_error(sgd.step(isa, &mut parameters, &[1.0; 3]), "learning_rate");
+        assert_value_error(adam.step(isa, &mut parameters, &[1.0; 3]), "learning_rate");
+        assert_eq!((parameters, adam.updates()), ([1.0; 3], 0));
+        assert!(sgd.velocity().is_empty() && adam.first_moment().is_empty());
     }
     for wrong in [-0.1, 1.0, f32::NAN] {
         let config = SgdConfig { momentum: wrong, ..config };
-        assert_value_error(Sgd::new(1, config, isa), "momentum");
+        assert_value_error(Sgd::with_config(config), "momentum");
+        assert_value_error(Sgd::new(0.1).with_momentum(wrong), "momentum");
         let config = AdamConfig { beta1: wrong, ..AdamConfig::default() };
-        assert_value_error(Adam::new(1, config, isa), "beta1");
+        assert_value_error(Adam::with_config(config), "beta1");
         let config = AdamConfig { beta2: wrong, ..AdamConfig::default() };
-        assert_value_error(Adam::new(1, config, isa), "beta2");
+        assert_value_error(Adam::with_config(config), "beta2");
     }
     // A denormal counts as zero in a step.
     let denormal = f32::MIN_POSITIVE.next_down();
     for wrong in [0.0, -1e-8, f32::NAN, f32::INFINITY, denormal, f32::from_bits(1)] {
         let config = AdamConfig { epsilon: wrong, ..AdamConfig::default() };
-        assert_value_error(Adam::new(1, config, isa), "epsilon");
+        assert_value_error(Adam::with_config(config), "epsilon");
     }
 }
 
@@ -314,74 +327,74 @@ fn the_largest_settings_leave_a_parameter_without_a_gradient_where_it_is() {
                 [(0.0, f32::MIN_POSITIVE), (most, f32::MIN_POSITIVE), (most, 1e30)]
             {
                 let config = AdamConfig { learning_rate, beta1, beta2, epsilon };
-                let mut adam = Adam::new(3, config, isa).unwrap();
+                let mut adam = Adam::with_config(config).unwrap();
                 let mut parameters = [0.5, -1.0, 0.0];
                 for _ in 0..50 {
-                    adam.step(&mut parameters, &[0.0; 3]).unwrap();
+                    adam.step(isa, &mut parameters, &[0.0; 3]).unwrap();
                     assert_eq!(parameters, [0.5, -1.0, 0.0], "{config:?} on {isa}");
                 }
                 let beyond = learning_rate.next_up();
                 if beyond.is_finite() {
                     let config = AdamConfig { learning_rate: beyond, ..config };
-                    assert_value_error(Adam::new(3, config, isa), "learning_rate");
+                    assert_value_error(Adam::with_config(config), "learning_rate");
                     assert_value_error(adam.set_learning_rate(beyond), "learning_rate");
                     assert_eq!(adam.config().learning_rate, learning_rate);
                 }
             }
         }
         let config = AdamConfig { learning_rate: 1e37, beta1: most, ..AdamConfig::default() };
-        let error = Adam::new(3, config, isa).unwrap_err().to_string();
+        let error = Adam::with_config(config).unwrap_err().to_string();
         assert!(error.contains("learning_rate") && error.contains("beta1"), "{error}");
 
         let config = SgdConfig { learning_rate: f32::MAX, momentum: most };
-        let mut sgd = Sgd::new(3, config, isa).unwrap();
+        let mut sgd = Sgd::with_config(config).unwrap();
         let mut parameters = [0.5, -1.0, 0.0];
         for _ in 0..50 {
-            sgd.step(&mut parameters, &[0.0; 3]).unwrap();
+            sgd.step(isa, &mut parameters, &[0.0; 3]).unwrap();
             assert_eq!(parameters, [0.5, -1.0, 0.0], "{config:?} on {isa}");
         }
     }
 }
 
 #[test]
-fn state_beyond_memory_is_an_error() {
+fn nothing_is_allocated_in_a_step_after_the_first() {
     let isa = Isa::best().unwrap();
-    let config = SgdConfig { learning_rate: 0.1, momentum: 0.9 };
-    let error = Sgd::new(usize::MAX, config, isa).unwrap_err();
-    assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
-    let error = Adam::new(usize::MAX, AdamConfig::default(), isa).unwrap_err();
-    assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
-}
-
-#[test]
-fn nothing_is_allocated_in_a_step() {
-    let isa = Isa::best().unwrap();
-    let mut sgd = Sgd::new(99, SgdConfig { learning_rate: 0.1, momentum: 0.9 }, isa).unwrap();
-    let mut adam = Adam::new(99, AdamConfig::default(), isa).unwrap();
+    let mut sgd = Sgd::new(0.1).with_momentum(0.9).unwrap();
+    let mut adam = Adam::new(1e-3);
     let (mut parameters, mut gradients) = (vec![1.0; 99], vec![1.0; 99]);
-    let allocated = allocation_counter::measure(|| {
+    let mut steps = || {
         clip_elements(&mut gradients, 0.5).unwrap();
         clip_global_norm(&mut [&mut gradients], 0.1).unwrap();
-        sgd.step(&mut parameters, &gradients).unwrap();
-        adam.step(&mut parameters, &gradients).unwrap();
-    });
-    assert_eq!(allocated.count_total, 0);
+        sgd.step(isa, &mut parameters, &gradients).unwrap();
+        adam.step(isa, &mut parameters, &gradients).unwrap();
+    };
+    // One buffer for each of v, m and v.
+    assert_eq!(allocation_counter::measure(&mut steps).count_total, 3);
+    assert_eq!(allocation_counter::measure(&mut steps).count_total, 0);
 }
 
 #[test]
 fn another_number_of_parameters_is_an_error_and_nothing_is_written() {
     let isa = Isa::best().unwrap();
-    let mut sgd = Sgd::new(3, SgdConfig { learning_rate: 0.1, momentum: 0.9 }, isa).unwrap();
-    let mut adam = Adam::new(3, AdamConfig::default(), isa).unwrap();
+    let mut sgd = Sgd::new(0.1).with_momentum(0.9).unwrap();
+    let mut adam = Adam::new(1e-3);
+    // Before the first step there may be any number, but as many gradients.
+    let (mut values, short) = ([1.0; 3], [1.0; 2]);
+    let expected = Err(Error::Length { what: "gradients", given: 2, expected: 3 });
+    assert_eq!(sgd.step(isa, &mut values, &short), expected);
+    assert_eq!(adam.step(isa, &mut values, &short), expected);
+    assert!(sgd.velocity().is_empty() && adam.first_moment().is_empty());
+    sgd.step(isa, &mut values, &[0.0; 3]).unwrap();
+    adam.step(isa, &mut values, &[0.0; 3]).unwrap();
     for (parameters, gradients, what) in [(2, 3, "parameters"), (3, 4, "gradients")] {
         let (mut values, gradients) = (vec![1.0; parameters], vec![1.0; gradients]);
         let given = if what == "parameters" { values.len() } else { gradients.len() };
         let expected = Err(Error::Length { what, given, expected: 3 });
-        assert_eq!(sgd.step(&mut values, &gradients), expected);
-        assert_eq!(adam.step(&mut values, &gradients), expected);
+        assert_eq!(sgd.step(isa, &mut values, &gradients), expected);
+        assert_eq!(adam.step(isa, &mut values, &gradients), expected);
         assert_eq!(values, vec![1.0; parameters]);
     }
-    assert_eq!(sgd.velocity(), [0.0; 3]);
+    assert_eq!((values, sgd.velocity()), ([1.0; 3], &[0.0; 3][..]));
     assert_eq!((adam.first_moment(), adam.second_moment()), (&[0.0; 3][..], &[0.0; 3][..]));
-    assert_eq!(adam.updates(), 0);
+    assert_eq!(adam.updates(), 1);
 }

@@ -4,17 +4,21 @@
 mod common;
 
 use bptt::{
-    Adam, AdamConfig, Init, Isa, Purpose, Readout, Reduction, Sgd, SgdConfig, Targets,
+    Accumulate, Adam, Dense, Isa, Network, Runtime, Schedule, Sgd, SoftmaxCrossEntropy,
     clip_elements, clip_global_norm,
 };
 use bptt_kernels::softmax::{CrossEntropy, softmax};
 use common::{isas, say};
 use rand::{SeedableRng, rngs::SmallRng};
+use std::cell::RefCell;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 const LEN: usize = 4099;
-const SGD: SgdConfig = SgdConfig { learning_rate: 0.5, momentum: 0.5 };
+
+fn sgd() -> Sgd {
+    Sgd::new(0.5).with_momentum(0.5).unwrap()
+}
 
 fn denormal() -> f32 {
     black_box(f32::MIN_POSITIVE) * black_box(0.5)
@@ -24,10 +28,10 @@ fn denormal() -> f32 {
 fn moments_become_zero_and_our_own_denormals_stay() {
     for &isa in isas() {
         let (mut theta, gradients) = (vec![1.0; LEN], vec![1e-21; LEN]);
-        let mut adam = Adam::new(LEN, AdamConfig::default(), isa).unwrap();
-        let mut sgd = Sgd::new(LEN, SGD, isa).unwrap();
-        adam.step(&mut theta, &gradients).unwrap();
-        sgd.step(&mut theta, &vec![1e-37; LEN]).unwrap();
+        let mut adam = Adam::new(1e-3);
+        let mut sgd = sgd();
+        adam.step(isa, &mut theta, &gradients).unwrap();
+        sgd.step(isa, &mut theta, &vec![1e-37; LEN]).unwrap();
         // 10⁻⁴⁵ is denormal, 10⁻²² is not.
         assert!(adam.second_moment().iter().all(|&v| v == 0.0), "on {isa}");
         assert!(adam.first_moment().iter().all(|&m| m.is_normal()), "on {isa}");
@@ -35,8 +39,8 @@ fn moments_become_zero_and_our_own_denormals_stay() {
         // What had no gradient for a long time.
         let zeros = vec![0.0; LEN];
         for _ in 0..2000 {
-            adam.step(&mut theta, &zeros).unwrap();
-            sgd.step(&mut theta, &zeros).unwrap();
+            adam.step(isa, &mut theta, &zeros).unwrap();
+            sgd.step(isa, &mut theta, &zeros).unwrap();
             assert!(adam.first_moment().iter().all(|m| !m.is_subnormal()), "on {isa}");
             assert!(sgd.velocity().iter().all(|v| !v.is_subnormal()), "on {isa}");
         }
@@ -121,20 +125,29 @@ fn nothing_gets_slower() {
         // In the order of the gradients: v is denormal from the first step on.
         let adam = |g: f32| {
             let gradients = vec![g; LEN];
-            let start = || (Adam::new(LEN, AdamConfig::default(), isa).unwrap(), vec![1.0; LEN]);
+            let start = || {
+                let (mut adam, mut theta) = (Adam::new(1e-3), vec![1.0; LEN]);
+                // Makes room for the moments, and leaves them zero.
+                adam.step(isa, &mut theta, &[0.0; LEN]).unwrap();
+                (adam, theta)
+            };
             best(start, |(adam, theta)| {
                 for _ in 0..4 {
-                    adam.step(theta, &gradients).unwrap();
+                    adam.step(isa, theta, &gradients).unwrap();
                 }
             })
         };
         assert_as_fast("Adam", isa, adam, [0.1, 1e-21]);
         let sgd = |g: f32| {
             let gradients = vec![g; LEN];
-            let start = || (Sgd::new(LEN, SGD, isa).unwrap(), vec![1.0; LEN]);
+            let start = || {
+                let (mut sgd, mut theta) = (sgd(), vec![1.0; LEN]);
+                sgd.step(isa, &mut theta, &[0.0; LEN]).unwrap();
+                (sgd, theta)
+            };
             best(start, |(sgd, theta)| {
                 for _ in 0..4 {
-                    sgd.step(theta, &gradients).unwrap();
+                    sgd.step(isa, theta, &gradients).unwrap();
                 }
             })
         };
@@ -156,19 +169,20 @@ fn nothing_gets_slower() {
         };
         assert_as_fast("cross-entropy", isa, loss, [-1.0, -90.0]);
 
-        let readout = Readout::new(32, 64).unwrap();
-        let parameters = readout.init(Init::Glorot, &mut SmallRng::seed_from_u64(1)).unwrap();
-        let weights = readout.pack(&parameters, Purpose::Inference, isa).unwrap();
-        let plan = readout.plan(rows, isa).unwrap();
-        let targets = Targets { classes: &targets, mask: None, reduction: Reduction::Mean };
-        let readout = |h: f32| {
-            let h = vec![h; rows * 32];
-            let start = || plan.allocate().unwrap();
-            best(start, |arena| {
-                let _ = plan.loss(&weights, &h, targets, arena).unwrap();
+        let network = Network::new(Dense::new(32, 64).unwrap());
+        let mut rng = SmallRng::seed_from_u64(1);
+        let mut model = network.init(&mut rng, Runtime::new(isa)).unwrap();
+        let workspace = model.training_workspace(Schedule::dense(rows, 1)).unwrap();
+        let workspace = RefCell::new(workspace);
+        let dense = |x: f32| {
+            let (x, loss) = (vec![x; rows * 32], SoftmaxCrossEntropy::mean(&targets));
+            let start = || workspace.borrow_mut();
+            best(start, |workspace| {
+                model.forward(workspace, &x).unwrap();
+                model.backward(workspace, &x, &loss, Accumulate::No).unwrap();
             })
         };
-        assert_as_fast("a readout's loss", isa, readout, [0.1, denormal()]);
+        assert_as_fast("a dense layer's gradients", isa, dense, [0.1, denormal()]);
     }
     let clip = |g: f32| {
         let start = || vec![g; LEN];

@@ -2,7 +2,7 @@
 //! scalar activations, one after another. What the fused passes are compared with.
 
 use bptt_kernels::KernelError;
-use bptt_kernels::baseline::{Operand::*, sgemm};
+use bptt_kernels::baseline::{Operand::*, Sizes, sgemm};
 
 /// The sizes of a pass.
 #[derive(Clone, Copy, Debug)]
@@ -67,13 +67,25 @@ impl Unfused {
         for row in self.gates.chunks_exact_mut(4 * hidden) {
             row.copy_from_slice(b);
         }
-        sgemm((steps * batch, input, 4 * hidden), Plain(x), Transposed(u), 1.0, &mut self.gates)?;
+        sgemm(
+            Sizes { rows: steps * batch, depth: input, columns: 4 * hidden },
+            Plain(x),
+            Transposed(u),
+            1.0,
+            &mut self.gates,
+        )?;
         let state = batch * hidden;
         for t in 0..steps {
             let z = &mut self.gates[t * 4 * state..(t + 1) * 4 * state];
             let (h_prev, h) = self.h[t * state..(t + 2) * state].split_at_mut(state);
             let (s_prev, s) = self.s[t * state..(t + 2) * state].split_at_mut(state);
-            sgemm((batch, hidden, 4 * hidden), Plain(h_prev), Transposed(w), 1.0, z)?;
+            sgemm(
+                Sizes { rows: batch, depth: hidden, columns: 4 * hidden },
+                Plain(h_prev),
+                Transposed(w),
+                1.0,
+                z,
+            )?;
             for (row, z) in z.chunks_exact_mut(4 * hidden).enumerate() {
                 for unit in 0..hidden {
                     let i = logistic(z[unit]);
@@ -120,14 +132,26 @@ impl Unfused {
                     self.ds[at] = ds * f;
                 }
             }
-            sgemm((batch, 4 * hidden, hidden), Plain(z), Plain(w), 0.0, &mut self.dh)?;
+            sgemm(
+                Sizes { rows: batch, depth: 4 * hidden, columns: hidden },
+                Plain(z),
+                Plain(w),
+                0.0,
+                &mut self.dh,
+            )?;
         }
         let rows = steps * batch;
         let [du, dw, db] = &mut self.gradients;
         let dz = &self.gates;
-        sgemm((4 * hidden, rows, input), Transposed(dz), Plain(x), 0.0, du)?;
         sgemm(
-            (4 * hidden, rows, hidden),
+            Sizes { rows: 4 * hidden, depth: rows, columns: input },
+            Transposed(dz),
+            Plain(x),
+            0.0,
+            du,
+        )?;
+        sgemm(
+            Sizes { rows: 4 * hidden, depth: rows, columns: hidden },
             Transposed(dz),
             Plain(&self.h[..rows * hidden]),
             0.0,
@@ -137,6 +161,12 @@ impl Unfused {
         for row in dz.chunks_exact(4 * hidden) {
             db.iter_mut().zip(row).for_each(|(db, dz)| *db += dz);
         }
-        sgemm((rows, 4 * hidden, input), Plain(dz), Plain(u), 0.0, &mut self.dx)
+        sgemm(
+            Sizes { rows, depth: 4 * hidden, columns: input },
+            Plain(dz),
+            Plain(u),
+            0.0,
+            &mut self.dx,
+        )
     }
 }

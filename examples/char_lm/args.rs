@@ -1,13 +1,8 @@
 //! The command line.
 
 use clap::Parser;
+use clap::builder::{NonEmptyStringValueParser, RangedU64ValueParser};
 use std::path::PathBuf;
-
-/// Hidden units where nothing is said.
-pub const HIDDEN: usize = 256;
-
-/// Elements of a byte's embedding where nothing is said.
-pub const EMBEDDING: usize = 64;
 
 /// Trains a byte-level LSTM language model on this repository's own text, compares
 /// it with an order-3 n-gram model on held-out text, saves it and prints a sample.
@@ -19,33 +14,32 @@ pub struct Options {
     pub text: Option<PathBuf>,
     /// Train for so many seconds.
     #[arg(long, default_value_t = 50.0, value_parser = positive)]
-    pub seconds: f64,
-    /// Train for so many updates, however long they take: with the same seed and
-    /// threads, the same result.
+    pub seconds: f32,
+    /// Train for so many updates, however long they take: with the same seed, the same result.
     #[arg(long, conflicts_with = "seconds", value_parser = clap::value_parser!(u64).range(1..))]
     pub updates: Option<u64>,
     /// Hidden units [default: 256, or the loaded model's].
-    #[arg(long, value_parser = size)]
+    #[arg(long, value_parser = up_to(1 << 16))]
     pub hidden: Option<usize>,
     /// Elements of a byte's embedding [default: 64, or the loaded model's].
-    #[arg(long, value_parser = size)]
+    #[arg(long, value_parser = up_to(1 << 16))]
     pub embedding: Option<usize>,
     /// Streams through the text, side by side.
-    #[arg(long, default_value_t = 16, value_parser = size)]
+    #[arg(long, default_value_t = 16, value_parser = up_to(1 << 16))]
     pub batch: usize,
     /// Steps that gradients go back through. Few, because in a minute the number of
     /// updates decides; the state is handed on over all of them.
-    #[arg(long, default_value_t = 16, value_parser = size)]
+    #[arg(long, default_value_t = 16, value_parser = up_to(1 << 16))]
     pub steps: usize,
-    /// Threads; each takes its part of the batch.
-    #[arg(long, default_value_t = 2, value_parser = size)]
+    /// Threads; the result does not depend on them.
+    #[arg(long, default_value_t = 2, value_parser = up_to(256))]
     pub threads: usize,
     /// Adam's learning rate at its highest.
     #[arg(long, default_value_t = 6e-3, value_parser = positive)]
-    pub learning_rate: f64,
+    pub learning_rate: f32,
     /// The norm that gradients are clipped to.
     #[arg(long, default_value_t = 1.0, value_parser = positive)]
-    pub clip: f64,
+    pub clip: f32,
     /// Where all randomness starts from.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -56,50 +50,31 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Do not train: draw so many bytes of text from the loaded weights.
-    #[arg(
-        long,
-        value_name = "BYTES",
-        requires = "load",
-        conflicts_with_all = ["text", "seconds", "updates", "out"]
-    )]
+    #[arg(long, value_name = "BYTES", requires = "load")]
+    #[arg(conflicts_with_all = ["text", "seconds", "updates", "out"])]
     pub generate: Option<usize>,
     /// What the drawn text goes on from.
-    #[arg(
-        long,
-        value_name = "TEXT",
-        default_value = "\n",
-        hide_default_value = true,
-        value_parser = clap::builder::NonEmptyStringValueParser::new()
-    )]
+    #[arg(long, value_name = "TEXT", default_value = "\n", hide_default_value = true)]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub prompt: String,
     /// Below 1 the drawn text is more usual, above 1 less; 0 takes the likeliest byte.
     #[arg(long, default_value_t = 0.7, value_parser = temperature)]
-    pub temperature: f64,
+    pub temperature: f32,
     /// No progress.
     #[arg(long)]
     pub quiet: bool,
 }
 
-/// A size that is at least 1 and at most 65536.
-fn size(text: &str) -> Result<usize, String> {
-    let size = text.parse().map_err(|_| "expected a whole number")?;
-    if (1..=1 << 16).contains(&size) { Ok(size) } else { Err("expected 1 to 65536".into()) }
+fn up_to(most: u64) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=most)
 }
 
-/// A finite number above 0.
-fn positive(text: &str) -> Result<f64, String> {
-    let number: f64 = text.parse().map_err(|_| "expected a number")?;
-    if number > 0.0 && number <= f64::from(f32::MAX) {
-        Ok(number)
-    } else {
-        Err("expected a finite number above 0".into())
-    }
+fn positive(text: &str) -> Result<f32, &'static str> {
+    let number = text.parse().ok().filter(|number: &f32| *number > 0.0 && number.is_finite());
+    number.ok_or("expected a finite number above 0")
 }
 
-/// A finite number, 0 or more.
-fn temperature(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(number) if number == 0.0 => Ok(number),
-        _ => positive(text).map_err(|_| "expected a finite number, 0 or more".into()),
-    }
+fn temperature(text: &str) -> Result<f32, &'static str> {
+    let number = text.parse().ok().filter(|number: &f32| *number >= 0.0 && number.is_finite());
+    number.ok_or("expected a finite number, 0 or more")
 }

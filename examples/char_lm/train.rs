@@ -1,184 +1,107 @@
-//! Training: truncated back-propagation through time, Adam, a learning rate that
-//! rises and falls with the run.
+//! The network, and its training: truncated back-propagation through time, Adam, a learning rate
+//! that rises and falls with the run.
 //!
-//! The training text is a ring. B streams start at equal distances and read on from
-//! chunk to chunk, τ bytes each, their states handed on, so that the model learns
-//! from more context than its gradients reach back through. Each thread takes some
-//! of the streams, with an arena and gradients of its own; the gradients are added
-//! in the order of the threads, so a result depends on their number but not on
-//! their timing.
+//! The training text is a ring. B streams start at equal distances and read on from chunk to chunk,
+//! τ bytes each, their states handed on, so that the model learns from more context than its
+//! gradients reach back through.
 
-use super::Failure;
-use super::model::{Model, Parameters};
-use super::shard::Shard;
-use bptt::{Adam, AdamConfig, Error, clip_global_norm};
-use std::ops::Range;
+use super::{Failure, args::Options, corpus::Corpus, progress::Progress};
+use bptt::{
+    Adam, AdamConfig, Dense, Embedding, Error, Loss, Lstm, Model, Network, Schedule,
+    SoftmaxCrossEntropy, Tokens,
+};
+use std::f64::consts::{LN_2, PI};
+use std::time::Instant;
 
 /// The part of a run over which the learning rate rises; it falls over the rest.
-const WARM_UP: f64 = 0.03;
+pub const WARM_UP: f64 = 0.03;
 
 /// What the learning rate ends at, as a part of its highest.
-const LAST_RATE: f64 = 0.02;
+pub const LAST_RATE: f64 = 0.02;
 
-/// How fast [`Trainer::recent_bits`] forgets.
-const SMOOTHING: f64 = 0.98;
+/// Steps that an evaluation takes at once.
+pub const STEPS: usize = 64;
 
-/// What training depends on, beside model and text.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// Streams side by side, B.
-    pub batch: usize,
-    /// Steps of a chunk, τ.
-    pub steps: usize,
-    /// Threads.
-    pub threads: usize,
-    /// The highest learning rate.
-    pub learning_rate: f64,
-    /// The norm that gradients are clipped to.
-    pub clip: f64,
+/// Byte, embedding, LSTM layer, scores of the 256 bytes.
+pub fn network([size, hidden]: [usize; 2]) -> Result<Network, Error> {
+    let embedding = Network::new(Embedding::new(256, size)?);
+    Ok(embedding.then(Lstm::new(size, hidden)?).then(Dense::new(hidden, 256)?))
 }
 
-/// A model in training.
-pub struct Trainer<'a> {
-    model: Model,
-    text: &'a [u8],
-    settings: Settings,
-    shards: Vec<Shard>,
-    adam: [Adam; 3],
-    /// How far each stream has read.
-    position: usize,
-    updates: u64,
-    /// Exponentially smoothed bits per byte, and the sum of their weights.
-    bits: [f64; 2],
+/// Bits per byte over blocks of one length, side by side, each by itself from the zero state, its
+/// first byte not scored.
+pub fn bits_per_byte(model: &Model, blocks: &[Vec<u8>]) -> Result<f64, Error> {
+    let (batch, predictions) = (blocks.len(), blocks[0].len() - 1);
+    let (mut stream, mut nats) = (model.stream(batch)?, 0.0);
+    for start in (0..predictions).step_by(STEPS) {
+        let steps = start..(start + STEPS).min(predictions);
+        let rows = |after: usize| -> Vec<u32> {
+            steps.clone().flat_map(|at| blocks.iter().map(move |b| b[at + after].into())).collect()
+        };
+        let mut scores = vec![0.0; steps.len() * batch * 256];
+        stream.forward(Tokens(&rows(0)), &mut scores)?;
+        nats += SoftmaxCrossEntropy::sum(&rows(1)).value(model.runtime(), &mut scores, 256)?;
+    }
+    Ok(nats / LN_2 / (predictions * batch) as f64)
 }
 
-impl<'a> Trainer<'a> {
-    /// Prepares the training of `model` on `text`.
-    pub fn new(model: Model, text: &'a [u8], settings: Settings) -> Result<Self, Failure> {
-        let Settings { batch, steps, threads, .. } = settings;
-        if threads > batch {
-            return Err(format!("--threads {threads}: more than --batch {batch}").into());
+/// Trains until the time or the updates are used up.
+pub fn train(model: &mut Model, corpus: &Corpus, options: &Options) -> Result<(), Failure> {
+    let mut workspace = model.training_workspace(Schedule::dense(options.steps, options.batch))?;
+    let mut adam = Adam::with_config(AdamConfig { beta2: 0.99, ..AdamConfig::default() })?;
+    // A backward pass takes twice the products of the forward one; the embedding has none.
+    let weights = model.manifest().len() - model.parameters().tensor("0.weight")?.len();
+    let (mut progress, mut held_out, mut looks) = (Progress::new(options.quiet)?, None, 1.0);
+    let (start, mut training, mut bits) = (Instant::now(), 0.0, [0.0; 2]);
+    loop {
+        let (now, updates) = (start.elapsed().as_secs_f64(), adam.updates());
+        let fraction = match options.updates {
+            Some(all) => updates as f64 / all as f64,
+            None => now / f64::from(options.seconds),
+        };
+        if fraction >= 1.0 {
+            return Ok(());
         }
-        let starts = |streams: Range<usize>| streams.map(|b| b * text.len() / batch).collect();
-        let shards = (0..threads)
-            .map(|t| starts(t * batch / threads..(t + 1) * batch / threads))
-            .map(|starts| Shard::new(&model, steps, starts))
-            .collect::<Result<_, _>>()?;
-        let config = AdamConfig { beta2: 0.99, ..AdamConfig::default() };
-        let [a, b, c] = model.parameters.parts().map(|p| Adam::new(p.len(), config, model.isa));
-        let adam = [a?, b?, c?];
-        Ok(Self { model, text, settings, shards, adam, position: 0, updates: 0, bits: [0.0; 2] })
-    }
-
-    /// The model as it is now.
-    pub fn model(&self) -> &Model {
-        &self.model
-    }
-
-    /// The model at the end.
-    pub fn into_model(self) -> Model {
-        self.model
-    }
-
-    /// The updates made.
-    pub fn updates(&self) -> u64 {
-        self.updates
-    }
-
-    /// Bits per byte of the training text, over the last some fifty updates.
-    pub fn recent_bits(&self) -> f64 {
-        self.bits[0] / self.bits[1]
-    }
-
-    /// One chunk of every stream and one step of Adam, at this fraction of the run.
-    pub fn update(&mut self, fraction: f64) -> Result<(), Failure> {
-        let (model, text, position) = (&self.model, self.text, self.position);
-        let (first, others) = self.shards.split_first_mut().expect("a thread or more");
-        let nats = std::thread::scope(|scope| {
-            let run = |shard: &'_ mut Shard| shard.run(model, text, position);
-            let others: Vec<_> =
-                others.iter_mut().map(|shard| scope.spawn(move || run(shard))).collect();
-            let mut nats = run(first)?;
-            for other in others {
-                nats += other.join().expect("passes do not panic")?;
-            }
-            Ok::<_, Error>(nats)
-        })?;
-        let rows = self.settings.batch * self.settings.steps;
-        self.position = (position + self.settings.steps) % text.len();
-        let bits = nats / std::f64::consts::LN_2 / rows as f64;
-        let [sum, weight] = self.bits;
-        self.bits = [sum * SMOOTHING + bits, weight * SMOOTHING + 1.0];
-        for shard in others.iter() {
-            add(&mut first.gradients, &shard.gradients);
+        let [x, classes] = [0, 1].map(|after| chunk(&corpus.train, updates, after, options));
+        adam.set_learning_rate(options.learning_rate * rate(fraction) as f32)?;
+        let loss = SoftmaxCrossEntropy::mean(&classes);
+        let clipped = &mut adam.clip_norm(options.clip);
+        let nats = model.train(&mut workspace, Tokens(&x), &loss, clipped);
+        let nats = nats.map_err(|error| format!("{error}; try a lower --learning-rate"))?;
+        workspace.carry_state()?;
+        // What is shown is of some fifty updates.
+        bits = [bits[0] * 0.98 + nats / LN_2, bits[1] * 0.98 + 1.0];
+        training += start.elapsed().as_secs_f64() - now;
+        // Six looks at the held-out text, beside that at the end.
+        if fraction * 7.0 >= looks && !options.quiet {
+            looks += 1.0;
+            held_out = Some(bits_per_byte(model, &corpus.held_out)?);
         }
-
-        let mut gradients = first.gradients.parts_mut();
-        let scale = 1.0 / rows as f32;
-        gradients.iter_mut().flat_map(|part| part.iter_mut()).for_each(|g| *g *= scale);
-        clip_global_norm(&mut gradients, self.settings.clip as f32)
-            .map_err(|error| format!("training diverged: {error}; try a lower --learning-rate"))?;
-        let rate = self.settings.learning_rate * rate(fraction);
-        let parameters = self.model.parameters.parts_mut();
-        for ((adam, parameters), gradients) in self.adam.iter_mut().zip(parameters).zip(gradients) {
-            adam.set_learning_rate(rate as f32)?;
-            adam.step(parameters, gradients)?;
-        }
-        self.model.pack()?;
-        self.updates += 1;
-        Ok(())
+        let rate = (updates + 1) as f64 * x.len() as f64 / training;
+        progress.show(fraction, || {
+            let (kilobytes, gigaflops) = (rate / 1e3, rate / 1e9 * 6.0 * weights as f64);
+            let (seen, training) = (updates + 1, bits[0] / bits[1]);
+            let held_out = held_out.map_or("-".into(), |bits| format!("{bits:.3}"));
+            format!(
+                "{seen} updates, {kilobytes:.1} KB/s, {gigaflops:.0} GFLOP/s, \
+                 bits/char: training {training:.3}, held-out {held_out}"
+            )
+        });
     }
 }
 
-/// The learning rate at a fraction of the run, as a part of its highest: a short
-/// rise and half a period of the cosine.
-fn rate(fraction: f64) -> f64 {
-    let fall = (1.0 + (std::f64::consts::PI * fraction.min(1.0)).cos()) / 2.0;
+/// What each stream reads after so many updates, or so many bytes further on, `[τ, B]`.
+fn chunk(text: &[u8], updates: u64, after: usize, options: &Options) -> Vec<u32> {
+    let Options { batch, steps, .. } = *options;
+    let at =
+        |row| row % batch * text.len() / batch + updates as usize * steps + row / batch + after;
+    (0..steps * batch).map(|row| text[at(row) % text.len()].into()).collect()
+}
+
+/// The learning rate at a fraction of the run, as a part of its highest: a short rise and half a
+/// period of the cosine.
+pub fn rate(fraction: f64) -> f64 {
+    let fall = (1.0 + (PI * fraction.min(1.0)).cos()) / 2.0;
     let rise = (fraction / WARM_UP + 0.01).min(1.0);
     rise * (LAST_RATE + (1.0 - LAST_RATE) * fall)
-}
-
-fn add(to: &mut Parameters, from: &Parameters) {
-    for (to, from) in to.parts_mut().into_iter().zip(from.parts()) {
-        to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rand::{SeedableRng, rngs::StdRng};
-
-    const TEXT: &[u8] = b"It is a truth universally acknowledged, that a single man.";
-
-    fn model() -> Model {
-        Model::new(5, 7, &mut StdRng::seed_from_u64(5)).unwrap()
-    }
-
-    #[test]
-    fn threads_share_the_streams_and_add_their_gradients() {
-        let trained = |threads| {
-            let settings = Settings { batch: 5, steps: 6, threads, learning_rate: 1e-2, clip: 0.1 };
-            let mut trainer = Trainer::new(model(), TEXT, settings).unwrap();
-            (0..4).for_each(|update| trainer.update(f64::from(update) / 4.0).unwrap());
-            (trainer.recent_bits(), trainer.into_model().parameters.parts().concat())
-        };
-        let (bits, parameters) = trained(1);
-        for threads in [2, 3, 5] {
-            let (same_bits, same_parameters) = trained(threads);
-            assert!((bits - same_bits).abs() < 1e-5);
-            for (a, b) in parameters.iter().zip(&same_parameters) {
-                assert!((a - b).abs() < 1e-4, "{a} {b}");
-            }
-            assert_eq!(trained(threads).1, same_parameters);
-        }
-    }
-
-    #[test]
-    fn the_rate_rises_and_falls() {
-        assert!(rate(0.0) > 0.0 && rate(0.0) < 0.02);
-        assert!(rate(WARM_UP) > 0.99);
-        assert!((rate(1.0) - LAST_RATE).abs() < 1e-12);
-        assert!((rate(7.0) - LAST_RATE).abs() < 1e-12);
-    }
 }

@@ -1,7 +1,7 @@
 //! The command line.
 
-use super::model::Settings;
 use clap::Parser;
+use clap::builder::RangedU64ValueParser;
 use std::path::PathBuf;
 
 /// Trains recurrent cells on two tasks that ask for memory over a lag, prints which cell
@@ -10,29 +10,29 @@ use std::path::PathBuf;
 #[command(name = "long_memory")]
 pub struct Options {
     /// The lags of the adding task: the lengths of its sequences.
-    #[arg(long, value_delimiter = ',', default_values_t = [10, 50, 100, 200], value_parser = lag)]
+    #[arg(long, value_delimiter = ',', default_values_t = [10, 50, 100, 200], value_parser = from(2))]
     pub adding: Vec<usize>,
     /// The lags of the copying task: the steps between the symbols and their repetition.
-    #[arg(long, value_delimiter = ',', default_values_t = [5, 20, 50, 100], value_parser = lag)]
+    #[arg(long, value_delimiter = ',', default_values_t = [5, 20, 50, 100], value_parser = from(2))]
     pub copying: Vec<usize>,
     /// The most updates of a cell at a lag.
-    #[arg(long, default_value_t = 4000, value_parser = size)]
+    #[arg(long, default_value_t = 4000, value_parser = from(1))]
     pub updates: usize,
     /// Updates between two looks at sequences that are not trained on.
-    #[arg(long, default_value_t = 100, value_parser = size)]
+    #[arg(long, default_value_t = 100, value_parser = from(1))]
     pub look: usize,
     /// Hidden units.
-    #[arg(long, default_value_t = 32, value_parser = size)]
+    #[arg(long, default_value_t = 32, value_parser = from(1))]
     pub hidden: usize,
     /// Sequences of an update.
-    #[arg(long, default_value_t = 32, value_parser = size)]
+    #[arg(long, default_value_t = 32, value_parser = from(1))]
     pub batch: usize,
     /// Adam's learning rate.
     #[arg(long, default_value_t = 1e-2, value_parser = positive)]
-    pub learning_rate: f64,
+    pub learning_rate: f32,
     /// The norm that gradients are clipped to.
     #[arg(long, default_value_t = 1.0, value_parser = positive)]
-    pub clip: f64,
+    pub clip: f32,
     /// Where all randomness starts from.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -47,32 +47,11 @@ pub struct Options {
     pub quiet: bool,
 }
 
-impl Options {
-    /// What a model needs to know of them.
-    pub fn settings(&self) -> Settings {
-        let Self { hidden, batch, learning_rate, clip, .. } = *self;
-        Settings { hidden, batch, learning_rate, clip }
-    }
+fn from(least: u64) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(least..=1 << 16)
 }
 
-/// A size that is at least 1 and at most 65536.
-fn size(text: &str) -> Result<usize, String> {
-    let size = text.parse().map_err(|_| "expected a whole number")?;
-    if (1..=1 << 16).contains(&size) { Ok(size) } else { Err("expected 1 to 65536".into()) }
-}
-
-/// A lag: two halves with a step each at least.
-fn lag(text: &str) -> Result<usize, String> {
-    let lag = size(text)?;
-    if lag >= 2 { Ok(lag) } else { Err("expected 2 to 65536".into()) }
-}
-
-/// A finite number above 0.
-fn positive(text: &str) -> Result<f64, String> {
-    let number: f64 = text.parse().map_err(|_| "expected a number")?;
-    if number > 0.0 && number <= f64::from(f32::MAX) {
-        Ok(number)
-    } else {
-        Err("expected a finite number above 0".into())
-    }
+fn positive(text: &str) -> Result<f32, &'static str> {
+    let number = text.parse().ok().filter(|number: &f32| *number > 0.0 && number.is_finite());
+    number.ok_or("expected a finite number above 0")
 }

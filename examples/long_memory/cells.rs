@@ -1,119 +1,57 @@
 //! The cells that are compared, and how each begins.
 
 use bptt::{
-    Activation, Error, Gru, GruGate, Init, Layer, Leak, Leaky, Lstm, Parameters, Reset, Vanilla,
+    Activation, Dense, Error, Gru, GruGate, Init, Leak, Leaky, Lstm, Model, Network, Reset,
+    Runtime, Vanilla,
 };
 use rand::rngs::StdRng;
-
-/// α of the leaky cell whose α stays as it is; its name says it too.
-pub const FIXED_ALPHA: f32 = 0.98;
-
-/// α with which the other begins.
-pub const INITIAL_ALPHA: f32 = 0.9;
 
 /// The bias of the gates that keep the state, an LSTM's f and a GRU's u, before training:
 /// untrained cells remember alike then.
 const KEEPING_BIAS: f32 = 1.0;
 
-/// A cell with its options.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Tanh,
-    Relu,
-    LeakyLearned,
-    LeakyFixed,
-    GruAfter,
-    GruBefore,
-    Lstm,
-    LstmCoupled,
-    LstmPeepholes,
+/// A cell with its options: its name, and the layer of so many inputs and units.
+pub type Kind = (&'static str, fn(usize, usize) -> Result<Network, Error>);
+
+/// All that are compared.
+pub const KINDS: [Kind; 9] = [
+    ("vanilla, tanh", |i, h| Vanilla::new(i, h, Activation::Tanh).map(Network::new)),
+    (RELU, |i, h| Vanilla::new(i, h, Activation::Relu).map(Network::new)),
+    ("leaky, α learned", |i, h| leaky(i, h, Leak::Learned { initial: 0.9 })),
+    ("leaky, α = 0.98", |i, h| leaky(i, h, Leak::Layer(0.98))),
+    ("GRU, reset after", |i, h| Gru::new(i, h, Reset::After).map(Network::new)),
+    ("GRU, reset before", |i, h| Gru::new(i, h, Reset::Before).map(Network::new)),
+    ("LSTM", |i, h| lstm(i, h).map(Network::new)),
+    ("LSTM, coupled", |i, h| Ok(Network::new(lstm(i, h)?.with_coupled_gates()))),
+    ("LSTM, peepholes", |i, h| lstm(i, h)?.with_peepholes().map(Network::new)),
+];
+
+/// The one whose recurrent weights begin as 1.
+pub const RELU: &str = "vanilla, ReLU, W = 1";
+
+fn leaky(input: usize, hidden: usize, leak: Leak) -> Result<Network, Error> {
+    Leaky::new(input, hidden, Activation::Tanh, leak).map(Network::new)
 }
 
-/// What is done with a layer, of whichever type it is.
-pub trait Visit {
-    type Output;
-
-    fn visit<C: Layer>(self, layer: C, parameters: Parameters<C>) -> Result<Self::Output, Error>;
+fn lstm(input: usize, hidden: usize) -> Result<Lstm, Error> {
+    Lstm::new(input, hidden)?.with_forget_bias(KEEPING_BIAS)
 }
 
-impl Kind {
-    pub const ALL: [Self; 9] = [
-        Self::Tanh,
-        Self::Relu,
-        Self::LeakyLearned,
-        Self::LeakyFixed,
-        Self::GruAfter,
-        Self::GruBefore,
-        Self::Lstm,
-        Self::LstmCoupled,
-        Self::LstmPeepholes,
-    ];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Tanh => "vanilla, tanh",
-            Self::Relu => "vanilla, ReLU, W = 1",
-            Self::LeakyLearned => "leaky, α learned",
-            Self::LeakyFixed => "leaky, α = 0.98",
-            Self::GruAfter => "GRU, reset after",
-            Self::GruBefore => "GRU, reset before",
-            Self::Lstm => "LSTM",
-            Self::LstmCoupled => "LSTM, coupled",
-            Self::LstmPeepholes => "LSTM, peepholes",
+/// The cell's layer and a dense one after it, of so many inputs, units and outputs.
+pub fn model((name, layer): Kind, [i, h, o]: [usize; 3], rng: &mut StdRng) -> Result<Model, Error> {
+    let network = layer(i, h)?.then(Dense::new(h, o)?);
+    let mut model = network.init_with(Init::Orthogonal, rng, Runtime::best()?)?;
+    model.change(|parameters| {
+        if name == RELU {
+            // A rectified unit that is not disturbed keeps what it has (Le et al. 2015).
+            let w = parameters.tensor_mut("0.weight_hh")?;
+            w.fill(0.0);
+            w.iter_mut().step_by(h + 1).for_each(|w| *w = 1.0);
+        } else if name.starts_with("GRU") {
+            let update = Gru::new(i, h, Reset::After)?.rows(GruGate::Update);
+            parameters.tensor_mut("0.bias")?[update].fill(KEEPING_BIAS);
         }
-    }
-
-    /// Makes the layer and its first parameters, and hands them on.
-    pub fn visit<V: Visit>(
-        self,
-        (input, hidden): (usize, usize),
-        rng: &mut StdRng,
-        visitor: V,
-    ) -> Result<V::Output, Error> {
-        let leaky = |leak| Leaky::new(input, hidden, Activation::Tanh, leak);
-        match self {
-            Self::Tanh => with(Vanilla::new(input, hidden, Activation::Tanh)?, rng, visitor),
-            Self::Relu => {
-                let layer = Vanilla::new(input, hidden, Activation::Relu)?;
-                let mut parameters = layer.init(Init::Orthogonal, rng)?;
-                identity(&mut parameters);
-                visitor.visit(layer, parameters)
-            }
-            Self::LeakyLearned => {
-                with(leaky(Leak::Learned { initial: INITIAL_ALPHA })?, rng, visitor)
-            }
-            Self::LeakyFixed => with(leaky(Leak::Layer(FIXED_ALPHA))?, rng, visitor),
-            Self::GruAfter | Self::GruBefore => {
-                let reset = if self == Self::GruAfter { Reset::After } else { Reset::Before };
-                let layer = Gru::new(input, hidden, reset)?;
-                let mut parameters = layer.init(Init::Orthogonal, rng)?;
-                let [_, _, bias] = parameters.gate_mut(GruGate::Update);
-                bias.fill(KEEPING_BIAS);
-                visitor.visit(layer, parameters)
-            }
-            Self::Lstm | Self::LstmCoupled | Self::LstmPeepholes => {
-                let lstm = Lstm::new(input, hidden)?.with_forget_bias(KEEPING_BIAS)?;
-                let lstm = match self {
-                    Self::LstmCoupled => lstm.with_coupled_gates(),
-                    Self::LstmPeepholes => lstm.with_peepholes()?,
-                    _ => lstm,
-                };
-                with(lstm, rng, visitor)
-            }
-        }
-    }
-}
-
-fn with<C: Layer, V: Visit>(layer: C, rng: &mut StdRng, visitor: V) -> Result<V::Output, Error> {
-    let parameters = layer.init(Init::Orthogonal, rng)?;
-    visitor.visit(layer, parameters)
-}
-
-/// W = 1: a rectified unit that is not disturbed keeps what it has (Le et al. 2015).
-fn identity(parameters: &mut Parameters<Vanilla>) {
-    let hidden = parameters.layer().hidden_size();
-    let [_, w, ..] = parameters.split_mut();
-    for (at, w) in w.iter_mut().enumerate() {
-        *w = if at % (hidden + 1) == 0 { 1.0 } else { 0.0 };
-    }
+        Ok::<(), Error>(())
+    })?;
+    Ok(model)
 }

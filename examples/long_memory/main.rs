@@ -13,21 +13,18 @@
 //! Progress goes to stderr, tables to stdout, and two plots, `gradients.svg` and
 //! `gradients.png`, to the folder `--out`: `norms` says of what.
 
-mod args;
+pub(crate) mod args;
 pub(crate) mod cells;
-mod figure;
-pub(crate) mod model;
 pub(crate) mod norms;
 pub(crate) mod plot;
-mod progress;
 pub(crate) mod table;
 pub(crate) mod tasks;
 pub(crate) mod train;
 
 use args::Options;
-use cells::Kind;
+use cells::KINDS;
 use clap::Parser;
-use progress::Progress;
+use indicatif::{ProgressBar, ProgressStyle};
 use rayon::iter::{ParallelBridge, ParallelIterator};
 use std::cmp::Reverse;
 use tasks::Task;
@@ -47,8 +44,19 @@ fn run(options: &Options) -> Result<(), Failure> {
     // Before the work, which would be lost with it.
     std::fs::create_dir_all(&options.out)
         .map_err(|error| format!("{}: {error}", options.out.display()))?;
-    let outcomes = train_all(&jobs(options), options)?;
-    for (task, lags) in [(Task::Adding, &options.adding), (Task::Copying, &options.copying)] {
+    let tasks = [(Task::Adding, &options.adding), (Task::Copying, &options.copying)];
+    let longest = options.adding.iter().max();
+    let mut jobs = Vec::new();
+    for (task, lags) in tasks {
+        for (&lag, kind) in lags.iter().flat_map(|lag| KINDS.map(|kind| (lag, kind))) {
+            let with_norms = task == Task::Adding && Some(&lag) == longest;
+            jobs.push(Job { kind, task, lag, with_norms, options });
+        }
+    }
+    // What takes longest first.
+    jobs.sort_by_key(|job| Reverse(job.task.steps(job.lag)));
+    let outcomes = train_all(&jobs, options)?;
+    for (task, lags) in tasks {
         println!("{}", table::table(task, lags, &outcomes));
     }
     plot::save(&options.out, &outcomes)?;
@@ -58,34 +66,27 @@ fn run(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// All that there is to train, what takes longest first.
-fn jobs(options: &Options) -> Vec<Job> {
-    let longest = options.adding.iter().max();
-    let mut jobs = Vec::new();
-    for (task, lags) in [(Task::Adding, &options.adding), (Task::Copying, &options.copying)] {
-        for (&lag, kind) in lags.iter().flat_map(|lag| Kind::ALL.map(|kind| (lag, kind))) {
-            let with_norms = task == Task::Adding && Some(&lag) == longest;
-            let Options { updates, look, seed, .. } = *options;
-            let settings = options.settings();
-            jobs.push(Job { kind, task, lag, settings, updates, look, seed, with_norms });
+/// Trains them side by side. Shows a bar on a terminal, and a line for each that is done.
+fn train_all(jobs: &[Job<'_>], options: &Options) -> Result<Vec<Outcome>, Failure> {
+    let all = (jobs.len() * options.updates) as u64;
+    let bar = if options.quiet { ProgressBar::hidden() } else { ProgressBar::new(all) };
+    let style = ProgressStyle::with_template("{elapsed:>4} [{wide_bar}] {percent:>3}%")?;
+    bar.set_style(style.progress_chars("=> "));
+    let train = |job: &Job<'_>| {
+        let outcome = job.run(|updates| bar.inc(updates as u64))?;
+        bar.inc(outcome.learned.map_or(0, |updates| options.updates - updates) as u64);
+        if !options.quiet {
+            let Outcome { kind, task, lag, learned, error, .. } = &outcome;
+            let how = learned.map_or(format!("not learned, error {error:.3}"), |updates| {
+                format!("learned in {updates} updates")
+            });
+            bar.suspend(|| eprintln!("{} {lag}, {kind}: {how}", task.name()));
         }
-    }
-    jobs.sort_by_key(|job| Reverse(job.task.steps(job.lag)));
-    jobs
-}
-
-/// Trains them side by side.
-fn train_all(jobs: &[Job], options: &Options) -> Result<Vec<Outcome>, Failure> {
-    let progress = Progress::new(jobs.len() * options.updates, options.quiet);
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build()?;
-    let train = |job: &Job| {
-        let outcome = job.run(|updates| progress.advance(updates))?;
-        progress.advance(outcome.learned.map_or(0, |updates| job.updates - updates));
-        progress.done(&outcome);
         Ok(outcome)
     };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build()?;
     // A bridge hands jobs out in their order, whichever thread is free.
     let outcomes = pool.install(|| jobs.iter().par_bridge().map(train).collect());
-    progress.finish();
+    bar.finish_and_clear();
     outcomes
 }

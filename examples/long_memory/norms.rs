@@ -11,9 +11,8 @@
 //! that at the last step is of the network alone, whatever the loss and however small it has
 //! become, so these are what is given.
 
-use bptt::{
-    Accumulate, Error, Gradients, Isa, Layer, OutputGradients, Parameters, Purpose, State, Weights,
-};
+use super::tasks::Task;
+use bptt::{Accumulate, Error, Model, Schedule, State};
 
 /// The gradients' norms over ‖∂L/∂h⁽τ⁾‖, for t from 0, the initial state, to τ: the root of the
 /// mean square over the sequences.
@@ -25,71 +24,43 @@ pub struct Norms {
     pub c: Vec<f64>,
 }
 
-/// The gradients by the states from the last to the first: h, then c of each.
-pub type Walk = Vec<Parts>;
-
-/// The gradients by h and by c of one state.
-type Parts = (Vec<f32>, Vec<f32>);
-
-/// Whether the cell has a cell state beside the hidden one.
-fn has_cell_state<C: Layer>() -> bool {
-    let empty: &[f32] = &[];
-    <C::State<&[f32]> as State<&[f32]>>::from_parts(empty, empty, empty).into_parts().c.is_some()
-}
-
 /// ∂L/∂ of the states τ to 0 over `x` `[τ, B, I]`, of ∂L/∂h⁽τ⁾ `[B, H]`.
-pub fn walk<C: Layer>(
-    parameters: &Parameters<C>,
-    x: &[f32],
-    batch: usize,
-    last: &[f32],
-) -> Result<Walk, Error> {
-    let (layer, isa) = (parameters.layer(), Isa::best()?);
-    let weights: Weights<C> = layer.pack(parameters, Purpose::Training, isa)?;
-    let plan = layer.plan(1, batch, isa)?;
-    let (mut arena, mut unused) = (plan.allocate()?, layer.parameters()?);
-    let (h_len, row) = (batch * layer.output_size(), batch * layer.input_size());
-    let s_len = if has_cell_state::<C>() { batch * layer.hidden_size() } else { 0 };
-
-    let mut states = vec![(vec![0.0; h_len], vec![0.0; s_len])];
+pub fn walk(model: &mut Model, x: &[f32], batch: usize, last: &[f32]) -> Result<Vec<State>, Error> {
+    let step = model.training(Schedule::dense(1, batch));
+    let mut workspace = step.with_state_gradients().workspace()?;
+    let row = batch * Task::Adding.sizes().0;
+    let (mut states, mut gradients) = (vec![model.state(batch)?], vec![model.state(batch)?]);
     for x in x.chunks_exact(row) {
-        let (h, c) = &states[states.len() - 1];
-        plan.forward(&weights, x, Some(State::from_parts(&h[..], c, &[][..])), &mut arena)?;
-        states.push((arena.hidden()?.to_vec(), arena.cell_states()?.to_vec()));
+        workspace.set_state(&states[states.len() - 1])?;
+        model.forward(&mut workspace, x)?;
+        states.push(workspace.last_state()?);
     }
-    let mut gradients = vec![(last.to_vec(), vec![0.0; s_len])];
-    for (x, (h, c)) in x.chunks_exact(row).zip(&states).rev() {
-        plan.forward(&weights, x, Some(State::from_parts(&h[..], c, &[][..])), &mut arena)?;
-        let (dh, ds) = &gradients[gradients.len() - 1];
-        let outputs =
-            OutputGradients { dy: None, last: Some(State::from_parts(&dh[..], ds, &[][..])) };
-        let (mut dh, mut ds) = (vec![0.0; h_len], vec![0.0; s_len]);
-        let to = Gradients {
-            initial: Some(State::from_parts(&mut dh[..], &mut ds[..], &mut [][..])),
-            ..Gradients::of(&mut unused, Accumulate::No)
-        };
-        plan.backward(&weights, x, outputs, &mut arena, to)?;
-        gradients.push((dh, ds));
+    gradients[0].tensor_mut("0.h")?.copy_from_slice(last);
+    let nothing = |y: &mut [f32]| {
+        y.fill(0.0);
+        0.0
+    };
+    for (x, state) in x.chunks_exact(row).zip(&states).rev() {
+        workspace.set_state(state)?;
+        workspace.set_last_gradient(gradients.last())?;
+        model.gradients(&mut workspace, x, &nothing, Accumulate::No)?;
+        gradients.push(workspace.state_gradients()?);
     }
     Ok(gradients)
 }
 
-/// The norms over `x` `[τ, B, I]` where the output is `v · h` with `v` `[H]`.
-pub fn norms<C: Layer>(
-    parameters: &Parameters<C>,
-    x: &[f32],
-    batch: usize,
-    v: &[f32],
-) -> Result<Norms, Error> {
-    let walk = walk(parameters, x, batch, &v.repeat(batch))?;
-    let norm = |gradient: &[f32]| {
-        let squares: f64 = gradient.iter().map(|&g| f64::from(g).powi(2)).sum();
-        (squares / batch as f64).sqrt()
+/// The norms over `x` `[τ, B, I]` of the model's first output.
+pub fn norms(model: &mut Model, x: &[f32], batch: usize) -> Result<Norms, Error> {
+    let hidden = model.state(1)?.tensor("0.h")?.len();
+    let last = model.parameters().tensor("1.weight")?[..hidden].repeat(batch);
+    let walk = walk(model, x, batch, &last)?;
+    let norms = |name: &str| -> Vec<f64> {
+        let parts = walk.iter().rev().filter_map(|gradient| gradient.tensor(name).ok());
+        let squares = |part: &[f32]| part.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>();
+        parts.map(|part| (squares(part) / batch as f64).sqrt()).collect()
     };
-    let last = norm(&walk[0].0);
-    let over = |part: fn(&Parts) -> &[f32]| {
-        walk.iter().rev().map(|state| norm(part(state)) / last).collect()
-    };
-    let c = if has_cell_state::<C>() { over(|state| &state.1) } else { Vec::new() };
-    Ok(Norms { h: over(|state| &state.0), c })
+    let [mut h, mut c] = ["0.h", "0.c"].map(norms);
+    let last = h[h.len() - 1];
+    h.iter_mut().chain(&mut c).for_each(|norm| *norm /= last);
+    Ok(Norms { h, c })
 }

@@ -1,23 +1,46 @@
 //! The plot: ‖∂L/∂h⁽ᵗ⁾‖ over t, before and after training, as SVG and as PNG.
 
 use super::Failure;
-use super::cells::Kind;
-use super::figure::{Curve, FONT, Figure};
+use super::cells::KINDS;
 use super::norms::Norms;
 use super::train::Outcome;
-use plotters::prelude::{BitMapBackend, DrawingBackend, IntoDrawingArea, SVGBackend};
-use plotters::style::{FontStyle, register_font};
+use plotters::coord::Shift;
+use plotters::element::DashedPathElement;
+use plotters::prelude::*;
+use plotters::style::{FontStyle, register_font, text_anchor::*};
+use std::ops::Range;
 use std::path::Path;
+
+/// What each column shows.
+const COLUMNS: [(&str, Range<usize>); 3] = [
+    ("units without gates", 0..4),
+    ("gated recurrent units", 4..6),
+    ("long short-term memory", 6..9),
+];
 
 /// Pixels.
 const SIZE: (u32, u32) = (1500, 1080);
 
-/// What each column shows.
-const COLUMNS: [(&str, &[Kind]); 3] = [
-    ("units without gates", &[Kind::Tanh, Kind::Relu, Kind::LeakyLearned, Kind::LeakyFixed]),
-    ("gated recurrent units", &[Kind::GruAfter, Kind::GruBefore]),
-    ("long short-term memory", &[Kind::Lstm, Kind::LstmCoupled, Kind::LstmPeepholes]),
+/// The font's name in SVG files, and here.
+const FONT: &str = "DejaVu Sans, sans-serif";
+
+/// Colours that those who see few of them tell apart too (Okabe and Ito 2008), and dashes and
+/// gaps in pixels for those who see none: a line without gaps, dashes, dots, long dashes.
+const STYLES: [(RGBColor, (i32, i32)); 4] = [
+    (RGBColor(0, 0, 0), (1, 0)),
+    (RGBColor(213, 94, 0), (10, 6)),
+    (RGBColor(0, 114, 178), (3, 5)),
+    (RGBColor(0, 158, 115), (22, 8)),
 ];
+
+/// A curve.
+struct Curve {
+    name: String,
+    /// The place among [`STYLES`], and the width.
+    style: (usize, u32),
+    /// t, and the logarithm of the norm where it is not 0.
+    points: Vec<(f64, f64)>,
+}
 
 /// Saves `gradients.svg` and `gradients.png` of those outcomes that have norms. The folder
 /// is there.
@@ -25,54 +48,119 @@ pub fn save(folder: &Path, outcomes: &[Outcome]) -> Result<(), Failure> {
     // From the program itself, so that it needs no fonts of the system.
     register_font(FONT, FontStyle::Normal, dejavu::sans::regular())
         .map_err(|_| "the font cannot be read")?;
-    let figure = figure(outcomes);
-    let written = |name: &str, bytes: &[u8]| {
-        let path = folder.join(name);
-        std::fs::write(&path, bytes).map_err(|error| format!("{}: {error}", path.display()))
-    };
-
-    let mut svg = String::new();
-    draw(&figure, SVGBackend::with_string(&mut svg, SIZE))?;
-    written("gradients.svg", svg.as_bytes())?;
-
+    let panels: Vec<[Vec<Curve>; 3]> =
+        (0..2).map(|row| COLUMNS.map(|(_, kinds)| curves(outcomes, kinds, row))).collect();
+    let (mut svg, mut png) = (String::new(), Vec::new());
     let mut pixels = vec![0; (SIZE.0 * SIZE.1 * 3) as usize];
-    draw(&figure, BitMapBackend::with_buffer(&mut pixels, SIZE))?;
-    let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, SIZE.0, SIZE.1);
+    draw(SVGBackend::with_string(&mut svg, SIZE), &panels)?;
+    draw(BitMapBackend::with_buffer(&mut pixels, SIZE), &panels)?;
+    let mut encoder = png::Encoder::new(&mut png, SIZE.0, SIZE.1);
     encoder.set_color(png::ColorType::Rgb);
-    let mut writer = encoder.write_header()?;
-    writer.write_image_data(&pixels)?;
-    writer.finish()?;
-    Ok(written("gradients.png", &bytes)?)
+    encoder.write_header()?.write_image_data(&pixels)?;
+    for (name, bytes) in [("gradients.svg", svg.as_bytes()), ("gradients.png", &png)] {
+        let path = folder.join(name);
+        std::fs::write(&path, bytes).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(())
 }
 
-fn draw<DB: DrawingBackend>(figure: &Figure, backend: DB) -> Result<(), Failure> {
-    // The error's type borrows what is drawn to, so its text goes on alone.
-    Ok(figure.draw(&backend.into_drawing_area()).map_err(|error| error.to_string())?)
+/// Those of a panel: of training's begin, which is row 0, or of its end.
+fn curves(outcomes: &[Outcome], kinds: Range<usize>, row: usize) -> Vec<Curve> {
+    let mut curves = Vec::new();
+    for (place, kind) in KINDS[kinds].iter().map(|kind| kind.0).enumerate() {
+        let mut of_kind = outcomes.iter().filter(|outcome| outcome.kind == kind);
+        let Some(norms) = of_kind.find_map(|outcome| outcome.norms.as_ref()) else { continue };
+        let Norms { h, c } = &norms[row];
+        let of_h = if c.is_empty() { "" } else { ", ∂L/∂h" };
+        for (of, width, norms) in [(of_h, 2, h), (", ∂L/∂s", 4, c)] {
+            let points = norms.iter().enumerate().filter(|(_, norm)| **norm > 0.0);
+            let points: Vec<_> = points.map(|(t, norm)| (t as f64, norm.log10())).collect();
+            let (name, style) = (format!("{kind}{of}"), (place, width));
+            curves.extend((!norms.is_empty()).then_some(Curve { name, style, points }));
+        }
+    }
+    curves
 }
 
-/// The panels' curves: a row before and a row after training.
-fn figure(outcomes: &[Outcome]) -> Figure {
-    let norms = |kind: Kind| {
-        outcomes.iter().find(|o| o.kind == kind && o.norms.is_some()).and_then(|o| o.norms.as_ref())
-    };
-    let panel = |kinds: &[Kind], row: usize| {
-        let mut curves = Vec::new();
-        for (style, &kind) in kinds.iter().enumerate() {
-            let Some(Norms { h, c }) = norms(kind).map(|rows| &rows[row]) else { continue };
-            let name = if c.is_empty() { "" } else { ", ∂L/∂h" };
-            curves.push(Curve::new(format!("{}{name}", kind.name()), (style, false), h));
-            if !c.is_empty() {
-                let name = format!("{}, ∂L/∂s", kind.name());
-                curves.push(Curve::new(name, (style, true), c));
+impl Curve {
+    fn line<P: Clone>(&self, points: Vec<P>) -> DashedPathElement<std::vec::IntoIter<P>, i32> {
+        let (colour, (dash, gap)) = STYLES[self.style.0];
+        DashedPathElement::new(points, dash, gap, colour.stroke_width(self.style.1))
+    }
+}
+
+fn draw<DB>(backend: DB, panels: &[[Vec<Curve>; 3]]) -> Result<(), Failure>
+where
+    DB: DrawingBackend<ErrorType: 'static>,
+{
+    let (area, width, height) = (backend.into_drawing_area(), SIZE.0 as i32, SIZE.1 as i32);
+    // Beside the panels, above them, and below, where the names are.
+    let (left, top, bottom) = (46, 34, 176);
+    area.fill(&WHITE)?;
+    let centred = |style: TextStyle<'static>| style.pos(Pos::new(HPos::Center, VPos::Center));
+    let label = "‖∂L/∂h⁽ᵗ⁾‖ or ‖∂L/∂s⁽ᵗ⁾‖ over ‖∂L/∂h‖ of the last step";
+    let upright = centred(text(19).transform(FontTransform::Rotate270));
+    area.draw(&Text::new(label, (left / 2, top + (height - top - bottom) / 2), upright))?;
+    let (mut steps, mut least, mut most) = (1.0, -1.0, 1.0);
+    for &(t, norm) in panels.iter().flatten().flatten().flat_map(|curve| &curve.points) {
+        (steps, least, most) = (t.max(steps), norm.min(least), norm.max(most));
+    }
+    // What is beyond these exponents is left out.
+    let axes = [0.0..steps, least.floor().max(-10.0)..most.ceil().min(4.0)];
+    let cut = area.margin(top, bottom, left, 12).split_evenly((2, 3));
+    for (place, curves) in panels.iter().flatten().enumerate() {
+        panel(&cut[place], ["before training", "after training"][place / 3], &axes, curves)?;
+    }
+    for (column, (title, _)) in COLUMNS.into_iter().enumerate() {
+        let across = (width - left - 12) / 3;
+        let x = left + across * column as i32;
+        area.draw(&Text::new(title, (x + across / 2, top / 2), centred(text(22))))?;
+        for (place, curve) in panels[0][column].iter().enumerate() {
+            let y = height - bottom + 22 + 24 * place as i32;
+            area.draw(&curve.line(vec![(x + 70, y), (x + 150, y)]))?;
+            let beside = text(18).pos(Pos::new(HPos::Left, VPos::Center));
+            area.draw(&Text::new(&curve.name[..], (x + 162, y), beside))?;
+        }
+    }
+    Ok(area.present()?)
+}
+
+fn panel<DB: DrawingBackend>(
+    area: &DrawingArea<DB, Shift>,
+    title: &str,
+    [steps, exponents]: &[Range<f64>; 2],
+    curves: &[Curve],
+) -> Result<(), DrawingAreaErrorKind<DB::ErrorType>> {
+    let mut builder = ChartBuilder::on(area);
+    builder.margin(8).caption(title, text(19)).x_label_area_size(44).y_label_area_size(56);
+    let mut chart = builder.build_cartesian_2d(steps.clone(), exponents.clone())?;
+    let mut mesh = chart.configure_mesh();
+    mesh.light_line_style(WHITE).bold_line_style(RGBColor(225, 225, 225)).x_desc("step t");
+    mesh.axis_desc_style(text(18)).label_style(text(16));
+    mesh.x_label_formatter(&|x| format!("{x:.0}")).y_label_formatter(&|y| power_of_ten(*y));
+    mesh.draw()?;
+    for curve in curves {
+        // Stretches within the axis and beyond it, by turns.
+        let within = |point: &(f64, f64)| (exponents.start..=exponents.end).contains(&point.1);
+        for stretch in curve.points.chunk_by(|a, b| within(a) == within(b)) {
+            if within(&stretch[0]) {
+                chart.draw_series([curve.line(stretch.to_vec())])?;
             }
         }
-        curves
-    };
-    let rows = ["before training", "after training"];
-    Figure {
-        columns: COLUMNS.map(|(title, _)| title),
-        rows,
-        panels: [0, 1].map(|row| COLUMNS.map(|(_, kinds)| panel(kinds, row))),
     }
+    Ok(())
+}
+
+fn text(size: i32) -> TextStyle<'static> {
+    TextStyle::from((FONT, size).into_font()).color(&BLACK)
+}
+
+/// "10⁻³" of −3, and nothing between.
+fn power_of_ten(exponent: f64) -> String {
+    if (exponent - exponent.round()).abs() > 1e-6 {
+        return String::new();
+    }
+    let raise = |c: char| "⁻⁰¹²³⁴⁵⁶⁷⁸⁹".chars().nth(c.to_digit(10).map_or(0, |n| n as usize + 1));
+    let raised = format!("{exponent:.0}").replace("-0", "0");
+    format!("10{}", raised.chars().filter_map(raise).collect::<String>())
 }

@@ -1,5 +1,6 @@
 //! The two tasks: sequences that are drawn, and what should be said at their ends.
 
+use bptt::{Error, Loss, Runtime, SoftmaxCrossEntropy, SquaredError};
 use rand::{RngExt, rngs::StdRng};
 
 /// Different symbols to be copied. An input has two more features: nothing, and "now".
@@ -18,16 +19,15 @@ pub enum Task {
     Copying,
 }
 
-/// Sequences side by side.
-#[derive(Debug, Default, PartialEq)]
+/// Sequences side by side: a loss that is of the last rows alone.
+#[derive(Debug, PartialEq)]
 pub struct Batch {
     /// The inputs, `[τ, B, I]`.
     pub x: Vec<f32>,
-    /// What is asked for.
-    pub targets: Answers,
+    /// What is asked for in the last rows.
+    pub answers: Answers,
 }
 
-/// The answers for the last steps of a batch.
 #[derive(Debug, PartialEq)]
 pub enum Answers {
     /// A number of each sequence, after the last step.
@@ -36,92 +36,96 @@ pub enum Answers {
     Symbols(Vec<u32>),
 }
 
-impl Default for Answers {
-    fn default() -> Self {
-        Self::Sums(Vec::new())
-    }
-}
-
 impl Task {
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Adding => "adding",
-            Self::Copying => "copying",
-        }
+        if self == Self::Adding { "adding" } else { "copying" }
     }
 
-    /// I.
-    pub fn inputs(self) -> usize {
-        match self {
-            Self::Adding => 2,
-            Self::Copying => SYMBOLS + 2,
-        }
-    }
-
-    /// O.
-    pub fn outputs(self) -> usize {
-        match self {
-            Self::Adding => 1,
-            Self::Copying => SYMBOLS,
-        }
+    /// I and O.
+    pub fn sizes(self) -> (usize, usize) {
+        if self == Self::Adding { (2, 1) } else { (SYMBOLS + 2, SYMBOLS) }
     }
 
     /// τ.
     pub fn steps(self, lag: usize) -> usize {
-        match self {
-            Self::Adding => lag,
-            Self::Copying => LENGTH + lag + LENGTH,
-        }
-    }
-
-    /// The last steps, at which something is asked for.
-    pub fn asked(self) -> usize {
-        match self {
-            Self::Adding => 1,
-            Self::Copying => LENGTH,
-        }
+        if self == Self::Adding { lag } else { LENGTH + lag + LENGTH }
     }
 
     /// Draws a batch.
     pub fn draw(self, lag: usize, batch: usize, rng: &mut StdRng) -> Batch {
-        match self {
-            Self::Adding => adding(lag, batch, rng),
-            Self::Copying => copying(lag, batch, rng),
+        let (steps, features) = (self.steps(lag), self.sizes().0);
+        let mut x = vec![0.0; steps * batch * features];
+        let answers = match self {
+            Self::Adding => {
+                x.chunks_exact_mut(2).for_each(|x| x[0] = rng.random::<f32>());
+                let sums = (0..batch).map(|sequence| {
+                    let halves = [0..steps / 2, steps / 2..steps];
+                    let marked = halves.map(|half| (rng.random_range(half) * batch + sequence) * 2);
+                    marked.into_iter().for_each(|at| x[at + 1] = 1.0);
+                    x[marked[0]] + x[marked[1]]
+                });
+                Answers::Sums(sums.collect())
+            }
+            Self::Copying => {
+                let symbols = (0..LENGTH * batch).map(|_| rng.random_range(..SYMBOLS as u32));
+                let symbols: Vec<u32> = symbols.collect();
+                for (row, x) in x.chunks_exact_mut(features).enumerate() {
+                    // "Now" comes at the first of the steps that are asked.
+                    let silent = SYMBOLS + usize::from(row / batch == steps - LENGTH);
+                    x[symbols.get(row).map_or(silent, |&symbol| symbol as usize)] = 1.0;
+                }
+                Answers::Symbols(symbols)
+            }
+        };
+        Batch { x, answers }
+    }
+}
+
+impl Batch {
+    /// How many of these, in so many outputs, are before the rows that are asked.
+    fn before(&self, len: usize, outputs: usize) -> usize {
+        match &self.answers {
+            Answers::Sums(sums) => len - sums.len() * outputs,
+            Answers::Symbols(classes) => len - classes.len() * outputs,
+        }
+    }
+
+    /// How far outputs are off: the mean squared error, or the part of wrong symbols.
+    pub fn error(&self, y: &[f32], outputs: usize) -> f64 {
+        let rows = y[self.before(y.len(), outputs)..].chunks_exact(outputs);
+        let square = |(y, sum): (&[f32], &f32)| f64::from(y[0] - sum).powi(2);
+        let wrong = |(y, class): &(&[f32], &u32)| {
+            (0..outputs).max_by(|&a, &b| y[a].total_cmp(&y[b])) != Some(**class as usize)
+        };
+        match &self.answers {
+            Answers::Sums(sums) => rows.zip(sums).map(square).sum::<f64>() / sums.len() as f64,
+            Answers::Symbols(all) => rows.zip(all).filter(wrong).count() as f64 / all.len() as f64,
         }
     }
 }
 
-fn adding(steps: usize, batch: usize, rng: &mut StdRng) -> Batch {
-    let mut x = vec![0.0; steps * batch * 2];
-    x.chunks_exact_mut(2).for_each(|x| x[0] = rng.random::<f32>());
-    let half = steps / 2;
-    let sums = (0..batch).map(|sequence| {
-        let marked = [rng.random_range(..half), rng.random_range(half..steps)];
-        let values = marked.map(|step| {
-            let at = (step * batch + sequence) * 2;
-            x[at + 1] = 1.0;
-            x[at]
-        });
-        values[0] + values[1]
-    });
-    let sums = sums.collect();
-    Batch { x, targets: Answers::Sums(sums) }
-}
-
-fn copying(lag: usize, batch: usize, rng: &mut StdRng) -> Batch {
-    let (steps, features) = (Task::Copying.steps(lag), SYMBOLS + 2);
-    let symbols: Vec<u32> =
-        (0..LENGTH * batch).map(|_| rng.random_range(..SYMBOLS as u32)).collect();
-    let mut x = vec![0.0; steps * batch * features];
-    for (row, x) in x.chunks_exact_mut(features).enumerate() {
-        let step = row / batch;
-        let feature = match symbols.get(row) {
-            Some(&symbol) => symbol as usize,
-            // "Now": at the first of the steps that are asked.
-            None if step == steps - LENGTH => SYMBOLS + 1,
-            None => SYMBOLS,
-        };
-        x[feature] = 1.0;
+impl Loss for Batch {
+    fn check(&self, _rows: usize, _outputs: usize) -> Result<(), Error> {
+        Ok(())
     }
-    Batch { x, targets: Answers::Symbols(symbols) }
+
+    fn value(&self, runtime: Runtime, y: &mut [f32], outputs: usize) -> Result<f64, Error> {
+        self.gradient(runtime, y, outputs)
+    }
+
+    /// Of the mean cross-entropy, or of half the mean squared error.
+    fn gradient(&self, runtime: Runtime, y: &mut [f32], outputs: usize) -> Result<f64, Error> {
+        let (rest, asked) = y.split_at_mut(self.before(y.len(), outputs));
+        rest.fill(0.0);
+        match &self.answers {
+            Answers::Symbols(classes) => {
+                SoftmaxCrossEntropy::mean(classes).gradient(runtime, asked, outputs)
+            }
+            Answers::Sums(sums) => {
+                let loss = SquaredError::mean(sums).gradient(runtime, asked, outputs)?;
+                asked.iter_mut().for_each(|d| *d /= 2.0);
+                Ok(loss / 2.0)
+            }
+        }
+    }
 }

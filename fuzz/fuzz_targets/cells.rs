@@ -6,8 +6,8 @@
 //! and the same bits for a sequence alone, in the batch, and in a stream.
 #![no_main]
 
-use bptt::{Activation, Isa, Parts, State};
-use bptt_fuzz::common::{Data, Kind, Pass, Rig, Subject, rows_of};
+use bptt::{Activation, Isa};
+use bptt_fuzz::common::{Data, Kind, Pass, Rig, part, rows_of};
 use bptt_fuzz::{Bytes, assert_same, with_layer};
 use bptt_reference::bounds;
 use libfuzzer_sys::fuzz_target;
@@ -40,7 +40,7 @@ fuzz_target!(|input: &[u8]| {
 
 /// Each step from the pass's own results of the step before, against the
 /// reference.
-fn within_bounds<C: Subject>(data: &Data<C>, pass: &Pass) {
+fn within_bounds(data: &Data, pass: &Pass) {
     let inputs = data.inputs.map(|values| bounds::exact(values));
     let given = pass.map(|values| bounds::exact(values));
     let expected = data.reference().run(&inputs, Some(&given));
@@ -50,7 +50,7 @@ fn within_bounds<C: Subject>(data: &Data<C>, pass: &Pass) {
 }
 
 /// A NaN goes on to what it is a term of, unless max(0, a) or a gate of 0 stops it.
-fn not_a_number<C: Subject>(kind: Kind, data: &Data<C>, pass: &Pass) {
+fn not_a_number(kind: Kind, data: &Data, pass: &Pass) {
     use Activation::Relu;
     if matches!(kind.plain(), Kind::Vanilla(Relu) | Kind::Leaky(Relu, _) | Kind::Clockwork(Relu, _))
     {
@@ -76,7 +76,7 @@ fn not_a_number<C: Subject>(kind: Kind, data: &Data<C>, pass: &Pass) {
 }
 
 /// One sequence alone has the bits that it has in the batch.
-fn alone<C: Subject>(isa: Isa, data: &Data<C>, pass: &Pass) {
+fn alone(isa: Isa, data: &Data, pass: &Pass) {
     let n = data.inputs.params.len() % data.batch;
     let sequence = data.sequence(n);
     let own = Rig::new(isa, &sequence).run(&sequence);
@@ -97,26 +97,29 @@ fn alone<C: Subject>(isa: Isa, data: &Data<C>, pass: &Pass) {
     }
 }
 
-/// A stream, first step by step and then the rest at once, has the plan's bits.
-fn streamed<C: Subject>(isa: Isa, data: &Data<C>, rig: &Rig<C>, pass: &Pass) {
-    let mut stream = data.layer.stream(data.batch, isa).unwrap();
-    stream.set_state(data.initial().unwrap()).unwrap();
+/// A stream, first step by step and then the rest at once, has the pass's bits.
+fn streamed(isa: Isa, data: &Data, rig: &Rig, pass: &Pass) {
+    let mut stream = rig.model.stream(data.batch).unwrap();
+    stream.set_state(&data.initial()).unwrap();
     let single = data.inputs.params.len() % (data.steps + 1);
     let (first, rest) = data.inputs.x.split_at(single * data.input());
     for (t, x) in first.chunks(data.input()).enumerate() {
         let mut y = vec![f32::NAN; data.state()];
-        stream.step(&rig.weights, x, &mut y).unwrap();
+        stream.step(x, &mut y).unwrap();
         assert_same("a step", isa, &y, &pass.h[t * y.len()..][..y.len()]);
     }
     let mut y = vec![f32::NAN; (data.steps - single) * data.state()];
-    stream.forward(&rig.weights, rest, &mut y).unwrap();
+    stream.forward(rest, &mut y).unwrap();
     assert_same("a stretch", isa, &y, &pass.h[pass.h.len() - y.len()..]);
-    let Parts { h, c, x, step } = stream.state().into_parts();
-    assert!(step.is_none_or(|step| step == data.steps as u64));
+    let state = stream.state().unwrap();
+    assert_eq!(state.step(), data.first + data.steps as u64);
+    let [h, c, x] = ["h", "c", "x"].map(|name| part(&state, name));
     // Of a short sequence some of the last states are initial ones.
     let all = [&data.inputs.h0[..], &pass.h].concat();
-    assert_same("the last h", isa, h, &all[all.len() - h.len()..]);
-    let (c, x) = (c.unwrap_or_default(), x.unwrap_or_default());
-    assert_same("the input that waits", isa, x, &data.inputs.x[data.inputs.x.len() - x.len()..]);
-    assert_same("the last s", isa, c, &pass.c[pass.c.len() - c.len()..]);
+    assert_same("the last h", isa, &h, &all[all.len() - h.len()..]);
+    assert_same("the input that waits", isa, &x, &data.inputs.x[data.inputs.x.len() - x.len()..]);
+    assert_same("the last c", isa, &c, &pass.c[pass.c.len() - c.len()..]);
+    // A workspace's state after its last step is the stream's.
+    let last = rig.workspace.last_state().unwrap();
+    assert_same("the last state", isa, last.as_slice(), state.as_slice());
 }

@@ -3,9 +3,9 @@
 #![no_main]
 
 use bptt::{
-    Accumulate, Error, Gradients, Isa, Layer, Lstm, OutputGradients, Parts, Purpose, State,
+    Accumulate, Error, Format, Isa, Lstm, Model, Network, Runtime, Schedule, SquaredError, State,
 };
-use bptt_fuzz::common::{Data, Rig, Subject, state_of};
+use bptt_fuzz::common::{Data, Rig};
 use bptt_fuzz::{Bytes, assert_same, with_layer};
 use libfuzzer_sys::fuzz_target;
 
@@ -22,9 +22,12 @@ fuzz_target!(|input: &[u8]| {
         let mut rig = Rig::new(isa, &data);
         forward(&mut bytes, isa, &data, &mut rig);
         backward(&mut bytes, isa, &data, &mut rig);
-        stream(&mut bytes, isa, &data, &rig);
+        stream(&mut bytes, &data, &rig);
     });
 });
+
+/// No machine has so many bytes.
+const TOO_MANY: usize = 1 << (usize::BITS - 8);
 
 /// Sizes of any magnitude are refused or planned, never a panic; nothing large is
 /// allocated.
@@ -36,11 +39,26 @@ fn sizes(bytes: &mut Bytes) {
         _ => usize::from_le_bytes(std::array::from_fn(|_| bytes.byte())),
     };
     let (inputs, hidden, batch, steps) = (any(), any(), any(), any());
-    if let Ok(lstm) = Lstm::new(inputs, hidden) {
-        for &isa in Isa::available() {
-            if let Ok(plan) = lstm.plan(steps, batch, isa) {
-                assert!(plan.arena_bytes() / 4 >= hidden, "{lstm:?}, {plan:?}");
+    let Ok(lstm) = Lstm::new(inputs, hidden) else { return };
+    let network = Network::new(lstm);
+    // Only a small model is made, which is asked for passes of any size.
+    if network.manifest().is_ok_and(|manifest| manifest.len() > 1 << 16) {
+        return;
+    }
+    for &isa in Isa::available() {
+        let parameters = network.parameters().unwrap();
+        let mut model = network.model(parameters, Runtime::new(isa)).unwrap();
+        let schedule = Schedule::dense(steps, batch);
+        let training = model.training(schedule).with_input_gradients().with_state_gradients();
+        match training.bytes() {
+            Ok(bytes) => {
+                assert!(bytes / 4 >= hidden, "{lstm:?}, {bytes} bytes");
+                assert!(bytes < TOO_MANY || training.workspace().is_err());
             }
+            Err(_) => assert!(training.workspace().is_err()),
+        }
+        if batch == 0 || batch >= TOO_MANY {
+            assert!(model.stream(batch).is_err() && model.state(batch).is_err());
         }
     }
 }
@@ -67,99 +85,92 @@ fn assert_length(result: Result<(), Error>, right: bool) -> bool {
     right
 }
 
-fn forward<C: Subject>(bytes: &mut Bytes, isa: Isa, data: &Data<C>, rig: &mut Rig<C>) {
-    let given = &data.inputs;
-    let rights = [given.x.len(), given.h0.len(), given.c0.len()];
-    let [x, h0, c0] = rights.map(|right| length(bytes, right));
-    // A cell without a cell state takes none.
-    let right = [x, h0] == rights[..2] && (c0 == rights[2] || rights[2] == 0);
-    let [x, h0, c0] = [x, h0, c0].map(|n| vec![0.5; n]);
-    rig.plan.forward(&rig.weights, &given.x, None, &mut rig.arena).unwrap();
-    let before = rig.arena.hidden().unwrap().to_vec();
-    let initial = Some(state_of::<C>(&h0, &c0, &given.x0));
-    let result = rig.plan.forward(&rig.weights, &x, initial, &mut rig.arena);
-    if !assert_length(result, right) {
-        assert_same("the arena", isa, rig.arena.hidden().unwrap(), &before);
+/// A state of mostly the right batch, and whether it is.
+fn state(bytes: &mut Bytes, model: &Model, batch: usize) -> (State, bool) {
+    let given = length(bytes, batch).max(1);
+    let mut state = model.state(given).unwrap();
+    state.as_mut_slice().fill(0.5);
+    (state, given == batch)
+}
+
+fn assert_state(result: Result<(), Error>, right: bool) -> bool {
+    match result {
+        Ok(()) => assert!(right, "a state of another batch was taken"),
+        Err(Error::Mismatch { given, expected, .. }) => assert!(!right && given != expected),
+        Err(other) => panic!("not an error of a state: {other}"),
+    }
+    right
+}
+
+fn forward(bytes: &mut Bytes, isa: Isa, data: &Data, rig: &mut Rig) {
+    let before = rig.forward(data).h;
+    let Rig { model, workspace } = rig;
+    let (given, right) = state(bytes, model, data.batch);
+    if !assert_state(workspace.set_state(&given), right) {
+        assert_same("the outputs", isa, workspace.outputs().unwrap(), &before);
+        let again = model.forward(workspace, &data.inputs.x).unwrap();
+        assert_same("the outputs of the same state", isa, again, &before);
+    }
+    let before = model.forward(workspace, &data.inputs.x).unwrap().to_vec();
+    let x = vec![0.5; length(bytes, data.inputs.x.len())];
+    let right = x.len() == data.inputs.x.len();
+    if !assert_length(model.forward(workspace, &x).map(|_| ()), right) {
+        assert_same("the outputs", isa, workspace.outputs().unwrap(), &before);
     }
 }
 
-fn backward<C: Subject>(bytes: &mut Bytes, isa: Isa, data: &Data<C>, rig: &mut Rig<C>) {
-    let given = &data.inputs;
-    let (inputs, state, cell) = (given.x.len(), given.h0.len(), given.c0.len());
-    let rights = [inputs, given.dy.len(), state, cell, inputs, state, cell];
+fn backward(bytes: &mut Bytes, isa: Isa, data: &Data, rig: &mut Rig) {
+    let before = rig.forward(data).h;
+    let Rig { model, workspace } = rig;
+    let (last, right) = state(bytes, model, data.batch);
+    assert_state(workspace.set_last_gradient(Some(&last)), right);
+    let rights = [data.inputs.x.len(), data.inputs.dy.len()];
     let lengths = rights.map(|right| length(bytes, right));
-    // A cell without a cell state takes none.
-    let right = (0..7).all(|at| lengths[at] == rights[at] || (cell == 0 && at % 3 == 0 && at > 0));
-    let [x, dy, dh_last, dc_last, mut dx, mut dh0, mut dc0] = lengths.map(|n| vec![BEFORE; n]);
-    let mut dx0 = vec![BEFORE; given.x0.len()];
-    let mut parameters = data.layer.parameters().unwrap();
-    parameters.as_mut_slice().fill(BEFORE);
-    rig.plan.forward(&rig.weights, &given.x, None, &mut rig.arena).unwrap();
-    let gates = rig.arena.gates().unwrap().to_vec();
-    let result = rig.plan.backward(
-        &rig.weights,
-        &x,
-        OutputGradients {
-            dy: Some(&dy),
-            last: Some(state_of::<C>(&dh_last, &dc_last, &given.dx_last)),
-        },
-        &mut rig.arena,
-        Gradients {
-            parameters: &mut parameters,
-            accumulate: Accumulate::Yes,
-            dx: Some(&mut dx),
-            initial: Some(State::from_parts(&mut dh0[..], &mut dc0[..], &mut dx0[..])),
-        },
-    );
-    if !assert_length(result, right) {
-        assert_same("the gates", isa, rig.arena.gates().unwrap(), &gates);
-        for (what, values) in [
-            ("the parameters' gradients", parameters.as_slice()),
-            ("dx", &dx),
-            ("dh0", &dh0),
-            ("ds0", &dc0),
-        ] {
-            assert!(values.iter().all(|&v| v == BEFORE), "{what} was written");
-        }
+    let [x, targets] = lengths.map(|n| vec![0.5; n]);
+    let loss = SquaredError::sum(&targets);
+    workspace.gradients_mut().as_mut_slice().fill(BEFORE);
+    let at_once = bytes.byte().is_multiple_of(2);
+    let result = match at_once {
+        true => model.gradients(workspace, &x, &loss, Accumulate::Yes),
+        false => model.backward(workspace, &x, &loss, Accumulate::Yes),
+    };
+    if !assert_length(result.map(|_| ()), lengths == rights) {
+        assert_same("the outputs", isa, workspace.outputs().unwrap(), &before);
+        let untouched = workspace.gradients().as_slice().iter().all(|&g| g == BEFORE);
+        assert!(untouched, "the parameters' gradients were written");
     }
-    // Weights without the panels that a gradient needs.
-    let layer = &data.layer;
-    let weights = layer.pack(&layer.parameters().unwrap(), Purpose::Inference, isa).unwrap();
-    rig.plan.forward(&weights, &given.x, None, &mut rig.arena).unwrap();
-    let gradients = Gradients::of(&mut parameters, Accumulate::No);
-    let outputs = OutputGradients::default();
-    let result = rig.plan.backward(&weights, &given.x, outputs, &mut rig.arena, gradients);
+    // Models without the panels that a gradient needs.
+    let bare = data.model(isa, 1);
+    let result = bare.gradients(workspace, &data.inputs.x, &data.loss(), Accumulate::No);
+    assert!(matches!(result, Err(Error::Mismatch { .. })), "{result:?}");
+    let mut narrow = bare.quantised(Format::Bf16).unwrap();
+    let result = narrow.training_workspace(data.schedule());
     assert!(matches!(result, Err(Error::Mismatch { .. })), "{result:?}");
 }
 
-fn stream<C: Subject>(bytes: &mut Bytes, isa: Isa, data: &Data<C>, rig: &Rig<C>) {
-    let (state, cell, inputs) = (data.state(), data.inputs.c0.len(), data.input());
-    let mut stream = data.layer.stream(data.batch, isa).unwrap();
-    let rights = [data.inputs.h0.len(), cell];
-    let lengths = rights.map(|right| length(bytes, right));
-    let right = lengths[0] == rights[0] && (lengths[1] == cell || cell == 0);
-    let [h, c] = lengths.map(|n| vec![0.5; n]);
-    if !assert_length(stream.set_state(state_of::<C>(&h, &c, &data.inputs.x0)), right) {
-        let Parts { h, c, x, .. } = stream.state().into_parts();
-        let others = c.unwrap_or_default().iter().chain(x.unwrap_or_default());
-        assert!(h.iter().chain(others).all(|&v| v == 0.0));
+fn stream(bytes: &mut Bytes, data: &Data, rig: &Rig) {
+    let (outputs, inputs) = (data.state(), data.input());
+    let mut stream = rig.model.stream(data.batch).unwrap();
+    let (given, right) = state(bytes, &rig.model, data.batch);
+    if !assert_state(stream.set_state(&given), right) {
+        assert!(stream.state_slice().iter().all(|&v| v == 0.0));
     }
 
-    let rights = [inputs, state];
+    let rights = [inputs, outputs];
     let lengths = rights.map(|right| length(bytes, right));
     let [x, mut y] = lengths.map(|n| vec![BEFORE; n]);
-    if !assert_length(stream.step(&rig.weights, &x, &mut y), lengths == rights) {
+    if !assert_length(stream.step(&x, &mut y), lengths == rights) {
         assert!(y.iter().all(|&v| v == BEFORE));
     }
 
     let steps = bytes.below(9);
-    let lengths = [steps * inputs, steps * state].map(|n| match n {
+    let lengths = [steps * inputs, steps * outputs].map(|n| match n {
         0 => bytes.below(3),
         n => length(bytes, n),
     });
-    let fits = lengths[0] % inputs == 0 && lengths[1] == lengths[0] / inputs * state;
+    let fits = lengths[0] % inputs == 0 && lengths[1] == lengths[0] / inputs * outputs;
     let [x, mut y] = lengths.map(|n| vec![BEFORE; n]);
-    if !assert_length(stream.forward(&rig.weights, &x, &mut y), fits) {
+    if !assert_length(stream.forward(&x, &mut y), fits) {
         assert!(y.iter().all(|&v| v == BEFORE));
     }
 }

@@ -21,6 +21,11 @@ unsafe impl Send for AlignedBuffer {}
 unsafe impl Sync for AlignedBuffer {}
 
 impl AlignedBuffer {
+    /// Without floats.
+    pub fn empty() -> Self {
+        Self { start: NonNull::<Line>::dangling().cast(), len: 0 }
+    }
+
     /// `len` zeros.
     ///
     /// # Errors
@@ -28,7 +33,7 @@ impl AlignedBuffer {
     /// not fit the address space.
     pub fn try_new(len: usize) -> Result<Self, KernelError> {
         if len == 0 {
-            return Ok(Self { start: NonNull::<Line>::dangling().cast(), len });
+            return Ok(Self::empty());
         }
         let out_of_memory = KernelError::OutOfMemory { bytes: len.saturating_mul(4) };
         let Some(layout) = Self::layout(len) else { return Err(out_of_memory) };

@@ -13,14 +13,34 @@ pub enum Operand<'a> {
     Transposed(&'a [f32]),
 }
 
+/// How far apart the elements of an operand are.
+#[derive(Clone, Copy, Debug)]
+struct Strides {
+    /// Floats from one row to the next.
+    row: isize,
+    /// Floats from one column to the next.
+    column: isize,
+}
+
 impl<'a> Operand<'a> {
-    /// The data and the strides of rows and columns of a `rows × columns` operand.
-    fn strides(self, rows: usize, columns: usize) -> (&'a [f32], isize, isize) {
+    /// The data and the strides of a `rows × columns` operand.
+    fn strides(self, rows: usize, columns: usize) -> (&'a [f32], Strides) {
         match self {
-            Self::Plain(data) => (data, columns as isize, 1),
-            Self::Transposed(data) => (data, 1, rows as isize),
+            Self::Plain(data) => (data, Strides { row: columns as isize, column: 1 }),
+            Self::Transposed(data) => (data, Strides { row: 1, column: rows as isize }),
         }
     }
+}
+
+/// The sizes of a product.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Rows of A and C.
+    pub rows: usize,
+    /// Columns of A, rows of B.
+    pub depth: usize,
+    /// Columns of B and C.
+    pub columns: usize,
 }
 
 /// `C = A · B + beta · C` by matrixmultiply: A `[rows, depth]`, B
@@ -29,14 +49,14 @@ impl<'a> Operand<'a> {
 /// # Errors
 /// [`KernelError::Length`] where an operand does not have the dimensions.
 pub fn sgemm(
-    (rows, depth, columns): (usize, usize, usize),
+    Sizes { rows, depth, columns }: Sizes,
     a: Operand<'_>,
     b: Operand<'_>,
     beta: f32,
     c: &mut [f32],
 ) -> Result<(), KernelError> {
-    let (a, rsa, csa) = a.strides(rows, depth);
-    let (b, rsb, csb) = b.strides(depth, columns);
+    let (a, of_a) = a.strides(rows, depth);
+    let (b, of_b) = b.strides(depth, columns);
     check_len("a", a.len(), checked_len("a", &[rows, depth])?)?;
     check_len("b", b.len(), checked_len("b", &[depth, columns])?)?;
     check_len("c", c.len(), checked_len("c", &[rows, columns])?)?;
@@ -49,11 +69,11 @@ pub fn sgemm(
             columns,
             1.0,
             a,
-            rsa,
-            csa,
+            of_a.row,
+            of_a.column,
             b,
-            rsb,
-            csb,
+            of_b.row,
+            of_b.column,
             beta,
             c.as_mut_ptr(),
             rsc,

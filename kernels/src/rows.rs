@@ -5,6 +5,15 @@ use crate::error::{KernelError, check_len, check_room, checked_len};
 use crate::simd::Simd;
 use std::ptr::NonNull;
 
+/// A place in rows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct At {
+    /// How many rows come before it.
+    pub row: usize,
+    /// How many floats of its row do.
+    pub column: usize,
+}
+
 /// Rows to be read.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows {
@@ -41,7 +50,7 @@ macro_rules! rows {
                 Self { start: self.at(row, column), ..self }
             }
 
-            /// The first `lanes` floats of a row from a column on.
+            /// The first `lanes` floats from a place on.
             ///
             /// # Safety
             /// They are readable, and no more than a vector.
@@ -49,7 +58,7 @@ macro_rules! rows {
             pub(crate) unsafe fn load<S: Simd>(
                 self,
                 simd: S,
-                (row, column): (usize, usize),
+                At { row, column }: At,
                 lanes: usize,
             ) -> S::V {
                 // SAFETY: this function's own, which are those of `load_lanes`.
@@ -77,7 +86,7 @@ impl RowsMut {
         Rows { start: self.start, stride: self.stride }
     }
 
-    /// Writes the first `lanes` lanes to a row from a column on.
+    /// Writes the first `lanes` lanes from a place on.
     ///
     /// # Safety
     /// So many floats are writable there, no more than a vector.
@@ -85,7 +94,7 @@ impl RowsMut {
     pub(crate) unsafe fn store<S: Simd>(
         self,
         simd: S,
-        (row, column): (usize, usize),
+        At { row, column }: At,
         v: S::V,
         lanes: usize,
     ) {

@@ -28,6 +28,11 @@ pub(crate) const DOTS_ROW_BLOCK: usize = unless_miri(64, 4);
 /// still: the input's product for the steps of a pass, outputs for their softmax.
 pub const CHUNK_ROWS: usize = unless_miri(192, 8);
 
+/// A stream through an embedding and a layer keeps each token's part of the gates where there are
+/// at most so many times as many tokens as terms in a gate's sum, so that they take at most so many
+/// times the memory of the layer's weights.
+pub const TABLE_OF_WEIGHTS: usize = 4;
+
 /// Floats between rows of which the caches keep few: rows a multiple of it apart evict each
 /// other.
 pub(crate) const PERIOD: usize = 256;
@@ -91,7 +96,7 @@ pub const ROWS_ALONE: usize = unless_miri(16, 3);
 /// vectors wide, and with up to a quarter of its lanes in use these are faster at any depth
 /// and number of rows.
 pub(crate) const fn suits_dots(outputs: usize, lanes: usize) -> bool {
-    2 * outputs <= lanes
+    outputs <= lanes / 2
 }
 
 /// Bytes of a huge page, and of buffers from which on we ask for them.

@@ -162,7 +162,8 @@ fn single_steps() {
                 let Kept { h, c, .. } = case.forward(isa, activations, Variant::Keep, make);
                 let mut o = filled(steps * outputs);
                 let mut scratch = filled(gemm::scratch_len(steps, features).unwrap());
-                dense.run(isa, steps, &h, &mut o, &mut scratch, &mut Pass::serial()).unwrap();
+                let pass = &mut Pass::serial();
+                dense.run(steps, &h, &mut o, outputs, &mut scratch, pass).unwrap();
                 let [own_h, last, own_o] = case.singly(isa, activations, &dense, outputs, make);
                 assert_bits("h", &own_h, &h);
                 assert_bits("c", &last, &c[c.len() - last.len()..]);

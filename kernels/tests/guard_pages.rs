@@ -124,7 +124,7 @@ mod tests {
         let layer = dense(isa, depth, &make(&uniform(3, outputs * depth, 1.0)), &bias);
         let mut scratch = make(&filled(gemm::scratch_len(rows, depth).unwrap()));
         let mut c = make(&filled(rows * outputs));
-        layer.run(isa, rows, &a, &mut c, &mut scratch, &mut Pass::serial()).unwrap();
+        layer.run(rows, &a, &mut c, outputs, &mut scratch, &mut Pass::serial()).unwrap();
         [c.to_vec()]
     }
 

@@ -146,16 +146,23 @@ fn dense_layers_are_within_their_bounds() {
             .collect();
         for &isa in isas() {
             let layer = dense(isa, depth, &weights, &bias);
-            let run = |rows: usize, a: &[f32]| {
-                let mut c = filled(rows * outputs);
+            let run = |rows: usize, a: &[f32], stride: usize| {
+                let mut c = filled(rows * stride);
                 let mut scratch = filled(gemm::scratch_len(rows, depth).unwrap());
-                layer.run(isa, rows, a, &mut c, &mut scratch, &mut Pass::serial()).unwrap();
+                layer.run(rows, a, &mut c, stride, &mut scratch, &mut Pass::serial()).unwrap();
                 c
             };
-            let c = run(rows, &a);
+            let c = run(rows, &a, outputs);
             bounds::assert_within("c", &c, &expected);
+            // Rows that lie apart, and what is between them.
+            let stride = outputs + 1 + seed as usize % 20;
+            let apart = run(rows, &a, stride);
+            for (apart, c) in apart.chunks(stride).zip(c.chunks(outputs)) {
+                assert_bits("c, rows apart", &apart[..outputs], c);
+                assert_bits("between", &apart[outputs..], &filled(stride - outputs));
+            }
             let row = seed as usize % rows;
-            let alone = run(1, &a[row * depth..][..depth]);
+            let alone = run(1, &a[row * depth..][..depth], outputs);
             assert_bits("a row alone", &alone, &c[row * outputs..][..outputs]);
         }
     });

@@ -21,7 +21,7 @@ fn forward(isa: Isa, which: Which, dims: Dims) -> Result<(), KernelError> {
     let zeros = |gates, units, depth| PackedMatrix::zeros(isa, gates, units, depth).unwrap();
     let Dims { hidden, outputs, .. } = which.dims(1, 1, 5);
     let recurrent = zeros(geometry.sums, hidden, outputs);
-    let second = geometry.second_product(hidden, outputs).map(|(u, d)| zeros(1, u, d));
+    let second = geometry.second_product(hidden, outputs).map(|s| zeros(1, s.units, s.depth));
     let vectors = vec![0.0; which.vectors() * hidden];
     let cells = match geometry.cells {
         true => CellStates::Keep { c0: &[], c: &mut [] },
@@ -53,7 +53,7 @@ fn backward(isa: Isa, which: Which, dims: Dims) -> Result<(), KernelError> {
     let Dims { hidden, outputs, .. } = which.dims(1, 1, 5);
     let weights: Vec<_> =
         geometry.back.iter().map(|source| zeros(outputs, source.blocks() * hidden)).collect();
-    let second = geometry.second_product(hidden, outputs).map(|(u, d)| zeros(d, u));
+    let second = geometry.second_product(hidden, outputs).map(|s| zeros(s.depth, s.units));
     let vectors = vec![0.0; which.vectors() * hidden];
     let delays = vec![1; weights.len()];
     Backward {

@@ -1,13 +1,15 @@
 //! What every cell promises to the bit: a sequence alone and in a batch, in one pass
-//! and in several, in a plan and in a stream; and that nothing is left over from
+//! and in several, in a training pass and in a stream; and that nothing is left over from
 //! pass to pass.
 
 use crate::common::{
-    Data, Kind, Pass, Rig, Shape, Subject, any_of, assert_bits, assert_same, check, filled,
-    in_stretches, isas, sequence, shapes, shared_out,
+    Data, Kind, Pass, Rig, Shape, any_of, assert_bits, assert_same, check, filled, in_stretches,
+    isas, sequence, shapes, shared_out,
 };
 use crate::with_layer;
-use bptt::{Layer, Purpose, Readout, Regularisation, State, Stream};
+use bptt::{
+    Dense, Error, Model, Network, Parameters, Regularisation, Runtime, Schedule, State, Stream,
+};
 use bptt_reference::sample::uniform;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -36,7 +38,7 @@ macro_rules! each_large {
     };
 }
 
-fn alone_is_as_in_the_batch<C: Subject>(data: &Data<C>, n: usize) {
+fn alone_is_as_in_the_batch(data: &Data, n: usize) {
     for &isa in isas() {
         let batch = Rig::new(isa, data).run(data);
         let alone = data.sequence(n);
@@ -73,7 +75,7 @@ fn stretches(steps: usize, cuts: &[Index]) -> Vec<Range<usize>> {
     ends.windows(2).map(|ends| ends[0]..ends[1]).collect()
 }
 
-fn parts_are_as_the_whole<C: Subject>(data: &Data<C>, stretches: &[Range<usize>]) {
+fn parts_are_as_the_whole(data: &Data, stretches: &[Range<usize>]) {
     let mut data = data.clone();
     if data.layer.equations().delays()[0] > 1 {
         // Masked sums of several products: what of them comes in has been masked.
@@ -131,12 +133,7 @@ fn feeds() -> impl Strategy<Value = Vec<Feed>> {
 }
 
 /// The outputs of a stream that is fed as `feeds` say, over and over.
-fn streamed<C: Subject>(
-    stream: &mut Stream<C>,
-    rig: &Rig<C>,
-    data: &Data<C>,
-    feeds: &[Feed],
-) -> Vec<f32> {
+fn streamed(stream: &mut Stream, data: &Data, feeds: &[Feed]) -> Vec<f32> {
     let (input, state, steps) = (data.input(), data.state(), data.steps);
     let mut y = filled(steps * state);
     let mut done = 0;
@@ -146,13 +143,13 @@ fn streamed<C: Subject>(
         let taken = match *feed {
             _ if done == steps => break,
             Feed::Step => {
-                stream.step(&rig.weights, &x[..input], &mut y[..state]).unwrap();
+                stream.step(&x[..input], &mut y[..state]).unwrap();
                 1
             }
             Feed::Forward(wanted) => {
                 let taken = wanted.min(steps - done);
                 let (x, y) = (&x[..taken * input], &mut y[..taken * state]);
-                stream.forward(&rig.weights, x, y).unwrap();
+                stream.forward(x, y).unwrap();
                 taken
             }
         };
@@ -162,46 +159,49 @@ fn streamed<C: Subject>(
 }
 
 #[track_caller]
-fn assert_states<'a, C: Layer>(given: C::State<&'a [f32]>, expected: C::State<&'a [f32]>) {
-    let (given, expected) = (given.into_parts(), expected.into_parts());
-    assert_bits("h", given.h, expected.h);
-    assert_bits("c", given.c.unwrap_or_default(), expected.c.unwrap_or_default());
-    assert_bits("x", given.x.unwrap_or_default(), expected.x.unwrap_or_default());
-    assert_eq!(given.step, expected.step);
+fn assert_states(given: &State, expected: &State) {
+    assert_eq!(given.manifest(), expected.manifest());
+    for tensor in expected.manifest().tensors() {
+        let of = |state: &State| state.tensor(tensor.name()).unwrap().to_vec();
+        assert_bits(tensor.name(), &of(given), &of(expected));
+    }
+    assert_eq!(given.step(), expected.step());
 }
 
-fn stream_is_as_the_plan<C: Subject>(data: &Data<C>, feeds: &[Feed]) {
+fn stream_is_as_the_pass(data: &Data, feeds: &[Feed]) {
     for &isa in isas() {
         let mut rig = Rig::new(isa, data);
         let pass = rig.forward(data);
-        let mut stream = data.layer.stream(data.batch, isa).unwrap();
-        stream.set_state(data.initial().unwrap()).unwrap();
-        let y = streamed(&mut stream, &rig, data, feeds);
+        let mut stream = rig.model.stream(data.batch).unwrap();
+        stream.set_state(&data.initial()).unwrap();
+        let y = streamed(&mut stream, data, feeds);
         assert_bits("y", &y, &pass.h);
-        assert_states::<C>(stream.state(), rig.arena.last().unwrap());
+        assert_states(&stream.state().unwrap(), &rig.workspace.last_state().unwrap());
+        assert_bits("state", stream.state_slice(), stream.state().unwrap().as_slice());
 
         // A new stream and one that is reset start from zero.
         stream.reset();
-        let again = streamed(&mut stream, &rig, data, feeds);
-        rig.plan.forward(&rig.weights, &data.inputs.x, None, &mut rig.arena).unwrap();
-        assert_bits("y after a reset", &again, rig.arena.hidden().unwrap());
-        let mut new = data.layer.stream(data.batch, isa).unwrap();
-        let y = streamed(&mut new, &rig, data, &[Feed::Forward(data.steps)]);
-        assert_bits("y of a new stream", &y, rig.arena.hidden().unwrap());
+        let again = streamed(&mut stream, data, feeds);
+        rig.workspace.reset_state();
+        let from_zero = rig.model.forward(&mut rig.workspace, &data.inputs.x).unwrap();
+        assert_bits("y after a reset", &again, from_zero);
+        let mut new = rig.model.stream(data.batch).unwrap();
+        let y = streamed(&mut new, data, &[Feed::Forward(data.steps)]);
+        assert_bits("y of a new stream", &y, from_zero);
     }
 }
 
 #[test]
-fn a_stream_and_a_plan() {
+fn a_stream_and_a_pass() {
     let run = |kind, shape: Shape, seed, feeds: &[Feed]| {
         with_layer!(kind, (shape.inputs, shape.hidden), |layer| {
-            stream_is_as_the_plan(&Data::of(layer, shape, seed, 0.5).begun(seed), feeds)
+            stream_is_as_the_pass(&Data::of(layer, shape, seed, 0.5).begun(seed), feeds)
         })
     };
     check(CASES, (kinds(), shapes(20, 24, 40, 12), any::<u64>(), feeds()), |case| {
         run(case.0, case.1, case.2, &case.3);
     });
-    each_large!(|data| stream_is_as_the_plan(&data, &[Feed::Step, Feed::Forward(2)]));
+    each_large!(|data| stream_is_as_the_pass(&data, &[Feed::Step, Feed::Forward(2)]));
     // One sequence has a step of its own.
     let one = (1..=20usize, prop_oneof![1..=70usize, 250..=300usize], 1..=12usize)
         .prop_map(|(inputs, hidden, steps)| Shape::new(inputs, hidden, 1, steps));
@@ -214,29 +214,30 @@ fn a_stream_and_a_plan() {
     }
 }
 
-/// The outputs that go with the steps are those of a readout after them.
-fn outputs_are_a_readouts<C: Subject>(data: &Data<C>, outputs: usize, threads: usize) {
+/// The outputs that go with the steps are those of a dense layer that runs after them.
+fn outputs_are_a_dense_layers(data: &Data, outputs: usize, threads: usize) {
     let batch = data.batch;
-    let readout = Readout::new(data.layer.output_size(), outputs).unwrap();
-    let mut parameters = readout.parameters().unwrap();
-    let values = uniform(7, readout.parameter_count(), 0.5);
-    parameters.as_mut_slice().copy_from_slice(&values);
+    let dense = Dense::new(data.layer.output_size(), outputs).unwrap();
+    let (network, after) = (data.layer.network().then(dense), Network::new(dense));
+    let values = uniform(7, after.manifest().unwrap().len(), 0.5);
+    let model = |network: &Network, values: &[f32], runtime: Runtime| -> Model {
+        let mut parameters = network.parameters().unwrap();
+        parameters.as_mut_slice().copy_from_slice(values);
+        network.model(parameters, runtime).unwrap()
+    };
     for &isa in isas() {
-        let rig = Rig::new(isa, data);
-        let weights = readout.pack(&parameters, Purpose::Inference, isa).unwrap();
-        let plan = readout.plan(batch, isa).unwrap();
-        let mut arena = plan.allocate().unwrap();
-        let stream = data.layer.stream(batch, isa).unwrap();
-        let mut alone = stream.clone();
-        let mut stream = stream.with_threads(threads).unwrap();
-        let mut y = filled(data.state());
-        let (mut o, mut expected) = (filled(batch * outputs), filled(batch * outputs));
+        let runtime = Runtime::new(isa);
+        let all = [&data.inputs.params[..], &values].concat();
+        let mut stream = model(&network, &all, runtime.threads(threads)).stream(batch).unwrap();
+        let mut alone = data.model(isa, 1).stream(batch).unwrap();
+        let mut after = model(&after, &values, runtime);
+        let mut workspace = after.training_workspace(Schedule::dense(1, batch)).unwrap();
+        let (mut y, mut o) = (filled(data.state()), filled(batch * outputs));
         for x in data.inputs.x.chunks(data.input()) {
-            stream.predict(&rig.weights, &weights, x, &mut o).unwrap();
-            alone.step(&rig.weights, x, &mut y).unwrap();
-            plan.forward(&weights, &y, &mut expected, &mut arena).unwrap();
-            assert_bits("o", &o, &expected);
-            assert_states::<C>(stream.state(), alone.state());
+            stream.step(x, &mut o).unwrap();
+            alone.step(x, &mut y).unwrap();
+            assert_bits("o", &o, after.forward(&mut workspace, &y).unwrap());
+            assert_states(&stream.state().unwrap(), &alone.state().unwrap());
         }
     }
 }
@@ -249,13 +250,13 @@ fn a_stream_with_outputs() {
     let case = (kinds(), shape, any::<u64>(), 1..=40usize, 1..=3usize);
     check(CASES, case, |(kind, shape, seed, outputs, threads)| {
         with_layer!(kind, (shape.inputs, shape.hidden), |layer| {
-            outputs_are_a_readouts(&Data::of(layer, shape, seed, 0.5), outputs, threads)
+            outputs_are_a_dense_layers(&Data::of(layer, shape, seed, 0.5), outputs, threads)
         });
     });
 }
 
 /// A pass that leaves NaN wherever it may.
-fn poison<C: Subject>(rig: &mut Rig<C>, data: &Data<C>) {
+fn poison(rig: &mut Rig, data: &Data) {
     let mut bad = data.clone();
     bad.inputs = data.inputs.map(|values| vec![f32::NAN; values.len()]);
     let pass = rig.run(&bad);
@@ -265,16 +266,19 @@ fn poison<C: Subject>(rig: &mut Rig<C>, data: &Data<C>) {
     assert!(noisy || pass.params.iter().all(|x| x.is_nan()));
 }
 
-fn nothing_is_left<C: Subject>(data: &Data<C>, other: &Data<C>) {
+fn nothing_is_left(data: &Data, other: &Data) {
     for &isa in isas() {
         let expected = Rig::new(isa, data).run(data);
         let mut rig = Rig::new(isa, other);
         rig.run(other);
         poison(&mut rig, data);
-        let mut bad = data.parameters();
-        bad.as_mut_slice().fill(f32::NAN);
-        rig.weights.update(&bad).unwrap();
-        rig.weights.update(&data.parameters()).unwrap();
+        for values in [&vec![f32::NAN; data.inputs.params.len()], &data.inputs.params] {
+            let change = |p: &mut Parameters| {
+                p.as_mut_slice().copy_from_slice(values);
+                Ok::<(), Error>(())
+            };
+            rig.model.change(change).unwrap();
+        }
         assert_same(&rig.run(data), &expected);
         assert_same(&rig.run(data), &expected);
     }

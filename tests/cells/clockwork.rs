@@ -1,8 +1,13 @@
 //! What is the clockwork's own: its groups, its count of steps, what moves when, and that
 //! with one group it is a vanilla unit.
 
-use crate::common::{Data, Rig, assert_bits, assert_same, check, filled, isas, shapes, value};
-use bptt::{Activation, ClockGroup, ClockedState, Clockwork, Error, Init, Layer, Purpose, Vanilla};
+use crate::common::{
+    Data, Kind, Rig, Subject, assert_bits, assert_same, check, filled, isas, shapes, value,
+};
+use bptt::{
+    Accumulate, Activation, ClockGroup, Clockwork, Error, Init, Network, Runtime, Schedule,
+};
+use bptt_reference::sample::uniform;
 use proptest::prelude::*;
 use rand::{SeedableRng, rngs::StdRng};
 
@@ -14,7 +19,7 @@ fn groups_that_are_refused() {
         Clockwork::new(2, Activation::Tanh, &groups)
     };
     let expected = "one or more, each of 1 unit or more and a period of 1 to 65536, \
-                    which is another for each";
+                    no period twice";
     for (groups, given) in [
         (&[][..], "[]"),
         (&[(2, 1), (0, 2)], "[(2, 1), (0, 2)]"),
@@ -33,50 +38,66 @@ fn groups_that_are_refused() {
     let clockwork = of(&[(3, 65_536), (1, 5), (2, 1)]).unwrap();
     let groups: Vec<_> = clockwork.groups().map(|group| (group.units, group.period)).collect();
     assert_eq!(groups, [(2, 1), (1, 5), (3, 65_536)]);
-    let mut parameters = clockwork.init(Init::Orthogonal, &mut StdRng::seed_from_u64(1)).unwrap();
+    let network = Network::new(clockwork);
+    let mut rng = StdRng::seed_from_u64(1);
+    let model = network.init_with(Init::Orthogonal, &mut rng, Runtime::best().unwrap()).unwrap();
+    let mut parameters = model.parameters().clone();
     let all = 6 * 2 + (2 * 6 + 4 + 3 * 3) + 6;
-    assert_eq!((clockwork.parameter_count(), parameters.as_slice().len()), (all, all));
-    assert_eq!(parameters.clock_group(1).unwrap().map(<[f32]>::len), [4, 12, 2]);
-    let [u, w, b] = parameters.clock_group_mut(5).unwrap();
-    assert_eq!([u.len(), w.len(), b.len()], [2, 4, 1]);
+    assert_eq!((network.manifest().unwrap().len(), parameters.as_slice().len()), (all, all));
+    let names = "0.weight_ih [6, 2], 0.weight_hh_1 [2, 6], 0.weight_hh_5 [1, 4], \
+                 0.weight_hh_65536 [3, 3], 0.bias [6]";
+    assert_eq!(network.manifest().unwrap().to_string(), names);
     // One row of W is of length 1.
+    let w = parameters.tensor("0.weight_hh_5").unwrap();
     assert!((w.iter().map(|w| w * w).sum::<f32>() - 1.0).abs() < 1e-5);
-    (u[0], w[0], b[0]) = (2.0, 3.0, 4.0);
+    // The third unit is the only one of the second group.
+    parameters.tensor_mut("0.weight_ih").unwrap()[2 * 2] = 2.0;
+    parameters.tensor_mut("0.weight_hh_5").unwrap()[0] = 3.0;
+    parameters.tensor_mut("0.bias").unwrap()[2] = 4.0;
     let place = |at| parameters.as_slice()[at];
     assert_eq!([place(2 * 2), place(12 + 12), place(12 + 25 + 2)], [2.0, 3.0, 4.0]);
-    let error = parameters.clock_group(2).unwrap_err();
-    assert_eq!(error, value("period", "2", "that of one of the layer's groups, [1, 5, 65536]"));
+    let error = parameters.tensor("0.weight_hh_2").unwrap_err();
+    assert_eq!(error, value("tensor", "0.weight_hh_2", format!("one of {names}")));
 }
 
 /// A count of steps that is too large, before anything is written.
 #[test]
 fn steps_beyond_the_count() {
-    let groups = [1, 3].map(|period| ClockGroup { units: 2, period });
-    let layer = Clockwork::new(3, Activation::Tanh, &groups).unwrap();
-    let data = Data::draw(layer, 2, 4, 1, 0.5);
-    let h = &data.inputs.h0[..];
+    let kind = Kind::Clockwork(Activation::Tanh, &[1, 3]);
+    let data = Data::draw(Subject { kind, inputs: 3, hidden: 4 }, 2, 4, 1, 0.5);
     for &isa in isas() {
-        let mut rig = crate::common::Rig::new(isa, &data);
-        let expected = rig.forward(&data).h;
-        let crate::common::Rig { plan, weights, arena } = &mut rig;
-        let mut stream = data.layer.stream(2, isa).unwrap();
+        let Rig { model, mut workspace } = Rig::new(isa, &data);
+        let mut stream = model.stream(2).unwrap();
+        let refused = |step: u64| value("step", &step.to_string(), "below 2⁶³");
+        let mut state = data.initial();
+        state.set_step(5).unwrap();
         for step in [1 << 63, u64::MAX] {
-            let refused = Err(value("step", &step.to_string(), "below 2⁶³"));
-            let initial = Some(ClockedState { h, step });
-            assert_eq!(plan.forward(weights, &data.inputs.x, initial, arena), refused);
-            assert_eq!(arena.hidden().unwrap(), expected);
-            assert_eq!(stream.set_state(ClockedState { h, step }), refused);
-            assert_eq!(stream.state(), ClockedState { h: &[0.0; 8][..], step: 0 });
+            assert_eq!(state.set_step(step), Err(refused(step)));
+            assert_eq!(state.step(), 5);
         }
+
+        // The last count that can be given, and the steps after it.
         let step = (1 << 63) - 1;
-        let initial = Some(ClockedState { h, step });
-        plan.forward(weights, &data.inputs.x, initial, arena).unwrap();
-        assert_eq!(arena.last().unwrap().step, step + 4);
-        stream.set_state(ClockedState { h, step }).unwrap();
-        assert_eq!(stream.state().step, step);
-        let short = Error::Length { what: "h", given: 7, expected: 8 };
-        assert_eq!(stream.set_state(ClockedState { h: &h[1..], step: 0 }), Err(short));
-        assert_eq!(stream.state(), ClockedState { h, step });
+        state.set_step(step).unwrap();
+        workspace.set_state(&state).unwrap();
+        let expected = model.forward(&mut workspace, &data.inputs.x).unwrap().to_vec();
+        let beyond = workspace.last_state().unwrap();
+        assert_eq!(beyond.step(), step + 4);
+        assert_eq!(workspace.set_state(&beyond), Err(refused(step + 4)));
+        assert_eq!(workspace.carry_state(), Err(refused(step + 4)));
+        assert_eq!(workspace.outputs().unwrap(), expected);
+        assert_eq!(stream.set_state(&beyond), Err(refused(step + 4)));
+        assert_eq!((stream.state_slice(), stream.state().unwrap().step()), (&[0.0; 8][..], 0));
+        stream.set_state(&state).unwrap();
+        assert_eq!(stream.state().unwrap(), state);
+        stream.step(&data.inputs.x[..6], &mut filled(8)).unwrap();
+        assert_eq!(stream.state().unwrap().step(), step + 1);
+
+        stream.set_state(&state).unwrap();
+        let other = model.state(1).unwrap();
+        let error = stream.set_state(&other).unwrap_err();
+        assert_eq!(error.to_string(), "state: made for 0.h [1, 4], expected 0.h [2, 4]");
+        assert_eq!(stream.state().unwrap(), state);
     }
 }
 
@@ -84,12 +105,11 @@ fn steps_beyond_the_count() {
 #[test]
 fn one_group_of_period_one() {
     check(48, (shapes(40, 60, 40, 9), any::<u64>()), |(shape, seed)| {
-        let groups = [ClockGroup { units: shape.hidden, period: 1 }];
-        let clockwork = Clockwork::new(shape.inputs, Activation::Tanh, &groups).unwrap();
-        let vanilla = Vanilla::new(shape.inputs, shape.hidden, Activation::Tanh).unwrap();
+        let of = |kind| Subject { kind, inputs: shape.inputs, hidden: shape.hidden };
+        let clockwork = of(Kind::Clockwork(Activation::Tanh, &[1]));
+        let vanilla = of(Kind::Vanilla(Activation::Tanh));
         let data = Data::of(clockwork, shape, seed, 0.5);
-        let (batch, steps, first, inputs) = (data.batch, data.steps, 0, data.inputs.clone());
-        let expected = Data { first, ..Data::with_inputs(vanilla, batch, steps, inputs) };
+        let expected = Data { layer: vanilla, ..data.clone() };
         for &isa in isas() {
             let given = Rig::new(isa, &data).run(&data);
             assert_same(&given, &Rig::new(isa, &expected).run(&expected));
@@ -102,12 +122,23 @@ fn one_group_of_period_one() {
 #[test]
 fn between_its_moves_a_group_holds() {
     let groups = [(3, 2), (20, 5), (2, 7)].map(|(units, period)| ClockGroup { units, period });
-    let layer = Clockwork::new(4, Activation::Tanh, &groups).unwrap();
+    let network = Network::new(Clockwork::new(4, Activation::Tanh, &groups).unwrap());
     let (batch, steps, hidden) = (3, 21, 25);
-    let data = Data::draw(layer, batch, steps, 1, 0.5);
+    let mut parameters = network.parameters().unwrap();
+    let values = uniform(1, parameters.as_slice().len(), 0.5);
+    parameters.as_mut_slice().copy_from_slice(&values);
+    let x = uniform(2, steps * batch * 4, 1.0);
+    let drawn = |seed, step| {
+        let mut state = network.state(batch).unwrap();
+        state.as_mut_slice().copy_from_slice(&uniform(seed, batch * hidden, 1.0));
+        state.set_step(step).unwrap();
+        state
+    };
     for &isa in isas() {
-        let mut rig = Rig::new(isa, &data);
-        let h = rig.run(&data).h;
+        let mut model = network.model(parameters.clone(), Runtime::new(isa)).unwrap();
+        let mut workspace = model.training_workspace(Schedule::dense(steps, batch)).unwrap();
+        workspace.set_state(&drawn(3, 0)).unwrap();
+        let h = model.forward(&mut workspace, &x).unwrap();
         for t in 1..steps {
             let [before, now] = [t - 1, t].map(|t| &h[t * batch * hidden..][..batch * hidden]);
             let mut first = 0;
@@ -125,13 +156,25 @@ fn between_its_moves_a_group_holds() {
         }
 
         // No group moves at a single step after the first.
-        let mut one = data.stretch(1..2);
-        one.first = 1;
-        one.inputs.dy.fill(0.0);
-        let pass = Rig::new(isa, &one).run(&one);
-        assert_bits("h", &pass.h, &one.inputs.h0);
-        assert_bits("dh0", &pass.dh0, &one.inputs.dh_last);
-        assert!(pass.params.iter().chain(&pass.dx).all(|&gradient| gradient == 0.0));
+        let training = model.training(Schedule::dense(1, batch));
+        let training = training.with_input_gradients().with_state_gradients();
+        let mut workspace = training.workspace().unwrap();
+        let (initial, last) = (drawn(3, 1), drawn(4, 0));
+        let x = &x[..batch * 4];
+        workspace.set_state(&initial).unwrap();
+        workspace.set_last_gradient(Some(&last)).unwrap();
+        assert_bits("h", model.forward(&mut workspace, x).unwrap(), initial.as_slice());
+        let loss = |y: &mut [f32]| {
+            y.fill(0.0);
+            0.0
+        };
+        workspace.gradients_mut().as_mut_slice().fill(f32::NAN);
+        model.backward(&mut workspace, x, &loss, Accumulate::No).unwrap();
+        let state = workspace.state_gradients().unwrap();
+        assert_bits("dh0", state.as_slice(), last.as_slice());
+        let all =
+            workspace.gradients().as_slice().iter().chain(workspace.input_gradients().unwrap());
+        assert!(all.into_iter().all(|&gradient| gradient == 0.0));
     }
 }
 
@@ -140,26 +183,29 @@ fn between_its_moves_a_group_holds() {
 #[test]
 fn a_decaying_state_becomes_zero() {
     let groups = [1, 2].map(|period| ClockGroup { units: 9, period });
-    let layer = Clockwork::new(1, Activation::Identity, &groups).unwrap();
-    let mut parameters = layer.parameters().unwrap();
+    let network = Network::new(Clockwork::new(1, Activation::Identity, &groups).unwrap());
+    let mut parameters = network.parameters().unwrap();
     for (period, width) in [(1, 18), (2, 9)] {
-        let [_, w, _] = parameters.clock_group_mut(period).unwrap();
+        let w = parameters.tensor_mut(&format!("0.weight_hh_{period}")).unwrap();
         (0..9).for_each(|unit| w[unit * width + unit] = 0.5);
     }
     for &isa in isas() {
-        let weights = layer.pack(&parameters, Purpose::Inference, isa).unwrap();
+        let model = network.model(parameters.clone(), Runtime::new(isa)).unwrap();
         for batch in [1, 5] {
-            let mut stream = layer.stream(batch, isa).unwrap();
-            let h = vec![1.0; batch * 18];
-            stream.set_state(ClockedState { h: &h, step: 0 }).unwrap();
+            let mut stream = model.stream(batch).unwrap();
+            let mut state = model.state(batch).unwrap();
+            state.as_mut_slice().fill(1.0);
+            stream.set_state(&state).unwrap();
             let (x, mut y) = (vec![0.0; batch], filled(batch * 18));
             for _ in 0..280 {
-                stream.step(&weights, &x, &mut y).unwrap();
+                stream.step(&x, &mut y).unwrap();
                 assert!(y.iter().all(|y| !y.is_subnormal()), "{y:?} on {isa}");
             }
             assert!(y.iter().all(|&y| y == 0.0));
-            stream.set_state(ClockedState { h: &vec![1e-40; batch * 18], step: 1 }).unwrap();
-            stream.step(&weights, &x, &mut y).unwrap();
+            state.as_mut_slice().fill(1e-40);
+            state.set_step(1).unwrap();
+            stream.set_state(&state).unwrap();
+            stream.step(&x, &mut y).unwrap();
             for row in y.chunks(18) {
                 assert_eq!(row, [[0.0; 9], [1e-40; 9]].concat());
             }

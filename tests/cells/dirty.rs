@@ -3,10 +3,10 @@
 //! (onnxruntime#3893), and gradients that overwrite have those of a buffer of zeros.
 
 use crate::common::{
-    Data, Kind, Rig, Subject, assert_bits, assert_same, fewer, filled, is_slow, isas,
+    Data, Kind, Rig, SENTINEL, assert_bits, assert_same, fewer, filled, is_slow, isas,
 };
 use crate::with_layer;
-use bptt::{Accumulate, Gradients, Isa, OutputGradients, Purpose, Readout, Regularisation, Stream};
+use bptt::{Accumulate, Dense, Isa, Model, Runtime, State, Stream};
 use bptt_reference::sample::uniform;
 
 /// I, H, B and τ: units that fill a vector and that do not, one group of them and more, each
@@ -24,7 +24,7 @@ macro_rules! each_case {
                     $body;
                     let mut $data = $data.noisy(!0);
                     let mut parameters = $data.parameters();
-                    parameters.split_mut()[2].fill(0.0);
+                    parameters.tensor_mut("0.bias").unwrap().fill(0.0);
                     $data.inputs.params = parameters.as_slice().to_vec();
                     $body
                 });
@@ -34,7 +34,7 @@ macro_rules! each_case {
 }
 
 /// A pass from NaN to NaN.
-fn poison<C: Subject>(rig: &mut Rig<C>, data: &Data<C>) {
+fn poison(rig: &mut Rig, data: &Data) {
     let mut bad = data.clone();
     bad.inputs = data.inputs.map(|values| vec![f32::NAN; values.len()]);
     let pass = rig.run(&bad);
@@ -43,22 +43,17 @@ fn poison<C: Subject>(rig: &mut Rig<C>, data: &Data<C>) {
 
 /// States and gradients of a pass that is given nothing but its input and a gradient of its
 /// outputs.
-fn from_nothing<C: Subject>(rig: &mut Rig<C>, data: &Data<C>) -> [Vec<f32>; 4] {
-    let Rig { plan, weights, arena } = rig;
-    plan.forward_with(weights, &data.inputs.x, None, data.noise, arena).unwrap();
-    let (h, c) = (arena.hidden().unwrap().to_vec(), arena.cell_states().unwrap().to_vec());
-    let mut parameters = data.layer.parameters().unwrap();
-    parameters.as_mut_slice().copy_from_slice(&filled(data.inputs.params.len()));
-    let mut dx = filled(data.inputs.x.len());
-    let to = Gradients {
-        parameters: &mut parameters,
-        accumulate: Accumulate::No,
-        dx: Some(&mut dx),
-        initial: None,
-    };
-    let outputs = OutputGradients { dy: Some(&data.inputs.dy), last: None };
-    plan.backward(weights, &data.inputs.x, outputs, arena, to).unwrap();
-    [h, c, parameters.as_slice().to_vec(), dx]
+fn from_nothing(rig: &mut Rig, data: &Data) -> [Vec<f32>; 4] {
+    let Rig { model, workspace } = rig;
+    workspace.set_noise(data.noise);
+    workspace.reset_state();
+    workspace.set_last_gradient(None).unwrap();
+    let h = model.forward(workspace, &data.inputs.x).unwrap().to_vec();
+    let c = workspace.activations("0.c").map_or(Vec::new(), <[f32]>::to_vec);
+    workspace.gradients_mut().as_mut_slice().fill(SENTINEL);
+    model.backward(workspace, &data.inputs.x, &data.loss(), Accumulate::No).unwrap();
+    let parameters = workspace.gradients().as_slice().to_vec();
+    [h, c, parameters, workspace.input_gradients().unwrap().to_vec()]
 }
 
 fn assert_all(given: &[Vec<f32>], expected: &[Vec<f32>]) {
@@ -68,8 +63,8 @@ fn assert_all(given: &[Vec<f32>], expected: &[Vec<f32>]) {
 }
 
 #[test]
-fn an_arena_full_of_nan() {
-    fn run<C: Subject>(isa: Isa, threads: usize, data: &Data<C>) {
+fn a_workspace_full_of_nan() {
+    fn run(isa: Isa, threads: usize, data: &Data) {
         let new = || Rig::with_threads(isa, data, threads);
         let expected = new().run(data);
         let from_zero = from_nothing(&mut new(), data);
@@ -93,7 +88,7 @@ fn an_arena_full_of_nan() {
         assert_all(&from_nothing(&mut rig, data), &from_zero);
 
         // The memory of a larger pass, as it comes back from the allocator.
-        let more = Data::draw(data.layer.clone(), 2 * data.batch, data.steps + 1, 2, 0.4);
+        let more = Data::draw(data.layer, 2 * data.batch, data.steps + 1, 2, 0.4);
         let more = Data { regularisation: data.regularisation, ..more };
         let mut larger = Rig::with_threads(isa, &more, threads);
         poison(&mut larger, &more);
@@ -112,47 +107,71 @@ fn an_arena_full_of_nan() {
     }
 }
 
-/// The outputs of a step, of a stretch, and of a layer after the cell.
-fn fed<C: Subject>(stream: &mut Stream<C>, rig: &Rig<C>, data: &Data<C>, x: &[f32]) -> Vec<f32> {
-    const OUTPUTS: usize = 3;
-    let (input, state) = (data.input(), data.state());
-    let readout = Readout::new(data.layer.output_size(), OUTPUTS).unwrap();
-    let mut dense = readout.parameters().unwrap();
-    dense.as_mut_slice().copy_from_slice(&uniform(5, readout.parameter_count(), 0.5));
-    let dense = readout.pack(&dense, Purpose::Inference, rig.plan.isa()).unwrap();
-    let mut all = filled(data.steps * state);
-    stream.step(&rig.weights, &x[..input], &mut all[..state]).unwrap();
-    stream.forward(&rig.weights, &x[input..], &mut all[state..]).unwrap();
-    let mut o = filled(data.batch * OUTPUTS);
-    stream.predict(&rig.weights, &dense, &x[..input], &mut o).unwrap();
-    [all, o].concat()
+const OUTPUTS: usize = 3;
+
+/// Streams of the layer, and of it and a dense layer after it.
+struct Streams {
+    layer: Stream,
+    outputs: Stream,
+}
+
+impl Streams {
+    fn new(isa: Isa, threads: usize, data: &Data) -> Self {
+        let model = data.model(isa, threads);
+        let dense = Dense::new(data.layer.output_size(), OUTPUTS).unwrap();
+        let network = model.network().clone().then(dense);
+        let mut parameters = network.parameters().unwrap();
+        let (layer, dense) = parameters.as_mut_slice().split_at_mut(data.inputs.params.len());
+        layer.copy_from_slice(&data.inputs.params);
+        dense.copy_from_slice(&uniform(5, dense.len(), 0.5));
+        let both = network.model(parameters, Runtime::new(isa).threads(threads)).unwrap();
+        let stream = |model: &Model| model.stream(data.batch).unwrap();
+        Self { layer: stream(&model), outputs: stream(&both) }
+    }
+
+    /// The outputs of a step, of a stretch, and of a step with the dense layer.
+    fn fed(&mut self, data: &Data, x: &[f32]) -> Vec<f32> {
+        let (input, state) = (data.input(), data.state());
+        let mut all = filled(data.steps * state);
+        self.layer.step(&x[..input], &mut all[..state]).unwrap();
+        self.layer.forward(&x[input..], &mut all[state..]).unwrap();
+        let mut o = filled(data.batch * OUTPUTS);
+        self.outputs.step(&x[..input], &mut o).unwrap();
+        let mut more = filled((data.steps - 1) * data.batch * OUTPUTS);
+        self.outputs.forward(&x[input..], &mut more).unwrap();
+        [all, o, more].concat()
+    }
+
+    fn reset(&mut self) {
+        self.layer.reset();
+        self.outputs.reset();
+    }
+
+    /// A dense layer has no state, so that both have the same.
+    fn set_state(&mut self, state: &State) {
+        self.layer.set_state(state).unwrap();
+        self.outputs.set_state(state).unwrap();
+    }
 }
 
 #[test]
 fn a_stream_full_of_nan() {
-    fn run<C: Subject>(isa: Isa, threads: usize, data: &Data<C>) {
-        let rig = Rig::new(isa, data);
-        let (_, zoneout) = (data.regularisation.dropout(), data.regularisation.zoneout());
-        let zoneout = Regularisation::none().with_zoneout(zoneout[0], zoneout[1]).unwrap();
-        let new = || {
-            let stream = data.layer.stream(data.batch, isa).unwrap();
-            let stream = stream.with_threads(threads).unwrap();
-            stream.with_regularisation(zoneout).unwrap()
-        };
+    fn run(isa: Isa, threads: usize, data: &Data) {
+        let new = || Streams::new(isa, threads, data);
         let x = &data.inputs.x;
-        let from_zero = fed(&mut new(), &rig, data, x);
+        let from_zero = new().fed(data, x);
         let mut given = new();
-        given.set_state(data.initial().unwrap()).unwrap();
-        let expected = fed(&mut given, &rig, data, x);
+        given.set_state(&data.initial());
+        let expected = given.fed(data, x);
 
         let bad = vec![f32::NAN; x.len()];
-        let mut stream = new();
-        assert!(fed(&mut stream, &rig, data, &bad).iter().any(|y| y.is_nan()));
-        stream.reset();
-        assert_bits("y after a reset", &fed(&mut stream, &rig, data, x), &from_zero);
-        fed(&mut stream, &rig, data, &bad);
-        stream.set_state(data.initial().unwrap()).unwrap();
-        assert_bits("y from a state", &fed(&mut stream, &rig, data, x), &expected);
+        let mut streams = new();
+        assert!(streams.fed(data, &bad).iter().any(|y| y.is_nan()));
+        streams.reset();
+        assert_bits("y after a reset", &streams.fed(data, x), &from_zero);
+        streams.fed(data, &bad);
+        streams.set_state(&data.initial());
+        assert_bits("y from a state", &streams.fed(data, x), &expected);
     }
     each_case!(|data| for &isa in isas() {
         run(isa, 1, &data);
@@ -168,7 +187,7 @@ fn a_stream_full_of_nan() {
 /// Buffers of NaN, of zeros and of anything that are overwritten, and zeros that are added to.
 #[test]
 fn gradients_do_not_depend_on_what_they_overwrite() {
-    fn run<C: Subject>(isa: Isa, data: &Data<C>) {
+    fn run(isa: Isa, data: &Data) {
         let mut rig = Rig::new(isa, data);
         let expected = rig.run(data);
         let len = data.inputs.params.len();
@@ -178,8 +197,7 @@ fn gradients_do_not_depend_on_what_they_overwrite() {
             (Accumulate::No, uniform(9, len, 3.0)),
             (Accumulate::Yes, vec![0.0; len]),
         ] {
-            let mut parameters = data.layer.parameters().unwrap();
-            parameters.as_mut_slice().copy_from_slice(&before);
+            let mut parameters = before;
             let forward = rig.forward(data);
             assert_same(&rig.backward(data, &mut parameters, write, forward), &expected);
         }

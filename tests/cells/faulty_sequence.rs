@@ -2,11 +2,11 @@
 //! backward (keras#449), and so do its own steps before.
 
 use crate::common::{
-    Data, Kind, Pass, Rig, Subject, assert_bits, assert_same, fewer, filled, is_slow, isas,
-    rows_of, sequence,
+    Data, Kind, Pass, Rig, assert_bits, assert_same, fewer, filled, is_slow, isas, rows_of,
+    sequence,
 };
 use crate::with_layer;
-use bptt::{Format, Isa, Layer, Purpose, Stream, Weights};
+use bptt::{Format, Isa, Model};
 use bptt_reference::cells::Cell as Equations;
 
 /// I, H, B and τ: units that fill a vector and that do not, and more than one group of them.
@@ -19,7 +19,7 @@ const FAULTS: [f32; 3] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
 const STEP: usize = 3;
 
 /// The same with a fault in one input of a sequence, or in all of a step's.
-fn faulty<C: Subject>(data: &Data<C>, n: usize, fault: f32, all: bool) -> Data<C> {
+fn faulty(data: &Data, n: usize, fault: f32, all: bool) -> Data {
     let mut faulty = data.clone();
     let width = data.layer.input_size();
     let row = &mut faulty.inputs.x[(STEP * data.batch + n) * width..][..width];
@@ -29,7 +29,7 @@ fn faulty<C: Subject>(data: &Data<C>, n: usize, fault: f32, all: bool) -> Data<C
 
 /// The others' part of a buffer, `[τ, B, width]`, is what it was.
 #[track_caller]
-fn assert_others<C: Subject>(data: &Data<C>, n: usize, given: &[f32], expected: &[f32]) {
+fn assert_others(data: &Data, n: usize, given: &[f32], expected: &[f32]) {
     let width = data.layer.output_size();
     for m in (0..data.batch).filter(|&m| m != n) {
         let of = |values| rows_of(values, width, data.batch, m);
@@ -38,7 +38,7 @@ fn assert_others<C: Subject>(data: &Data<C>, n: usize, given: &[f32], expected: 
 }
 
 /// Passes in each of which one of the sequences is at fault.
-fn passes<C: Subject>(isa: Isa, threads: usize, data: &Data<C>, clean: &Pass, bad: [usize; 3]) {
+fn passes(isa: Isa, threads: usize, data: &Data, clean: &Pass, bad: [usize; 3]) {
     let mut rig = Rig::with_threads(isa, data, threads);
     for (n, fault) in bad.into_iter().zip(FAULTS) {
         let given = rig.run(&faulty(data, n, fault, n > 0));
@@ -84,16 +84,17 @@ fn the_others_of_a_batch_keep_their_bits() {
     }
 }
 
-fn streamed<C: Subject>(mut stream: Stream<C>, weights: &Weights<C>, data: &Data<C>) -> Vec<f32> {
+fn streamed(model: &Model, data: &Data) -> Vec<f32> {
+    let mut stream = model.stream(data.batch).unwrap();
     let mut y = filled(data.steps * data.state());
     let x = &data.inputs.x;
     let (first, rest) = (data.input(), data.state());
-    stream.step(weights, &x[..first], &mut y[..rest]).unwrap();
+    stream.step(&x[..first], &mut y[..rest]).unwrap();
     let cut = data.steps - 2;
-    stream.forward(weights, &x[first..cut * first], &mut y[rest..cut * rest]).unwrap();
+    stream.forward(&x[first..cut * first], &mut y[rest..cut * rest]).unwrap();
     let late = x[cut * first..].chunks(first).zip(y[cut * rest..].chunks_mut(rest));
     for (x, y) in late {
-        stream.step(weights, x, y).unwrap();
+        stream.step(x, y).unwrap();
     }
     y
 }
@@ -105,18 +106,13 @@ fn the_others_of_a_stream_keep_their_bits() {
             with_layer!(kind, (inputs, hidden), |layer| {
                 let data = Data::draw(layer, batch, steps, 1, 0.4);
                 for &isa in isas() {
-                    let stream = data.layer.stream(batch, isa).unwrap();
-                    let parameters = data.parameters();
+                    let model = data.model(isa, 1);
                     for format in [Format::F32, Format::Bf16, Format::Int8] {
-                        let weights = match format {
-                            Format::F32 => data.layer.pack(&parameters, Purpose::Inference, isa),
-                            _ => data.layer.pack_inference(&parameters, format, isa),
-                        };
-                        let weights = weights.unwrap();
-                        let clean = streamed(stream.clone(), &weights, &data);
+                        let model = model.quantised(format).unwrap();
+                        let clean = streamed(&model, &data);
                         for (n, fault) in [0, 5, batch - 1].into_iter().zip(FAULTS) {
                             let faulty = faulty(&data, n, fault, true);
-                            let given = streamed(stream.clone(), &weights, &faulty);
+                            let given = streamed(&model, &faulty);
                             assert_others(&data, n, &given, &clean);
                         }
                     }

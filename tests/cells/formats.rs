@@ -3,33 +3,18 @@
 //! and what is refused.
 
 use crate::common::{
-    Data, Kind, Options, Shape, Subject, any_of, assert_bits, assert_mismatch, check, filled, isas,
-    lstm, shapes, shared_out,
+    Data, Kind, Rig, Shape, Subject, any_of, assert_bits, assert_mismatch, check, filled, isas,
+    shapes, shared_out,
 };
 use crate::with_layer;
 use bptt::{
-    Accumulate, Error, Format, Gradients, Init, Isa, Layer, Lstm, OutputGradients, Parameters,
-    Plan, Purpose, Weights,
+    Accumulate, Activation, Error, Format, Init, Isa, Lstm, Model, Network, Parameters, Runtime,
+    Vanilla, Workspace,
 };
-use bptt_reference::cells::Cell as Equations;
 use proptest::prelude::*;
 use rand::{SeedableRng, rngs::SmallRng};
 
 const NARROW: [Format; 2] = [Format::Bf16, Format::Int8];
-
-/// The lengths of W's rows, each with how many there are of it.
-fn recurrent_rows<C: Subject>(layer: &C) -> Vec<(usize, usize)> {
-    let width = layer.output_size();
-    let Equations::Clockwork(_, groups) = layer.equations() else {
-        return vec![(width, usize::MAX)];
-    };
-    let mut read = width;
-    let of = |(units, _)| {
-        read -= units;
-        (read + units, units)
-    };
-    groups.into_iter().map(of).collect()
-}
 
 fn round_row(row: &mut [f32], format: Format) {
     let largest = row.iter().fold(0.0f32, |m, w| m.max(w.abs()));
@@ -39,52 +24,50 @@ fn round_row(row: &mut [f32], format: Format) {
 }
 
 /// The parameters that a format takes them for: U, W and P rounded output by output.
-fn rounded<C: Subject>(parameters: &Parameters<C>, format: Format) -> Parameters<C> {
+fn rounded(parameters: &Parameters, format: Format) -> Parameters {
     let mut rounded = parameters.clone();
-    let layer = parameters.layer();
-    let [u, w, _, _, p] = rounded.split_mut();
-    u.chunks_exact_mut(layer.input_size()).for_each(|row| round_row(row, format));
-    p.chunks_exact_mut(layer.hidden_size()).for_each(|row| round_row(row, format));
-    let mut rest = w;
-    for (depth, rows) in recurrent_rows(layer) {
-        let (block, tail) = rest.split_at_mut(rest.len().min(rows.saturating_mul(depth)));
-        block.chunks_exact_mut(depth).for_each(|row| round_row(row, format));
-        rest = tail;
+    for tensor in parameters.manifest().tensors() {
+        let of = ["0.weight_ih", "0.weight_hh", "0.weight_hr"];
+        if of.iter().any(|name| tensor.name().starts_with(name)) {
+            let depth = tensor.shape()[tensor.shape().len() - 1];
+            let rows = rounded.tensor_mut(tensor.name()).unwrap().chunks_exact_mut(depth);
+            rows.for_each(|row| round_row(row, format));
+        }
     }
     rounded
 }
 
-/// The outputs of a plan, of a stream and of single steps.
-fn outputs<C: Subject>(data: &Data<C>, weights: &Weights<C>, plan: &Plan<C>) -> [Vec<f32>; 3] {
-    let (layer, batch, isa, x) = (&data.layer, data.batch, plan.isa(), &data.inputs.x);
-    let mut arena = plan.allocate().unwrap();
-    plan.forward(weights, x, data.initial(), &mut arena).unwrap();
+/// The outputs of a training pass, of a stream and of single steps; the workspace is of a model
+/// that has weights in f32.
+fn outputs(data: &Data, model: &Model, workspace: &mut Workspace) -> [Vec<f32>; 3] {
+    let x = &data.inputs.x;
+    workspace.set_state(&data.initial()).unwrap();
+    let pass = model.forward(workspace, x).unwrap().to_vec();
     let stream = || {
-        let mut stream = layer.stream(batch, isa).unwrap();
-        stream.set_state(data.initial().unwrap()).unwrap();
+        let mut stream = model.stream(data.batch).unwrap();
+        stream.set_state(&data.initial()).unwrap();
         stream
     };
     let mut whole = filled(data.steps * data.state());
-    stream().forward(weights, x, &mut whole).unwrap();
+    stream().forward(x, &mut whole).unwrap();
     let (mut stepped, mut stream) = (filled(whole.len()), stream());
     let steps = x.chunks(data.input()).zip(stepped.chunks_mut(data.state()));
     for (x, y) in steps {
-        stream.step(weights, x, y).unwrap();
+        stream.step(x, y).unwrap();
     }
-    [arena.hidden().unwrap().to_vec(), whole, stepped]
+    [pass, whole, stepped]
 }
 
-fn as_from_rounded_weights<C: Subject>(data: &Data<C>) {
-    let (layer, parameters) = (&data.layer, data.parameters());
+fn as_from_rounded_weights(data: &Data) {
+    let parameters = data.parameters();
     for &isa in isas() {
-        let plan = layer.plan(data.steps, data.batch, isa).unwrap();
+        let Rig { model, mut workspace } = Rig::new(isa, data);
         for format in NARROW {
-            let narrow = layer.pack_inference(&parameters, format, isa).unwrap();
-            let expected = rounded(&parameters, format);
-            let expected = layer.pack(&expected, Purpose::Inference, isa).unwrap();
-            let [expected, ..] = outputs(data, &expected, &plan);
+            let narrow = model.quantised(format).unwrap();
+            let expected = data.layer.model(isa, rounded(&parameters, format).as_slice());
+            let [expected, ..] = outputs(data, &expected, &mut workspace);
             for (way, given) in
-                ["plan", "stream", "steps"].iter().zip(outputs(data, &narrow, &plan))
+                ["pass", "stream", "steps"].iter().zip(outputs(data, &narrow, &mut workspace))
             {
                 assert_bits(&format!("h, {format:?} on {isa}, {way}"), &given, &expected);
             }
@@ -108,8 +91,8 @@ fn a_pass_is_one_over_rounded_weights() {
     }
 }
 
-fn lstm_data(inputs: usize, hidden: usize, batch: usize, steps: usize, weights: f32) -> Data<Lstm> {
-    Data::draw(lstm(Options::NONE, inputs, hidden), batch, steps, 1, weights)
+fn lstm_data(inputs: usize, hidden: usize, batch: usize, steps: usize, weights: f32) -> Data {
+    Data::draw(Subject { kind: Kind::LSTM, inputs, hidden }, batch, steps, 1, weights)
 }
 
 #[test]
@@ -164,24 +147,25 @@ fn the_largest_weights_stay_finite() {
         [-1e-38, -MAX, 1.0],
         [1.0, 0.5, -0.25],
     ];
-    let layer = bptt::Vanilla::new(3, 6, bptt::Activation::Identity).unwrap();
-    let mut parameters = layer.parameters().unwrap();
-    parameters.split_mut()[0].copy_from_slice(&rows.concat());
+    let network = Network::new(Vanilla::new(3, 6, Activation::Identity).unwrap());
+    let mut parameters = network.parameters().unwrap();
+    parameters.tensor_mut("0.weight_ih").unwrap().copy_from_slice(&rows.concat());
     for &isa in isas() {
+        let model = |p: &Parameters| network.model(p.clone(), Runtime::new(isa)).unwrap();
         for format in NARROW {
-            let weights = layer.pack_inference(&parameters, format, isa).unwrap();
-            let expected = layer.pack(&rounded(&parameters, format), Purpose::Inference, isa);
+            let narrow = model(&parameters).quantised(format).unwrap();
+            let expected = model(&rounded(&parameters, format));
             for (k, batch) in [(0, 1), (1, 1), (2, 1), (0, 13), (1, 13), (2, 13)] {
                 let mut x = vec![0.0; 3 * batch];
                 x.iter_mut().skip(k).step_by(3).for_each(|x| *x = 0.5);
-                let step = |weights: &Weights<bptt::Vanilla>| {
+                let step = |model: &Model| {
                     let mut y = filled(6 * batch);
-                    layer.stream(batch, isa).unwrap().step(weights, &x, &mut y).unwrap();
+                    model.stream(batch).unwrap().step(&x, &mut y).unwrap();
                     y
                 };
-                let y = step(&weights);
+                let y = step(&narrow);
                 assert!(y.iter().all(|y| y.is_finite()), "{y:?} of {format:?} on {isa}");
-                assert_bits("h", &y, &step(expected.as_ref().unwrap()));
+                assert_bits("h", &y, &step(&expected));
             }
         }
     }
@@ -193,18 +177,18 @@ fn the_largest_weights_stay_finite() {
 fn outputs_are_as_close_as_documented() {
     let isa = Isa::best().unwrap();
     for hidden in [64, 256] {
-        let lstm = Lstm::new(hidden, hidden).unwrap();
-        let parameters = lstm.init(Init::Glorot, &mut SmallRng::seed_from_u64(1)).unwrap();
-        let whole = lstm.pack(&parameters, Purpose::Inference, isa).unwrap();
+        let network = Network::new(Lstm::new(hidden, hidden).unwrap());
+        let mut rng = SmallRng::seed_from_u64(1);
+        let whole = network.init_with(Init::Glorot, &mut rng, Runtime::new(isa)).unwrap();
         let data = lstm_data(hidden, hidden, 1, 100, 0.0);
-        let pass = |weights: &Weights<Lstm>| {
+        let pass = |model: &Model| {
             let mut y = filled(100 * hidden);
-            lstm.stream(1, isa).unwrap().forward(weights, &data.inputs.x, &mut y).unwrap();
+            model.stream(1).unwrap().forward(&data.inputs.x, &mut y).unwrap();
             y
         };
         let exact = pass(&whole);
         for (format, documented) in [(Format::Bf16, 0.01), (Format::Int8, 0.03)] {
-            let narrow = pass(&lstm.pack_inference(&parameters, format, isa).unwrap());
+            let narrow = pass(&whole.quantised(format).unwrap());
             let worst = exact.iter().zip(&narrow).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
             println!("{format:?}, H {hidden}: off by {worst:.5} at most");
             assert!(worst <= documented, "{format:?}, H {hidden}: {worst}");
@@ -217,20 +201,31 @@ fn outputs_are_as_close_as_documented() {
 fn weights_that_int8_cannot_hold_are_refused_and_nothing_is_written() {
     let isa = Isa::best().unwrap();
     let data = lstm_data(3, 5, 2, 4, 0.5);
-    let (lstm, parameters) = (data.layer, data.parameters());
-    let plan = lstm.plan(4, 2, isa).unwrap();
+    let Rig { model, mut workspace } = Rig::new(isa, &data);
     for bad in [f32::NAN, f32::INFINITY] {
         // In U and in W: what comes before must not be packed either.
         for at in [7, 4 * 5 * 3 + 11] {
-            let mut changed = data.parameters();
-            changed.as_mut_slice()[at] = bad;
-            let mut weights = lstm.pack_inference(&parameters, Format::Int8, isa).unwrap();
-            let [before, ..] = outputs(&data, &weights, &plan);
-            let error = weights.update(&changed).unwrap_err();
+            let mut narrow = model.quantised(Format::Int8).unwrap();
+            let before = outputs(&data, &narrow, &mut workspace);
+            // Alone, and beside a stream that goes on with the weights from before.
+            for stream in [None, Some(narrow.stream(2).unwrap())] {
+                let change = |p: &mut Parameters| {
+                    p.as_mut_slice()[at] = bad;
+                    Ok::<(), Error>(())
+                };
+                let error = narrow.change(change).unwrap_err();
+                assert!(matches!(error, Error::Value { what: "weights", .. }), "{error}");
+                for (given, before) in outputs(&data, &narrow, &mut workspace).iter().zip(&before) {
+                    assert_bits("h", given, before);
+                }
+                drop(stream);
+            }
+            let mut changed = data.inputs.params.clone();
+            changed[at] = bad;
+            let changed = data.layer.model(isa, &changed);
+            let error = changed.quantised(Format::Int8).unwrap_err();
             assert!(matches!(error, Error::Value { what: "weights", .. }), "{error}");
-            assert_bits("h", &outputs(&data, &weights, &plan)[0], &before);
-            assert!(lstm.pack_inference(&changed, Format::Int8, isa).is_err());
-            assert!(lstm.pack_inference(&changed, Format::Bf16, isa).is_ok());
+            assert!(changed.quantised(Format::Bf16).is_ok());
         }
     }
 }
@@ -239,27 +234,34 @@ fn weights_that_int8_cannot_hold_are_refused_and_nothing_is_written() {
 fn they_have_no_backward_pass() {
     let isa = Isa::best().unwrap();
     let data = lstm_data(3, 5, 2, 4, 0.5);
-    let lstm = data.layer;
-    let plan = lstm.plan(4, 2, isa).unwrap();
-    let weights = lstm.pack_inference(&data.parameters(), Format::Bf16, isa).unwrap();
-    let mut arena = plan.allocate().unwrap();
-    plan.forward(&weights, &data.inputs.x, None, &mut arena).unwrap();
-    let mut parameters = lstm.parameters().unwrap();
-    let gradients = Gradients::of(&mut parameters, Accumulate::No);
-    let outputs = OutputGradients::default();
-    let error =
-        plan.backward(&weights, &data.inputs.x, outputs, &mut arena, gradients).unwrap_err();
-    assert_mismatch(error, "weights", "Purpose::Inference", "Purpose::Training");
+    let Rig { model, mut workspace } = Rig::new(isa, &data);
+    for format in NARROW {
+        let mut narrow = model.quantised(format).unwrap();
+        let given = format!("{format:?}, which are for inference");
+        let error = narrow.training_workspace(data.schedule()).unwrap_err();
+        assert_mismatch(error, "weights", &given, "F32, for training");
+
+        // Nor in a workspace of a model that has one.
+        let y = narrow.forward(&mut workspace, &data.inputs.x).unwrap().to_vec();
+        workspace.gradients_mut().as_mut_slice().fill(7.0);
+        let loss = data.loss();
+        let error = narrow.backward(&mut workspace, &data.inputs.x, &loss, Accumulate::No);
+        assert_mismatch(error.unwrap_err(), "weights", &given, "F32, for training");
+        assert_bits("y", workspace.outputs().unwrap(), &y);
+        let error = narrow.gradients(&mut workspace, &data.inputs.x, &loss, Accumulate::No);
+        assert_mismatch(error.unwrap_err(), "weights", &given, "F32, for training");
+        assert_bits("y", workspace.outputs().unwrap(), &y);
+        assert!(workspace.gradients().as_slice().iter().all(|&d| d == 7.0));
+    }
 }
 
 /// They take the bytes that the format says, and scales.
 #[test]
 fn their_size() {
-    let isa = Isa::best().unwrap();
-    let lstm = Lstm::new(64, 128).unwrap();
-    let parameters = lstm.parameters().unwrap();
+    let network = Network::new(Lstm::new(64, 128).unwrap());
+    let model = network.model(network.parameters().unwrap(), Runtime::best().unwrap()).unwrap();
     let (values, bias) = (4 * 128 * (64 + 128), 4 * 128 * 4);
-    let bytes = |format| lstm.pack_inference(&parameters, format, isa).unwrap().bytes();
+    let bytes = |format| model.quantised(format).unwrap().packed_bytes();
     assert_eq!(bytes(Format::F32), 4 * values + bias);
     assert_eq!(bytes(Format::Bf16), 2 * values + bias);
     assert_eq!(bytes(Format::Int8), values + 2 * 4 * 128 * 4 + bias);

@@ -4,8 +4,7 @@
 use crate::common::{Kind, Subject, assert_bits, fewer, filled, isas, vanilla};
 use crate::with_layer;
 use bptt::{
-    Accumulate, Activation, Gradients, Init, Isa, Layer, LayerNorm, OutputGradients, Parameters,
-    Purpose, Skip,
+    Accumulate, Activation, Init, Isa, LayerNorm, Network, Parameters, Runtime, Schedule, Skip,
 };
 use bptt_reference::sample::uniform;
 use rand::{SeedableRng, rngs::SmallRng};
@@ -13,55 +12,66 @@ use rand::{SeedableRng, rngs::SmallRng};
 const SIZES: [usize; 11] = [7, 16, 33, 257, 1, 2, 8, 9, 100, 256, 1000];
 const BATCHES: [(usize, usize); 3] = [(1, 1), (13, 1), (13, 3)];
 
-/// h of all steps, by a plan and by a stream, which have the same bits, and the gradients of
+/// A network of one layer, and its parameters.
+#[derive(Debug)]
+struct Case {
+    network: Network,
+    parameters: Parameters,
+}
+
+impl Case {
+    /// With drawn parameters.
+    fn drawn(network: Network, init: Init, seed: u64) -> Self {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let model = network.init_with(init, &mut rng, Runtime::new(isas()[0])).unwrap();
+        Self { network, parameters: model.parameters().clone() }
+    }
+
+    /// A layer that shows x̂ of the sums `a`, which are its weights from one input of 1.
+    fn shows(a: &[f32], epsilon: f32) -> Self {
+        let layer = LayerNorm::new(vanilla(Activation::Identity, 1, a.len())).unwrap();
+        let network = Network::new(layer.with_epsilon(epsilon).unwrap());
+        let mut parameters = network.parameters().unwrap();
+        parameters.tensor_mut("0.weight_ih").unwrap().copy_from_slice(a);
+        parameters.tensor_mut("0.gain").unwrap().fill(1.0);
+        Self { network, parameters }
+    }
+}
+
+/// h of all steps, by a pass and by a stream, which have the same bits, and the gradients of
 /// parameters and inputs.
-fn pass<C: Subject>(
+fn pass(
     isa: Isa,
-    parameters: &Parameters<C>,
+    case: &Case,
     (batch, threads): (usize, usize),
     x: &[f32],
 ) -> (Vec<f32>, Vec<f32>) {
-    let (layer, purpose) = (parameters.layer(), Purpose::TrainingWithInputGradient);
-    let steps = x.len() / batch / layer.input_size();
-    let weights = layer.pack(parameters, purpose, isa).unwrap();
-    let plan = layer.plan(steps, batch, isa).unwrap().with_threads(threads).unwrap();
-    let mut arena = plan.allocate().unwrap();
-    plan.forward(&weights, x, None, &mut arena).unwrap();
-    let h = arena.hidden().unwrap().to_vec();
+    let inputs = case.network.manifest().unwrap().find("0.weight_ih").unwrap().shape()[1];
+    let (steps, runtime) = (x.len() / batch / inputs, Runtime::new(isa).threads(threads));
+    let mut model = case.network.model(case.parameters.clone(), runtime).unwrap();
+    let training = model.training(Schedule::dense(steps, batch)).with_input_gradients();
+    let mut workspace = training.workspace().unwrap();
+    let h = model.forward(&mut workspace, x).unwrap().to_vec();
 
     let mut y = filled(h.len());
-    let mut stream = layer.stream(batch, isa).unwrap().with_threads(threads).unwrap();
-    stream.forward(&weights, x, &mut y).unwrap();
+    let mut stream = model.stream(batch).unwrap();
+    stream.forward(x, &mut y).unwrap();
     assert_bits("h of a stream", &y, &h);
     stream.reset();
-    let (i, o) = (batch * layer.input_size(), batch * layer.output_size());
+    let (i, o) = (batch * inputs, batch * model.output_size());
     for (x, y) in x.chunks(i).zip(y.chunks_mut(o)) {
-        stream.step(&weights, x, y).unwrap();
+        stream.step(x, y).unwrap();
     }
     assert_bits("h of single steps", &y, &h);
 
-    let (dy, mut dx) = (uniform(3, h.len(), 1.0), filled(x.len()));
-    let mut gradients = layer.parameters().unwrap();
-    let outputs = OutputGradients { dy: Some(&dy), last: None };
-    let to = Gradients {
-        parameters: &mut gradients,
-        accumulate: Accumulate::No,
-        dx: Some(&mut dx),
-        initial: None,
+    let dy = uniform(3, h.len(), 1.0);
+    let loss = |y: &mut [f32]| {
+        y.copy_from_slice(&dy);
+        0.0
     };
-    plan.backward(&weights, x, outputs, &mut arena, to).unwrap();
-    (h, [gradients.as_slice(), &dx].concat())
-}
-
-/// A layer that shows x̂ of the sums `a`, which are its weights from one input of 1.
-fn shows(a: &[f32], epsilon: f32) -> Parameters<LayerNorm<bptt::Vanilla>> {
-    let layer = LayerNorm::new(vanilla(Activation::Identity, 1, a.len())).unwrap();
-    let layer = layer.with_epsilon(epsilon).unwrap();
-    let mut parameters = layer.parameters().unwrap();
-    let [u, _, _, gain, _] = parameters.split_mut();
-    u.copy_from_slice(a);
-    gain.fill(1.0);
-    parameters
+    model.backward(&mut workspace, x, &loss, Accumulate::No).unwrap();
+    let dx = workspace.input_gradients().unwrap();
+    (h, [workspace.gradients().as_slice(), dx].concat())
 }
 
 #[test]
@@ -69,10 +79,10 @@ fn rows_of_equal_values_become_zeros() {
     for &isa in isas() {
         for &hidden in fewer(&SIZES, 4) {
             for value in [123.4, -1234.567, 1234.0, 0.1, 1.1e15, 3e38] {
-                let parameters = shows(&vec![value; hidden], 1e-5);
+                let case = Case::shows(&vec![value; hidden], 1e-5);
                 for (batch, threads) in BATCHES {
-                    let (h, gradients) =
-                        pass(isa, &parameters, (batch, threads), &vec![1.0; 2 * batch]);
+                    let x = vec![1.0; 2 * batch];
+                    let (h, gradients) = pass(isa, &case, (batch, threads), &x);
                     for x in h {
                         assert_eq!(x, 0.0, "{hidden} values of {value} on {isa}");
                     }
@@ -89,15 +99,15 @@ fn rows_of_equal_values_become_zeros() {
 /// Each cell, from parameters that make a gate's sums equal: as if they were 0.
 #[test]
 fn each_cell_normalises_them_so() {
-    fn run<C: Subject>(layer: C, hidden: usize) {
+    fn run(layer: Subject, hidden: usize) {
         let none = Init::Uniform { limit: 0.0 };
-        let zeros = layer.init(none, &mut SmallRng::seed_from_u64(1)).unwrap();
-        let mut parameters = zeros.clone();
-        parameters.split_mut()[0].fill(123.4);
+        let zeros = Case::drawn(layer.network(), none, 1);
+        let mut equal = Case { network: layer.network(), parameters: zeros.parameters.clone() };
+        equal.parameters.tensor_mut("0.weight_ih").unwrap().fill(123.4);
         for &isa in isas() {
             for (batch, threads) in BATCHES {
                 let x = vec![1.0; 3 * batch];
-                let (h, gradients) = pass(isa, &parameters, (batch, threads), &x);
+                let (h, gradients) = pass(isa, &equal, (batch, threads), &x);
                 let (expected, _) = pass(isa, &zeros, (batch, threads), &x);
                 assert_bits("h", &h, &expected);
                 assert!(gradients.iter().all(|g| g.is_finite()), "{layer:?}, H {hidden} on {isa}");
@@ -125,7 +135,7 @@ fn an_offset_changes_no_bit() {
             for (batch, threads) in BATCHES {
                 let x = vec![1.0; 2 * batch];
                 let [(near, _), (far, _)] =
-                    [&near, &far].map(|a| pass(isa, &shows(a, 1e-5), (batch, threads), &x));
+                    [&near, &far].map(|a| pass(isa, &Case::shows(a, 1e-5), (batch, threads), &x));
                 assert_bits("h", &far, &near);
             }
         }
@@ -143,7 +153,7 @@ fn rows_are_normalised_as_in_f64() {
                 let mut a: Vec<f32> =
                     uniform(seed, hidden, 1.0).iter().map(|a| a + offset).collect();
                 a[0] += first;
-                let (h, _) = pass(isa, &shows(&a, 1e-2), (1, 1), &[1.0]);
+                let (h, _) = pass(isa, &Case::shows(&a, 1e-2), (1, 1), &[1.0]);
                 let count = hidden as f64;
                 let mean = a.iter().map(|&a| f64::from(a)).sum::<f64>() / count;
                 let squares = a.iter().map(|&a| (f64::from(a) - mean).powi(2)).sum::<f64>();
@@ -169,15 +179,15 @@ fn rows_are_normalised_as_in_f64() {
 #[test]
 fn large_inputs_stay_finite() {
     let skip = Skip::new(3, 40, Activation::Identity, &[1, 3]).unwrap();
-    let layer = LayerNorm::new(skip).unwrap();
-    let mut parameters = layer.init(Init::Glorot, &mut SmallRng::seed_from_u64(2)).unwrap();
-    parameters.split_mut()[1].fill(0.0);
+    let network = Network::new(LayerNorm::new(skip).unwrap());
+    let mut case = Case::drawn(network, Init::Glorot, 2);
+    case.parameters.tensor_mut("0.weight_hh").unwrap().fill(0.0);
     for &isa in isas() {
         for (batch, threads) in BATCHES {
             let [(near, _), (far, gradients)] = [1e3f32, 1e15].map(|scale| {
                 let x: Vec<f32> =
                     uniform(5, 4 * batch * 3, 1.0).iter().map(|x| x * scale).collect();
-                pass(isa, &parameters, (batch, threads), &x)
+                pass(isa, &case, (batch, threads), &x)
             });
             assert!(gradients.iter().all(|g| g.is_finite()), "{isa}");
             for (near, far) in near.iter().zip(far) {

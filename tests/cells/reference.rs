@@ -2,11 +2,11 @@
 //! bounds that are derived from each case and not tuned.
 
 use crate::common::{
-    Data, Kind, Pass, Rig, Shape, Subject, assert_bits, check, fewer, is_slow, isas, shapes,
-    shared_out, state_of,
+    Data, Kind, Pass, Rig, Shape, assert_bits, check, fewer, filled, is_slow, isas, shapes,
+    shared_out,
 };
 use crate::with_layer;
-use bptt::{Accumulate, Activation, Gradients, Isa, OutputGradients};
+use bptt::{Accumulate, Activation, Error, Isa};
 use bptt_reference::cells::{Inputs, Outcome};
 use bptt_reference::finite::gradient_with_error;
 use bptt_reference::sample::uniform;
@@ -19,7 +19,7 @@ fn lift<N: Number>(values: &[f32]) -> Vec<N> {
     values.iter().map(|&value| N::exact(value.into())).collect()
 }
 
-fn exact<N: Number, C: Subject>(data: &Data<C>) -> Inputs<Vec<N>> {
+fn exact<N: Number>(data: &Data) -> Inputs<Vec<N>> {
     data.inputs.map(|values| lift(values))
 }
 
@@ -72,7 +72,7 @@ fn each_kind(
 #[test]
 fn short_sequences_from_end_to_end() {
     /// How many bounds there are, and how many that would find no fault.
-    fn run<C: Subject>(data: &Data<C>, worst: &Worst) -> [usize; 2] {
+    fn run(data: &Data, worst: &Worst) -> [usize; 2] {
         let expected = data.reference().run(&exact(data), None);
         for &isa in isas() {
             worst.compare(&Rig::new(isa, data).run(data), &expected);
@@ -103,8 +103,8 @@ fn short_sequences_from_end_to_end() {
 
 /// Each step, and each gradient, as it follows from the pass's own results before
 /// it: a bound of few operations, however long the sequence.
-fn step_by_step<C: Subject>(worst: &Worst, data: &Data<C>) {
-    let (inputs, layer) = (exact::<Bounded, C>(data), data.reference());
+fn step_by_step(worst: &Worst, data: &Data) {
+    let (inputs, layer) = (exact::<Bounded>(data), data.reference());
     for &isa in isas() {
         let pass = Rig::new(isa, data).run(data);
         worst.compare(&pass, &layer.run(&inputs, Some(&pass.map(|part| lift(part)))));
@@ -164,8 +164,8 @@ fn gradients_are_difference_quotients_of_the_loss() {
     const STEP: f64 = 1e-6;
     /// The unit roundoff of `f64` over that of `f32`, and so of their bounds.
     const F64_OVER_F32: f64 = 1.0 / (1u64 << 29) as f64;
-    fn run<C: Subject>(data: &Data<C>, all: &Cell<[usize; 2]>) {
-        let (bounded, layer) = (exact::<Bounded, C>(data), data.reference());
+    fn run(data: &Data, all: &Cell<[usize; 2]>) {
+        let (bounded, layer) = (exact::<Bounded>(data), data.reference());
         let loss_error = F64_OVER_F32 * layer.loss(&bounded).bound;
         let expected = layer.run(&bounded, None);
         let passes: Vec<Pass> = isas().iter().map(|&isa| Rig::new(isa, data).run(data)).collect();
@@ -190,7 +190,7 @@ fn gradients_are_difference_quotients_of_the_loss() {
             Part { name: "dc0", input: |i| &mut i.c0, actual: |p| &p.dc0, bound: |p| &p.dc0 },
         ];
         for Part { name, input, actual, bound } in parts {
-            let mut moved = exact::<f64, C>(data);
+            let mut moved = exact::<f64>(data);
             let at = input(&mut moved).clone();
             let loss = |at: &[f64]| {
                 input(&mut moved).copy_from_slice(at);
@@ -231,7 +231,7 @@ fn gradients_are_difference_quotients_of_the_loss() {
 /// What is not given is zero, and what is not wanted changes nothing.
 #[test]
 fn optional_arguments() {
-    fn run<C: Subject>(isa: Isa, data: &Data<C>) {
+    fn run(isa: Isa, data: &Data) {
         let zeros = |values: &[f32]| vec![0.0; values.len()];
         let given = data.inputs.clone();
         let inputs = Inputs {
@@ -242,27 +242,37 @@ fn optional_arguments() {
             ..given
         };
         let zero = Data { inputs, ..data.clone() };
-        let (x, mut rig) = (&zero.inputs.x, Rig::new(isa, &zero));
-        let expected = rig.run(&zero);
-        let mut parameters = zero.layer.parameters().unwrap();
-        let Rig { plan, weights, arena } = &mut rig;
-        plan.forward(weights, x, None, arena).unwrap();
-        assert_bits("h", arena.hidden().unwrap(), &expected.h);
-        assert_bits("c", arena.cell_states().unwrap(), &expected.c);
-        let last = state_of::<C>(&zero.inputs.dh_last, &zero.inputs.dc_last, &zero.inputs.dx_last);
-        let outputs = OutputGradients { dy: None, last: Some(last) };
-        let gradients = Gradients::of(&mut parameters, Accumulate::No);
-        plan.backward(weights, x, outputs, arena, gradients).unwrap();
-        assert_bits("params", parameters.as_slice(), &expected.params);
-        let dz = arena.preactivation_gradients().unwrap();
+        let x = &zero.inputs.x;
+        let expected = Rig::new(isa, &zero).run(&zero);
+        let none = |y: &mut [f32]| {
+            y.fill(0.0);
+            0.0
+        };
+        // Without gradients of inputs and states.
+        let mut model = zero.model(isa, 1);
+        let mut workspace = model.training_workspace(zero.schedule()).unwrap();
+        model.forward(&mut workspace, x).unwrap();
+        assert_bits("h", workspace.outputs().unwrap(), &expected.h);
+        let c = workspace.activations("0.c").unwrap_or(&[]);
+        assert_bits("c", c, &expected.c);
+        workspace.set_last_gradient(Some(&zero.last_gradient())).unwrap();
+        workspace.gradients_mut().as_mut_slice().copy_from_slice(&filled(expected.params.len()));
+        model.backward(&mut workspace, x, &none, Accumulate::No).unwrap();
+        assert_bits("params", workspace.gradients().as_slice(), &expected.params);
+        let dz = workspace.activations("0.preactivation_gradients").unwrap();
         let dz = zero.layer.all_steps(dz, zero.first, zero.steps, zero.batch);
         assert_bits("dz", &dz, &expected.dz);
+        // What was not planned is not there.
+        let without = "a pass without these gradients";
+        let refused = |error| matches!(error, Error::Order { given, .. } if given == without);
+        assert!(refused(workspace.input_gradients().unwrap_err()));
+        assert!(refused(workspace.state_gradients().unwrap_err()));
 
         // No gradient from outside: all gradients are zero.
-        plan.forward(weights, x, None, arena).unwrap();
-        let gradients = Gradients::of(&mut parameters, Accumulate::No);
-        plan.backward(weights, x, OutputGradients::default(), arena, gradients).unwrap();
-        assert!(parameters.as_slice().iter().all(|&x| x == 0.0));
+        model.forward(&mut workspace, x).unwrap();
+        workspace.set_last_gradient(None).unwrap();
+        model.backward(&mut workspace, x, &none, Accumulate::No).unwrap();
+        assert!(workspace.gradients().as_slice().iter().all(|&x| x == 0.0));
     }
     for kind in Kind::kernels() {
         check(12, (shapes(9, 20, 9, 4), any::<u64>()), |(shape, seed)| {
@@ -278,7 +288,7 @@ fn optional_arguments() {
 /// rounding for each term of a sum.
 #[test]
 fn accumulating_adds_to_what_is_there() {
-    fn run<C: Subject>(isa: Isa, data: &Data<C>, worst: &Worst) {
+    fn run(isa: Isa, data: &Data, worst: &Worst) {
         let prior = uniform(8, data.inputs.params.len(), 3.0);
         let mut rig = Rig::new(isa, data);
         let alone = rig.run(data);
@@ -293,8 +303,7 @@ fn accumulating_adds_to_what_is_there() {
                 * (prior.abs() + gradient.value.abs() + gradient.bound);
             gradient.value += prior;
         }
-        let mut parameters = data.layer.parameters().unwrap();
-        parameters.as_mut_slice().copy_from_slice(&prior);
+        let mut parameters = prior.clone();
         let forward = rig.forward(data);
         let pass = rig.backward(data, &mut parameters, Accumulate::Yes, forward);
         worst.assert_within("params", &pass.params, &expected.params);

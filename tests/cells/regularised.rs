@@ -8,13 +8,19 @@ use crate::common::{
     fewer, filled, isas, lstm, shapes, value,
 };
 use crate::with_layer;
-use bptt::{Activation, ClockGroup, Clockwork, Error, Layer, Noise, Regularisation};
+use bptt::blocks::Block;
+use bptt::{Activation, Network, Noise, Regularisation, Regularised, Runtime, Sgd};
 use bptt_reference::cells::Inputs;
 use bptt_reference::{Bounded, bounds};
 use proptest::prelude::*;
 
 fn half() -> Regularisation {
     Regularisation::none().with_dropout(0.5).unwrap().with_zoneout(0.5, 0.0).unwrap()
+}
+
+/// The usual LSTM.
+fn subject(inputs: usize, hidden: usize) -> Subject {
+    Subject { kind: Kind::LSTM, inputs, hidden }
 }
 
 /// The kernels whose layers can have noise.
@@ -24,7 +30,7 @@ fn kinds() -> Vec<Kind> {
 }
 
 /// The same noise again, and another.
-fn noise_is_a_function_of_its_place<C: Subject>(data: &Data<C>) {
+fn noise_is_a_function_of_its_place(data: &Data) {
     for &isa in isas() {
         let mut rig = Rig::new(isa, data);
         let first = rig.run(data);
@@ -58,7 +64,7 @@ fn as_many_are_kept_as_were_asked_for() {
     let (steps, batch, hidden) = (50, 20, 100);
     for &rate in fewer(&[0.5, 0.9, 0.1, 0.0, 1.0], 2) {
         let regularisation = Regularisation::none().with_zoneout(rate, 0.0).unwrap();
-        let layer = lstm(Options::NONE, 3, hidden);
+        let layer = subject(3, hidden);
         let data = Data { regularisation, ..Data::draw(layer, batch, steps, 1, 0.5) };
         for &isa in isas() {
             let h = Rig::new(isa, &data).run(&data).h;
@@ -74,7 +80,7 @@ fn as_many_are_kept_as_were_asked_for() {
 }
 
 /// A stream keeps the share that training keeps on average.
-fn inference_is_the_expectation<C: Subject>(data: &Data<C>) {
+fn inference_is_the_expectation(data: &Data) {
     let (steps, batch) = (data.steps, data.batch);
     let (outputs, hidden) = (data.layer.output_size(), data.layer.hidden_size());
     let mut reference = data.layer.reference();
@@ -82,19 +88,18 @@ fn inference_is_the_expectation<C: Subject>(data: &Data<C>) {
     let inputs: Inputs<Vec<Bounded>> = data.inputs.map(|values| bounds::exact(values));
     let expected = reference.run(&inputs, None);
     for &isa in isas() {
-        let weights = Rig::new(isa, data).weights;
-        let stream = data.layer.stream(batch, isa).unwrap();
-        let new = || stream.clone().with_regularisation(data.regularisation).unwrap();
-        let mut at_once = new();
-        at_once.set_state(data.initial().unwrap()).unwrap();
+        let stream = |threads: usize| {
+            let mut stream = data.model(isa, threads).stream(batch).unwrap();
+            stream.set_state(&data.initial()).unwrap();
+            stream
+        };
         let mut y = filled(steps * data.state());
-        at_once.forward(&weights, &data.inputs.x, &mut y).unwrap();
+        stream(1).forward(&data.inputs.x, &mut y).unwrap();
         bounds::assert_within("y", &y, &expected.h);
-        let mut stepped = new().with_threads(2).unwrap();
-        stepped.set_state(data.initial().unwrap()).unwrap();
+        let mut stepped = stream(2);
         for (x, y) in data.inputs.x.chunks(data.input()).zip(y.chunks(data.state())) {
             let mut step = filled(y.len());
-            stepped.step(&weights, x, &mut step).unwrap();
+            stepped.step(x, &mut step).unwrap();
             assert_bits("y", &step, y);
         }
     }
@@ -112,18 +117,29 @@ fn a_stream_after_training_with_noise() {
     });
 }
 
-/// Without noise a plan is the plan that it was.
+/// Without noise a layer's passes and streams are what they were, and take no more memory.
 #[test]
 fn none_is_none() {
-    let data = Data::draw(lstm(Options::NONE, 5, 20), 3, 4, 1, 0.3);
+    let data = Data::draw(subject(5, 20), 3, 4, 1, 0.3);
+    let none = Regularised::new(lstm(Options::NONE, 5, 20), Regularisation::none()).unwrap();
+    let network = Network::new(none);
     for &isa in isas() {
         let mut rig = Rig::new(isa, &data);
-        let none = rig.plan.clone().with_regularisation(Regularisation::none()).unwrap();
-        assert_eq!(none, rig.plan);
-        let expected = rig.forward(&data).h;
-        let plain = none.forward(&rig.weights, &data.inputs.x, data.initial(), &mut rig.arena);
-        plain.unwrap();
-        assert_bits("h", rig.arena.hidden().unwrap(), &expected);
+        let expected = rig.run(&data);
+        let mut model = network.model(data.parameters(), Runtime::new(isa)).unwrap();
+        let training = model.training(data.schedule());
+        let training = training.with_input_gradients().with_state_gradients();
+        let mut plain = Rig { workspace: training.workspace().unwrap(), model };
+        assert_same(&plain.run(&data), &expected);
+        assert_eq!(plain.workspace.bytes(), rig.workspace.bytes());
+        let outputs = |rig: &Rig| {
+            let (mut y, mut stream) = (filled(4 * 60), rig.model.stream(3).unwrap());
+            stream.forward(&data.inputs.x, &mut y).unwrap();
+            (y, stream.bytes())
+        };
+        let (given, expected) = (outputs(&plain), outputs(&rig));
+        assert_bits("y", &given.0, &expected.0);
+        assert_eq!(given.1, expected.1);
     }
 }
 
@@ -139,56 +155,64 @@ fn what_is_refused() {
         assert_eq!(none.with_zoneout(given, 0.0), Err(expected("zoneout of h")));
         assert_eq!(none.with_zoneout(0.0, given), Err(expected("zoneout of c")));
     }
-    let of_s = Regularisation::none().with_zoneout(0.0, 0.25).unwrap();
+    let of_c = Regularisation::none().with_zoneout(0.0, 0.25).unwrap();
     for kind in kinds() {
-        with_layer!(kind, (3, 5), |layer| for &isa in isas() {
-            let plan = layer.plan(2, 2, isa).unwrap().with_regularisation(of_s);
-            let stream = layer.stream(2, isa).unwrap().with_regularisation(of_s);
+        with_layer!(kind, (3, 5), |layer| {
+            let block = layer.network();
+            let block = block.blocks().next().unwrap().as_recurrent().unwrap();
+            let noisy = Regularised::new(block, of_c);
             if layer.equations().has_state() {
-                assert!(plan.is_ok() && stream.is_ok());
+                // Nor a second one inside of the first.
+                let given = noisy.as_ref().unwrap().config().to_string();
+                let again = Regularised::new(noisy.unwrap(), Regularisation::none());
+                assert_eq!(again.unwrap_err(), value("layer", &given, "one without noise"));
             } else {
                 let expected = value("zoneout of c", "0.25", "0, for a cell without c");
-                assert_eq!(plan.unwrap_err(), expected);
-                assert_eq!(stream.unwrap_err(), expected);
+                assert_eq!(noisy.unwrap_err(), expected);
             }
         });
     }
 }
 
+/// What cannot be made into a layer cannot be wrapped, which is an error of the compiler's: the
+/// page of [`Regularised::new`] has it.
 #[test]
 fn groups_with_periods_have_none() {
-    let groups = [(3, 1), (2, 2)].map(|(units, period)| ClockGroup { units, period });
-    let layer = Clockwork::new(2, Activation::Tanh, &groups).unwrap();
-    let given = "dropout 0.5, zoneout 0.5 and 0";
-    let expected = "none, for units that move at periods of their own";
-    for &isa in isas() {
-        let error = layer.plan(2, 2, isa).unwrap().with_regularisation(half()).unwrap_err();
-        assert_eq!(error, value("regularisation", given, expected));
-        let error = layer.stream(2, isa).unwrap().with_regularisation(half()).unwrap_err();
-        assert_eq!(error, value("regularisation", given, expected));
-        let none = Regularisation::none();
-        assert!(layer.plan(2, 2, isa).unwrap().with_regularisation(none).is_ok());
-    }
+    let layer = crate::common::clockwork(Activation::Tanh, &[1, 2], 2, 5);
+    assert!(layer.as_recurrent().is_none());
+    assert!(lstm(Options::NONE, 2, 5).as_recurrent().is_some());
 }
 
-/// A plan with noise takes nothing but a pass that is told what to draw it from, in an
-/// arena that has room for it.
+/// A pass with noise wants memory that has room for it, and nobody has to say what to draw it
+/// from: at first it is seed 0, and an update takes the next one.
 #[test]
 fn passes_without_their_noise_are_refused() {
-    let plain = Data::draw(lstm(Options::NONE, 5, 20), 3, 4, 1, 0.3);
+    let plain = Data::draw(subject(5, 20), 3, 4, 1, 0.3);
     let data = Data { regularisation: half(), ..plain.clone() };
+    let x = &data.inputs.x;
     for &isa in isas() {
-        let Rig { plan, weights, mut arena } = Rig::new(isa, &data);
-        let before = arena.hidden().unwrap_err();
-        let error = plan.forward(&weights, &data.inputs.x, None, &mut arena).unwrap_err();
-        let Error::Value { what, given, expected } = &error else { panic!("{error}") };
-        assert_eq!((*what, given.as_str()), ("noise", "none"));
-        assert!(expected.contains("forward_with"), "{expected}");
-        assert_eq!(arena.hidden().unwrap_err(), before, "nothing was written");
+        let Rig { mut model, .. } = Rig::new(isa, &data);
+        let mut other = Rig::new(isa, &plain);
+        let none = other.workspace.outputs().unwrap_err();
+        let error = model.forward(&mut other.workspace, x).unwrap_err();
+        let noise = "dropout: 0.5, zoneout_hidden: 0.5, zoneout_cell: 0";
+        assert_mismatch(error, "workspace", "threads 1", noise);
+        assert_eq!(other.workspace.outputs().unwrap_err(), none, "nothing was written");
+        let held = other.forward(&plain).h;
+        model.forward(&mut other.workspace, x).unwrap_err();
+        assert_bits("h", other.workspace.outputs().unwrap(), &held);
 
-        let mut other = Rig::new(isa, &plain).arena;
-        let noise = Noise::default();
-        let error = plan.forward_with(&weights, &data.inputs.x, None, noise, &mut other);
-        assert_mismatch(error.unwrap_err(), "arena", "threads 1", "dropout 0.5, zoneout 0.5 and 0");
+        let mut workspace = model.training_workspace(data.schedule()).unwrap();
+        assert_eq!(workspace.noise(), Noise::default());
+        let unset = model.forward(&mut workspace, x).unwrap().to_vec();
+        workspace.set_noise(Noise { seed: 1, ..Noise::default() });
+        let next = model.forward(&mut workspace, x).unwrap().to_vec();
+        assert_ne!(next, unset);
+        workspace.set_noise(Noise::default());
+        assert_bits("h", model.forward(&mut workspace, x).unwrap(), &unset);
+        let mut still = Sgd::new(0.0);
+        model.train(&mut workspace, x, &data.loss(), &mut still).unwrap();
+        assert_eq!(workspace.noise(), Noise { seed: 1, ..Noise::default() });
+        assert_bits("h", model.forward(&mut workspace, x).unwrap(), &next);
     }
 }

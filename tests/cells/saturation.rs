@@ -1,10 +1,10 @@
 //! Inputs that drive every non-linearity to its limit, and ∞ itself: a step has the limit of
 //! its equations, and no NaN that they have not.
 
-use crate::common::{Data, Kind, Rig, Subject, filled, isas};
+use crate::common::{Alpha, Data, Kind, Rig, Subject, filled, isas};
 use crate::with_layer;
-use bptt::{Activation, Leak, Leaky};
-use bptt_reference::cells::Inputs;
+use bptt::{Activation, Leak, Leaky, Network, Runtime};
+use bptt_reference::cells::{Cell as Equations, Inputs, Layer as ReferenceLayer};
 use bptt_reference::sample::uniform;
 
 const INPUTS: [f32; 14] = [
@@ -25,7 +25,7 @@ const INPUTS: [f32; 14] = [
 ];
 
 /// A first step of U = 1 and W = 0 from the zero state, or from a given one.
-fn one_step<C: Subject>(layer: C, x: f32, batch: usize, state: f32) -> Data<C> {
+fn one_step(layer: Subject, x: f32, batch: usize, state: f32) -> Data {
     let mut data = Data::made(layer, batch, 1, |k, len| match k {
         // The input that a late layer sees is the one that waits.
         2 | 8 => vec![x; len],
@@ -33,39 +33,48 @@ fn one_step<C: Subject>(layer: C, x: f32, batch: usize, state: f32) -> Data<C> {
         _ => vec![0.0; len],
     });
     let mut parameters = data.parameters();
-    let [u, _, _, own, projection] = parameters.split_mut();
-    u.fill(1.0);
-    own.copy_from_slice(&uniform(6, own.len(), 0.5));
-    projection.copy_from_slice(&uniform(7, projection.len(), 0.5));
+    parameters.tensor_mut("0.weight_ih").unwrap().fill(1.0);
+    for (name, seed) in [("bias_hn", 6), ("rho", 6), ("weight_peephole", 6), ("weight_hr", 7)] {
+        if let Ok(own) = parameters.tensor_mut(&format!("0.{name}")) {
+            own.copy_from_slice(&uniform(seed, own.len(), 0.5));
+        }
+    }
     data.inputs.params = parameters.as_slice().to_vec();
     data
 }
 
-fn check_step<C: Subject>(data: &Data<C>) {
+/// A step of a network, which is the data's layer or has its parameters, beside its reference.
+fn check_step(network: &Network, data: &Data, reference: &ReferenceLayer) {
     let widened: Inputs<Vec<f64>> =
         data.inputs.map(|part| part.iter().map(|&x| f64::from(x)).collect());
-    let expected = data.reference().run::<f64>(&widened, None);
+    let expected = reference.run::<f64>(&widened, None);
     for &isa in isas() {
         for threads in [1, 3] {
-            let mut rig = Rig::with_threads(isa, data, threads);
+            let mut rig = rig(network, Runtime::new(isa).threads(threads), data);
             let given = rig.forward(data);
-            let mut stream = data.layer.stream(data.batch, isa).unwrap();
-            stream.set_state(data.initial().unwrap()).unwrap();
+            let mut stream = rig.model.stream(data.batch).unwrap();
+            stream.set_state(&data.initial()).unwrap();
             let mut stepped = filled(given.h.len());
-            stream.step(&rig.weights, &data.inputs.x, &mut stepped).unwrap();
+            stream.step(&data.inputs.x, &mut stepped).unwrap();
             for h in [&given.h, &stepped] {
                 for (&h, &expected) in h.iter().zip(&expected.h) {
                     let near = (f64::from(h) - expected).abs() <= 1e-6 * (1.0 + expected.abs());
                     assert!(
                         f64::from(h) == expected || near,
-                        "{h} instead of {expected} of x {} on {isa}: {:?}",
-                        data.inputs.x[0],
-                        data.layer
+                        "{h} instead of {expected} of x {} on {isa}: {network:?}",
+                        data.inputs.x[0]
                     );
                 }
             }
         }
     }
+}
+
+fn rig(network: &Network, runtime: Runtime, data: &Data) -> Rig {
+    bptt_kernels::team::set_cores(8);
+    let mut model = network.model(data.parameters(), runtime).unwrap();
+    let workspace = model.training_workspace(data.schedule()).unwrap();
+    Rig { model, workspace }
 }
 
 #[test]
@@ -74,9 +83,10 @@ fn a_step_has_the_limit_of_its_equations() {
         for x in INPUTS {
             for batch in [1, 13] {
                 for state in [0.0, 0.75] {
-                    with_layer!(kind, (1, 19), |layer| check_step(&one_step(
-                        layer, x, batch, state
-                    )));
+                    with_layer!(kind, (1, 19), |layer| {
+                        let data = one_step(layer, x, batch, state);
+                        check_step(&layer.network(), &data, &data.reference());
+                    });
                 }
             }
         }
@@ -90,8 +100,14 @@ fn leaky_units_have_it_where_their_input_is_infinite() {
         for activation in [Activation::Relu, Activation::Identity, Activation::Tanh] {
             for x in INPUTS {
                 for batch in [1, 13] {
+                    let kind = Kind::Leaky(activation, Alpha::Layer);
+                    let data = one_step(Subject { kind, inputs: 1, hidden: 19 }, x, batch, 0.75);
+                    // The same layer but for its α.
                     let layer = Leaky::new(1, 19, activation, Leak::Layer(alpha)).unwrap();
-                    check_step(&one_step(layer, x, batch, 0.75));
+                    let Equations::Leaky(phi, _) = data.layer.equations() else { panic!() };
+                    let cell = Equations::Leaky(phi, vec![alpha; 19]);
+                    let reference = ReferenceLayer { cell, ..data.reference() };
+                    check_step(&Network::new(layer), &data, &reference);
                 }
             }
         }
@@ -103,8 +119,8 @@ fn leaky_units_have_it_where_their_input_is_infinite() {
 fn leaky_units_pass_an_infinite_gradient_on() {
     for &isa in isas() {
         for batch in [1, 13] {
-            let layer = Leaky::new(1, 19, Activation::Identity, Leak::Layer(0.3)).unwrap();
-            let mut data = one_step(layer, 0.5, batch, 0.75);
+            let kind = Kind::Leaky(Activation::Identity, Alpha::Layer);
+            let mut data = one_step(Subject { kind, inputs: 1, hidden: 19 }, 0.5, batch, 0.75);
             data.inputs.dy.fill(f32::INFINITY);
             let mut rig = Rig::new(isa, &data);
             let dz = rig.run(&data).dz;

@@ -1,11 +1,16 @@
 //! Sizes of nothing and sizes beyond memory: errors, never an abort.
 
 use crate::common::{assert_mismatch, isas, value};
+use bptt::blocks::Block;
 use bptt::{
-    Activation, Error, Gru, Init, Layer, LayerNorm, Leak, Leaky, Lstm, LstmGate, Purpose, Reset,
-    Vanilla,
+    Activation, Delayed, Dense, Error, Gru, Init, LayerNorm, Leak, Leaky, Lstm, LstmGate, Model,
+    Network, Reset, Runtime, Schedule, Vanilla,
 };
 use rand::{SeedableRng, rngs::StdRng};
+
+fn drawn(network: &Network, isa: bptt::Isa) -> Model {
+    network.init(&mut StdRng::seed_from_u64(1), Runtime::new(isa)).unwrap()
+}
 
 #[test]
 fn sizes_of_nothing() {
@@ -20,10 +25,18 @@ fn sizes_of_nothing() {
     assert_eq!(Leaky::new(1, 0, Activation::Tanh, Leak::Layer(0.5)), Err(hidden));
     let lstm = Lstm::new(1, 1).unwrap();
     assert_eq!(lstm.with_projection(0), Err(value("output_size", "0", "1 or more")));
+    assert_eq!(Dense::new(0, 1), Err(value("input_size", "0", "1 or more")));
+    assert_eq!(Dense::new(1, 0), Err(value("output_size", "0", "1 or more")));
     for &isa in isas() {
-        assert_eq!(lstm.plan(0, 1, isa), Err(value("steps", "0", "1 or more")));
-        assert_eq!(lstm.plan(1, 0, isa), Err(value("batch", "0", "1 or more")));
-        assert_eq!(lstm.stream(0, isa).unwrap_err(), value("batch", "0", "1 or more"));
+        let mut model = drawn(&Network::new(lstm), isa);
+        for (steps, batch, what) in [(0, 1, "steps"), (1, 0, "batch")] {
+            let nothing = value(what, "0", "1 or more");
+            let training = model.training(Schedule::dense(steps, batch));
+            assert_eq!(training.bytes().unwrap_err(), nothing);
+            assert_eq!(training.workspace().unwrap_err(), nothing);
+        }
+        assert_eq!(model.stream(0).unwrap_err(), value("batch", "0", "1 or more"));
+        assert_eq!(model.state(0).unwrap_err(), value("batch", "0", "1 or more"));
     }
 }
 
@@ -37,6 +50,12 @@ fn sizes_beyond_memory() {
     let half = usize::BITS / 2;
     assert_eq!(Lstm::new(1, 1 << half), Err(too_large("the parameters")));
 
+    // Layers that fit one by one.
+    let large = Lstm::new(1 << (half - 4), 1 << (half - 4)).unwrap();
+    let network = Network::new(large).then(large).then(large).then(large);
+    assert_eq!(network.manifest().unwrap_err(), too_large("the tensors"));
+    assert_eq!(network.parameters().unwrap_err(), too_large("the tensors"));
+
     // Sizes that fit the address space in principle, and no machine.
     let (side, far) = (1usize << (half - 4), 1usize << (2 * half - 10));
     let out_of_memory = |result: Result<(), Error>, at_least: usize| match result {
@@ -46,26 +65,39 @@ fn sizes_beyond_memory() {
         }
         other => panic!("{other:?}"),
     };
-    let wide = Lstm::new(1, side).unwrap();
+    let wide = Network::new(Lstm::new(1, side).unwrap());
     out_of_memory(wide.parameters().map(drop), 16 * side * side);
-    let mut rng = StdRng::seed_from_u64(1);
-    out_of_memory(wide.init(Init::Glorot, &mut rng).map(drop), 16 * side * side);
-    let narrow = Lstm::new(1, 1).unwrap();
+    let narrow = Network::new(Lstm::new(1, 1).unwrap());
+    let floats = size_of::<f32>();
+    out_of_memory(narrow.state(far).map(drop), 2 * floats * far);
     for &isa in isas() {
+        let (mut rng, runtime) = (StdRng::seed_from_u64(1), Runtime::new(isa));
+        out_of_memory(wide.init(&mut rng, runtime).map(drop), 16 * side * side);
+        let mut model = drawn(&narrow, isa);
         for (steps, batch) in [(far, 1), (1, far), (side, side / 16)] {
-            let plan = narrow.plan(steps, batch, isa).unwrap();
-            out_of_memory(plan.allocate().map(drop), plan.arena_bytes());
+            let training = model.training(Schedule::dense(steps, batch));
+            let bytes = training.bytes().unwrap();
+            out_of_memory(training.workspace().map(drop), bytes);
         }
-        out_of_memory(narrow.stream(far, isa).map(drop), 4 * 6 * far);
+        out_of_memory(model.stream(far).map(drop), 4 * 6 * far);
 
-        let arena = |steps, batch| narrow.plan(steps, batch, isa).unwrap_err();
-        for (steps, batch) in [(usize::MAX, 1), (usize::MAX / 32, 1), (1, usize::MAX / 32)] {
-            assert_eq!(arena(steps, batch), too_large("the arena"));
+        let mut planned = |steps, batch| {
+            let training = model.training(Schedule::dense(steps, batch));
+            let error = training.bytes().unwrap_err();
+            assert_eq!(training.workspace().unwrap_err(), error);
+            error
+        };
+        // Rows that fit the address space, and not what is kept of each.
+        for (steps, batch) in [(usize::MAX / 32, 1), (1, usize::MAX / 32)] {
+            assert_eq!(planned(steps, batch), too_large("the workspace"));
         }
-        assert_eq!(arena(1, usize::MAX), too_large("the inputs"));
-        assert_eq!(arena(usize::MAX / 2, 3), too_large("the inputs"));
-        let error = narrow.stream(usize::MAX / 2, isa).unwrap_err();
-        assert_eq!(error, too_large("the input"));
+        for (steps, batch) in [(usize::MAX, 1), (1, usize::MAX), (usize::MAX / 2, 3)] {
+            assert_eq!(planned(steps, batch), too_large("the schedule"));
+        }
+        for batch in [usize::MAX / 2, usize::MAX / 32] {
+            assert_eq!(model.stream(batch).unwrap_err(), too_large("the stream"));
+        }
+        assert_eq!(model.state(usize::MAX / 2).unwrap_err(), too_large("the tensors"));
     }
 }
 
@@ -93,42 +125,69 @@ fn normalisation_without_its_epsilon() {
         let error = Err(value("epsilon", given, "positive and finite"));
         assert_eq!(normed().with_epsilon(epsilon), error);
     }
-    let parameters = normed().init(Init::Glorot, &mut StdRng::seed_from_u64(1)).unwrap();
-    assert_eq!(parameters.gain(), [1.0; 12]);
-    // Another ε makes another layer.
-    let other = normed().with_epsilon(1e-3).unwrap();
-    let error = other.pack(&parameters, Purpose::Inference, isas()[0]).unwrap_err();
-    assert_mismatch(error, "parameters", "ε 0.00001", "ε 0.001");
+    for &isa in isas() {
+        let network = Network::new(normed());
+        let mut model = drawn(&network, isa);
+        assert_eq!(model.parameters().tensor("0.gain").unwrap(), [1.0; 12]);
+        // Another ε makes another layer, of the same parameters.
+        let other = Network::new(normed().with_epsilon(1e-3).unwrap());
+        let other = other.model(model.parameters().clone(), Runtime::new(isa)).unwrap();
+        let mut workspace = model.training_workspace(Schedule::dense(2, 1)).unwrap();
+        let error = other.forward(&mut workspace, &[0.5; 4]).unwrap_err();
+        assert_mismatch(error, "workspace", "epsilon: 0.00001", "epsilon: 0.001");
+    }
+}
+
+/// A layer is normalised once, and late by one step.
+#[test]
+fn what_cannot_be_wrapped_twice() {
+    let lstm = Lstm::new(2, 3).unwrap();
+    let (normed, late) = (LayerNorm::new(lstm).unwrap(), Delayed::new(lstm).unwrap());
+    let given = normed.config().to_string();
+    let twice = LayerNorm::new(normed.clone()).unwrap_err();
+    assert_eq!(twice, value("layer", &given, "one that is not normalised yet"));
+    let given = late.config().to_string();
+    let twice = Delayed::new(late.clone()).unwrap_err();
+    assert_eq!(twice, value("layer", &given, "one whose input is not late yet"));
+    // With another wrapper between.
+    assert!(LayerNorm::new(Delayed::new(normed).unwrap()).is_err());
+    assert!(Delayed::new(LayerNorm::new(late).unwrap()).is_err());
 }
 
 #[test]
 fn initial_biases_and_leaks() {
-    let rng = || StdRng::seed_from_u64(1);
+    let isa = isas()[0];
     for lstm in [Lstm::new(2, 3).unwrap(), Lstm::new(2, 3).unwrap().with_coupled_gates()] {
-        let parameters =
-            lstm.with_forget_bias(2.0).unwrap().init(Init::Glorot, &mut rng()).unwrap();
+        let model = drawn(&Network::new(lstm.with_forget_bias(2.0).unwrap()), isa);
+        let biases = model.parameters().tensor("0.bias").unwrap();
         for &gate in lstm.gates() {
             let bias = if gate == LstmGate::Forget { 2.0 } else { 0.0 };
-            assert_eq!(parameters.gate(gate).unwrap()[2], [bias; 3], "{gate:?}");
+            assert_eq!(biases[lstm.rows(gate).unwrap()], [bias; 3], "{gate:?}");
         }
-        let input = parameters.gate(LstmGate::Input);
+        let input = lstm.rows(LstmGate::Input);
         assert_eq!(input.is_ok(), !lstm.has_coupled_gates(), "{input:?}");
     }
-    let learned = Leaky::new(2, 3, Activation::Tanh, Leak::Learned { initial: 0.75 }).unwrap();
-    let parameters = learned.init(Init::Glorot, &mut rng()).unwrap();
-    assert!(parameters.leak().iter().all(|rho| (rho - 3f32.ln()).abs() < 1e-6));
+    let leaky = |leak| Network::new(Leaky::new(2, 3, Activation::Tanh, leak).unwrap());
+    let model = drawn(&leaky(Leak::Learned { initial: 0.75 }), isa);
+    let parameters = model.parameters();
+    let rho = parameters.tensor("0.rho").unwrap();
+    assert!(rho.iter().all(|rho| (rho - 3f32.ln()).abs() < 1e-6));
     // What they began from does not matter later.
-    let other = Leaky::new(2, 3, Activation::Tanh, Leak::Learned { initial: 0.5 }).unwrap();
-    assert!(other.pack(&parameters, Purpose::Inference, isas()[0]).is_ok());
-    let fixed = Leaky::new(2, 3, Activation::Tanh, Leak::Layer(0.5)).unwrap();
-    assert!(fixed.pack(&parameters, Purpose::Inference, isas()[0]).is_err());
+    let of = |network: Network| network.model(parameters.clone(), Runtime::new(isa));
+    let other = of(leaky(Leak::Learned { initial: 0.5 })).unwrap();
+    let mut model = drawn(&leaky(Leak::Learned { initial: 0.75 }), isa);
+    let mut workspace = model.training_workspace(Schedule::dense(2, 1)).unwrap();
+    assert!(other.forward(&mut workspace, &[0.5; 4]).is_ok());
+    let error = of(leaky(Leak::Layer(0.5))).unwrap_err();
+    assert_mismatch(error, "parameters", "0.rho [3]", "0.bias [3]");
 }
 
 #[test]
 fn initial_weights_without_a_limit() {
     for (limit, given) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf"), (-0.5, "-0.5")] {
         let init = Init::Uniform { limit };
-        let error = Lstm::new(2, 3).unwrap().init(init, &mut StdRng::seed_from_u64(1));
+        let (mut rng, runtime) = (StdRng::seed_from_u64(1), Runtime::new(isas()[0]));
+        let error = Network::new(Lstm::new(2, 3).unwrap()).init_with(init, &mut rng, runtime);
         assert_eq!(error.unwrap_err(), value("limit", given, "finite, 0 or more"));
     }
 }

@@ -2,12 +2,13 @@
 //! whoever comes, and an end whatever the pool does.
 
 use crate::common::{
-    Data, Kind, Rig, Shape, Subject, any_of, assert_bits, assert_same, check, filled, isas, lstm,
-    shapes, shared_out, value,
+    Data, Kind, Rig, Shape, Subject, any_of, assert_bits, assert_mismatch, assert_same, check,
+    filled, isas, shapes, shared_out, value,
 };
 use crate::with_layer;
-use bptt::{Error, Layer, Stream};
+use bptt::{Isa, Regularisation, Runtime};
 use proptest::prelude::*;
+use rand::{SeedableRng, rngs::SmallRng};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::sync::mpsc;
 
@@ -18,36 +19,33 @@ fn pool(threads: usize) -> ThreadPool {
 }
 
 /// The outputs of a stream, one step by itself and then the rest.
-fn streamed<C: Subject>(
-    stream: Stream<C>,
-    threads: usize,
-    rig: &Rig<C>,
-    data: &Data<C>,
-) -> Vec<f32> {
-    let mut stream = stream.with_threads(threads).unwrap();
-    stream.set_state(data.initial().unwrap()).unwrap();
+fn streamed(isa: Isa, data: &Data, threads: usize) -> Vec<f32> {
+    let mut stream = data.model(isa, threads).stream(data.batch).unwrap();
+    stream.set_state(&data.initial()).unwrap();
     let (input, state) = (data.input(), data.state());
     let mut y = filled(data.steps * state);
     let x = &data.inputs.x;
-    stream.step(&rig.weights, &x[..input], &mut y[..state]).unwrap();
-    stream.forward(&rig.weights, &x[input..], &mut y[state..]).unwrap();
+    stream.step(&x[..input], &mut y[..state]).unwrap();
+    stream.forward(&x[input..], &mut y[state..]).unwrap();
     y
 }
 
 /// Passes and streams on each number of threads against those on one.
-fn as_on_one_thread<C: Subject>(data: &Data<C>) {
+fn as_on_one_thread(data: &Data) {
+    // Streams with what noise is on average, and without any.
+    let quiet = Data { regularisation: Regularisation::none(), ..data.clone() };
     for &isa in isas() {
-        let mut rig = Rig::new(isa, data);
-        let expected = rig.run(data);
-        let stream = || data.layer.stream(data.batch, isa).unwrap();
-        let y = streamed(stream(), 1, &rig, data);
+        let expected = Rig::new(isa, data).run(data);
+        let y = [data, &quiet].map(|data| streamed(isa, data, 1));
         for threads in THREADS {
             let mut rig = Rig::with_threads(isa, data, threads);
             // Twice: the second pass finds the helpers of the first.
             for _ in 0..2 {
                 assert_same(&rig.run(data), &expected);
             }
-            assert_bits("y", &streamed(stream(), threads, &rig, data), &y);
+            for (data, y) in [data, &quiet].into_iter().zip(&y) {
+                assert_bits("y", &streamed(isa, data, threads), y);
+            }
         }
     }
 }
@@ -69,8 +67,8 @@ fn any_number_of_threads() {
     }
 }
 
-fn some_data() -> Data<bptt::Lstm> {
-    Data::draw(lstm(crate::common::Options::NONE, 20, 150), 5, 12, 3, 0.3)
+fn some_data() -> Data {
+    Data::draw(Subject { kind: Kind::LSTM, inputs: 20, hidden: 150 }, 5, 12, 3, 0.3)
 }
 
 /// A pool of one thread, which is the caller, has nobody to send; one of more
@@ -117,18 +115,19 @@ fn a_pool_that_never_comes() {
 #[test]
 fn numbers_of_threads_that_are_refused() {
     let data = some_data();
+    let network = data.layer.network();
     for &isa in isas() {
-        let rig = Rig::new(isa, &data);
-        let stream = data.layer.stream(1, isa).unwrap();
         for given in [0, 257, usize::MAX] {
+            let (runtime, mut rng) = (Runtime::new(isa).threads(given), SmallRng::seed_from_u64(1));
+            assert_eq!(runtime.thread_count(), given);
             let expected = value("threads", &given.to_string(), "1 to 256");
-            assert_eq!(rig.plan.clone().with_threads(given).unwrap_err(), expected);
-            assert_eq!(stream.clone().with_threads(given).unwrap_err(), expected);
+            assert_eq!(network.model(data.parameters(), runtime).unwrap_err(), expected);
+            assert_eq!(network.init(&mut rng, runtime).unwrap_err(), expected);
         }
-        let plan = rig.plan.clone().with_threads(2).unwrap();
-        assert_eq!((plan.threads(), rig.plan.threads()), (2, 1));
-        let mut arena = rig.plan.allocate().unwrap();
-        let error = plan.forward(&rig.weights, &data.inputs.x, None, &mut arena).unwrap_err();
-        assert!(matches!(error, Error::Mismatch { what: "arena", .. }), "{error}");
+        let (mut one, two) = (Rig::new(isa, &data), data.model(isa, 2));
+        assert_eq!((two.runtime().thread_count(), one.model.runtime().thread_count()), (2, 1));
+        let error = two.forward(&mut one.workspace, &data.inputs.x).unwrap_err();
+        assert_mismatch(error, "workspace", "threads 1", "threads 2");
+        assert!(data.model(isa, 256).stream(1).is_ok());
     }
 }

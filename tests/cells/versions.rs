@@ -1,84 +1,89 @@
-//! The weights of a backward pass are those of its forward pass: not others of the same layer,
-//! nor the same ones after an update.
+//! The parameters of a backward pass are those of its forward pass: not another model's, nor the
+//! same model's after a change.
 
 use crate::common::{
-    Data, Kind, Rig, Snapshot, Subject, assert_bits, assert_same, clockwork, filled, isas,
+    Data, Kind, Options, Rig, Snapshot, Subject, assert_bits, assert_mismatch, assert_same,
+    clockwork, filled, isas, length, lstm,
 };
 use crate::with_layer;
 use bptt::{
-    Accumulate, Error, Gradients, Init, Layer, Lstm, OutputGradients, Parameters, Purpose, Readout,
-    ReadoutGradients, Reduction, Targets,
+    Accumulate, Dense, Error, Lstm, Model, Network, Parameters, Runtime, Schedule, Sgd,
+    SoftmaxCrossEntropy, Workspace,
 };
+use bptt_reference::sample::uniform;
 use rand::{SeedableRng, rngs::SmallRng};
 
 #[track_caller]
-fn assert_of_others(result: Result<(), Error>) {
+fn assert_of_others(result: Result<f64, Error>) {
     let error = result.unwrap_err();
     assert!(matches!(error, Error::Order { call: "backward", .. }), "{error:?}");
     let text = error.to_string();
-    assert!(text.contains("of other weights, or of these before an update"), "{text}");
-    assert!(text.contains("expected") && text.contains("of these weights"), "{text}");
+    assert!(text.contains("of other parameters, or of these before a change"), "{text}");
+    assert!(text.contains("expected a forward pass of these parameters"), "{text}");
 }
 
 /// A backward pass that is refused, of which nothing is written.
 #[track_caller]
-fn assert_refused<C: Subject>(rig: &mut Rig<C>, data: &Data<C>) {
-    let mut parameters = data.parameters();
-    let mut dx = filled(data.inputs.x.len());
-    let before = Snapshot::of(&[parameters.as_slice(), &dx, rig.arena.hidden().unwrap()]);
-    let gradients = Gradients {
-        parameters: &mut parameters,
-        accumulate: Accumulate::Yes,
-        dx: Some(&mut dx),
-        initial: None,
+fn assert_refused(model: &Model, workspace: &mut Workspace, data: &Data) {
+    let marks = filled(data.inputs.params.len());
+    workspace.gradients_mut().as_mut_slice().copy_from_slice(&marks);
+    workspace.set_last_gradient(Some(&data.last_gradient())).unwrap();
+    let left = |workspace: &Workspace| {
+        let gates = workspace.activations("0.gates").unwrap();
+        Snapshot::of(&[workspace.gradients().as_slice(), workspace.outputs().unwrap(), gates])
     };
-    let Rig { plan, weights, arena } = rig;
-    let outputs = data.outputs();
-    assert_of_others(plan.backward(weights, &data.inputs.x, outputs, arena, gradients));
-    let after = Snapshot::of(&[parameters.as_slice(), &dx, rig.arena.hidden().unwrap()]);
-    assert_eq!(after, before);
-    assert!(rig.arena.gates().is_ok(), "the forward pass is still there");
+    let before = left(workspace);
+    for accumulate in [Accumulate::Yes, Accumulate::No] {
+        let refused = model.backward(workspace, &data.inputs.x, &data.loss(), accumulate);
+        assert_of_others(refused);
+        assert_eq!(left(workspace), before);
+    }
+    assert!(workspace.input_gradients().is_err() && workspace.state_gradients().is_err());
 }
 
-fn check_layer<C: Subject>(layer: C) {
+fn changed(model: &mut Model, parameters: &[f32]) {
+    let change = |to: &mut Parameters| {
+        to.as_mut_slice().copy_from_slice(parameters);
+        Ok::<(), Error>(())
+    };
+    model.change(change).unwrap();
+}
+
+fn check_layer(layer: Subject) {
     let data = Data::draw(layer, 2, 4, 1, 0.5);
     let other = data.again(2, 0.5);
+    let mut parameters = filled(data.inputs.params.len());
     for &isa in isas() {
         for threads in [1, 2] {
             let mut rig = Rig::with_threads(isa, &data, threads);
             let expected = rig.run(&data);
 
-            // After an update, be it by the same values.
-            for parameters in [other.parameters(), data.parameters()] {
-                rig.forward(&data);
-                rig.weights.update(&parameters).unwrap();
-                assert_refused(&mut rig, &data);
+            // After a change, be it to the same values, and whether or not streams go on with
+            // the parameters from before.
+            for values in [&other.inputs.params, &data.inputs.params] {
+                for streams in [0, 1] {
+                    let _streams = (0..streams).map(|_| rig.model.stream(1)).collect::<Vec<_>>();
+                    rig.forward(&data);
+                    changed(&mut rig.model, values);
+                    assert_refused(&rig.model, &mut rig.workspace, &data);
+                }
             }
             // One that was refused has changed nothing. Then again a pass of its own.
             let forward = rig.forward(&data);
-            let mut gradients = data.layer.parameters().unwrap();
-            let pass = rig.backward(&data, &mut gradients, Accumulate::No, forward);
+            let pass = rig.backward(&data, &mut parameters, Accumulate::No, forward);
             assert_same(&pass, &expected);
 
-            // Others of the same layer, and these again.
+            // Another model of the same parameters, and this one again.
             let forward = rig.forward(&data);
-            let others =
-                data.layer.pack(&data.parameters(), Purpose::TrainingWithInputGradient, isa);
-            let these = std::mem::replace(&mut rig.weights, others.unwrap());
-            assert_refused(&mut rig, &data);
-            // A clone has the same contents.
-            rig.weights = these.clone();
-            let pass = rig.backward(&data, &mut gradients, Accumulate::No, forward);
+            let mut others = Rig::with_threads(isa, &data, threads).model;
+            assert_refused(&others, &mut rig.workspace, &data);
+            let pass = rig.backward(&data, &mut parameters, Accumulate::No, forward);
             assert_same(&pass, &expected);
-            // An update of either makes it another: twice from one clone, and each by itself.
-            let (mut a, mut b) = (these.clone(), these);
-            for weights in [&mut a, &mut b] {
-                weights.update(&other.parameters()).unwrap();
-            }
-            rig.weights = a;
+            // The same change of both leaves them two.
+            changed(&mut rig.model, &other.inputs.params);
+            changed(&mut others, &other.inputs.params);
             rig.forward(&data);
-            rig.weights = b;
-            assert_refused(&mut rig, &data);
+            assert_refused(&others, &mut rig.workspace, &data);
         }
     }
 }
@@ -90,136 +95,235 @@ fn they_are_those_of_the_forward_pass() {
     }
 }
 
-/// An update that is refused leaves the weights what they were.
+/// More panels of the same parameters are no change of them: another workspace, with gradients
+/// that nobody asked for so far, in the place of what streams read or beside it.
 #[test]
-fn a_refused_update_is_none() {
-    let layer = Lstm::new(3, 5).unwrap();
-    let data = Data::draw(layer, 2, 4, 1, 0.5);
+fn what_is_packed_later_is_of_the_same_parameters() {
+    let data = Data::draw(Subject { kind: Kind::LSTM, inputs: 3, hidden: 5 }, 2, 4, 1, 0.5);
+    let x = &data.inputs.x;
     for &isa in isas() {
-        let mut rig = Rig::new(isa, &data);
-        let expected = rig.run(&data);
-        let forward = rig.forward(&data);
-        let other = Lstm::new(3, 6).unwrap().parameters().unwrap();
-        rig.weights.update(&other).unwrap_err();
-        let mut gradients = data.layer.parameters().unwrap();
-        let pass = rig.backward(&data, &mut gradients, Accumulate::No, forward);
-        assert_same(&pass, &expected);
+        for streams in [0, 1] {
+            let mut model = data.model(isa, 1);
+            let mut workspace = model.training_workspace(data.schedule()).unwrap();
+            model.gradients(&mut workspace, x, &data.loss(), Accumulate::No).unwrap();
+            let expected = workspace.gradients().clone();
+            model.forward(&mut workspace, x).unwrap();
+            let _streams = (0..streams).map(|_| model.stream(1)).collect::<Vec<_>>();
+            let bytes = model.packed_bytes();
+            let training = model.training(data.schedule()).with_input_gradients();
+            let mut other = training.workspace().unwrap();
+            let all = model.packed_bytes();
+            assert!(all > bytes);
+            // Fewer gradients than have been asked for take nothing away.
+            let _more = (0..streams).map(|_| model.stream(1)).collect::<Vec<_>>();
+            model.training_workspace(data.schedule()).unwrap();
+            assert_eq!(model.packed_bytes(), all);
+            workspace.gradients_mut().as_mut_slice().fill(f32::NAN);
+            model.backward(&mut workspace, x, &data.loss(), Accumulate::No).unwrap();
+            assert_bits("gradients", workspace.gradients().as_slice(), expected.as_slice());
+            model.gradients(&mut other, x, &data.loss(), Accumulate::No).unwrap();
+            assert_bits("gradients", other.gradients().as_slice(), expected.as_slice());
+        }
     }
 }
 
-/// A forward pass that is refused leaves the arena the one that it holds, and its weights.
+/// A change that is refused leaves passes what they were.
+#[test]
+fn a_refused_update_is_none() {
+    let layer = Subject { kind: Kind::LSTM, inputs: 3, hidden: 5 };
+    let data = Data::draw(layer, 2, 4, 1, 0.5);
+    let mut parameters = filled(data.inputs.params.len());
+    for &isa in isas() {
+        let mut rig = Rig::new(isa, &data);
+        let expected = rig.run(&data);
+        let mut check = |rig: &mut Rig, refuse: &mut dyn FnMut(&mut Model) -> Error| {
+            let forward = rig.forward(&data);
+            let error = refuse(&mut rig.model);
+            let pass = rig.backward(&data, &mut parameters, Accumulate::No, forward);
+            assert_same(&pass, &expected);
+            assert_same(&rig.run(&data), &expected);
+            error
+        };
+        // One that the caller gives up.
+        let error = check(&mut rig, &mut |model| {
+            model.change(|_| Err(length("values", 3, 4))).unwrap_err()
+        });
+        assert_eq!(error, length("values", 3, 4));
+        // Parameters of other layers, of fewer and of more.
+        for hidden in [4, 6] {
+            let other = Network::new(Lstm::new(3, hidden).unwrap()).parameters().unwrap();
+            let error = check(&mut rig, &mut |model| {
+                let change = |to: &mut Parameters| {
+                    *to = other.clone();
+                    Ok::<(), Error>(())
+                };
+                model.change(change).unwrap_err()
+            });
+            let given = format!("0.bias [{}]", 4 * hidden);
+            assert_mismatch(error, "parameters", &given, "0.bias [20]");
+        }
+    }
+}
+
+/// Nor are gradients written over parameters of other layers that were put in their place.
+#[test]
+fn gradients_of_another_network_are_refused() {
+    let layer = Subject { kind: Kind::LSTM, inputs: 3, hidden: 5 };
+    let data = Data::draw(layer, 2, 4, 1, 0.5);
+    let x = &data.inputs.x;
+    for &isa in isas() {
+        for hidden in [4, 6] {
+            let Rig { model, mut workspace } = Rig::new(isa, &data);
+            model.forward(&mut workspace, x).unwrap();
+            let other = Network::new(Lstm::new(3, hidden).unwrap()).parameters().unwrap();
+            let own = std::mem::replace(workspace.gradients_mut(), other);
+            let refused = model.backward(&mut workspace, x, &data.loss(), Accumulate::No);
+            let given = format!("0.bias [{}]", 4 * hidden);
+            assert_mismatch(refused.unwrap_err(), "parameter gradients", &given, "0.bias [20]");
+            assert!(workspace.gradients().as_slice().iter().all(|&g| g == 0.0));
+            *workspace.gradients_mut() = own;
+            model.backward(&mut workspace, x, &data.loss(), Accumulate::No).unwrap();
+        }
+    }
+}
+
+/// A forward pass that is refused leaves the workspace the pass that it holds.
 #[test]
 fn a_refused_forward_pass_is_none() {
-    let layer = clockwork(bptt::Activation::Tanh, &[1, 2], 3, 5);
+    let layer =
+        Subject { kind: Kind::Clockwork(bptt::Activation::Tanh, &[1, 2]), inputs: 3, hidden: 5 };
     let data = Data::draw(layer, 2, 4, 1, 0.5);
+    let mut parameters = filled(data.inputs.params.len());
     for &isa in isas() {
         let mut rig = Rig::new(isa, &data);
         let expected = rig.run(&data);
         let forward = rig.forward(&data);
-        let others = Rig::new(isa, &data).weights;
-        let initial = bptt::ClockedState { h: &data.inputs.h0[..], step: 1 << 63 };
-        let x = &data.inputs.x;
-        rig.plan.forward(&others, x, Some(initial), &mut rig.arena).unwrap_err();
-        let mut gradients = data.layer.parameters().unwrap();
-        let pass = rig.backward(&data, &mut gradients, Accumulate::No, forward);
+        // A state that no sequence can have come to is none.
+        let mut state = data.initial();
+        let error = state.set_step(1 << 63).unwrap_err();
+        assert!(matches!(error, Error::Value { what: "step", .. }), "{error}");
+        assert_eq!(state, data.initial());
+        // Of the same model, of another one of its network, and of one of another.
+        let (Rig { model, workspace }, x) = (&mut rig, &data.inputs.x);
+        let others = data.model(isa, 1);
+        for model in [&*model, &others] {
+            let error = model.forward(workspace, &x[1..]).unwrap_err();
+            assert_eq!(error, length("x", x.len() - 1, x.len()));
+        }
+        let another = Network::new(clockwork(bptt::Activation::Relu, &[1, 2], 3, 5));
+        let another = another.model(data.parameters(), Runtime::new(isa)).unwrap();
+        let error = another.forward(workspace, x).unwrap_err();
+        assert_mismatch(error, "workspace", "tanh", "relu");
+        let loss = data.loss();
+        let refused = another.gradients(workspace, x, &loss, Accumulate::No);
+        assert_mismatch(refused.unwrap_err(), "workspace", "tanh", "relu");
+        let pass = rig.backward(&data, &mut parameters, Accumulate::No, forward);
         assert_same(&pass, &expected);
     }
 }
 
 /// Several stretches that hand the state on, the last one first on the way back, and gradients
-/// added up over several passes: all with the weights as they are between two updates.
+/// added up over several passes: all with the parameters as they are between two updates.
 #[test]
 fn stretches_and_accumulation_go_on_working() {
-    let data = Data::draw(Lstm::new(3, 5).unwrap(), 2, 12, 1, 0.5);
+    let layer = Subject { kind: Kind::LSTM, inputs: 3, hidden: 5 };
+    let data = Data::draw(layer, 2, 12, 1, 0.5);
     for &isa in isas() {
         let parts = [0..4, 4..8, 8..12].map(|steps| data.stretch(steps));
-        let mut rig = Rig::new(isa, &parts[0]);
-        let mut arenas = parts.each_ref().map(|_| rig.plan.allocate().unwrap());
-        let mut gradients = data.layer.parameters().unwrap();
+        let mut model = data.model(isa, 1);
+        let mut workspaces = parts.each_ref().map(|part| {
+            model.training(part.schedule()).with_state_gradients().workspace().unwrap()
+        });
+        let mut whole = model.training_workspace(data.schedule()).unwrap();
+        let mut values = data.inputs.params.clone();
         for update in 0..3 {
-            gradients.as_mut_slice().fill(0.0);
-            let mut carried = Vec::new();
             for (n, part) in parts.iter().enumerate() {
-                let (before, rest) = arenas.split_at_mut(n);
-                let initial = before.last().map(|arena| arena.last().unwrap());
-                rig.plan.forward(&rig.weights, &part.inputs.x, initial, &mut rest[0]).unwrap();
+                let (before, rest) = workspaces.split_at_mut(n);
+                if let Some(before) = before.last() {
+                    rest[0].set_state(&before.last_state().unwrap()).unwrap();
+                }
+                model.forward(&mut rest[0], &part.inputs.x).unwrap();
             }
-            for (part, arena) in parts.iter().zip(&mut arenas).rev() {
-                let (h, c) = carried.split_at(carried.len() / 2);
-                let last = (!carried.is_empty()).then_some(bptt::LstmState { h, c });
-                let (mut dh0, mut dc0) = (vec![0.0; 10], vec![0.0; 10]);
-                let to = Gradients {
-                    parameters: &mut gradients,
-                    accumulate: Accumulate::Yes,
-                    dx: None,
-                    initial: Some(bptt::LstmState { h: &mut dh0[..], c: &mut dc0[..] }),
-                };
-                let outputs = OutputGradients { dy: Some(&part.inputs.dy), last };
-                rig.plan.backward(&rig.weights, &part.inputs.x, outputs, arena, to).unwrap();
-                carried = [dh0, dc0].concat();
+            let mut gradients = vec![0.0; values.len()];
+            let mut carried = None;
+            for (part, workspace) in parts.iter().zip(&mut workspaces).rev() {
+                workspace.gradients_mut().as_mut_slice().copy_from_slice(&gradients);
+                workspace.set_last_gradient(carried.as_ref()).unwrap();
+                let (x, loss) = (&part.inputs.x, part.loss());
+                model.backward(workspace, x, &loss, Accumulate::Yes).unwrap();
+                gradients.copy_from_slice(workspace.gradients().as_slice());
+                carried = Some(workspace.state_gradients().unwrap());
             }
             // The same in one pass.
-            let whole = data.layer.plan(12, 2, isa).unwrap();
-            let (mut arena, mut expected) =
-                (whole.allocate().unwrap(), data.layer.parameters().unwrap());
-            let x = &data.inputs.x;
-            whole.forward(&rig.weights, x, None, &mut arena).unwrap();
-            let outputs = OutputGradients { dy: Some(&data.inputs.dy), last: None };
-            let to = Gradients::of(&mut expected, Accumulate::No);
-            whole.backward(&rig.weights, x, outputs, &mut arena, to).unwrap();
-            assert_bits("gradients", gradients.as_slice(), expected.as_slice());
+            model.gradients(&mut whole, &data.inputs.x, &data.loss(), Accumulate::No).unwrap();
+            assert_bits("gradients", &gradients, whole.gradients().as_slice());
 
-            let mut parameters: Parameters<Lstm> = data.parameters();
-            for (theta, g) in parameters.as_mut_slice().iter_mut().zip(gradients.as_slice()) {
+            for (theta, g) in values.iter_mut().zip(&gradients) {
                 *theta -= 0.01 * (update + 1) as f32 * g;
             }
-            rig.weights.update(&parameters).unwrap();
+            changed(&mut model, &values);
         }
-        // A stream asks for no such thing.
-        let mut stream = data.layer.stream(2, isa).unwrap();
-        let mut y = filled(10);
-        for x in data.inputs.x.chunks(data.input()) {
-            stream.step(&rig.weights, x, &mut y).unwrap();
-            rig.weights.update(&data.parameters()).unwrap();
-        }
+        a_stream_has_the_parameters_it_began_with(&mut model, &data);
     }
 }
 
-/// A readout's, where ∂L/∂h is wanted of a loss of ours. Of a gradient of the caller's it knows
-/// no weights.
-#[test]
-fn those_of_a_readout_are_those_of_its_loss() {
-    let readout = Readout::new(5, 4).unwrap();
-    let parameters = readout.init(Init::Glorot, &mut SmallRng::seed_from_u64(1)).unwrap();
-    let (h, classes) = ([0.5; 15], [0, 3, 1]);
-    let targets = Targets { classes: &classes, mask: None, reduction: Reduction::Sum };
-    for &isa in isas() {
-        let mut weights =
-            readout.pack(&parameters, Purpose::TrainingWithInputGradient, isa).unwrap();
-        let plan = readout.plan(3, isa).unwrap();
-        let mut arena = plan.allocate().unwrap();
-        plan.loss(&weights, &h, targets, &mut arena).unwrap();
-        let clone = weights.clone();
-        weights.update(&parameters).unwrap();
-        let (mut gradients, mut dh) = (readout.parameters().unwrap(), filled(15));
-        let accumulate = Accumulate::No;
-        let to = ReadoutGradients { parameters: &mut gradients, accumulate, dh: Some(&mut dh) };
-        assert_of_others(plan.backward(&weights, &h, &mut arena, to));
-        assert!(gradients.as_slice().iter().all(|&g| g == 0.0));
-        assert_bits("dh", &dh, &filled(15));
+/// It asks for no such thing, and goes on through changes.
+fn a_stream_has_the_parameters_it_began_with(model: &mut Model, data: &Data) {
+    let mut expected = filled(data.inputs.dy.len());
+    model.stream(2).unwrap().forward(&data.inputs.x, &mut expected).unwrap();
+    let (mut stream, mut y) = (model.stream(2).unwrap(), filled(10));
+    for (x, expected) in data.inputs.x.chunks(data.input()).zip(expected.chunks(10)) {
+        stream.step(x, &mut y).unwrap();
+        assert_bits("y", &y, expected);
+        changed(model, &data.inputs.params);
+    }
+}
 
-        let to = ReadoutGradients { parameters: &mut gradients, accumulate, dh: Some(&mut dh) };
-        plan.backward(&clone, &h, &mut arena, to).unwrap();
-        let (expected, expected_dh) = (gradients.clone(), dh.clone());
-        // Those of the parameters are sums that no weights are part of.
-        let to = ReadoutGradients::of(&mut gradients, accumulate);
-        plan.backward(&weights, &h, &mut arena, to).unwrap();
-        assert_bits("gradients", gradients.as_slice(), expected.as_slice());
-        let given = arena.output_gradients().unwrap().to_vec();
-        arena.output_gradients_mut().copy_from_slice(&given);
-        let to = ReadoutGradients { parameters: &mut gradients, accumulate, dh: Some(&mut dh) };
-        plan.backward(&weights, &h, &mut arena, to).unwrap();
-        assert_bits("gradients", gradients.as_slice(), expected.as_slice());
-        assert_bits("dh", &dh, &expected_dh);
+/// A dense layer's too, of a loss of ours, alone and after another layer: by an update of an
+/// optimiser's as by the caller's.
+#[test]
+fn those_of_a_dense_layer_are_those_of_its_loss() {
+    let dense = Dense::new(5, 4).unwrap();
+    let layer = Network::new(lstm(Options::NONE, 5, 5)).then(dense);
+    let (x, classes) = (uniform(1, 15, 0.5), [0, 3, 1]);
+    let loss = SoftmaxCrossEntropy::sum(&classes);
+    for (network, isa) in [Network::new(dense), layer]
+        .iter()
+        .flat_map(|network| isas().iter().map(move |&isa| (network, isa)))
+    {
+        let mut rng = SmallRng::seed_from_u64(1);
+        let mut model = network.init(&mut rng, Runtime::new(isa)).unwrap();
+        let training = model.training(Schedule::dense(3, 1)).with_input_gradients();
+        let mut workspace = training.workspace().unwrap();
+        let value = model.gradients(&mut workspace, &x, &loss, Accumulate::No).unwrap();
+        let (expected, dx) =
+            (workspace.gradients().clone(), workspace.input_gradients().unwrap().to_vec());
+
+        let values = model.parameters().as_slice().to_vec();
+        let outputs = model.forward(&mut workspace, &x).unwrap().to_vec();
+        let marks = filled(expected.as_slice().len());
+        workspace.gradients_mut().as_mut_slice().copy_from_slice(&marks);
+        changed(&mut model, &values);
+        assert_of_others(model.backward(&mut workspace, &x, &loss, Accumulate::No));
+        assert_bits("gradients", workspace.gradients().as_slice(), &marks);
+        assert_bits("outputs", workspace.outputs().unwrap(), &outputs);
+
+        model.forward(&mut workspace, &x).unwrap();
+        let again = model.backward(&mut workspace, &x, &loss, Accumulate::No).unwrap();
+        assert_eq!(again.to_bits(), value.to_bits());
+        assert_bits("gradients", workspace.gradients().as_slice(), expected.as_slice());
+        assert_bits("dx", workspace.input_gradients().unwrap(), &dx);
+        // A loss without gradients leaves no pass for a backward one.
+        assert_eq!(model.evaluate(&mut workspace, &x, &loss).unwrap().to_bits(), value.to_bits());
+        let error = model.backward(&mut workspace, &x, &loss, Accumulate::No).unwrap_err();
+        assert!(
+            matches!(error, Error::Order { given: "a pass that was evaluated", .. }),
+            "{error}"
+        );
+
+        let mut other = model.training_workspace(Schedule::dense(3, 1)).unwrap();
+        model.forward(&mut workspace, &x).unwrap();
+        model.train(&mut other, &x, &loss, &mut Sgd::new(0.0)).unwrap();
+        assert_of_others(model.backward(&mut workspace, &x, &loss, Accumulate::No));
     }
 }

@@ -2,13 +2,12 @@
 //! gate near zero keeps its digits only where it is computed itself. Logistic and tanh are
 //! taken to be as near as ours.
 
-use crate::common::{Data, Subject};
-use bptt::{Layer, Lstm};
+use crate::common::Data;
 use bptt_reference::{Bounded, Number, bounds};
 
 /// The bounds of h of all steps, h of the last, c of the last, where the weights that are
 /// ours for f are, with the other sign, those of i.
-pub fn errors(data: &Data<Lstm>) -> Vec<Vec<f64>> {
+pub fn errors(data: &Data) -> Vec<Vec<f64>> {
     let (hidden, inputs) = (data.layer.hidden_size(), data.layer.input_size());
     let [u, w, b, p, _] = data.layer.reference().sections();
     let given = data.inputs.map(|values| bounds::exact(values));

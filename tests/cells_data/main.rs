@@ -14,7 +14,7 @@ mod theirs;
 use bptt::{Activation, Candidate, Reset};
 use bptt_reference::cells::{Inputs, Outcome};
 use bptt_reference::{Bounded, bounds};
-use common::{Data, Options, Rig, Subject, gru, isas, say, vanilla};
+use common::{Data, Kind, Options, Rig, Subject, isas, say};
 use file::{Case, File};
 use theirs::{Biases, Theirs};
 
@@ -90,7 +90,7 @@ impl Seen {
     }
 
     /// One case: the library beside the reference, and the passes beside the library.
-    fn compare<C: Subject>(&mut self, data: &Data<C>, theirs: &Theirs) {
+    fn compare(&mut self, data: &Data, theirs: &Theirs) {
         let inputs = data.inputs.map(|values| bounds::exact(values));
         let expected = parts(&data.layer.reference().run(&inputs, None), &data.inputs);
         let passes: Vec<_> = isas().iter().map(|&isa| Rig::new(isa, data).run(data)).collect();
@@ -136,8 +136,8 @@ fn pytorch_vanilla() {
     ] {
         check(&file, |seen, case| {
             let (inputs, hidden) = (case.width("x"), case.width("h0"));
-            let (data, theirs) =
-                theirs::pytorch(case, vanilla(phi, inputs, hidden), Biases::Summed);
+            let layer = Subject { kind: Kind::Vanilla(phi), inputs, hidden };
+            let (data, theirs) = theirs::pytorch(case, layer, Biases::Summed);
             seen.compare(&data, &theirs);
         });
     }
@@ -150,9 +150,10 @@ fn pytorch_lstm() {
     {
         check(&file, |seen, case| {
             let (inputs, hidden) = (case.width("x"), case.width("c0"));
-            let options = Options { projected, ..Options::NONE };
-            let layer = common::lstm(options, inputs, hidden);
-            assert_eq!(layer.is_projected(), projected);
+            let kind = Kind::Lstm(Options { projected, ..Options::NONE });
+            let layer = Subject { kind, inputs, hidden };
+            assert_eq!(layer.output_size(), case.width("h0"));
+            assert_eq!(layer.output_size() < hidden, projected);
             let (data, theirs) = theirs::pytorch(case, layer, Biases::Summed);
             seen.compare(&data, &theirs);
         });
@@ -162,17 +163,23 @@ fn pytorch_lstm() {
 #[test]
 fn pytorch_gru() {
     check(&data_file!("torch_gru"), |seen, case| {
-        let layer = gru(Reset::After, Candidate::Tanh, case.width("x"), case.width("h0"));
+        let kind = Kind::Gru(Reset::After, Candidate::Tanh);
+        let layer = Subject { kind, inputs: case.width("x"), hidden: case.width("h0") };
         let (data, theirs) = theirs::pytorch(case, layer, Biases::LastApart);
         seen.compare(&data, &theirs);
     });
 }
 
+/// The layer of a kind that an operator of ONNX is given the input and the state of.
+fn onnx_layer(case: &Case, kind: Kind) -> Subject {
+    Subject { kind, inputs: case.width("X"), hidden: case.width("initial_h") }
+}
+
 #[test]
 fn onnx_lstm_with_peepholes() {
     check(&data_file!("onnx_lstm_peepholes"), |seen, case| {
-        let options = Options { peepholes: true, ..Options::NONE };
-        let layer = common::lstm(options, case.width("X"), case.width("initial_h"));
+        let kind = Kind::Lstm(Options { peepholes: true, ..Options::NONE });
+        let layer = onnx_layer(case, kind);
         let (data, theirs) = theirs::onnx(case, layer, &theirs::LSTM, Biases::Summed);
         seen.compare(&data, &theirs);
     });
@@ -185,7 +192,7 @@ fn onnx_gru() {
         (data_file!("onnx_gru_after"), Reset::After, Biases::LastApart),
     ] {
         check(&file, |seen, case| {
-            let layer = gru(reset, Candidate::Tanh, case.width("X"), case.width("initial_h"));
+            let layer = onnx_layer(case, Kind::Gru(reset, Candidate::Tanh));
             let (data, theirs) = theirs::onnx(case, layer, &theirs::GRU, biases);
             seen.compare(&data, &theirs);
         });
@@ -202,7 +209,7 @@ fn onnx_runtime_lstm_with_coupled_gates() {
     {
         check(&file, |seen, case| {
             let options = Options { peepholes, coupled: true, ..Options::NONE };
-            let layer = common::lstm(options, case.width("X"), case.width("initial_h"));
+            let layer = onnx_layer(case, Kind::Lstm(options));
             let order = if peepholes { &theirs::COUPLED_PEEPHOLES } else { &theirs::COUPLED };
             let (data, mut theirs) = theirs::onnx(case, layer, order, Biases::Summed);
             theirs.errors = Some(coupled::errors(&data));

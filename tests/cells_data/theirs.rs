@@ -65,7 +65,7 @@ impl Biases {
 }
 
 /// A case of PyTorch, whose gates have our order.
-pub fn pytorch<C: Subject>(case: &Case, layer: C, biases: Biases) -> (Data<C>, Theirs) {
+pub fn pytorch(case: &Case, layer: Subject, biases: Biases) -> (Data, Theirs) {
     let hidden = layer.hidden_size();
     let (steps, batch) = case.steps_and_batch("x");
     let (b, own) = biases.joined(&case.given("bias_ih_l0"), &case.given("bias_hh_l0"), hidden);
@@ -140,7 +140,7 @@ fn ordered<T: Copy + Neg<Output = T>>(values: &[T], len: usize, places: &[Place]
 }
 
 /// A case of ONNX, which has outputs and last states alone.
-pub fn onnx<C: Subject>(case: &Case, layer: C, order: &Order, biases: Biases) -> (Data<C>, Theirs) {
+pub fn onnx(case: &Case, layer: Subject, order: &Order, biases: Biases) -> (Data, Theirs) {
     let (features, hidden) = (layer.input_size(), layer.hidden_size());
     let (steps, batch) = case.steps_and_batch("X");
     let gates = |name: &str, len: usize| ordered(&case.given(name), len, order.gates);

@@ -1,7 +1,7 @@
 //! Drawn parameters, inputs and gradients of a pass, and parts of them.
 
 use super::Subject;
-use bptt::{Layer, Noise, OutputGradients, Parameters, Regularisation};
+use bptt::{Isa, Model, Noise, Parameters, Regularisation, Runtime, Schedule, State};
 use bptt_reference::cells::{Cell as Equations, Inputs, Layer as ReferenceLayer};
 use bptt_reference::noise;
 use bptt_reference::sample::uniform;
@@ -24,8 +24,8 @@ impl Shape {
 
 /// All that a pass is given.
 #[derive(Clone, Debug)]
-pub struct Data<C> {
-    pub layer: C,
+pub struct Data {
+    pub layer: Subject,
     pub batch: usize,
     pub steps: usize,
     /// The steps that the sequences have taken before, which some cells count.
@@ -35,15 +35,10 @@ pub struct Data<C> {
     pub noise: Noise,
 }
 
-/// A state of parts, where the cell has them.
-pub fn state_of<'a, C: Layer>(h: &'a [f32], c: &'a [f32], x: &'a [f32]) -> C::State<&'a [f32]> {
-    bptt::State::from_parts(h, c, x)
-}
-
-impl<C: Subject> Data<C> {
+impl Data {
     /// Made of what `draw` gives for each part, in the order of the fields, and its length.
     pub fn made(
-        layer: C,
+        layer: Subject,
         batch: usize,
         steps: usize,
         mut draw: impl FnMut(u64, usize) -> Vec<f32>,
@@ -67,7 +62,12 @@ impl<C: Subject> Data<C> {
     }
 
     /// Made of its parts, without noise.
-    pub fn with_inputs(layer: C, batch: usize, steps: usize, inputs: Inputs<Vec<f32>>) -> Self {
+    pub fn with_inputs(
+        layer: Subject,
+        batch: usize,
+        steps: usize,
+        inputs: Inputs<Vec<f32>>,
+    ) -> Self {
         let (regularisation, noise) = (Regularisation::none(), Noise::default());
         Self { layer, batch, steps, first: 0, inputs, regularisation, noise }
     }
@@ -104,7 +104,7 @@ impl<C: Subject> Data<C> {
 
     /// Drawn evenly: parameters up to ±`weights`, cell states up to ±2, the rest up
     /// to ±1.
-    pub fn draw(layer: C, batch: usize, steps: usize, seed: u64, weights: f32) -> Self {
+    pub fn draw(layer: Subject, batch: usize, steps: usize, seed: u64, weights: f32) -> Self {
         Self::made(layer, batch, steps, |k, len| {
             let limit = match k {
                 1 => weights,
@@ -118,7 +118,7 @@ impl<C: Subject> Data<C> {
     /// Another draw for the same layer and sizes.
     pub fn again(&self, seed: u64, weights: f32) -> Self {
         let (regularisation, noise) = (self.regularisation, self.noise);
-        let other = Self::draw(self.layer.clone(), self.batch, self.steps, seed, weights);
+        let other = Self::draw(self.layer, self.batch, self.steps, seed, weights);
         Self { regularisation, noise, ..other }
     }
 
@@ -128,7 +128,7 @@ impl<C: Subject> Data<C> {
     }
 
     /// The same of a shape, whose sizes are the layer's.
-    pub fn of(layer: C, shape: Shape, seed: u64, weights: f32) -> Self {
+    pub fn of(layer: Subject, shape: Shape, seed: u64, weights: f32) -> Self {
         Self::draw(layer, shape.batch, shape.steps, seed, weights)
     }
 
@@ -142,25 +142,43 @@ impl<C: Subject> Data<C> {
         self.batch * self.layer.input_size()
     }
 
-    pub fn parameters(&self) -> Parameters<C> {
-        let mut parameters = self.layer.parameters().unwrap();
-        parameters.as_mut_slice().copy_from_slice(&self.inputs.params);
-        parameters
+    pub fn parameters(&self) -> Parameters {
+        self.layer.parameters(&self.inputs.params)
     }
 
-    pub fn initial(&self) -> Option<C::State<&[f32]>> {
-        let state = state_of::<C>(&self.inputs.h0, &self.inputs.c0, &self.inputs.x0);
-        Some(bptt::State::at_step(state, self.first))
+    /// A model of the parameters, with the noise, on so many threads.
+    pub fn model(&self, isa: Isa, threads: usize) -> Model {
+        let network = self.layer.network_with(self.regularisation);
+        network.model(self.parameters(), Runtime::new(isa).threads(threads)).unwrap()
     }
 
-    pub fn outputs(&self) -> OutputGradients<'_, C::State<&[f32]>> {
-        let Inputs { dy, dh_last, dc_last, dx_last, .. } = &self.inputs;
-        OutputGradients { dy: Some(dy), last: Some(state_of::<C>(dh_last, dc_last, dx_last)) }
+    pub fn schedule(&self) -> Schedule {
+        Schedule::dense(self.steps, self.batch)
+    }
+
+    /// The state before the first step.
+    pub fn initial(&self) -> State {
+        let Inputs { h0, c0, x0, .. } = &self.inputs;
+        self.layer.state(self.batch, h0, c0, x0, self.first)
+    }
+
+    /// The gradient by the state after the last step.
+    pub fn last_gradient(&self) -> State {
+        let Inputs { dh_last, dc_last, dx_last, .. } = &self.inputs;
+        self.layer.state(self.batch, dh_last, dc_last, dx_last, 0)
+    }
+
+    /// A loss whose gradient by the outputs is the given one.
+    pub fn loss(&self) -> impl Fn(&mut [f32]) -> f64 {
+        |y: &mut [f32]| {
+            y.copy_from_slice(&self.inputs.dy);
+            0.0
+        }
     }
 
     /// One sequence of the batch.
     pub fn sequence(&self, n: usize) -> Self {
-        let (layer, batch) = (self.layer.clone(), self.batch);
+        let (layer, batch) = (self.layer, self.batch);
         let of = |values: &[f32], width| rows_of(values, width, batch, n);
         let (inputs, hidden) = (layer.input_size(), layer.hidden_size());
         let (outputs, given) = (layer.output_size(), &self.inputs);
@@ -190,7 +208,7 @@ impl<C: Subject> Data<C> {
             ..self.inputs.clone()
         };
         let noise = Noise { step: self.noise.step + steps.start as u64, ..self.noise };
-        Self { layer: self.layer.clone(), steps: steps.len(), inputs, noise, ..*self }
+        Self { layer: self.layer, steps: steps.len(), inputs, noise, ..*self }
     }
 }
 

@@ -127,19 +127,32 @@ impl Kind {
     }
 }
 
+/// The ε of layers that are normalised.
+pub const EPSILON: f32 = 1e-2;
+
 /// With an ε that keeps what few units have of a variance from mattering too much.
-pub fn normed<C: Layer>(layer: C) -> LayerNorm<C> {
-    LayerNorm::new(layer).unwrap().with_epsilon(1e-2).unwrap()
+pub fn normed(layer: impl Layer) -> LayerNorm {
+    LayerNorm::new(layer).unwrap().with_epsilon(EPSILON).unwrap()
 }
 
 pub fn vanilla(phi: Activation, inputs: usize, hidden: usize) -> Vanilla {
     Vanilla::new(inputs, hidden, phi).unwrap()
 }
 
+impl Alpha {
+    /// α of each unit, where it is given.
+    pub fn values(self, hidden: usize) -> Vec<f32> {
+        match self {
+            Self::Units => uniform(9, hidden, 0.45).iter().map(|a| a + 0.45).collect(),
+            _ => vec![0.3; hidden],
+        }
+    }
+}
+
 pub fn leaky(phi: Activation, alpha: Alpha, inputs: usize, hidden: usize) -> Leaky {
     let leak = match alpha {
         Alpha::Layer => Leak::Layer(0.3),
-        Alpha::Units => Leak::Units(uniform(9, hidden, 0.45).iter().map(|a| a + 0.45).collect()),
+        Alpha::Units => Leak::Units(alpha.values(hidden).into()),
         Alpha::Learned => Leak::Learned { initial: 0.3 },
     };
     Leaky::new(inputs, hidden, phi, leak).unwrap()
@@ -184,66 +197,7 @@ pub fn lstm(options: Options, inputs: usize, hidden: usize) -> Lstm {
 #[macro_export]
 macro_rules! with_layer {
     ($kind:expr, ($inputs:expr, $hidden:expr), |$layer:ident| $body:expr) => {{
-        let (inputs, hidden) = ($inputs, $hidden);
-        match $kind {
-            $crate::common::Kind::Vanilla(phi) => {
-                let $layer = $crate::common::vanilla(phi, inputs, hidden);
-                $body
-            }
-            $crate::common::Kind::Leaky(phi, alpha) => {
-                let $layer = $crate::common::leaky(phi, alpha, inputs, hidden);
-                $body
-            }
-            $crate::common::Kind::Skip(phi, delays) => {
-                let $layer = $crate::common::skip(phi, delays, inputs, hidden);
-                $body
-            }
-            $crate::common::Kind::Clockwork(phi, periods) => {
-                let $layer = $crate::common::clockwork(phi, periods, inputs, hidden);
-                $body
-            }
-            $crate::common::Kind::Gru(reset, candidate) => {
-                let $layer = $crate::common::gru(reset, candidate, inputs, hidden);
-                $body
-            }
-            $crate::common::Kind::LateGru(reset, candidate) => {
-                let $layer =
-                    bptt::Delayed::new($crate::common::gru(reset, candidate, inputs, hidden));
-                $body
-            }
-            $crate::common::Kind::LateLstm(options) => {
-                let $layer = bptt::Delayed::new($crate::common::lstm(options, inputs, hidden));
-                $body
-            }
-            $crate::common::Kind::Lstm(options) => {
-                let $layer = $crate::common::lstm(options, inputs, hidden);
-                $body
-            }
-            $crate::common::Kind::NormedLeaky(phi, alpha) => {
-                let $layer =
-                    $crate::common::normed($crate::common::leaky(phi, alpha, inputs, hidden));
-                $body
-            }
-            $crate::common::Kind::NormedSkip(phi, delays) => {
-                let $layer =
-                    $crate::common::normed($crate::common::skip(phi, delays, inputs, hidden));
-                $body
-            }
-            $crate::common::Kind::NormedGru(reset, candidate) => {
-                let $layer =
-                    $crate::common::normed($crate::common::gru(reset, candidate, inputs, hidden));
-                $body
-            }
-            $crate::common::Kind::NormedLstm(options) => {
-                let $layer = $crate::common::normed($crate::common::lstm(options, inputs, hidden));
-                $body
-            }
-            $crate::common::Kind::NormedLateGru(reset, candidate) => {
-                let $layer = bptt::Delayed::new($crate::common::normed($crate::common::gru(
-                    reset, candidate, inputs, hidden,
-                )));
-                $body
-            }
-        }
+        let $layer = $crate::common::Subject { kind: $kind, inputs: $inputs, hidden: $hidden };
+        $body
     }};
 }

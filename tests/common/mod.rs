@@ -15,11 +15,11 @@ mod subject;
 
 pub use bits::{SENTINEL, Snapshot, assert_bits, filled};
 pub use cases::check;
-pub use data::{Data, Shape, rows_of, state_of};
+pub use data::{Data, Shape, rows_of};
 pub use errors::{assert_mismatch, length, value};
 pub use isas::{fewer, is_slow, isas, say};
 pub use kinds::{Alpha, Kind, Options, clockwork, gru, leaky, lstm, normed, skip, vanilla};
-pub use rig::{Pass, Rig, assert_same, sequence};
+pub use rig::{Pass, Rig, assert_same, part, sequence};
 pub use strategies::{any_of, shapes, shared_out};
 pub use stretches::in_stretches;
 pub use subject::Subject;

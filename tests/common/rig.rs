@@ -1,7 +1,7 @@
-//! A plan with weights and an arena, and passes on it.
+//! A model with a workspace, and passes on it.
 
-use super::{Data, Subject, assert_bits, filled, rows_of};
-use bptt::{Accumulate, Arena, Gradients, Isa, Parameters, Plan, Purpose, State, Weights};
+use super::{Data, assert_bits, filled, rows_of};
+use bptt::{Accumulate, Isa, Model, State, Workspace};
 use bptt_reference::cells::Outcome;
 
 /// What a forward and a backward pass gave.
@@ -9,40 +9,42 @@ pub type Pass = Outcome<Vec<f32>>;
 
 /// All that a pass runs on.
 #[derive(Debug)]
-pub struct Rig<C: Subject> {
-    pub plan: Plan<C>,
-    pub weights: Weights<C>,
-    pub arena: Arena<C>,
+pub struct Rig {
+    pub model: Model,
+    pub workspace: Workspace,
 }
 
-impl<C: Subject> Rig<C> {
+/// The parts of a state of the network's one layer, or nothing.
+pub fn part(state: &State, name: &str) -> Vec<f32> {
+    state.tensor(&format!("0.{name}")).map_or(Vec::new(), <[f32]>::to_vec)
+}
+
+impl Rig {
     /// For passes over `data` and others of its shape.
-    pub fn new(isa: Isa, data: &Data<C>) -> Self {
+    pub fn new(isa: Isa, data: &Data) -> Self {
         Self::with_threads(isa, data, 1)
     }
 
     /// Work is cut for so many threads if the pool has them, whatever cores this machine has.
-    pub fn with_threads(isa: Isa, data: &Data<C>, threads: usize) -> Self {
+    pub fn with_threads(isa: Isa, data: &Data, threads: usize) -> Self {
         bptt_kernels::team::set_cores(8);
-        let (layer, purpose) = (&data.layer, Purpose::TrainingWithInputGradient);
-        let plan = layer.plan(data.steps, data.batch, isa).unwrap();
-        let plan = plan.with_threads(threads).unwrap();
-        let plan = plan.with_regularisation(data.regularisation).unwrap();
-        let weights = layer.pack(&data.parameters(), purpose, isa).unwrap();
-        let mut weights = weights.with_threads(threads).unwrap();
-        weights.update(&data.parameters()).unwrap();
-        let arena = plan.allocate().unwrap();
-        Self { plan, weights, arena }
+        let mut model = data.model(isa, threads);
+        let training = model.training(data.schedule());
+        let training = training.with_input_gradients().with_state_gradients();
+        let workspace = training.workspace().unwrap();
+        Self { model, workspace }
     }
 
     /// Runs it, and gives what it left; there are no gradients yet.
-    pub fn forward(&mut self, data: &Data<C>) -> Pass {
-        let Self { plan, weights, arena } = self;
-        plan.forward_with(weights, &data.inputs.x, data.initial(), data.noise, arena).unwrap();
+    pub fn forward(&mut self, data: &Data) -> Pass {
+        let Self { model, workspace } = self;
+        workspace.set_noise(data.noise);
+        workspace.set_state(&data.initial()).unwrap();
+        let h = model.forward(workspace, &data.inputs.x).unwrap().to_vec();
         let shown = data.layer.equations().shown() > 0;
-        let gates = if shown { arena.gates().unwrap().to_vec() } else { Vec::new() };
-        let (h, c) = (arena.hidden().unwrap().to_vec(), arena.cell_states().unwrap().to_vec());
-        let none = Vec::new;
+        let left = |name: &str| workspace.activations(name).map_or(Vec::new(), <[f32]>::to_vec);
+        let gates = if shown { left("0.gates") } else { Vec::new() };
+        let (c, none) = (left("0.c"), Vec::new);
         let (params, dx, dh0, dc0, dx0) = (none(), none(), none(), none(), none());
         Pass { gates, h, c, dz: none(), params, dx, dh0, dc0, dx0 }
     }
@@ -51,29 +53,28 @@ impl<C: Subject> Rig<C> {
     /// gradients to what a forward pass has left.
     pub fn backward(
         &mut self,
-        data: &Data<C>,
-        parameters: &mut Parameters<C>,
+        data: &Data,
+        parameters: &mut [f32],
         accumulate: Accumulate,
         forward: Pass,
     ) -> Pass {
-        let given = &data.inputs;
-        let mut dx = filled(given.x.len());
-        let (mut dh0, mut dc0) = (filled(given.h0.len()), filled(given.c0.len()));
-        let mut dx0 = filled(given.x0.len());
-        let initial = Some(State::from_parts(&mut dh0[..], &mut dc0[..], &mut dx0[..]));
-        let gradients = Gradients { parameters, accumulate, dx: Some(&mut dx), initial };
-        let Self { plan, weights, arena } = self;
-        plan.backward(weights, &given.x, data.outputs(), arena, gradients).unwrap();
-        let dz = arena.preactivation_gradients().unwrap();
+        let Self { model, workspace } = self;
+        workspace.gradients_mut().as_mut_slice().copy_from_slice(parameters);
+        workspace.set_last_gradient(Some(&data.last_gradient())).unwrap();
+        model.backward(workspace, &data.inputs.x, &data.loss(), accumulate).unwrap();
+        parameters.copy_from_slice(workspace.gradients().as_slice());
+        let dz = workspace.activations("0.preactivation_gradients").unwrap();
         let dz = data.layer.all_steps(dz, data.first, data.steps, data.batch);
-        Pass { params: parameters.as_slice().to_vec(), dx, dh0, dc0, dx0, dz, ..forward }
+        let dx = workspace.input_gradients().unwrap().to_vec();
+        let initial = workspace.state_gradients().unwrap();
+        let [dh0, dc0, dx0] = ["h", "c", "x"].map(|name| part(&initial, name));
+        Pass { params: parameters.to_vec(), dx, dh0, dc0, dx0, dz, ..forward }
     }
 
     /// Forward and backward, into buffers full of NaN.
-    pub fn run(&mut self, data: &Data<C>) -> Pass {
+    pub fn run(&mut self, data: &Data) -> Pass {
         let forward = self.forward(data);
-        let mut parameters = data.layer.parameters().unwrap();
-        parameters.as_mut_slice().copy_from_slice(&filled(data.inputs.params.len()));
+        let mut parameters = filled(data.inputs.params.len());
         self.backward(data, &mut parameters, Accumulate::No, forward)
     }
 }
@@ -88,7 +89,7 @@ pub fn assert_same(given: &Pass, expected: &Pass) {
 
 /// Sequence `n` of a pass over a batch, but for the parameters' gradients, which
 /// are sums over the batch.
-pub fn sequence<C: Subject>(pass: &Pass, data: &Data<C>, n: usize) -> Pass {
+pub fn sequence(pass: &Pass, data: &Data, n: usize) -> Pass {
     let of = |values: &[f32], width| rows_of(values, width, data.batch, n);
     let (inputs, hidden, outputs) =
         (data.layer.input_size(), data.layer.hidden_size(), data.layer.output_size());

@@ -1,52 +1,20 @@
-//! What the suites ask of a layer, and the reference's equations of each.
+//! A layer that the suites run on, of a kind and sizes, and what is known of it: the network of
+//! it, the reference's equations, and how much a pass keeps.
 
+use super::{Alpha, Kind, Options, clockwork, gru, leaky, lstm, normed, skip, vanilla};
 use bptt::{
-    Activation, Candidate, ClockGroup, Clockwork, Delayed, Gru, Layer, LayerNorm, Leak, Leaky,
-    Lstm, Reset, Skip, Vanilla,
+    Activation, Candidate, ClockGroup, Delayed, Init, Isa, Layer, Model, Network, Parameters,
+    Regularisation, Regularised, Reset, Runtime, State,
 };
 use bptt_reference::cells::{Cell as Equations, Layer as ReferenceLayer};
 use bptt_reference::noise::Masks;
 
-/// A cell that the suites run on.
-pub trait Subject: Layer {
-    /// The same layer in the reference.
-    fn reference(&self) -> ReferenceLayer {
-        ReferenceLayer {
-            inputs: self.input_size(),
-            hidden: self.hidden_size(),
-            outputs: self.output_size(),
-            cell: self.equations(),
-            late: self.is_late(),
-            linear: false,
-            masks: Masks::default(),
-            norm: self.epsilon(),
-        }
-    }
-
-    fn equations(&self) -> Equations;
-
-    fn is_late(&self) -> bool {
-        false
-    }
-
-    /// ε, where gates are normalised.
-    fn epsilon(&self) -> Option<f64> {
-        None
-    }
-
-    /// Floats that a pass keeps for each step and sequence.
-    fn floats_per_step(&self) -> usize;
-
-    /// The same of so many steps.
-    fn floats_of_steps(&self, steps: usize) -> usize {
-        steps * self.floats_per_step()
-    }
-
-    /// ∂L/∂z as the reference has it, `[τ, B, G, H]`, of what an arena shows of a pass over
-    /// so many steps from this one on.
-    fn all_steps(&self, dz: &[f32], _first: u64, _steps: usize, _batch: usize) -> Vec<f32> {
-        dz.to_vec()
-    }
+/// A layer of a kind with so many inputs and units.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Subject {
+    pub kind: Kind,
+    pub inputs: usize,
+    pub hidden: usize,
 }
 
 fn phi(activation: Activation) -> bptt_reference::Activation {
@@ -65,80 +33,183 @@ fn candidate(candidate: Candidate) -> bptt_reference::Activation {
     }
 }
 
-impl Subject for Vanilla {
-    fn equations(&self) -> Equations {
-        Equations::Vanilla(phi(self.activation()))
+impl Subject {
+    /// The network of the layer alone, with noise in its recurrence if there is to be some.
+    pub fn network_with(&self, noise: Regularisation) -> Network {
+        let Self { kind, inputs, hidden } = *self;
+        fn of(layer: impl Layer, noise: Regularisation) -> Network {
+            if noise == Regularisation::none() {
+                return Network::new(layer.recurrent());
+            }
+            Network::new(Regularised::new(layer, noise).unwrap())
+        }
+        match kind {
+            Kind::Vanilla(phi) => of(vanilla(phi, inputs, hidden), noise),
+            Kind::Leaky(phi, alpha) => of(leaky(phi, alpha, inputs, hidden), noise),
+            Kind::Skip(phi, delays) => of(skip(phi, delays, inputs, hidden), noise),
+            Kind::Clockwork(phi, periods) => Network::new(clockwork(phi, periods, inputs, hidden)),
+            Kind::Gru(reset, candidate) => of(gru(reset, candidate, inputs, hidden), noise),
+            Kind::LateGru(reset, candidate) => {
+                of(Delayed::new(gru(reset, candidate, inputs, hidden)).unwrap(), noise)
+            }
+            Kind::LateLstm(options) => {
+                of(Delayed::new(lstm(options, inputs, hidden)).unwrap(), noise)
+            }
+            Kind::Lstm(options) => of(lstm(options, inputs, hidden), noise),
+            Kind::NormedLeaky(phi, alpha) => of(normed(leaky(phi, alpha, inputs, hidden)), noise),
+            Kind::NormedSkip(phi, delays) => of(normed(skip(phi, delays, inputs, hidden)), noise),
+            Kind::NormedGru(reset, candidate) => {
+                of(normed(gru(reset, candidate, inputs, hidden)), noise)
+            }
+            Kind::NormedLstm(options) => of(normed(lstm(options, inputs, hidden)), noise),
+            Kind::NormedLateGru(reset, candidate) => {
+                let normed = normed(gru(reset, candidate, inputs, hidden));
+                of(Delayed::new(normed).unwrap(), noise)
+            }
+        }
     }
 
-    fn floats_per_step(&self) -> usize {
-        2 * self.hidden_size()
-    }
-}
-
-impl<C: Subject> Subject for Delayed<C> {
-    fn equations(&self) -> Equations {
-        self.layer().equations()
+    /// The network of the layer alone.
+    pub fn network(&self) -> Network {
+        self.network_with(Regularisation::none())
     }
 
-    fn is_late(&self) -> bool {
-        true
+    /// A model of these parameters on one thread.
+    pub fn model(&self, isa: Isa, parameters: &[f32]) -> Model {
+        self.network().model(self.parameters(parameters), Runtime::new(isa)).unwrap()
     }
 
-    fn epsilon(&self) -> Option<f64> {
-        self.layer().epsilon()
+    /// A model of drawn parameters on one thread.
+    pub fn init(&self, isa: Isa, init: Init, seed: u64) -> Model {
+        use rand::SeedableRng;
+        let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
+        self.network().init_with(init, &mut rng, Runtime::new(isa)).unwrap()
     }
 
-    fn floats_per_step(&self) -> usize {
-        self.layer().floats_per_step()
-    }
-}
-
-impl<C: Subject> Subject for LayerNorm<C> {
-    fn equations(&self) -> Equations {
-        self.layer().equations()
+    /// Parameters of these values.
+    pub fn parameters(&self, values: &[f32]) -> Parameters {
+        let mut parameters = self.network().parameters().unwrap();
+        parameters.as_mut_slice().copy_from_slice(values);
+        parameters
     }
 
-    fn is_late(&self) -> bool {
-        self.layer().is_late()
+    /// A state of parts, where the layer has them, after so many steps.
+    pub fn state(&self, batch: usize, h: &[f32], c: &[f32], x: &[f32], step: u64) -> State {
+        let mut state = self.network().state(batch).unwrap();
+        state.as_mut_slice().copy_from_slice(&[h, c, x].concat());
+        state.set_step(step).unwrap();
+        state
     }
 
-    fn epsilon(&self) -> Option<f64> {
-        Some(LayerNorm::epsilon(self).into())
+    pub fn input_size(&self) -> usize {
+        self.inputs
     }
 
-    /// What is normalised, its gradients, and a deviation for each.
-    fn floats_per_step(&self) -> usize {
-        self.layer().floats_per_step() + self.equations().norms() * (2 * self.hidden_size() + 1)
-    }
-}
-
-impl Subject for Skip {
-    fn equations(&self) -> Equations {
-        Equations::Skip(phi(self.activation()), self.delays().to_vec())
+    pub fn hidden_size(&self) -> usize {
+        self.hidden
     }
 
-    fn floats_per_step(&self) -> usize {
-        2 * self.hidden_size()
-    }
-}
-
-impl Subject for Clockwork {
-    fn equations(&self) -> Equations {
-        let groups = self.groups().map(|group| (group.units, group.period)).collect();
-        Equations::Clockwork(phi(self.activation()), groups)
+    pub fn output_size(&self) -> usize {
+        self.network().output_size()
     }
 
-    fn floats_per_step(&self) -> usize {
-        unreachable!("a step does not keep as much as any other")
+    pub fn parameter_count(&self) -> usize {
+        self.network().manifest().unwrap().len()
     }
 
-    fn floats_of_steps(&self, steps: usize) -> usize {
-        let moved = self.groups().map(|group| steps / group.period * group.units);
-        steps * self.hidden_size() + moved.sum::<usize>()
+    /// The same layer in the reference.
+    pub fn reference(&self) -> ReferenceLayer {
+        ReferenceLayer {
+            inputs: self.inputs,
+            hidden: self.hidden,
+            outputs: self.output_size(),
+            cell: self.equations(),
+            late: self.is_late(),
+            linear: false,
+            masks: Masks::default(),
+            norm: self.epsilon(),
+        }
     }
 
-    fn all_steps(&self, dz: &[f32], first: u64, steps: usize, batch: usize) -> Vec<f32> {
-        let (hidden, mut rest, mut before) = (self.hidden_size(), dz, 0);
+    pub fn equations(&self) -> Equations {
+        match self.kind.plain() {
+            Kind::Vanilla(activation) => Equations::Vanilla(phi(activation)),
+            Kind::Leaky(activation, Alpha::Learned) => Equations::LeakyLearned(phi(activation)),
+            Kind::Leaky(activation, alpha) => {
+                Equations::Leaky(phi(activation), alpha.values(self.hidden))
+            }
+            Kind::Skip(activation, delays) => {
+                let mut delays = delays.to_vec();
+                delays.sort_unstable_by(|a, b| b.cmp(a));
+                Equations::Skip(phi(activation), delays)
+            }
+            Kind::Clockwork(activation, _) => {
+                let groups = self.groups().into_iter().map(|group| (group.units, group.period));
+                Equations::Clockwork(phi(activation), groups.collect())
+            }
+            Kind::Gru(reset, phi) | Kind::LateGru(reset, phi) => match reset {
+                Reset::After => Equations::GruAfter(candidate(phi)),
+                Reset::Before => Equations::GruBefore(candidate(phi)),
+            },
+            Kind::Lstm(options) | Kind::LateLstm(options) => Equations::Lstm {
+                candidate: candidate(options.candidate),
+                peepholes: options.peepholes,
+                coupled: options.coupled,
+                projected: options.projected,
+            },
+            normed => unreachable!("{normed:?} is not plain"),
+        }
+    }
+
+    /// The groups of a clockwork, the shortest period first.
+    pub fn groups(&self) -> Vec<ClockGroup> {
+        match self.kind {
+            Kind::Clockwork(activation, periods) => {
+                clockwork(activation, periods, self.inputs, self.hidden).groups().collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    pub fn is_late(&self) -> bool {
+        matches!(self.kind, Kind::LateGru(..) | Kind::LateLstm(..) | Kind::NormedLateGru(..))
+    }
+
+    /// ε, where gates are normalised.
+    pub fn epsilon(&self) -> Option<f64> {
+        (self.kind != self.kind.plain()).then_some(f64::from(super::kinds::EPSILON))
+    }
+
+    /// Floats that a pass keeps for so many steps of a sequence, with its outputs.
+    pub fn floats_of_steps(&self, steps: usize) -> usize {
+        let (hidden, output) = (self.hidden, self.output_size());
+        let of_step = match self.kind.plain() {
+            Kind::Vanilla(_) | Kind::Skip(..) => 2 * hidden,
+            Kind::Leaky(_, alpha) => (2 + usize::from(alpha == Alpha::Learned)) * hidden,
+            Kind::Clockwork(..) => {
+                let moved = self.groups().into_iter().map(|g| steps / g.period * g.units);
+                return steps * hidden + moved.sum::<usize>();
+            }
+            Kind::Gru(..) | Kind::LateGru(..) => 5 * hidden,
+            Kind::Lstm(options) | Kind::LateLstm(options) => {
+                let Options { coupled, projected, .. } = options;
+                let projected = if projected { hidden + output } else { 0 };
+                (4 - usize::from(coupled) + 1) * hidden + output + projected
+            }
+            normed => unreachable!("{normed:?} is not plain"),
+        };
+        // What is normalised, its gradients, and a deviation for each.
+        let norms = if self.epsilon().is_some() { self.equations().norms() } else { 0 };
+        steps * (of_step + norms * (2 * hidden + 1))
+    }
+
+    /// ∂L/∂z as the reference has it, `[τ, B, G, H]`, of what a pass over so many steps from this
+    /// one on has left.
+    pub fn all_steps(&self, dz: &[f32], first: u64, steps: usize, batch: usize) -> Vec<f32> {
+        if self.groups().is_empty() {
+            return dz.to_vec();
+        }
+        let (hidden, mut rest, mut before) = (self.hidden, dz, 0);
         let mut all = vec![0.0; steps * batch * hidden];
         for ClockGroup { units, period } in self.groups() {
             let moves = (0..steps).filter(|&t| (first + t as u64).is_multiple_of(period as u64));
@@ -151,51 +222,5 @@ impl Subject for Clockwork {
         }
         assert!(rest.is_empty(), "a group's dz at each of its moves");
         all
-    }
-}
-
-impl Subject for Leaky {
-    fn equations(&self) -> Equations {
-        let phi = phi(self.activation());
-        match self.leak() {
-            Leak::Layer(alpha) => Equations::Leaky(phi, vec![*alpha; self.hidden_size()]),
-            Leak::Units(alphas) => Equations::Leaky(phi, alphas.to_vec()),
-            Leak::Learned { .. } => Equations::LeakyLearned(phi),
-        }
-    }
-
-    fn floats_per_step(&self) -> usize {
-        let learned = matches!(self.leak(), Leak::Learned { .. });
-        (2 + usize::from(learned)) * self.hidden_size()
-    }
-}
-
-impl Subject for Gru {
-    fn equations(&self) -> Equations {
-        match self.reset() {
-            Reset::After => Equations::GruAfter(candidate(self.candidate())),
-            Reset::Before => Equations::GruBefore(candidate(self.candidate())),
-        }
-    }
-
-    fn floats_per_step(&self) -> usize {
-        5 * self.hidden_size()
-    }
-}
-
-impl Subject for Lstm {
-    fn equations(&self) -> Equations {
-        Equations::Lstm {
-            candidate: candidate(self.candidate()),
-            peepholes: self.has_peepholes(),
-            coupled: self.has_coupled_gates(),
-            projected: self.is_projected(),
-        }
-    }
-
-    fn floats_per_step(&self) -> usize {
-        let (hidden, output) = (self.hidden_size(), self.output_size());
-        let projected = if self.is_projected() { hidden + output } else { 0 };
-        (self.gates().len() + 1) * hidden + output + projected
     }
 }

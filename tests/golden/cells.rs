@@ -3,11 +3,10 @@
 use super::Log;
 use super::hash::{Hash, Hashes};
 use crate::common::{
-    Alpha, Data, Kind, Options, Pass, Rig, Shape, Subject, filled, in_stretches, is_slow,
-    shared_out,
+    Alpha, Data, Kind, Options, Pass, Rig, Shape, filled, in_stretches, is_slow, shared_out,
 };
 use crate::with_layer;
-use bptt::{Format, Isa, Purpose, Readout, Stream, Weights};
+use bptt::{Dense, Format, Isa, Model, Runtime, Stream};
 use bptt_reference::sample::uniform;
 
 /// I, H, B and τ that every kind has: units that do not fill a vector, and a batch.
@@ -101,7 +100,7 @@ fn hashes_of(pass: &Pass) -> Hashes {
 }
 
 /// Forward and backward, in every way that gives the same bits.
-fn passes<C: Subject>(isa: Isa, data: &Data<C>, case: &str, log: &mut Log) -> Hashes {
+fn passes(isa: Isa, data: &Data, case: &str, log: &mut Log) -> Hashes {
     let hashes = hashes_of(&Rig::new(isa, data).run(data));
     if !is_slow() {
         let threaded = hashes_of(&Rig::with_threads(isa, data, 3).run(data));
@@ -120,48 +119,57 @@ fn passes<C: Subject>(isa: Isa, data: &Data<C>, case: &str, log: &mut Log) -> Ha
     hashes
 }
 
-/// The outputs of a plan, of a stream at once and of its single steps.
-fn outputs<C: Subject>(isa: Isa, data: &Data<C>, weights: &Weights<C>) -> [Vec<f32>; 3] {
-    let plan = data.layer.plan(data.steps, data.batch, isa).unwrap();
-    let mut arena = plan.allocate().unwrap();
-    plan.forward(weights, &data.inputs.x, data.initial(), &mut arena).unwrap();
+/// The outputs of a pass, of a stream at once and of its single steps.
+fn outputs(data: &Data, model: &mut Model) -> [Vec<f32>; 3] {
     let mut whole = filled(data.steps * data.state());
-    stream(isa, data).forward(weights, &data.inputs.x, &mut whole).unwrap();
-    let (mut stepped, mut stream) = (filled(whole.len()), stream(isa, data));
+    stream(data, model).forward(&data.inputs.x, &mut whole).unwrap();
+    let (mut stepped, mut stream) = (filled(whole.len()), stream(data, model));
     for (x, y) in data.inputs.x.chunks(data.input()).zip(stepped.chunks_mut(data.state())) {
-        stream.step(weights, x, y).unwrap();
+        stream.step(x, y).unwrap();
     }
-    [arena.hidden().unwrap().to_vec(), whole, stepped]
+    // Passes have f32 alone.
+    if model.format() != Format::F32 {
+        return [whole.clone(), whole, stepped];
+    }
+    let mut workspace = model.training_workspace(data.schedule()).unwrap();
+    workspace.set_state(&data.initial()).unwrap();
+    [model.forward(&mut workspace, &data.inputs.x).unwrap().to_vec(), whole, stepped]
 }
 
-fn stream<C: Subject>(isa: Isa, data: &Data<C>) -> Stream<C> {
-    let mut stream = data.layer.stream(data.batch, isa).unwrap();
-    stream.set_state(data.initial().unwrap()).unwrap();
+fn stream(data: &Data, model: &Model) -> Stream {
+    let mut stream = model.stream(data.batch).unwrap();
+    stream.set_state(&data.initial()).unwrap();
     stream
 }
 
 /// Inference in each format, and with a layer after it of few outputs and of more.
-fn streams<C: Subject>(isa: Isa, data: &Data<C>, case: &str, log: &mut Log) -> Hashes {
-    let (layer, parameters) = (&data.layer, data.parameters());
+fn streams(isa: Isa, data: &Data, case: &str, log: &mut Log) -> Hashes {
     let mut hashes = Hashes::new();
+    let model = data.model(isa, 1);
     for (part, format) in [("stream", Format::F32), ("bf16", Format::Bf16), ("int8", Format::Int8)]
     {
-        let weights = layer.pack_inference(&parameters, format, isa).unwrap();
-        let [plan, whole, stepped] = outputs(isa, data, &weights).map(|y| Hash::of(&[&y]));
-        log.expect(plan == whole && plan == stepped, case, isa, &format!("in a stream, {part}"));
-        hashes.push((part, plan));
+        let mut model = model.quantised(format).unwrap();
+        let [pass, whole, stepped] = outputs(data, &mut model).map(|y| Hash::of(&[&y]));
+        log.expect(pass == whole && pass == stepped, case, isa, &format!("in a stream, {part}"));
+        hashes.push((part, pass));
     }
     for (part, outputs) in [("few", 2), ("more", 20)] {
-        let weights = layer.pack(&parameters, Purpose::Inference, isa).unwrap();
-        let readout = Readout::new(layer.output_size(), outputs).unwrap();
-        let mut dense = readout.parameters().unwrap();
-        dense.as_mut_slice().copy_from_slice(&uniform(2, readout.parameter_count(), 0.25));
-        let dense = readout.pack(&dense, Purpose::Inference, isa).unwrap();
-        let mut stream = stream(isa, data);
+        let dense = Dense::new(data.layer.output_size(), outputs).unwrap();
+        let network = data.layer.network().then(dense);
+        let mut parameters = network.parameters().unwrap();
+        let (layer, dense) = parameters.as_mut_slice().split_at_mut(data.inputs.params.len());
+        layer.copy_from_slice(&data.inputs.params);
+        dense.copy_from_slice(&uniform(2, dense.len(), 0.25));
+        let model = network.model(parameters, Runtime::new(isa)).unwrap();
+        let mut stream = model.stream(data.batch).unwrap();
+        let mut state = stream.state().unwrap();
+        state.as_mut_slice().copy_from_slice(data.initial().as_slice());
+        state.set_step(data.first).unwrap();
+        stream.set_state(&state).unwrap();
         let mut all = Vec::new();
         for x in data.inputs.x.chunks(data.input()) {
             let mut o = filled(data.batch * outputs);
-            stream.predict(&weights, &dense, x, &mut o).unwrap();
+            stream.step(x, &mut o).unwrap();
             all.extend(o);
         }
         hashes.push((part, Hash::of(&[&all])));
@@ -170,12 +178,8 @@ fn streams<C: Subject>(isa: Isa, data: &Data<C>, case: &str, log: &mut Log) -> H
 }
 
 /// The outputs of a stream that keeps the shares of its states which training keeps on average.
-fn kept<C: Subject>(isa: Isa, data: &Data<C>) -> Vec<f32> {
-    let weights = data.layer.pack(&data.parameters(), Purpose::Inference, isa).unwrap();
-    let stream = data.layer.stream(data.batch, isa).unwrap();
-    let mut stream = stream.with_regularisation(data.regularisation).unwrap();
-    stream.set_state(data.initial().unwrap()).unwrap();
+fn kept(isa: Isa, data: &Data) -> Vec<f32> {
     let mut y = filled(data.steps * data.state());
-    stream.forward(&weights, &data.inputs.x, &mut y).unwrap();
+    stream(data, &data.model(isa, 1)).forward(&data.inputs.x, &mut y).unwrap();
     y
 }

@@ -15,9 +15,9 @@ pub fn run(isa: Isa, log: &mut Log) {
     for len in LENGTHS {
         for momentum in [0.0, 0.9] {
             let config = SgdConfig { learning_rate: 0.1, momentum };
-            let mut sgd = Sgd::new(len, config, isa).unwrap();
+            let mut sgd = Sgd::with_config(config).unwrap();
             let parameters = updated(len, |parameters, gradients| {
-                sgd.step(parameters, gradients).unwrap();
+                sgd.step(isa, parameters, gradients).unwrap();
             });
             let hashes = vec![
                 ("parameters", Hash::of(&[&parameters])),
@@ -27,9 +27,9 @@ pub fn run(isa: Isa, log: &mut Log) {
         }
         let config = AdamConfig { beta1: 0.5, beta2: 0.75, epsilon: 1e-3, learning_rate: 0.1 };
         for (name, config) in [("usual", AdamConfig::default()), ("other", config)] {
-            let mut adam = Adam::new(len, config, isa).unwrap();
+            let mut adam = Adam::with_config(config).unwrap();
             let parameters = updated(len, |parameters, gradients| {
-                adam.step(parameters, gradients).unwrap();
+                adam.step(isa, parameters, gradients).unwrap();
             });
             let hashes = vec![
                 ("parameters", Hash::of(&[&parameters])),

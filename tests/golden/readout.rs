@@ -3,9 +3,10 @@
 use super::Log;
 use super::hash::Hash;
 use crate::common::filled;
-use bptt::{Accumulate, Isa, Purpose, Readout, ReadoutGradients, Reduction, Targets};
+use bptt::{Accumulate, Dense, Error, Isa, Loss, Network, Runtime, Schedule, SoftmaxCrossEntropy};
 use bptt_kernels::softmax::{CrossEntropy, softmax};
 use bptt_reference::sample::uniform;
+use std::cell::RefCell;
 
 /// Rows, inputs and outputs: one of each, edges of vectors, and blocks of rows and of depth.
 const SHAPES: [(usize, usize, usize); 6] =
@@ -36,41 +37,60 @@ pub fn run(isa: Isa, log: &mut Log) {
 }
 
 fn pass(isa: Isa, (rows, inputs, outputs): (usize, usize, usize), log: &mut Log) {
-    let readout = Readout::new(inputs, outputs).unwrap();
-    let mut parameters = readout.parameters().unwrap();
-    let values = uniform(1, readout.parameter_count(), 1.5 / (inputs as f32).sqrt());
+    let network = Network::new(Dense::new(inputs, outputs).unwrap());
+    let mut parameters = network.parameters().unwrap();
+    let values = uniform(1, parameters.as_slice().len(), 1.5 / (inputs as f32).sqrt());
     parameters.as_mut_slice().copy_from_slice(&values);
-    let weights = readout.pack(&parameters, Purpose::TrainingWithInputGradient, isa).unwrap();
-    let plan = readout.plan(rows, isa).unwrap();
-    let mut arena = plan.allocate().unwrap();
+    let mut model = network.model(parameters, Runtime::new(isa)).unwrap();
+    let training = model.training(Schedule::dense(rows, 1)).with_input_gradients();
+    let mut workspace = training.workspace().unwrap();
     let h = uniform(2, rows * inputs, 1.0);
-    let mut o = filled(rows * outputs);
-    plan.forward(&weights, &h, &mut o, &mut arena).unwrap();
+    let o = model.forward(&mut workspace, &h).unwrap().to_vec();
 
     let classes: Vec<u32> = (0..rows).map(|row| (row * 7 % outputs) as u32).collect();
     let mask: Vec<bool> = (0..rows).map(|row| row % 3 != 2).collect();
     let mut losses = Vec::new();
     let mut gradients = Vec::new();
-    let mut to = readout.parameters().unwrap();
-    to.as_mut_slice().copy_from_slice(&filled(readout.parameter_count()));
-    for (mask, reduction, accumulate) in [
-        (None, Reduction::Sum, Accumulate::No),
-        (Some(&mask[..]), Reduction::Mean, Accumulate::Yes),
+    let to = workspace.gradients_mut().as_mut_slice();
+    to.copy_from_slice(&filled(to.len()));
+    for (loss, accumulate) in [
+        (SoftmaxCrossEntropy::sum(&classes), Accumulate::No),
+        (SoftmaxCrossEntropy::mean(&classes).with_mask(&mask), Accumulate::Yes),
     ] {
-        let targets = Targets { classes: &classes, mask, reduction };
-        losses.push(plan.evaluate(&weights, &h, targets, &mut arena).unwrap() as f32);
-        losses.push(plan.loss(&weights, &h, targets, &mut arena).unwrap() as f32);
-        gradients.extend_from_slice(arena.output_gradients().unwrap());
-        let mut dh = filled(h.len());
-        let into = ReadoutGradients { parameters: &mut to, accumulate, dh: Some(&mut dh) };
-        plan.backward(&weights, &h, &mut arena, into).unwrap();
-        gradients.extend(dh);
+        losses.push(model.evaluate(&mut workspace, &h, &loss).unwrap() as f32);
+        let of_outputs = RefCell::new(Vec::new());
+        let seen = Seen { loss: &loss, of_outputs: &of_outputs };
+        losses.push(model.gradients(&mut workspace, &h, &seen, accumulate).unwrap() as f32);
+        gradients.extend(of_outputs.take());
+        gradients.extend_from_slice(workspace.input_gradients().unwrap());
     }
     let hashes = vec![
         ("outputs", Hash::of(&[&o])),
         ("loss", Hash::of(&[&losses])),
         ("backward", Hash::of(&[&gradients])),
-        ("weights", Hash::of(&[to.as_slice()])),
+        ("weights", Hash::of(&[workspace.gradients().as_slice()])),
     ];
     log.add(&format!("readout/R{rows}-I{inputs}-O{outputs}"), isa, &hashes);
+}
+
+/// A loss whose gradient is noted on its way.
+struct Seen<'a> {
+    loss: &'a dyn Loss,
+    of_outputs: &'a RefCell<Vec<f32>>,
+}
+
+impl Loss for Seen<'_> {
+    fn check(&self, rows: usize, outputs: usize) -> Result<(), Error> {
+        self.loss.check(rows, outputs)
+    }
+
+    fn value(&self, runtime: Runtime, y: &mut [f32], outputs: usize) -> Result<f64, Error> {
+        self.loss.value(runtime, y, outputs)
+    }
+
+    fn gradient(&self, runtime: Runtime, y: &mut [f32], outputs: usize) -> Result<f64, Error> {
+        let loss = self.loss.gradient(runtime, y, outputs)?;
+        self.of_outputs.replace(y.to_vec());
+        Ok(loss)
+    }
 }

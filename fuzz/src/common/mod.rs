@@ -12,7 +12,7 @@ mod rig;
 mod subject;
 
 pub use bits::{assert_bits, filled};
-pub use data::{Data, Shape, rows_of, state_of};
+pub use data::{Data, Shape, rows_of};
 pub use kinds::{Alpha, Kind, Options, clockwork, gru, leaky, lstm, normed, skip, vanilla};
-pub use rig::{Pass, Rig};
+pub use rig::{Pass, Rig, part};
 pub use subject::Subject;

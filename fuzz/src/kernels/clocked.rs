@@ -86,7 +86,7 @@ pub fn clocked_forward(drawn: &mut Drawn<'_>) {
     drawn.demand(stretch.start <= stretch.end && stretch.end <= steps);
     let z = case.z(drawn);
     let h0 = drawn.floats(&[batch, hidden]);
-    let mut h = drawn.floats(&[steps, batch, hidden]);
+    let (mut h, h_stride) = drawn.rows([steps, batch], hidden);
     let mut scratch = case.scratch(drawn);
     let (clock, activations) = (Clock { groups, start: *start }, Activations::Tanh);
     let pass = ClockedForward {
@@ -98,7 +98,7 @@ pub fn clocked_forward(drawn: &mut Drawn<'_>) {
         z: &z,
         h0: &h0,
         h: &mut h,
-        h_stride: hidden,
+        h_stride,
         scratch: &mut scratch,
     };
     let result = pass.run(drawn.isa, &mut Pass::serial());
@@ -111,8 +111,8 @@ pub fn clocked_backward(drawn: &mut Drawn<'_>) {
     let Case { groups, start, steps, batch, hidden, weights } = &case;
     let (steps, batch, hidden) = (*steps, *batch, *hidden);
     let mut z = case.z(drawn);
-    let h = drawn.floats(&[steps, batch, hidden]);
-    let dy = drawn.flip().then(|| drawn.floats(&[steps, batch, hidden]));
+    let (h, h_stride) = drawn.rows([steps, batch], hidden);
+    let dy = drawn.flip().then(|| drawn.rows([steps, batch], hidden));
     let mut dh = drawn.floats(&[batch, hidden]);
     let mut scratch = case.scratch(drawn);
     let (clock, activations) = (Clock { groups, start: *start }, Activations::Tanh);
@@ -123,9 +123,9 @@ pub fn clocked_backward(drawn: &mut Drawn<'_>) {
         weights,
         z: &mut z,
         h: &h,
-        h_stride: hidden,
-        dy: dy.as_deref(),
-        dy_stride: hidden,
+        h_stride,
+        dy: dy.as_ref().map(|(dy, _)| &dy[..]),
+        dy_stride: dy.as_ref().map_or(0, |(_, stride)| *stride),
         dh: &mut dh,
         scratch: &mut scratch,
     };

@@ -113,6 +113,23 @@ impl<'a> Drawn<'a> {
         vec![BEFORE; self.length(right)]
     }
 
+    /// Rows of `width` floats, so many as the product of dims, and floats from one to the next,
+    /// mostly as many or more. What lies between them may be missing after the last.
+    pub(super) fn rows(&mut self, dims: [usize; 2], width: usize) -> (Vec<f32>, usize) {
+        let wider = width.saturating_add(self.choice(3));
+        let stride = self.near(wider);
+        self.demand(stride >= width);
+        let (right, dims) = (self.right, [dims[0], dims[1], stride]);
+        let product = self.product(&dims);
+        let length = self.length(product);
+        // A row alone may have a stride that no slice has.
+        let all = dims.iter().try_fold(1u128, |all, &dim| all.checked_mul(dim as u128));
+        let all = all.filter(|&all| all <= isize::MAX as u128 / 4);
+        let least = |all: u128| all.saturating_sub(stride.saturating_sub(width) as u128);
+        self.right = right && all.is_some_and(|all| (least(all)..=all).contains(&(length as u128)));
+        (vec![BEFORE; length], stride)
+    }
+
     /// A slice of so many or more.
     pub(super) fn room(&mut self, least: Option<usize>) -> Vec<f32> {
         let Some(least) = least.filter(|&least| least as u128 <= LONGEST) else {

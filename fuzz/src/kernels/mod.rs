@@ -7,9 +7,11 @@ mod drawn;
 mod elements;
 mod passes;
 mod products;
+mod single;
 
 pub use clocked::{clocked_backward, clocked_forward};
 pub use drawn::Drawn;
 pub use elements::{cross_entropy, diagonal, optimisers, softmax_rows};
-pub use passes::{backward, forward, single};
+pub use passes::{backward, forward};
 pub use products::{dense, gemm, outer, packing};
+pub use single::single;

@@ -1,22 +1,22 @@
-//! Passes of every cell: single steps, forward and backward.
+//! Passes of every cell, forward and backward.
 
 use super::Drawn;
+use bptt_kernels::PackedMatrix;
 use bptt_kernels::cells::{
     Activations, Cell, Geometry, GruAfter, GruBefore, Leaky, Lstm, Projected, Vanilla,
 };
 use bptt_kernels::recurrence::{
     Backward, CellStates, Dims, Dropout, DropoutBack, Forward, Gates, Norm, NormBack, Recurrent,
-    Schedule, Single, Zoneout, ZoneoutBack, backward_scratch_len, forward_scratch_len, single_room,
+    Schedule, Zoneout, ZoneoutBack, backward_scratch_len, forward_scratch_len,
 };
 use bptt_kernels::team::Pass;
-use bptt_kernels::{Dense, PackedMatrix};
 
 /// The shares that zoneout keeps.
 const RATES: [f32; 2] = [0.4, 0.2];
 
 /// A cell whose vectors are to be drawn.
 #[derive(Clone, Copy)]
-struct Which {
+pub(super) struct Which {
     number: usize,
     peepholes: bool,
 }
@@ -26,7 +26,7 @@ impl Which {
         Self { number: drawn.choice(9), peepholes: drawn.flip() }
     }
 
-    fn cell(self, vectors: &[f32]) -> Cell<'_> {
+    pub(super) fn cell(self, vectors: &[f32]) -> Cell<'_> {
         let activations = Activations::Tanh;
         let peepholes = self.peepholes.then_some(vectors);
         let all = Lstm { activations, peepholes };
@@ -57,15 +57,15 @@ impl Which {
 }
 
 /// A cell, the sizes of its weights, and those that a pass is told of.
-struct Case {
-    which: Which,
-    geometry: Geometry,
-    made: Dims,
-    dims: Dims,
-    vectors: Vec<f32>,
+pub(super) struct Case {
+    pub(super) which: Which,
+    pub(super) geometry: Geometry,
+    pub(super) made: Dims,
+    pub(super) dims: Dims,
+    pub(super) vectors: Vec<f32>,
 }
 
-fn case(drawn: &mut Drawn<'_>) -> Case {
+pub(super) fn case(drawn: &mut Drawn<'_>) -> Case {
     let which = Which::draw(drawn);
     let geometry = which.cell(&[]).geometry();
     let hidden = drawn.size(24);
@@ -97,12 +97,12 @@ fn delays(drawn: &mut Drawn<'_>, products: usize) -> Vec<usize> {
     delays
 }
 
-fn zeros(drawn: &Drawn<'_>, gates: usize, units: usize, depth: usize) -> PackedMatrix {
+pub(super) fn zeros(drawn: &Drawn<'_>, gates: usize, units: usize, depth: usize) -> PackedMatrix {
     PackedMatrix::zeros(drawn.isa, gates, units, depth).unwrap()
 }
 
 /// A second product's weights where a cell has one, mostly.
-fn second(
+pub(super) fn second(
     drawn: &mut Drawn<'_>,
     geometry: &Geometry,
     (hidden, outputs): (usize, usize),
@@ -113,16 +113,8 @@ fn second(
         drawn.demand(sizes.is_none());
         return None;
     }
-    let (units, depth) = sizes?;
-    Some(if turned { zeros(drawn, 1, depth, units) } else { zeros(drawn, 1, units, depth) })
-}
-
-/// A stride of rows of `width`, mostly as wide or wider.
-fn stride_of(drawn: &mut Drawn<'_>, width: usize) -> usize {
-    let wider = width.saturating_add(drawn.choice(3));
-    let stride = drawn.near(wider);
-    drawn.demand(stride >= width);
-    stride
+    let sizes = if turned { sizes?.turned() } else { sizes? };
+    Some(zeros(drawn, 1, sizes.units, sizes.depth))
 }
 
 /// Keys of zoneout.
@@ -169,8 +161,7 @@ pub fn forward(drawn: &mut Drawn<'_>) {
         _ => drawn.floats(&[0]),
     };
     let h0 = drawn.floats(&[history, batch, outputs]);
-    let h_stride = stride_of(drawn, outputs);
-    let mut h = drawn.floats(&[steps, batch, h_stride]);
+    let (mut h, h_stride) = drawn.rows([steps, batch], outputs);
     let end = if drawn.flip() { steps } else { drawn.choice(7) };
     let stretch = (if drawn.flip() { 0 } else { drawn.choice(7) })..end;
     drawn.demand(stretch.start <= stretch.end && stretch.end <= steps);
@@ -279,13 +270,11 @@ pub fn backward(drawn: &mut Drawn<'_>) {
     let mut gates = drawn.floats(&[steps, batch, geometry.gates, hidden]);
     let mut extra = drawn.floats(&[steps, batch, geometry.extra, hidden]);
     let h0 = drawn.floats(&[history, batch, outputs]);
-    let h_stride = stride_of(drawn, outputs);
-    let h = drawn.floats(&[steps, batch, h_stride]);
+    let (h, h_stride) = drawn.rows([steps, batch], outputs);
     let cells = usize::from(geometry.cells);
     let c0 = drawn.floats(&[cells, batch, hidden]);
     let c = drawn.floats(&[cells, steps, batch, hidden]);
-    let dy_stride = outputs.saturating_add(drawn.choice(3));
-    let dy = drawn.flip().then(|| drawn.floats(&[steps, batch, dy_stride]));
+    let dy = drawn.flip().then(|| drawn.rows([steps, batch], outputs));
     let mut dh = drawn.floats(&[history, batch, outputs]);
     let mut dc = drawn.floats(&[cells, batch, hidden]);
     let mut dh_all = drawn.floats(&[usize::from(geometry.projects), steps, batch, outputs]);
@@ -335,8 +324,8 @@ pub fn backward(drawn: &mut Drawn<'_>) {
         h_stride,
         c0: &c0,
         c: &c,
-        dy: dy.as_deref(),
-        dy_stride,
+        dy: dy.as_ref().map(|(dy, _)| &dy[..]),
+        dy_stride: dy.as_ref().map_or(0, |(_, stride)| *stride),
         dh: &mut dh,
         dc: &mut dc,
         dh_all: &mut dh_all,
@@ -362,57 +351,4 @@ pub fn backward(drawn: &mut Drawn<'_>) {
     let written =
         [&gates, &extra, &dh, &dc, &dh_all, &dh_kept, &dc_kept, &c_made, da, da_extra, &scratch];
     drawn.check(result, &written.map(|slice| &slice[..]));
-}
-
-/// A single step, with a layer after it or without.
-pub fn single(drawn: &mut Drawn<'_>) {
-    let Case { which, geometry, made, dims, vectors } = case(drawn);
-    let Dims { hidden, outputs, .. } = dims;
-    let inputs = drawn.size(20);
-    let input = zeros(drawn, geometry.gates, made.hidden, inputs);
-    let weights = zeros(drawn, geometry.sums, made.hidden, made.outputs);
-    let second = second(drawn, &geometry, (made.hidden, made.outputs), false);
-    let mut delays = vec![1];
-    if drawn.seldom() {
-        delays = vec![drawn.choice(3); drawn.choice(3)];
-    }
-    drawn.demand(delays == [1]);
-    let recurrent = Recurrent {
-        weights: std::slice::from_ref(&weights),
-        delays: &delays,
-        second: second.as_ref(),
-    };
-    let (bias, x) = (drawn.floats(&[geometry.gates, hidden]), drawn.floats(&[inputs]));
-    let mut h = drawn.floats(&[outputs]);
-    let mut c = drawn.floats(&[usize::from(geometry.cells), hidden]);
-    let mut next = drawn.floats(&[outputs]);
-    // Of another H no room is asked for.
-    let [z, extra] = if hidden == made.hidden { single_room(&geometry, hidden) } else { [0; 2] };
-    let (mut z, mut extra) = (drawn.floats(&[z]), drawn.floats(&[extra]));
-    let of_output = drawn.size(12);
-    let dense = Dense::zeros(drawn.isa, of_output, made.outputs).unwrap();
-    let output = drawn.flip().then_some(&dense);
-    let mut o = match output {
-        Some(_) => drawn.floats(&[of_output]),
-        // Nobody looks at it.
-        None => Vec::new(),
-    };
-    let step = Single {
-        hidden,
-        cell: &which.cell(&vectors),
-        input: &input,
-        recurrent,
-        bias: &bias,
-        x: &x,
-        h: &mut h,
-        c: &mut c,
-        next: &mut next,
-        z: &mut z,
-        extra: &mut extra,
-        backwards: drawn.flip(),
-        output,
-        o: &mut o,
-    };
-    let result = step.run(drawn.isa);
-    drawn.check(result, &[&h, &c, &next, &z, &extra, &o]);
 }

@@ -163,7 +163,7 @@ pub fn dense(drawn: &mut Drawn<'_>) {
     let values = |dense: &Dense| {
         let (a, mut c) = (vec![1.0; depth], vec![0.0; outputs]);
         let mut scratch = vec![0.0; team_scratch_len(1, 1, depth).unwrap()];
-        dense.run(isa, 1, &a, &mut c, &mut scratch, &mut Pass::serial()).unwrap();
+        dense.run(1, &a, &mut c, outputs, &mut scratch, &mut Pass::serial()).unwrap();
         c
     };
     let (weights, bias) = (drawn.floats(&[outputs, depth]), drawn.floats(&[outputs]));
@@ -174,10 +174,16 @@ pub fn dense(drawn: &mut Drawn<'_>) {
     drawn.anew();
     let size = drawn.size(40);
     let rows = drawn.near(size);
-    let (a, mut c) = (drawn.floats(&[rows, depth]), drawn.floats(&[rows, outputs]));
+    let wider = outputs + drawn.choice(4);
+    let stride = drawn.near(wider);
+    drawn.demand(stride >= outputs);
+    let (a, mut c) = (drawn.floats(&[rows, depth]), drawn.floats(&[rows, stride]));
     let mut scratch = vec![BEFORE; team_scratch_len(1, size + 1, depth).unwrap()];
-    let result = dense.run(isa, rows, &a, &mut c, &mut scratch, pass);
-    drawn.check(result, &[&c, &scratch]);
+    let result = dense.run(rows, &a, &mut c, stride, &mut scratch, pass);
+    if drawn.check(result, &[&c, &scratch]).is_some() && !c.is_empty() {
+        let between = c.chunks(stride).flat_map(|row| &row[outputs..]);
+        assert!(between.into_iter().all(|&v| v == BEFORE), "between the rows");
+    }
 
     drawn.anew();
     let sizes = [drawn.near(outputs), drawn.near(depth)];

@@ -15,8 +15,8 @@ pub enum Activations {
     Logistic,
     /// φ(a) = max(0, a).
     Relu,
-    /// None at all, gates included. For tests: what differs then is a fault of a product,
-    /// not the error of an approximation.
+    /// φ(a) = a, for a linear recurrence. Gates, and what shows of an LSTM's state, are left as
+    /// they are too.
     Identity,
 }
 

@@ -83,6 +83,23 @@ impl Cell<'_> {
     }
 }
 
+/// The sizes of a step's second product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SecondProduct {
+    /// Its outputs, forward.
+    pub units: usize,
+    /// The terms of each.
+    pub depth: usize,
+}
+
+impl SecondProduct {
+    /// Those of the product with its weights the other way round, as backward has it.
+    #[inline]
+    pub const fn turned(self) -> Self {
+        Self { units: self.depth, depth: self.units }
+    }
+}
+
 /// What a caller has to know of a cell to make room for its passes and to pack its
 /// weights: W is `[GH, R]`, of which the first `sums` blocks of H rows are packed by rows
 /// for the step's product, and the others, if there is a second product, for that.
@@ -156,12 +173,12 @@ impl Geometry {
         self.projects || self.second.is_some()
     }
 
-    /// The second product's units and depth, of H and R.
+    /// The sizes of the second product, if there is one, of H and R.
     #[inline]
-    pub fn second_product(&self, hidden: usize, outputs: usize) -> Option<(usize, usize)> {
+    pub fn second_product(&self, hidden: usize, outputs: usize) -> Option<SecondProduct> {
         match (self.projects, self.second) {
-            (true, _) => Some((outputs, hidden)),
-            (_, Some(_)) => Some((hidden, hidden)),
+            (true, _) => Some(SecondProduct { units: outputs, depth: hidden }),
+            (_, Some(_)) => Some(SecondProduct { units: hidden, depth: hidden }),
             _ => None,
         }
     }

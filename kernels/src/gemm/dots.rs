@@ -3,6 +3,7 @@
 //! Knows rows; must not know what they are for.
 
 use crate::gemm::tile::load_lanes;
+use crate::rows::RowsMut;
 use crate::simd::{Kernel, Simd};
 use crate::team::Phases;
 use crate::tuning::DOTS_ROW_BLOCK;
@@ -10,31 +11,36 @@ use crate::tuning::DOTS_ROW_BLOCK;
 /// Sums side by side, so that one need not wait for the last.
 const SUMS: usize = 4;
 
-/// `C = bias + A · Wᵀ`, checked: A `[rows, depth]`, W `[outputs, depth]`, the bias
-/// `[outputs]`, C `[rows, outputs]`.
+/// `C = bias + A · Wᵀ`, checked.
 #[derive(Clone, Copy)]
-pub(crate) struct Dots {
-    rows: usize,
-    depth: usize,
-    outputs: usize,
-    a: *const f32,
-    weights: *const f32,
-    bias: *const f32,
-    c: *mut f32,
+pub(crate) struct Dots(Operands);
+
+/// What it reads and writes.
+#[derive(Clone, Copy)]
+pub(crate) struct Operands {
+    /// Rows of A and C.
+    pub rows: usize,
+    /// Terms of each dot product.
+    pub depth: usize,
+    /// Rows of W, columns of C.
+    pub outputs: usize,
+    /// A, `[rows, depth]`.
+    pub a: *const f32,
+    /// W, `[outputs, depth]`.
+    pub weights: *const f32,
+    /// `[outputs]`.
+    pub bias: *const f32,
+    /// C, `[rows, outputs]`.
+    pub c: RowsMut,
 }
 
 impl Dots {
     /// # Safety
     /// For as long as it is used, A, W and the bias are readable and C is writable for so many
-    /// floats as above, and nobody else writes them or reads C.
+    /// floats as [`Operands`] says, and nobody else writes them or reads C.
     #[inline(always)]
-    pub(crate) unsafe fn new(
-        (rows, depth, outputs): (usize, usize, usize),
-        a: *const f32,
-        (weights, bias): (*const f32, *const f32),
-        c: *mut f32,
-    ) -> Self {
-        Self { rows, depth, outputs, a, weights, bias, c }
+    pub(crate) unsafe fn new(operands: Operands) -> Self {
+        Self(operands)
     }
 }
 
@@ -48,18 +54,19 @@ unsafe impl Phases for Dots {
     }
 
     fn tasks(&self, _phase: usize) -> usize {
-        self.rows.div_ceil(DOTS_ROW_BLOCK)
+        self.0.rows.div_ceil(DOTS_ROW_BLOCK)
     }
 
     #[inline(always)]
     unsafe fn run<S: Simd>(&self, simd: S, _thread: usize, _phase: usize, task: usize) {
         let first = task * DOTS_ROW_BLOCK;
-        simd.call(Dots {
-            rows: DOTS_ROW_BLOCK.min(self.rows - first),
-            a: self.a.wrapping_add(first * self.depth),
-            c: self.c.wrapping_add(first * self.outputs),
-            ..*self
-        });
+        let all = &self.0;
+        simd.call(Dots(Operands {
+            rows: DOTS_ROW_BLOCK.min(all.rows - first),
+            a: all.a.wrapping_add(first * all.depth),
+            c: all.c.from(first, 0),
+            ..*all
+        }));
     }
 }
 
@@ -67,14 +74,15 @@ impl Kernel for Dots {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        for row in 0..self.rows {
-            for output in 0..self.outputs {
+        let all = self.0;
+        for row in 0..all.rows {
+            for output in 0..all.outputs {
                 // SAFETY: rows, outputs and depth are those that `new` was promised them for.
                 unsafe {
-                    let a = self.a.add(row * self.depth);
-                    let weights = self.weights.add(output * self.depth);
-                    let sum = dot(simd, a, weights, self.depth);
-                    *self.c.add(row * self.outputs + output) = *self.bias.add(output) + sum;
+                    let a = all.a.add(row * all.depth);
+                    let weights = all.weights.add(output * all.depth);
+                    let sum = dot(simd, a, weights, all.depth);
+                    *all.c.at(row, output) = *all.bias.add(output) + sum;
                 }
             }
         }

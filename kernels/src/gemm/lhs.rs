@@ -8,7 +8,9 @@
 mod tests;
 
 use crate::KernelError;
-use crate::gemm::layout::{DEPTH_BLOCK, RUN, cut, heights, lhs_len, row_block, row_blocks};
+use crate::gemm::layout::{
+    DEPTH_BLOCK, RUN, Span, Terms, cut, heights, lhs_len, row_block, row_blocks,
+};
 use crate::gemm::tile::{load_lanes, store_lanes};
 use crate::rows::Rows;
 use crate::simd::{QUAD, Simd};
@@ -42,7 +44,7 @@ pub(crate) unsafe fn pack<S: Simd>(
 ) {
     let tiles = rows.div_ceil(S::MAX_ROWS);
     for tile in tiles * part / parts..tiles * (part + 1) / parts {
-        let (first, height) = cut(rows, tiles, tile);
+        let Span { first, len: height } = cut(rows, tiles, tile);
         for row in 0..height {
             // SAFETY: first + row < rows and first_k + k < depth, so that the row has the
             // terms (1), and the packed block of that depth the row's run (2).
@@ -83,7 +85,7 @@ pub(crate) unsafe fn pack_batch<S: Simd>(
     part: usize,
 ) {
     assert!(part < batch_parts(batch), "a part of the batch");
-    let (row, rows) = row_block(batch, part / STEP_PARTS);
+    let Span { first: row, len: rows } = row_block(batch, part / STEP_PARTS);
     // SAFETY: the part's block is rows of the batch, and its place in `to` that of these. No
     // block is of one row: they are of about equal height.
     unsafe {
@@ -92,8 +94,8 @@ pub(crate) unsafe fn pack_batch<S: Simd>(
     }
 }
 
-/// Packs `height` columns of `a` as rows: terms are rows end − 1 down to end − depth
-/// of it. Each column's terms are added to its one of `sums`.
+/// Packs these terms of `height` columns of `a` as rows. Each column's terms are added to its
+/// one of `sums`.
 ///
 /// # Safety
 /// 1. The first `end` rows of A are readable for `height` columns, and depth ≤ end;
@@ -104,13 +106,13 @@ pub(crate) unsafe fn by_columns<S: Simd>(
     simd: S,
     a: Rows,
     height: usize,
-    (end, depth): (usize, usize),
+    Terms { end, depth }: Terms,
     to: *mut f32,
     sums: *mut f32,
 ) {
     for k in (0..depth).step_by(RUN) {
         let terms = RUN.min(depth - k);
-        for (first, rows) in heights::<S>(height) {
+        for Span { first, len: rows } in heights::<S>(height) {
             for r in (0..rows).step_by(S::LANES) {
                 let columns = height - first - r;
                 // SAFETY: rows end − 1 − k and `terms` − 1 above are there, since k + terms ≤
@@ -119,10 +121,11 @@ pub(crate) unsafe fn by_columns<S: Simd>(
                     let from = a.from(end - 1 - k, first + r);
                     let to = to.add(lhs_len(first, depth) + k * rows + r * RUN);
                     let (rows, sums) = (rows - r, sums.add(first + r));
+                    let run = Run { columns, terms };
                     if columns >= S::LANES && terms == RUN {
-                        runs::<S, true>(simd, from, (columns, terms), to, rows, sums);
+                        runs::<S, true>(simd, from, run, to, rows, sums);
                     } else {
-                        runs::<S, false>(simd, from, (columns, terms), to, rows, sums);
+                        runs::<S, false>(simd, from, run, to, rows, sums);
                     }
                 }
             }
@@ -130,8 +133,17 @@ pub(crate) unsafe fn by_columns<S: Simd>(
     }
 }
 
-/// [`by_columns`] of a vector of columns, the first of `columns`, and a run of `terms`
-/// terms, of which `WHOLE` has all: what costs the time is to ask which there are.
+/// Columns and terms of them that become runs of rows.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    /// The columns that are there; a vector of them is taken, or all where they are fewer.
+    columns: usize,
+    /// The terms that are there, up to a run.
+    terms: usize,
+}
+
+/// [`by_columns`] of a vector of columns and a run of terms, of which `WHOLE` has all: what
+/// costs the time is to ask which there are.
 ///
 /// # Safety
 /// 1. Of each of the terms, upwards from the row of `from`, so many columns are readable, up to
@@ -142,7 +154,7 @@ pub(crate) unsafe fn by_columns<S: Simd>(
 unsafe fn runs<S: Simd, const WHOLE: bool>(
     simd: S,
     from: Rows,
-    (columns, terms): (usize, usize),
+    Run { columns, terms }: Run,
     to: *mut f32,
     rows: usize,
     sums: *mut f32,

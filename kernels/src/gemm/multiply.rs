@@ -5,7 +5,7 @@ use crate::format::Format;
 use crate::gemm::layout::DEPTH_BLOCK;
 use crate::gemm::prefetch::{Prefetch, Walk};
 use crate::gemm::quantised::{self, Bf16, Int8, Widened};
-use crate::gemm::rhs::{PackedMatrix, Place};
+use crate::gemm::rhs::{PackedMatrix, Place, Turn};
 use crate::gemm::tile::{self, Sums};
 use crate::simd::Simd;
 
@@ -53,7 +53,7 @@ impl PackedMatrix {
         &self,
         simd: S,
         a: *const f32,
-        (group, next): (usize, usize),
+        Turn { group, next }: Turn,
         acc: &mut [[S::V; V]; 1],
     ) {
         // SAFETY: first_k < depth, so that `a` has the terms (2) and the group the panels (1).

@@ -1,7 +1,7 @@
 //! What a tile asks memory for while it multiplies: rows that a cell or a later tile
 //! will want. Knows grids of rows and vectors; must not know what they hold.
 
-use crate::gemm::layout::{GROUP, PANEL};
+use crate::gemm::layout::{Area, GROUP, PANEL};
 use crate::rows::Rows;
 use crate::simd::Simd;
 use std::mem::MaybeUninit;
@@ -33,11 +33,9 @@ pub(crate) enum When {
 /// other.
 pub(crate) struct Walk<'a> {
     prefetches: &'a [Prefetch],
-    row: usize,
-    height: usize,
-    /// The tile's first vector, how many it has, and which is next.
-    first: usize,
-    width: usize,
+    /// The tile's rows and vectors.
+    area: Area,
+    /// Which of its vectors is next.
     vec: usize,
     /// The row of the present pair that is next, and how many are left of it.
     at: *const f32,
@@ -48,14 +46,9 @@ pub(crate) struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     #[inline(always)]
-    pub(crate) fn new(
-        prefetches: &'a [Prefetch],
-        (row, height): (usize, usize),
-        (first, width): (usize, usize),
-    ) -> Self {
+    pub(crate) fn new(prefetches: &'a [Prefetch], area: Area) -> Self {
         let (at, stride, pair, rows) = (std::ptr::dangling(), 0, 0, 0);
-        let mut walk =
-            Self { prefetches, row, height, first, width, vec: 0, at, stride, pair, rows };
+        let mut walk = Self { prefetches, area, vec: 0, at, stride, pair, rows };
         walk.turn();
         walk
     }
@@ -63,7 +56,7 @@ impl<'a> Walk<'a> {
     /// A way past nothing.
     #[inline(always)]
     pub(crate) fn none() -> Self {
-        Self::new(&[], (0, 0), (0, 0))
+        Self::new(&[], Area::default())
     }
 
     /// Whether rows are left to be asked for.
@@ -89,13 +82,14 @@ impl<'a> Walk<'a> {
     /// Turns to the next pair that there is.
     #[inline(always)]
     fn turn(&mut self) {
+        let Area { rows, vecs } = self.area;
         while let Some(prefetch) = self.prefetches.first() {
-            if self.vec >= self.width {
+            if self.vec >= vecs.len {
                 (self.prefetches, self.vec) = (&self.prefetches[1..], 0);
                 continue;
             }
-            let lead = if prefetch.when == When::Start { self.width } else { 0 };
-            let vec = self.first + lead + self.vec;
+            let lead = if prefetch.when == When::Start { vecs.len } else { 0 };
+            let vec = vecs.first + lead + self.vec;
             self.vec += PANEL;
             let wanted = vec.next_multiple_of(prefetch.every);
             if wanted < vec + PANEL {
@@ -106,13 +100,13 @@ impl<'a> Walk<'a> {
                 };
                 let offset = prefetch.offset[vec % GROUP];
                 let onward = prefetch.advance * beyond;
-                self.at = prefetch.rows.at(self.row, offset).wrapping_add(onward);
+                self.at = prefetch.rows.at(rows.first, offset).wrapping_add(onward);
                 self.stride = prefetch.rows.stride();
                 self.pair = match prefetch.every {
                     1 => prefetch.offset[(vec + 1) % GROUP].wrapping_sub(offset),
                     _ => 0,
                 };
-                self.rows = self.height;
+                self.rows = rows.len;
                 return;
             }
         }

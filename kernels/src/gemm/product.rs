@@ -2,10 +2,10 @@
 //! time. Knows blocking for the caches; must not know cells.
 
 use crate::error::{check_len, check_room};
-use crate::gemm::layout::{DEPTH_BLOCK, GROUP, PANEL, ROW_BLOCK, cut, lhs_len};
+use crate::gemm::layout::{DEPTH_BLOCK, GROUP, PANEL, ROW_BLOCK, Span, cut, lhs_len};
 use crate::gemm::lhs;
 use crate::gemm::prefetch::When;
-use crate::gemm::rhs::{Columns, PackedMatrix, Place};
+use crate::gemm::rhs::{Columns, PackedMatrix, Place, Turn};
 use crate::gemm::scratch;
 use crate::gemm::tile::{Sums, load_lanes, store_lanes};
 use crate::rows::{Rows, RowsMut};
@@ -28,9 +28,7 @@ pub enum Start<'a> {
 /// A product, `C = start + A · B`: A `[rows, depth]`, B packed, C `[rows, outputs]`,
 /// all row-major. Each element of C is one sum in the order of the depth.
 ///
-/// Measured on one core (Zen 5, AVX-512, FMA peak 285 GFLOP/s), to 4H outputs from H
-/// inputs: 0.92 of the peak for H 512 with 25 rows, 0.93 with 800, 0.89 for H 1024 with
-/// 1600, 0.88 for H 64 with 3200, 0.54 for H 16 with 100. `cargo bench --bench products`.
+/// `cargo bench --bench products` measures it.
 #[derive(Debug)]
 pub struct Gemm<'a> {
     /// Rows of A and C.
@@ -93,9 +91,9 @@ impl Gemm<'_> {
         let expected = team_scratch_len(threads, rows, weights.depth())?;
         check_room("scratch", scratch.len(), expected)?;
         let (c, scratch) = (c.as_mut_ptr(), scratch.as_mut_ptr());
-        let (blocks, whole) = blocks(rows, threads);
+        let blocks = Blocks::of(rows, threads);
         let a = a.as_ptr();
-        let work = Work { rows, a, weights, start, c, stride, scratch, threads, blocks, whole };
+        let work = Work { rows, a, weights, start, c, stride, scratch, threads, blocks };
         // SAFETY: A, C and the scratch were borrowed for this call.
         unsafe { pass.run(isa, &work) };
         Ok(())
@@ -114,24 +112,31 @@ struct Work<'a> {
     stride: usize,
     scratch: *mut f32,
     threads: usize,
-    /// Blocks of rows.
-    blocks: usize,
-    /// Whether a task is all of a block.
-    whole: bool,
+    /// Of the rows.
+    blocks: Blocks,
 }
 
 // SAFETY: tasks write disjoint parts of what the pointers point to, which nobody else
 // has meanwhile.
 unsafe impl Sync for Work<'_> {}
 
-/// In how many blocks the rows go, and whether each is one task: then they are as many as
-/// threads, or several times as many, so that nobody waits for another's last block, and none is
-/// too flat to be fast.
-fn blocks(rows: usize, threads: usize) -> (usize, bool) {
-    let least = rows.div_ceil(ROW_BLOCK);
-    let even = least.next_multiple_of(threads);
-    let whole = threads == 1 || rows >= even * FLAT_ROWS;
-    (if whole { even } else { least }, whole)
+/// How the rows are cut into blocks of at most [`ROW_BLOCK`].
+#[derive(Clone, Copy, Debug)]
+struct Blocks {
+    /// How many they are.
+    count: usize,
+    /// Whether a task is all of a block. Then they are as many as threads, or several times as
+    /// many, so that nobody waits for another's last block, and none is too flat to be fast.
+    whole: bool,
+}
+
+impl Blocks {
+    fn of(rows: usize, threads: usize) -> Self {
+        let least = rows.div_ceil(ROW_BLOCK);
+        let even = least.next_multiple_of(threads);
+        let whole = threads == 1 || rows >= even * FLAT_ROWS;
+        Self { count: if whole { even } else { least }, whole }
+    }
 }
 
 // SAFETY: the numbers follow from the sizes. A packing task writes its part of its block's place
@@ -140,15 +145,15 @@ fn blocks(rows: usize, threads: usize) -> (usize, bool) {
 // that is the block's or the thread's own.
 unsafe impl Phases for Work<'_> {
     fn phases(&self) -> usize {
-        if self.rows == 1 || self.whole { 1 } else { 2 }
+        if self.rows == 1 || self.blocks.whole { 1 } else { 2 }
     }
 
     fn tasks(&self, phase: usize) -> usize {
         match phase {
             _ if self.rows == 1 => self.weights.groups(),
-            _ if self.whole => self.blocks,
-            0 => self.blocks * GEMM_PARTS,
-            _ => self.blocks * self.weights.groups(),
+            _ if self.blocks.whole => self.blocks.count,
+            0 => self.blocks.count * GEMM_PARTS,
+            _ => self.blocks.count * self.weights.groups(),
         }
     }
 
@@ -166,7 +171,7 @@ unsafe impl Phases for Work<'_> {
             return;
         }
         let depth = w.depth();
-        let (tasks, packs, groups) = match (self.whole, phase) {
+        let (tasks, packs, groups) = match (self.blocks.whole, phase) {
             (true, _) => (1, 0..GEMM_PARTS, 0..w.groups()),
             (false, 0) => (GEMM_PARTS, task % GEMM_PARTS..task % GEMM_PARTS + 1, 0..0),
             (false, _) => {
@@ -174,7 +179,8 @@ unsafe impl Phases for Work<'_> {
                 (w.groups(), 0..0, group..group + 1)
             }
         };
-        let (first_row, rows) = cut(self.rows, self.blocks, task / tasks);
+        let block = cut(self.rows, self.blocks.count, task / tasks);
+        let Span { first: first_row, len: rows } = block;
         // Where the scratch has room for all rows each block has a place of its own, otherwise
         // each thread has.
         let place =
@@ -193,7 +199,7 @@ unsafe impl Phases for Work<'_> {
             // One row lies as it would be packed.
             let a = if rows == 1 { a } else { packed };
             for group in groups {
-                self.multiply(simd, (first_row, rows), a, group);
+                self.multiply(simd, block, a, group);
             }
         }
     }
@@ -209,7 +215,7 @@ impl Work<'_> {
     unsafe fn multiply<S: Simd>(
         &self,
         simd: S,
-        (first_row, rows): (usize, usize),
+        Span { first: first_row, len: rows }: Span,
         a: *const f32,
         group: usize,
     ) {
@@ -300,7 +306,7 @@ impl<const V: usize> Kernel for RowOf<'_, V> {
                     sums[0][v] = load_lanes(simd, from.add(columns.offset[v]), columns.lanes[v]);
                 }
             }
-            weights.multiply_row(simd, a, (group, next), &mut sums);
+            weights.multiply_row(simd, a, Turn { group, next }, &mut sums);
             for v in 0..V {
                 store_lanes(simd, c.add(columns.offset[v]), sums[0][v], columns.lanes[v]);
             }
@@ -335,19 +341,19 @@ mod tests {
     fn blocks_of_rows() {
         for rows in 2..=1100 {
             for threads in [1, 2, 3, 4, 7, 8, 16, 256] {
-                let (blocks, whole) = blocks(rows, threads);
+                let Blocks { count, whole } = Blocks::of(rows, threads);
                 let mut end = 0;
-                for block in 0..blocks {
-                    let (first, count) = cut(rows, blocks, block);
+                for block in 0..count {
+                    let Span { first, len } = cut(rows, count, block);
                     assert_eq!(first, end);
-                    assert!((1..=ROW_BLOCK).contains(&count), "{rows} rows, {threads} threads");
-                    assert!(!whole || threads == 1 || count >= FLAT_ROWS);
+                    assert!((1..=ROW_BLOCK).contains(&len), "{rows} rows, {threads} threads");
+                    assert!(!whole || threads == 1 || len >= FLAT_ROWS);
                     let has_own_place = rows <= threads * ROW_BLOCK;
                     assert!(has_own_place || whole, "{rows} rows, {threads} threads");
-                    end = first + count;
+                    end = first + len;
                 }
                 assert_eq!(end, rows);
-                assert!(!whole || blocks.is_multiple_of(threads));
+                assert!(!whole || count.is_multiple_of(threads));
                 assert!(rows < 2 * FLAT_ROWS * threads || whole, "{rows} rows, {threads} threads");
             }
         }

@@ -6,7 +6,9 @@
 mod tests;
 
 use crate::error::{check_len, check_room, checked_sum};
-use crate::gemm::layout::{DEPTH_BLOCK, GROUP, PANEL, ROW_BLOCK, cut, cut_by_division};
+use crate::gemm::layout::{
+    DEPTH_BLOCK, GROUP, PANEL, ROW_BLOCK, Span, Terms, cut, cut_by_division,
+};
 use crate::gemm::lhs;
 use crate::gemm::prefetch::When;
 use crate::gemm::rhs::{self, PackedMatrix};
@@ -35,10 +37,7 @@ pub fn scratch_len(isa: Isa, threads: usize, columns: &[usize]) -> Result<usize,
 /// `C = Aᵀ B`, or `C += Aᵀ B`, for one A and one or more B: the gradients of all
 /// the weights that an A meets, so that A is packed once for all of them.
 ///
-/// Measured on one core (Zen 5, AVX-512, FMA peak 285 GFLOP/s), for C of 4H × H: 0.84 of
-/// the peak for H 1024 with 1600 rows, 0.84 for H 512 with 800, 0.80 for H 256 with 2400,
-/// 0.75 for H 64 with 3200 and 0.38 for H 16 with 100.
-/// `cargo bench --bench products`.
+/// `cargo bench --bench products` measures them.
 #[derive(Debug)]
 pub struct WeightGradients<'a, 'b, const N: usize> {
     /// Rows of A and of each B: the terms of each sum.
@@ -192,24 +191,23 @@ impl Blocks {
         Self { count: least.next_multiple_of(threads).min(most), together: TOGETHER }
     }
 
-    /// The first column of a block and how many it has, of so many columns.
+    /// The columns of a block, of so many columns.
     #[inline(always)]
-    fn columns(self, rows: usize, block: usize) -> (usize, usize) {
-        let (first, count) = cut(rows.div_ceil(self.together), self.count, block);
+    fn columns(self, rows: usize, block: usize) -> Span {
+        let Span { first, len } = cut(rows.div_ceil(self.together), self.count, block);
         let first = first * self.together;
-        (first, (count * self.together).min(rows - first))
+        Span { first, len: (len * self.together).min(rows - first) }
     }
 }
 
-/// The terms of a block of depth: the end of its rows, and how many. Blocks are of about equal
-/// depth.
+/// The terms of a block of depth. Blocks are of about equal depth.
 ///
 /// Not by [`cut`]: with its branch for a single block before them, the loops that pack columns
 /// keep products with the stride in memory, and training takes 2 to 4 % longer.
 #[inline(always)]
-fn depth_block(depth: usize, block: usize) -> (usize, usize) {
-    let (after, terms) = cut_by_division(depth, depth.div_ceil(DEPTH_BLOCK), block);
-    (depth - after, terms)
+fn depth_block(depth: usize, block: usize) -> Terms {
+    let after = cut_by_division(depth, depth.div_ceil(DEPTH_BLOCK), block);
+    Terms { end: depth - after.first, depth: after.len }
 }
 
 // SAFETY: the numbers follow from the sizes. A packing task writes its terms of the panels, any
@@ -228,22 +226,23 @@ unsafe impl<const N: usize> Phases for Work<N> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(&self, simd: S, thread: usize, phase: usize, task: usize) {
-        let (end, depth) = depth_block(self.depth, phase / 2);
-        // SAFETY: `WeightGradients::run` has checked A, each B and C, the sums and the scratch against the
-        // dimensions and the threads; depth ≤ DEPTH_BLOCK and end ≤ self.depth.
+        let block = depth_block(self.depth, phase / 2);
+        let depth = block.depth;
+        // SAFETY: `WeightGradients::run` has checked A, each B and C, the sums and the scratch
+        // against the dimensions and the threads; depth ≤ DEPTH_BLOCK, and the block's end ≤
+        // self.depth.
         unsafe {
             let mut panels = self.panels;
             if phase.is_multiple_of(2) {
                 let terms = depth * task / WEIGHT_GRADIENT_PARTS
                     ..depth * (task + 1) / WEIGHT_GRADIENT_PARTS;
                 for product in &self.products {
-                    let size = (end, depth);
-                    pack_rhs(simd, product.b, product.columns, size, terms.clone(), panels);
+                    pack_rhs(simd, product.b, product.columns, block, terms.clone(), panels);
                     panels = panels.add(padded::<S>(product.columns) * depth);
                 }
                 return;
             }
-            let (first_row, height) = self.blocks.columns(self.rows, task);
+            let Span { first: first_row, len: height } = self.blocks.columns(self.rows, task);
             let packed = self.packed.add(thread * ROW_BLOCK * DEPTH_BLOCK);
             let from = self.a.add(first_row);
             let resume = self.accumulate || phase > 1;
@@ -256,7 +255,7 @@ unsafe impl<const N: usize> Phases for Work<N> {
                 std::slice::from_raw_parts_mut(sums, height).fill(0.0);
             }
             let from = Rows::new(from, self.stride);
-            lhs::by_columns(simd, from, height, (end, depth), packed, sums);
+            lhs::by_columns(simd, from, height, block, packed, sums);
             for product in &self.products {
                 let (a, columns) = (packed.cast_const(), product.columns);
                 let c = product.c.add(first_row * columns);
@@ -305,7 +304,7 @@ unsafe fn multiply<S: Simd>(
     }
 }
 
-/// Rows end − 1 down to end − depth of B as panels; `terms` of them.
+/// Rows of B that are the terms of a block as panels; `terms` of them.
 ///
 /// # Safety
 /// 1. B is readable for `end` rows of `columns`, and the terms are below depth ≤ end;
@@ -316,7 +315,7 @@ unsafe fn pack_rhs<S: Simd>(
     simd: S,
     b: JoinedAt,
     columns: usize,
-    (end, depth): (usize, usize),
+    Terms { end, depth }: Terms,
     terms: Range<usize>,
     to: *mut f32,
 ) {

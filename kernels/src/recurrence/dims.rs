@@ -1,6 +1,7 @@
 //! The sizes and the weights of a pass. Knows which have to fit which; must not know steps.
 
 use super::schedule::Schedule;
+use crate::cells::SecondProduct;
 use crate::error::{check_len, check_room};
 use crate::gemm::PackedMatrix;
 use crate::{Isa, KernelError, checked_len};
@@ -117,10 +118,12 @@ impl<'a> Recurrent<'a> {
     pub(super) fn check_second(
         &self,
         isa: Isa,
-        sizes: Option<(usize, usize)>,
+        sizes: Option<SecondProduct>,
     ) -> Result<(), KernelError> {
         match (self.second, sizes) {
-            (Some(second), Some((units, depth))) => second.check(isa, 1, units, depth),
+            (Some(second), Some(SecondProduct { units, depth })) => {
+                second.check(isa, 1, units, depth)
+            }
             (None, None) => Ok(()),
             (given, _) => Err(KernelError::Packing {
                 given: format!("{} second products", usize::from(given.is_some())),

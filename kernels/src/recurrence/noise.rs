@@ -6,7 +6,7 @@ use super::step::Block;
 use crate::each::each;
 use crate::error::check_len;
 use crate::gemm::tile::Grid;
-use crate::rows::{Rows, RowsMut};
+use crate::rows::{At, Rows, RowsMut};
 use crate::simd::{Kernel, MAX_LANES, Simd};
 use crate::threefry::Draw;
 use crate::{KernelError, checked_len};
@@ -163,7 +163,8 @@ impl Kernel for After {
         for row in at.row..at.row + at.rows {
             let mut unit = at.first;
             while unit < at.end {
-                let (lanes, place) = (S::LANES.min(at.end - unit), (row, unit));
+                let lanes = S::LANES.min(at.end - unit);
+                let place = At { row, column: unit };
                 // SAFETY: the row and the units are of the block, for which `new` has been
                 // promised all that is there.
                 unsafe {
@@ -250,7 +251,8 @@ impl Kernel for Before {
             let row = at.row + r;
             for vec in 0..(at.end - at.first).div_ceil(S::LANES) {
                 let unit = at.first + vec * S::LANES;
-                let (lanes, place) = (S::LANES.min(at.end - unit), (row, unit));
+                let lanes = S::LANES.min(at.end - unit);
+                let place = At { row, column: unit };
                 // SAFETY: the row and the units are of the block, for which `new` has been
                 // promised all that is there.
                 unsafe {
@@ -307,7 +309,7 @@ impl Kernel for Rejoin {
         let Self { at, parted: Parted { dc, kept } } = self;
         for row in at.row..at.row + at.rows {
             each!(S, at.end - at.first, |unit, lanes| {
-                let place = (row, at.first + unit);
+                let place = At { row, column: at.first + unit };
                 // SAFETY: the row and the units are of the block, for which `new` has been
                 // promised both.
                 unsafe {

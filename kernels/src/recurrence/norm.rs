@@ -160,30 +160,32 @@ impl Kernel for Normalise {
 
 /// The gradient by a row of sums from that by what the cell saw of them:
 /// `(γ ⊙ d − mean(γ ⊙ d) − x̂ ⊙ mean(γ ⊙ d ⊙ x̂)) / √(σ² + ε)`.
-pub(super) struct Denormalise {
-    d: *const f32,
-    gain: *const f32,
-    normal: *const f32,
-    inverse: *const f32,
-    da: *mut f32,
-    hidden: usize,
+pub(super) struct Denormalise(RowGradients);
+
+/// What [`Denormalise`] reads and writes of a row.
+#[derive(Clone, Copy)]
+pub(super) struct RowGradients {
+    /// d, the gradient by what the cell saw.
+    pub d: *const f32,
+    /// γ.
+    pub gain: *const f32,
+    /// x̂.
+    pub normal: *const f32,
+    /// Its one inverse deviation.
+    pub inverse: *const f32,
+    /// Where the gradient by the sums goes.
+    pub da: *mut f32,
+    /// Units of the row.
+    pub hidden: usize,
 }
 
 impl Denormalise {
-    /// From the gradient `d`, the gain, x̂ with its inverse deviation, to `da`.
-    ///
     /// # Safety
     /// All are readable for `hidden` floats, and `inverse` for one; `da` is writable for them
     /// and nobody else's.
     #[inline(always)]
-    pub(super) unsafe fn new(
-        d: *const f32,
-        gain: *const f32,
-        (normal, inverse): (*const f32, *const f32),
-        da: *mut f32,
-        hidden: usize,
-    ) -> Self {
-        Self { d, gain, normal, inverse, da, hidden }
+    pub(super) unsafe fn new(row: RowGradients) -> Self {
+        Self(row)
     }
 }
 
@@ -191,7 +193,7 @@ impl Kernel for Denormalise {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { d, gain, normal, inverse, da, hidden } = self;
+        let RowGradients { d, gain, normal, inverse, da, hidden } = self.0;
         let count = simd.splat(hidden as f32);
         // SAFETY: `each!` gives places of the rows, for which `new` has been promised them.
         unsafe {

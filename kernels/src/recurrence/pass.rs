@@ -5,7 +5,7 @@ use super::dims::Recurrent;
 use super::row::Row;
 use super::step::{Step, Steps};
 use super::sweep::{Pack, Sweep};
-use crate::gemm::layout::cut;
+use crate::gemm::layout::{Span, cut};
 use crate::gemm::lhs;
 use crate::gemm::rhs::PackedMatrix;
 use crate::simd::{Kernel, Simd};
@@ -55,7 +55,7 @@ unsafe impl<T: Steps> Phases for StepPhases<T> {
     unsafe fn run<S: Simd>(&self, simd: S, _thread: usize, phase: usize, task: usize) {
         if self.parts == 0 {
             let index = phase / Self::PHASES;
-            let at = (phase % 3, task, self.backwards(phase));
+            let at = PartTask { part: phase % 3, task, backwards: self.backwards(phase) };
             if phase % Self::PHASES < 3 {
                 part(simd, &self.steps.first(index), at);
             } else if const { T::TWO }
@@ -67,7 +67,7 @@ unsafe impl<T: Steps> Phases for StepPhases<T> {
         }
         for index in 0..self.steps.count() {
             let step = self.steps.first(index);
-            let (row, rows) = cut(step.batch(), self.parts, task);
+            let Span { first: row, len: rows } = cut(step.batch(), self.parts, task);
             let step = step.rows(row, rows);
             whole(simd, &step, index % 2 == 1);
             if const { T::TWO }
@@ -90,12 +90,23 @@ fn tasks(step: &impl Step, part: usize) -> usize {
     }
 }
 
-/// A task of a stage: a part of packing it, a group, or a row.
+/// A task of a part of a stage.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PartTask {
+    /// Which part: 0 packs, 1 sweeps, and 2 goes over rows.
+    pub part: usize,
+    /// The task's number in it.
+    pub task: usize,
+    /// Whether it sweeps backwards.
+    pub backwards: bool,
+}
+
+/// Does a task of a stage: a part of packing it, a group, or a row.
 #[inline(always)]
 pub(super) fn part<S: Simd>(
     simd: S,
     step: &impl Step,
-    (part, task, backwards): (usize, usize, bool),
+    PartTask { part, task, backwards }: PartTask,
 ) {
     match part {
         0 => simd.call(Pack { step, part: task }),

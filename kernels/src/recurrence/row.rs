@@ -6,9 +6,9 @@ use super::sweep::after;
 use crate::cells::MOST_SUMS;
 use crate::format::Format;
 use crate::gemm::layout::{GROUP, PANEL};
-use crate::gemm::rhs::{self, PackedMatrix};
+use crate::gemm::rhs::{self, PackedMatrix, Turn};
 use crate::gemm::tile::{Grid, load_lanes};
-use crate::rows::RowsMut;
+use crate::rows::{At, RowsMut};
 use crate::simd::{Kernel, Simd};
 use std::mem::MaybeUninit;
 
@@ -28,7 +28,7 @@ impl<T: Step> Kernel for Row<'_, T> {
         const { assert!(rhs::whole(T::SUMS).is_multiple_of(T::SUMS) && T::SUMS <= MOST_SUMS) };
         let weights = step.weights();
         assert!(step.batch() == 1 && group < weights.groups(), "a group of one row");
-        let place = (group, after(group, weights.groups(), backwards));
+        let turn = Turn { group, next: after(group, weights.groups(), backwards) };
         let first = group * (whole / T::SUMS * S::LANES);
         let vecs = whole.min((weights.units() - first).div_ceil(S::LANES) * T::SUMS);
         // SAFETY: the group is one of the weights', of so many vectors or, to fill a panel, one
@@ -36,16 +36,16 @@ impl<T: Step> Kernel for Row<'_, T> {
         unsafe {
             if const { T::SHORT } {
                 match vecs / T::SUMS {
-                    1 if const { T::SUMS <= 2 } => return row::<S, T, 2>(simd, step, first, place),
-                    1 => return row::<S, T, 4>(simd, step, first, place),
-                    2 if const { T::SUMS == 1 } => return row::<S, T, 2>(simd, step, first, place),
-                    2 if const { T::SUMS == 2 } => return row::<S, T, 4>(simd, step, first, place),
-                    2 if const { T::SUMS == 3 } => return row::<S, T, 6>(simd, step, first, place),
-                    2 => return row::<S, T, 8>(simd, step, first, place),
+                    1 if const { T::SUMS <= 2 } => return row::<S, T, 2>(simd, step, first, turn),
+                    1 => return row::<S, T, 4>(simd, step, first, turn),
+                    2 if const { T::SUMS == 1 } => return row::<S, T, 2>(simd, step, first, turn),
+                    2 if const { T::SUMS == 2 } => return row::<S, T, 4>(simd, step, first, turn),
+                    2 if const { T::SUMS == 3 } => return row::<S, T, 6>(simd, step, first, turn),
+                    2 => return row::<S, T, 8>(simd, step, first, turn),
                     _ => {}
                 }
             }
-            long_row(simd, step, first, vecs, place);
+            long_row(simd, step, first, vecs, turn);
         }
     }
 }
@@ -54,16 +54,11 @@ impl<T: Step> Kernel for Row<'_, T> {
 /// of units, whose sums never leave the registers.
 ///
 /// # Safety
-/// 1. The place's group is one of the weights', with these units, in V vectors, padding
+/// 1. The turn's group is one of the weights', with these units, in V vectors, padding
 ///    included;
 /// 2. as [`Step::finish`] of all of its units.
 #[inline(always)]
-unsafe fn row<S: Simd, T: Step, const V: usize>(
-    simd: S,
-    step: &T,
-    first: usize,
-    place: (usize, usize),
-) {
+unsafe fn row<S: Simd, T: Step, const V: usize>(simd: S, step: &T, first: usize, turn: Turn) {
     let units = step.weights().units();
     let mut sums = [[simd.zero(); V]; 1];
     // SAFETY: the origin's row has the units' sums (`Step`, 3), each term's row its weights'
@@ -74,12 +69,13 @@ unsafe fn row<S: Simd, T: Step, const V: usize>(
             for v in 0..V {
                 let unit = first + v / T::SUMS * S::LANES;
                 let lanes = S::LANES.min(units.saturating_sub(unit));
-                sums[0][v] = from.load(simd, (0, v % T::SUMS * units + unit), lanes);
+                let place = At { row: 0, column: v % T::SUMS * units + unit };
+                sums[0][v] = from.load(simd, place, lanes);
             }
         }
         for index in 0..step.terms() {
             let Some(term) = step.term(index) else { continue };
-            term.weights.multiply_row(simd, term.rows.at(0, 0), place, &mut sums);
+            term.weights.multiply_row(simd, term.rows.at(0, 0), turn, &mut sums);
         }
         let mut z = [simd.zero(); MOST_SUMS];
         for i in 0..MOST_SUMS {
@@ -108,13 +104,7 @@ unsafe fn row<S: Simd, T: Step, const V: usize>(
 /// # Safety
 /// As [`row`]; the group has so many vectors, without padding.
 #[inline(always)]
-unsafe fn long_row<S: Simd, T: Step>(
-    simd: S,
-    step: &T,
-    first: usize,
-    vecs: usize,
-    place: (usize, usize),
-) {
+unsafe fn long_row<S: Simd, T: Step>(simd: S, step: &T, first: usize, vecs: usize, turn: Turn) {
     let weights = step.weights();
     let units = weights.units();
     let mut room = MaybeUninit::<[S::V; GROUP]>::uninit();
@@ -136,11 +126,11 @@ unsafe fn long_row<S: Simd, T: Step>(
         for index in 0..step.terms() {
             let Some(term) = step.term(index) else { continue };
             let product = Some((term.rows.at(0, 0), term.weights));
-            RowSum::new(product, place, start, to).call(simd, sums);
+            RowSum::new(product, turn, start, to).call(simd, sums);
             start = Start::Resumed;
         }
         if !matches!(start, Start::Resumed) {
-            RowSum::new(None, place, start, to).call(simd, sums);
+            RowSum::new(None, turn, start, to).call(simd, sums);
         }
         if noisy {
             let mut offset = [0; GROUP];
@@ -183,7 +173,7 @@ enum Start {
 #[derive(Clone, Copy)]
 struct RowSum<'a> {
     product: Option<(*const f32, &'a PackedMatrix)>,
-    place: (usize, usize),
+    turn: Turn,
     start: Start,
     to: *mut f32,
 }
@@ -191,7 +181,7 @@ struct RowSum<'a> {
 impl<'a> RowSum<'a> {
     /// # Safety
     /// 1. The row is readable for its matrix's depth, which is packed for the set of
-    ///    instructions that the kernel is called with, and of which the place's group is one;
+    ///    instructions that the kernel is called with, and of which the turn's group is one;
     /// 2. what the sums start from, if it lies somewhere, is readable for so many units of so
     ///    many sums;
     /// 3. `to` is writable for [`GROUP`] vectors, and the group's have been written where sums are
@@ -199,11 +189,11 @@ impl<'a> RowSum<'a> {
     #[inline(always)]
     unsafe fn new(
         product: Option<(*const f32, &'a PackedMatrix)>,
-        place: (usize, usize),
+        turn: Turn,
         start: Start,
         to: *mut f32,
     ) -> Self {
-        Self { product, place, start, to }
+        Self { product, turn, start, to }
     }
 
     /// With the kernel for so many vectors. Of few, one that fills a panel costs nothing: there
@@ -232,7 +222,7 @@ impl<const V: usize> Kernel for RowSumOf<'_, V> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let RowSum { product, place, start, to } = self.0;
+        let RowSum { product, turn, start, to } = self.0;
         let mut sums = [[simd.zero(); V]; 1];
         // SAFETY: V are the group's vectors, says who called `call`, and so `to` has them (3);
         // the start (2) and the row (1) are promised to `new`.
@@ -258,7 +248,7 @@ impl<const V: usize> Kernel for RowSumOf<'_, V> {
                 }
             }
             if let Some((a, weights)) = product {
-                weights.multiply_row(simd, a, place, &mut sums);
+                weights.multiply_row(simd, a, turn, &mut sums);
             }
             for v in 0..V {
                 simd.store(to.add(v * S::LANES), sums[0][v]);

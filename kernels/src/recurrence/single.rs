@@ -23,10 +23,9 @@ use std::ptr::dangling_mut;
 /// A step of one sequence, with the product of the input, on the calling thread. R is
 /// the length of `h`, I that of `x`. For cells whose state is that of the step before.
 ///
-/// Measured on one core (Zen 5, AVX-512, 4.4 GHz) for an LSTM of one input, with an output
-/// of one: 75 to 80 ns for H 16, of which some 46 are the latency of instructions that
-/// wait for one another; 108 to 114 ns for H 32; 327 to 350 ns for H 64, whose weights no
-/// longer fit the first-level cache. `cargo bench --bench latency`.
+/// Of an LSTM of 16 units more than half of the time is the latency of instructions that wait
+/// for one another; of one of 64 the weights no longer fit the first-level cache.
+/// `cargo bench --bench latency` measures it.
 #[derive(Debug)]
 pub struct Single<'a> {
     /// H.

@@ -3,13 +3,13 @@
 
 use super::step::{Block, Step, Units};
 use crate::cells::MOST_SUMS;
-use crate::gemm::layout::{DEPTH_BLOCK, lhs_len, row_blocks};
+use crate::gemm::layout::{DEPTH_BLOCK, Span, lhs_len, row_blocks};
 use crate::gemm::lhs;
 use crate::gemm::prefetch::Prefetch;
 use crate::gemm::rhs::{Columns, PackedMatrix, Place};
 use crate::gemm::scratch;
 use crate::gemm::tile::{Grid, Sums};
-use crate::rows::Rows;
+use crate::rows::{At, Rows};
 use crate::simd::{Kernel, Simd};
 
 /// Packs a part of the left operands.
@@ -56,7 +56,7 @@ impl<T: Step> Kernel for Sweep<'_, T> {
         let next = after(group, weights.groups(), backwards);
         let place = Place { group, vecs: columns.vecs, next };
         let mut between = scratch::For::<S>::new();
-        for (row, rows) in row_blocks(batch) {
+        for Span { first: row, len: rows } in row_blocks(batch) {
             let from = step.start().map(|rows| columns.grid(rows.from(row, 0)));
             let Columns { lanes, whole, .. } = columns;
             let mut sums = Sums { from, to: between.grid(), lanes, whole };
@@ -104,7 +104,8 @@ impl<T: Step> Kernel for Sweep<'_, T> {
                             if summed {
                                 sums[i] = between.get(r, vec + i);
                             } else if let Some(from) = from {
-                                sums[i] = from.rows.load(simd, (r, columns.offset[vec + i]), lanes);
+                                let column = columns.offset[vec + i];
+                                sums[i] = from.rows.load(simd, At { row: r, column }, lanes);
                             }
                         }
                         step.finish(simd, Units { row: row + r, first, lanes }, sums);
@@ -145,7 +146,8 @@ unsafe fn store_start<S: Simd>(
                 let sum = match from {
                     None => simd.zero(),
                     Some(from) => {
-                        from.rows.load(simd, (r, columns.offset[vec]), columns.lanes[vec])
+                        let column = columns.offset[vec];
+                        from.rows.load(simd, At { row: r, column }, columns.lanes[vec])
                     }
                 };
                 simd.store(to.place(r, vec), sum);

@@ -229,6 +229,15 @@ unsafe fn help_with<P: Phases>(work: *const (), shared: &Shared, isa: Isa, id: u
     isa.enter(Worker { work, shared: Some(shared), id });
 }
 
+/// A task's place in the work.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// Which phase it is of.
+    phase: usize,
+    /// Its number in the phase.
+    task: usize,
+}
+
 /// A thread at work.
 struct Worker<'a, P> {
     work: &'a P,
@@ -240,8 +249,8 @@ impl<P: Phases> Kernel for Worker<'_, P> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let mut at = (0, 0);
-        while let Some((phase, task)) = self.next(&mut at) {
+        let mut at = Place { phase: 0, task: 0 };
+        while let Some(Place { phase, task }) = self.next(&mut at) {
             // SAFETY: `Pass::run`'s caller lends what the work points to, and helpers are
             // inside the gate; `next` gives each task once, and those of a phase when the ones
             // before are done; a thread's number is its seat's, which is below the pass's
@@ -255,25 +264,26 @@ impl<P: Phases> Kernel for Worker<'_, P> {
 impl<P: Phases> Worker<'_, P> {
     /// The next task; `at` is where a thread alone has come to.
     #[inline(always)]
-    fn next(&self, at: &mut (usize, usize)) -> Option<(usize, usize)> {
+    fn next(&self, at: &mut Place) -> Option<Place> {
         if let Some(shared) = self.shared {
             return self.next_of(shared);
         }
-        while at.0 < self.work.phases() && at.1 == self.work.tasks(at.0) {
-            *at = (at.0 + 1, 0);
+        while at.phase < self.work.phases() && at.task == self.work.tasks(at.phase) {
+            *at = Place { phase: at.phase + 1, task: 0 };
         }
-        let (phase, task) = *at;
+        let Place { phase, task } = *at;
         if phase == self.work.phases() {
             return None;
         }
-        at.1 += 1;
+        at.task += 1;
         let mirrored = self.work.tasks(phase) - 1 - task;
-        Some((phase, if self.work.backwards(phase) { mirrored } else { task }))
+        let task = if self.work.backwards(phase) { mirrored } else { task };
+        Some(Place { phase, task })
     }
 
     /// The next task of a team's.
     #[inline(never)]
-    fn next_of(&self, shared: &Shared) -> Option<(usize, usize)> {
+    fn next_of(&self, shared: &Shared) -> Option<Place> {
         let mut waiting = Waiting::new();
         loop {
             let phase = shared.phase.0.load(Ordering::Acquire);
@@ -282,7 +292,7 @@ impl<P: Phases> Worker<'_, P> {
             }
             let (tasks, backwards) = (self.work.tasks(phase), self.work.backwards(phase));
             if let Some(task) = shared.take(phase, self.id, tasks, backwards) {
-                return Some((phase, task));
+                return Some(Place { phase, task });
             }
             waiting.turn();
         }

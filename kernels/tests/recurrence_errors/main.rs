@@ -56,13 +56,13 @@ fn weights(isa: Isa, which: Which) -> Weights {
     Weights {
         input: zeros(cell.gates, hidden, INPUTS),
         recurrent: zeros(cell.sums, hidden, outputs),
-        second: second.map(|(units, depth)| zeros(1, units, depth)),
+        second: second.map(|sizes| zeros(1, sizes.units, sizes.depth)),
         back: cell
             .back
             .iter()
             .map(|c| zeros(1, outputs, BackwardLhs::blocks(*c) * hidden))
             .collect(),
-        second_back: second.map(|(units, depth)| zeros(1, depth, units)),
+        second_back: second.map(|sizes| zeros(1, sizes.depth, sizes.units)),
     }
 }
 

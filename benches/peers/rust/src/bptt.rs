@@ -1,9 +1,9 @@
-//! This crate: a stream for inference, a planned pass for training.
+//! This crate: a stream for inference, passes in a workspace for training.
 
 use crate::problem::{self, Contender, Fallible, Problem};
 use bptt::{
-    Accumulate, Activation, Arena, Gradients, Gru, Isa, Layer, Lstm, OutputGradients, Parameters,
-    Plan, Purpose, Reset, Stream, Vanilla, Weights,
+    Accumulate, Activation, Error, Gru, Layer, Lstm, Model, Network, Reset, Runtime, Schedule,
+    Stream, Vanilla, Workspace,
 };
 
 pub fn prepare(problem: Problem) -> Fallible<Box<dyn Contender>> {
@@ -15,48 +15,34 @@ pub fn prepare(problem: Problem) -> Fallible<Box<dyn Contender>> {
     }
 }
 
-fn ready<C: Layer + 'static>(layer: C, problem: Problem) -> Fallible<Box<dyn Contender>> {
+fn ready(layer: impl Layer, problem: Problem) -> Fallible<Box<dyn Contender>> {
     let Problem { batch, steps, threads, train, u, w, b, b_hn, x, dy, .. } = problem;
-    let isa = Isa::best()?;
-    let mut parameters = layer.parameters()?;
-    for (to, from) in parameters.split_mut().into_iter().zip([u, w, b, b_hn]) {
-        to.copy_from_slice(&from);
+    let network = Network::new(layer.recurrent());
+    let mut parameters = network.parameters()?;
+    let given = [("weight_ih", u), ("weight_hh", w), ("bias", b), ("bias_hn", b_hn)];
+    for (name, values) in given.into_iter().filter(|(_, values)| !values.is_empty()) {
+        parameters.tensor_mut(&format!("0.{name}"))?.copy_from_slice(&values);
     }
+    let mut model = network.model(parameters, Runtime::best()?.threads(threads))?;
     if train {
-        let plan = layer.plan(steps, batch, isa)?.with_threads(threads)?;
-        Ok(Box::new(Training {
-            weights: layer
-                .pack(&parameters, Purpose::TrainingWithInputGradient, isa)?
-                .with_threads(threads)?,
-            arena: plan.allocate()?,
-            gradients: layer.parameters()?,
-            dx: vec![0.0; x.len()],
-            plan,
-            parameters,
-            x,
-            dy,
-        }))
+        let training = model.training(Schedule::dense(steps, batch)).with_input_gradients();
+        let workspace = training.workspace()?;
+        Ok(Box::new(Training { workspace, model, x, dy }))
     } else {
-        Ok(Box::new(Inference {
-            weights: layer.pack(&parameters, Purpose::Inference, isa)?,
-            stream: layer.stream(batch, isa)?.with_threads(threads)?,
-            y: vec![0.0; dy.len()],
-            x,
-        }))
+        Ok(Box::new(Inference { stream: model.stream(batch)?, y: vec![0.0; dy.len()], x }))
     }
 }
 
-struct Inference<C: Layer> {
-    weights: Weights<C>,
-    stream: Stream<C>,
+struct Inference {
+    stream: Stream,
     x: Vec<f32>,
     y: Vec<f32>,
 }
 
-impl<C: Layer> Contender for Inference<C> {
+impl Contender for Inference {
     fn pass(&mut self) -> Fallible<()> {
         self.stream.reset();
-        Ok(self.stream.forward(&self.weights, &self.x, &mut self.y)?)
+        Ok(self.stream.forward(&self.x, &mut self.y)?)
     }
 
     fn results(&mut self) -> Fallible<Vec<(&'static str, Vec<f32>)>> {
@@ -64,34 +50,38 @@ impl<C: Layer> Contender for Inference<C> {
     }
 }
 
-struct Training<C: Layer> {
-    parameters: Parameters<C>,
-    weights: Weights<C>,
-    plan: Plan<C>,
-    arena: Arena<C>,
+struct Training {
+    model: Model,
+    workspace: Workspace,
     x: Vec<f32>,
     dy: Vec<f32>,
-    dx: Vec<f32>,
-    gradients: Parameters<C>,
 }
 
-impl<C: Layer> Contender for Training<C> {
+impl Contender for Training {
     fn pass(&mut self) -> Fallible<()> {
-        let Self { parameters, weights, plan, arena, x, dy, dx, gradients } = self;
-        weights.update(parameters)?;
-        plan.forward(weights, x, None, arena)?;
-        let outputs = OutputGradients { dy: Some(dy), ..Default::default() };
-        let gradients = Gradients { dx: Some(dx), ..Gradients::of(gradients, Accumulate::No) };
-        Ok(plan.backward(weights, x, outputs, arena, gradients)?)
+        let Self { model, workspace, x, dy } = self;
+        model.change(|_| Ok::<(), Error>(()))?;
+        model.forward(workspace, &*x)?;
+        let loss = |y: &mut [f32]| {
+            y.copy_from_slice(dy);
+            0.0
+        };
+        model.backward(workspace, &*x, &loss, Accumulate::No)?;
+        Ok(())
     }
 
     fn results(&mut self) -> Fallible<Vec<(&'static str, Vec<f32>)>> {
-        let [du, dw, db, db_hn, _] = self.gradients.split_mut().map(|part| part.to_vec());
-        let (y, dx) = (self.arena.hidden()?.to_vec(), self.dx.clone());
-        let mut results = vec![("y", y), ("du", du), ("dw", dw), ("db", db), ("dx", dx)];
-        if !db_hn.is_empty() {
-            results.push(("db_hn", db_hn));
+        let workspace = &self.workspace;
+        let gradients = workspace.gradients();
+        let named =
+            [("du", "weight_ih"), ("dw", "weight_hh"), ("db", "bias"), ("db_hn", "bias_hn")];
+        let mut results = vec![("y", workspace.activations("0.y")?.to_vec())];
+        for (name, tensor) in named {
+            if let Ok(values) = gradients.tensor(&format!("0.{tensor}")) {
+                results.push((name, values.to_vec()));
+            }
         }
+        results.push(("dx", workspace.input_gradients()?.to_vec()));
         Ok(results)
     }
 }

@@ -9,12 +9,12 @@ fn cuts_have_each_row_once() {
     for rows in 0..=300 {
         for tiles in 1..=40 {
             let cuts: Vec<_> = (0..tiles).map(|tile| cut(rows, tiles, tile)).collect();
-            let end = cuts.iter().fold(0, |end, &(first, height)| {
-                assert_eq!(first, end, "{rows} rows in {tiles} tiles");
-                first + height
+            let end = cuts.iter().fold(0, |end, cut| {
+                assert_eq!(cut.first, end, "{rows} rows in {tiles} tiles");
+                cut.end()
             });
             assert_eq!(end, rows);
-            let heights = || cuts.iter().map(|&(_, height)| height);
+            let heights = || cuts.iter().map(|cut| cut.len);
             assert!(heights().max().unwrap() - heights().min().unwrap() <= 1, "about equal");
         }
     }
@@ -30,8 +30,8 @@ impl Kernel for Heights {
     fn run<S: Simd>(self, _simd: S) {
         for rows in 1..=300 {
             let all: Vec<_> = heights::<S>(rows).collect();
-            assert_eq!(all.iter().map(|&(_, height)| height).sum::<usize>(), rows);
-            assert!(all.iter().all(|&(_, height)| (1..=S::MAX_ROWS).contains(&height)));
+            assert_eq!(all.iter().map(|tile| tile.len).sum::<usize>(), rows);
+            assert!(all.iter().all(|tile| (1..=S::MAX_ROWS).contains(&tile.len)));
         }
     }
 }
@@ -45,12 +45,12 @@ fn no_tile_is_taller_than_the_registers_allow() {
 fn blocks_have_each_row_once() {
     for batch in 0..=1000 {
         let blocks: Vec<_> = row_blocks(batch).collect();
-        let end = blocks.iter().fold(0, |end, &(first, rows)| {
-            assert_eq!(first, end, "a batch of {batch}");
-            first + rows
+        let end = blocks.iter().fold(0, |end, block| {
+            assert_eq!(block.first, end, "a batch of {batch}");
+            block.end()
         });
         assert_eq!(end, batch);
-        let heights = || blocks.iter().map(|&(_, rows)| rows);
+        let heights = || blocks.iter().map(|block| block.len);
         assert!(heights().all(|rows| (1..=ROW_BLOCK).contains(&rows)));
         let about_equal = heights().max().unwrap_or(0) - heights().min().unwrap_or(0) <= 1;
         assert!(about_equal, "a batch of {batch}");

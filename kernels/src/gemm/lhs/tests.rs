@@ -3,7 +3,7 @@
 
 use super::{batch_parts, by_columns, pack, pack_batch};
 use crate::Isa;
-use crate::gemm::layout::{DEPTH_BLOCK, ROW_BLOCK, RUN, heights, lhs_len, row_blocks};
+use crate::gemm::layout::{DEPTH_BLOCK, ROW_BLOCK, RUN, Span, Terms, heights, lhs_len, row_blocks};
 use crate::rows::Rows;
 use crate::simd::{Kernel, Simd};
 
@@ -33,18 +33,18 @@ fn value(row: usize, k: usize) -> f32 {
     (row * 600 + k) as f32
 }
 
-/// Reads `rows` packed rows of `depth` terms as tiles do. The first of them is row `first` of A.
-fn read<S: Simd>(packed: &[f32], (first, rows): (usize, usize), depth: usize) {
+/// Reads packed rows of A, of `depth` terms, as tiles do.
+fn read<S: Simd>(packed: &[f32], rows: Span, depth: usize) {
     let mut seen = vec![false; packed.len()];
     for first_k in (0..depth).step_by(DEPTH_BLOCK) {
         let terms = DEPTH_BLOCK.min(depth - first_k);
-        for (row, height) in heights::<S>(rows) {
-            let tile = rows * first_k + lhs_len(row, terms);
-            for r in 0..height {
+        for tile in heights::<S>(rows.len) {
+            let start = rows.len * first_k + lhs_len(tile.first, terms);
+            for r in 0..tile.len {
                 for k in 0..terms {
-                    let at = tile + k / RUN * RUN * height + k % RUN + r * RUN;
+                    let at = start + k / RUN * RUN * tile.len + k % RUN + r * RUN;
                     assert!(!std::mem::replace(&mut seen[at], true), "two values in one place");
-                    assert_eq!(packed[at], value(first + row + r, first_k + k));
+                    assert_eq!(packed[at], value(rows.first + tile.first + r, first_k + k));
                 }
             }
         }
@@ -74,7 +74,7 @@ impl Kernel for Packing {
         }
         let (packed, beyond) = to.split_at(lhs_len(rows, depth));
         assert_eq!(beyond, [NOTHING; BEYOND], "{rows} rows of {depth}");
-        read::<S>(packed, (0, rows), depth);
+        read::<S>(packed, Span { first: 0, len: rows }, depth);
     }
 }
 
@@ -110,8 +110,9 @@ impl Kernel for BatchPacking {
             };
         }
         assert_eq!(to[lhs_len(batch, depth)..], [NOTHING; BEYOND], "a batch of {batch}, {depth}");
-        for (first, rows) in row_blocks(batch) {
-            read::<S>(&to[lhs_len(first, depth)..][..lhs_len(rows, depth)], (first, rows), depth);
+        for rows in row_blocks(batch) {
+            let block = &to[lhs_len(rows.first, depth)..][..lhs_len(rows.len, depth)];
+            read::<S>(block, rows, depth);
         }
     }
 }
@@ -150,12 +151,12 @@ impl Kernel for ByColumns {
         let a: Vec<f32> = (0..end * stride).map(of_a).collect();
         let mut to = vec![NOTHING; lhs_len(height, depth) + BEYOND];
         let mut sums = vec![1.0; height + 1];
-        let (from, size) = (Rows::new(a.as_ptr(), stride), (end, depth));
+        let (from, terms) = (Rows::new(a.as_ptr(), stride), Terms { end, depth });
         // SAFETY: A has the rows and columns, and there is room for all of them and their sums.
-        unsafe { by_columns(simd, from, height, size, to.as_mut_ptr(), sums.as_mut_ptr()) };
+        unsafe { by_columns(simd, from, height, terms, to.as_mut_ptr(), sums.as_mut_ptr()) };
         let (packed, beyond) = to.split_at(lhs_len(height, depth));
         assert_eq!(beyond, [NOTHING; BEYOND], "{height} columns of {depth}");
-        read::<S>(packed, (0, height), depth);
+        read::<S>(packed, Span { first: 0, len: height }, depth);
         let added = |column| 1.0 + (0..depth).map(|k| value(column, k)).sum::<f32>();
         assert!((0..height).all(|column| sums[column] == added(column)), "{height} by {depth}");
         assert_eq!(sums[height], 1.0, "a sum beyond the columns");

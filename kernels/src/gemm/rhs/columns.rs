@@ -6,7 +6,16 @@ use crate::gemm::prefetch::{Prefetch, When};
 use crate::gemm::tile::Grid;
 use crate::rows::Rows;
 
-/// A group of a matrix in a sweep.
+/// The turn of a group of a matrix in a sweep.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turn {
+    /// Which group it is.
+    pub group: usize,
+    /// The group whose turn comes after.
+    pub next: usize,
+}
+
+/// A group of a matrix in a sweep, with how much of it there is.
 #[derive(Clone, Copy)]
 pub(crate) struct Place {
     pub group: usize,

@@ -139,8 +139,9 @@ unsafe impl Phases for Rows<'_> {
                             let from = columns.offset[vec] * depth + first_k + k;
                             let to = self.packed.vector::<S>(group, &columns, first_k, vec);
                             let to = self.to.add(to + k * PANEL * S::LANES);
-                            let size = (columns.lanes[vec], S::LANES.min(terms - k));
-                            transpose(simd, weights.wrapping_add(from), depth, size, to);
+                            let block =
+                                Block { rows: columns.lanes[vec], terms: S::LANES.min(terms - k) };
+                            transpose(simd, weights.wrapping_add(from), depth, block, to);
                         }
                     }
                 }
@@ -149,8 +150,17 @@ unsafe impl Phases for Rows<'_> {
     }
 }
 
-/// Packs `terms` terms, at most a vector, of `rows` rows, `stride` floats apart, as
-/// the lanes of one vector per term.
+/// A block of weights that is transposed.
+#[derive(Clone, Copy, Debug)]
+struct Block {
+    /// Its rows, which become lanes: at most a vector.
+    rows: usize,
+    /// The terms of each row, which become vectors: at most as many as a vector has lanes.
+    terms: usize,
+}
+
+/// Packs a block of weights, whose rows are `stride` floats apart, as the lanes of one vector
+/// per term.
 ///
 /// # Safety
 /// 1. The rows of `from` are readable for the terms;
@@ -160,7 +170,7 @@ unsafe fn transpose<S: Simd>(
     simd: S,
     from: *const f32,
     stride: usize,
-    (rows, terms): (usize, usize),
+    Block { rows, terms }: Block,
     to: *mut f32,
 ) {
     for lane in (0..rows).step_by(QUAD) {

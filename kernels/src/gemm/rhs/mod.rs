@@ -18,7 +18,7 @@ use crate::gemm::layout::{DEPTH_BLOCK, PANEL};
 use crate::gemm::tile::Product;
 use crate::simd::Simd;
 use crate::{AlignedBuffer, Isa, KernelError, checked_len};
-pub(crate) use columns::{Columns, Place, columns, whole};
+pub(crate) use columns::{Columns, Place, Turn, columns, whole};
 
 /// A weight matrix packed for one instruction set: `depth` inputs to
 /// `gates × units` outputs.

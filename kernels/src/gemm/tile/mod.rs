@@ -18,7 +18,7 @@ mod sums;
 #[cfg(test)]
 mod tests;
 
-use crate::gemm::layout::{PANEL, RUN, heights, lhs_len};
+use crate::gemm::layout::{Area, PANEL, RUN, Span, heights, lhs_len};
 use crate::gemm::prefetch::{Prefetch, Walk};
 pub(crate) use crate::rows::{load_lanes, store_lanes};
 use crate::simd::{Kernel, Simd};
@@ -150,6 +150,24 @@ fn at<S: Simd>(u: usize, v: usize, panel_stride: usize) -> usize {
     v / PANEL * panel_stride + (u * PANEL + v % PANEL) * S::LANES
 }
 
+/// How large a tile is.
+#[derive(Clone, Copy, Debug)]
+struct Size {
+    /// How many rows it has.
+    height: usize,
+    /// How many vectors.
+    width: usize,
+}
+
+/// Where a tile starts.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    /// Which of the operands' rows is its first.
+    row: usize,
+    /// Which of the group's vectors.
+    vec: usize,
+}
+
 /// `R` rows times `V` vectors, from the first row of the operands and vector
 /// `first` of the group.
 struct Tile<'a, const R: usize, const V: usize> {
@@ -164,8 +182,8 @@ struct Tile<'a, const R: usize, const V: usize> {
 
 impl<'a, const R: usize, const V: usize> Tile<'a, R, V> {
     /// # Safety
-    /// 1. For the rows `row .. row + R` and the vectors `first .. first + V` the product is
-    ///    what [`accumulate`] asks;
+    /// 1. For the R rows and the V vectors from the start the product is what [`accumulate`]
+    ///    asks;
     /// 2. for them the sums are what [`Sums::take`] and [`Sums::leave`] ask.
     #[inline(always)]
     unsafe fn new(
@@ -173,7 +191,7 @@ impl<'a, const R: usize, const V: usize> Tile<'a, R, V> {
         sums: &'a Sums,
         prefetches: &'a [Prefetch],
         ahead: usize,
-        (row, first): (usize, usize),
+        Start { row, vec: first }: Start,
     ) -> Self {
         Self { product, sums, prefetches, ahead, row, first }
     }
@@ -185,7 +203,8 @@ impl<const R: usize, const V: usize> Kernel for Tile<'_, R, V> {
     fn run<S: Simd>(self, simd: S) {
         let Self { product, sums, prefetches, ahead, row, first } = self;
         let product = Product { a: product.a.wrapping_add(lhs_len(row, product.depth)), ..product };
-        let walk = Walk::new(prefetches, (row, R), (first, V));
+        let rows = Span { first: row, len: R };
+        let walk = Walk::new(prefetches, Area { rows, vecs: Span { first, len: V } });
         // SAFETY: the sums (2) and the product (1) are so, says who called `new`.
         unsafe {
             let mut acc = sums.load::<S, R, V>(simd, row, first);
@@ -237,31 +256,30 @@ pub(crate) unsafe fn group<S: Simd>(
         // As much as the tiles of these vectors read, each its share: what is
         // fetched too early is gone again when it is wanted.
         let ahead = product.depth * width * S::LANES / tiles;
-        for (row, height) in heights::<S>(rows) {
+        for Span { first: row, len: height } in heights::<S>(rows) {
+            let (size, at) = (Size { height, width }, Start { row, vec: first });
             // SAFETY: row + height ≤ rows, and first + width ≤ vecs or, of a vector that is
             // padding, has no lane that is real, but panels.
-            unsafe {
-                sized_tile(simd, (height, width), product, sums, prefetches, ahead, (row, first))
-            };
+            unsafe { sized_tile(simd, size, product, sums, prefetches, ahead, at) };
             product.ahead = product.ahead.wrapping_add(ahead);
         }
         first += width;
     }
 }
 
-/// Runs the tile of that height and width.
+/// Runs the tile of that size.
 ///
 /// # Safety
-/// As [`group`], of the rows `row .. row + height` and the vectors `first .. first + width`.
+/// As [`group`], of so many rows and vectors from the start.
 #[inline(always)]
 unsafe fn sized_tile<S: Simd>(
     simd: S,
-    (height, width): (usize, usize),
+    Size { height, width }: Size,
     product: Product,
     sums: &Sums,
     prefetches: &[Prefetch],
     ahead: usize,
-    at: (usize, usize),
+    at: Start,
 ) {
     // A constant condition, so that a tile that an instruction set has no registers
     // for is not compiled for it either.

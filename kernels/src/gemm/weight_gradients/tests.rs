@@ -7,12 +7,12 @@ fn blocks_of_depth_have_each_term_once_from_the_last() {
     for depth in 1..=10 * DEPTH_BLOCK + 1 {
         let blocks: Vec<_> =
             (0..depth.div_ceil(DEPTH_BLOCK)).map(|block| depth_block(depth, block)).collect();
-        let start = blocks.iter().fold(depth, |start, &(end, terms)| {
-            assert_eq!(end, start, "a depth of {depth}");
-            end - terms
+        let start = blocks.iter().fold(depth, |start, block| {
+            assert_eq!(block.end, start, "a depth of {depth}");
+            block.end - block.depth
         });
         assert_eq!(start, 0, "a depth of {depth}");
-        let terms = || blocks.iter().map(|&(_, terms)| terms);
+        let terms = || blocks.iter().map(|block| block.depth);
         assert!(terms().all(|terms| (1..=DEPTH_BLOCK).contains(&terms)));
         assert!(terms().max().unwrap() - terms().min().unwrap() <= 1, "about equal");
     }
@@ -26,11 +26,12 @@ fn blocks_of_columns_have_each_column_once() {
             let mut end = 0;
             let mut sizes = Vec::new();
             for block in 0..blocks.count {
-                let (first, count) = blocks.columns(rows, block);
-                assert_eq!(first, end, "{rows} columns, {threads} threads");
-                assert!(first.is_multiple_of(TOGETHER) && (1..=ROW_BLOCK).contains(&count));
-                end = first + count;
-                sizes.push(count);
+                let columns = blocks.columns(rows, block);
+                assert_eq!(columns.first, end, "{rows} columns, {threads} threads");
+                assert!(columns.first.is_multiple_of(TOGETHER));
+                assert!((1..=ROW_BLOCK).contains(&columns.len));
+                end = columns.end();
+                sizes.push(columns.len);
             }
             assert_eq!(end, rows, "{threads} threads");
             if threads == 1 {

@@ -6,7 +6,7 @@ use crate::gemm::prefetch::{Prefetches, When};
 use crate::gemm::rhs::{Columns, PackedMatrix};
 use crate::gemm::tile::{Grid, store_lanes};
 use crate::recurrence::step::{self, Block, Term, Units};
-use crate::rows::{Rows, RowsMut, further};
+use crate::rows::{At, Rows, RowsMut, further};
 use crate::simd::Simd;
 
 /// What a product of a step is of. With several delays they are all of the same.
@@ -131,20 +131,19 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
                 store_lanes(simd, self.outgoing().add(unit), dh, at.lanes);
                 return;
             }
-            let row = self.start + at.row;
+            let place = At { row: self.start + at.row, column: at.first };
             // The part from outside comes last, so that a sequence cut in two gives
             // the bits of the whole: the sum over the step after is the same number
             // whether it stays in a register or is carried in `dh`.
             let dh = match self.dy {
-                Some(dy) => simd.add(
-                    dh,
-                    Rows::new(dy.as_ptr(), self.dy_stride).load(simd, (row, at.first), at.lanes),
-                ),
+                Some(dy) => {
+                    simd.add(dh, Rows::new(dy.as_ptr(), self.dy_stride).load(simd, place, at.lanes))
+                }
                 None => dh,
             };
             if const { C::PROJECTS } {
                 let all = RowsMut::new(self.dh_all, self.outputs);
-                all.store(simd, (row, at.first), dh, at.lanes);
+                all.store(simd, place, dh, at.lanes);
             } else {
                 self.cell.backward(simd, &self.place(at), dh);
             }

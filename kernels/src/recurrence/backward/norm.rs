@@ -2,7 +2,7 @@
 
 use super::step::{NormAt, Step};
 use crate::cells::{Epilogue, Geometry};
-use crate::recurrence::norm::Denormalise;
+use crate::recurrence::norm::{Denormalise, RowGradients};
 use crate::recurrence::step::Units;
 use crate::simd::Simd;
 
@@ -46,8 +46,9 @@ impl<C: Epilogue> Step<'_, C> {
         };
         let gain = norm.gain.wrapping_add(block * hidden);
         let inverse = norm.inverse.wrapping_add(whole * norms + block);
+        let row = RowGradients { d, gain, normal, inverse, da, hidden };
         // SAFETY: `Step::new` has been promised all of these for each row and block.
-        simd.call(unsafe { Denormalise::new(d, gain, (normal, inverse), da, hidden) });
+        simd.call(unsafe { Denormalise::new(row) });
     }
 
     /// The gradients by what the cell has seen to: with a second product that is the gate

@@ -15,6 +15,15 @@ pub struct Group {
     pub period: usize,
 }
 
+/// When a group moves in a pass.
+#[derive(Clone, Copy, Debug)]
+struct Moves {
+    /// The step at which it moves first.
+    first: usize,
+    /// How many steps lie between its moves.
+    period: usize,
+}
+
 /// Which groups move when.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock<'a> {
@@ -28,7 +37,7 @@ impl Clock<'_> {
     /// How many of the pass's first `steps` steps a group moves at.
     #[inline(always)]
     pub fn moves(&self, group: usize, steps: usize) -> usize {
-        let (period, first) = self.first_move(group);
+        let Moves { first, period } = self.moves_of(group);
         // A step of few units would take longer over divisions than over its products.
         match steps.saturating_sub(first) {
             left if left <= 1 || period == 1 => left,
@@ -39,26 +48,26 @@ impl Clock<'_> {
     /// The step of the pass, from 0, at which a group moves for the nth time, from 0.
     #[inline]
     pub fn step_of(&self, group: usize, nth: usize) -> usize {
-        let (period, first) = self.first_move(group);
+        let Moves { first, period } = self.moves_of(group);
         first + nth * period
     }
 
     /// Whether a group moves at a step of the pass.
     #[inline(always)]
     pub(super) fn moves_at(&self, group: usize, step: usize) -> bool {
-        let (period, first) = self.first_move(group);
+        let Moves { first, period } = self.moves_of(group);
         step == first || (step > first && (step - first).is_multiple_of(period))
     }
 
-    /// A group's period, and the step of the pass at which it moves first.
+    /// When a group moves in the pass.
     #[inline(always)]
-    fn first_move(&self, group: usize) -> (usize, usize) {
+    fn moves_of(&self, group: usize) -> Moves {
         let period = self.groups[group].period;
         let late = match period as u64 {
             period if period.is_power_of_two() => self.start & (period - 1),
             period => self.start % period,
         };
-        (period, if late == 0 { 0 } else { period - late as usize })
+        Moves { first: if late == 0 { 0 } else { period - late as usize }, period }
     }
 
     /// H, where the groups are some and follow one another.

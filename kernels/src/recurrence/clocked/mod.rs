@@ -16,6 +16,7 @@ use super::pass::parts;
 use super::schedule::Schedule;
 use crate::cells::Activations;
 use crate::error::{check_len, check_room};
+use crate::gemm::layout::Span;
 use crate::gemm::lhs;
 use crate::gemm::rhs::PackedMatrix;
 use crate::rows::{Rows, RowsMut};
@@ -35,10 +36,7 @@ pub fn clocked_scratch_len(batch: usize, hidden: usize) -> Result<usize, KernelE
 /// A forward pass over a stretch of the steps that `z` is for: for the groups that move
 /// `h = φ(z + W h₋)`, for the others `h = h₋`.
 ///
-/// Measured on one core (Zen 5, AVX-512, FMA peak 247 GFLOP/s) for four groups of H / 4 with
-/// periods of 1, 2, 4 and 8 steps, with the input's product, of what moves: 0.82 of the peak for
-/// H 512, B 32, 0.5 for H 512, B 1, and 0.72 for H 512, B 32 in training.
-/// `cargo run --release --example rnnbench -- --cell clockwork --batch 32`.
+/// `cargo run --release --example rnnbench -- --cell clockwork --batch 32` measures it.
 #[derive(Debug)]
 pub struct ClockedForward<'a> {
     /// The groups; H are the units of all.
@@ -94,6 +92,15 @@ pub struct ClockedBackward<'a> {
     pub scratch: &'a mut [f32],
 }
 
+/// The sizes of a group's weights.
+#[derive(Clone, Copy, Debug)]
+struct Sides {
+    /// Columns of the product.
+    outputs: usize,
+    /// Terms of each of its sums.
+    inputs: usize,
+}
+
 /// What both directions have.
 struct Sizes<'a> {
     isa: Isa,
@@ -103,19 +110,19 @@ struct Sizes<'a> {
 }
 
 impl Sizes<'_> {
-    /// Checks groups, weights (whose outputs and inputs `dims` tells of a group and H), z and
-    /// the scratch, and gives H.
+    /// Checks groups, weights (whose sizes `sides` tells of a group and H), z and the
+    /// scratch, and gives H.
     fn check(
         &self,
-        dims: impl Fn(&Group, usize) -> (usize, usize),
+        sides: impl Fn(&Group, usize) -> Sides,
         z: usize,
         scratch: usize,
     ) -> Result<usize, KernelError> {
         let hidden = self.clock.check()?;
         check_len("group weights", self.weights.len(), self.clock.groups.len())?;
         for (weights, group) in self.weights.iter().zip(self.clock.groups) {
-            let (units, depth) = dims(group, hidden);
-            weights.check(self.isa, 1, units, depth)?;
+            let Sides { outputs, inputs } = sides(group, hidden);
+            weights.check(self.isa, 1, outputs, inputs)?;
         }
         check_len("z", z, self.clock.moved(self.schedule, hidden)?)?;
         check_room("scratch", scratch, clocked_scratch_len(self.schedule.batch(), hidden)?)?;
@@ -143,8 +150,11 @@ impl ClockedForward<'_> {
     pub fn run(self, isa: Isa, pass: &mut Pass<'_>) -> Result<(), KernelError> {
         let Self { clock, schedule, stretch, activations, weights, z, h0, scratch, .. } = self;
         let sizes = Sizes { isa, clock, schedule, weights };
-        let dims = |group: &Group, hidden: usize| (group.units, hidden - group.first);
-        let hidden = sizes.check(dims, z.len(), scratch.len())?;
+        let sides = |group: &Group, hidden: usize| Sides {
+            outputs: group.units,
+            inputs: hidden - group.first,
+        };
+        let hidden = sizes.check(sides, z.len(), scratch.len())?;
         let dims = Dims { schedule, hidden, outputs: hidden };
         dims.check_stretch(&stretch)?;
         check_len("h0", h0.len(), dims.sequences("h0", hidden)?)?;
@@ -157,7 +167,7 @@ impl ClockedForward<'_> {
             clock,
             schedule,
             hidden,
-            stretch: (stretch.start, stretch.len()),
+            stretch: Span { first: stretch.start, len: stretch.len() },
             activations,
             weights,
             z: z.as_ptr().cast_mut(),
@@ -183,8 +193,11 @@ impl ClockedBackward<'_> {
     pub fn run(self, isa: Isa, pass: &mut Pass<'_>) -> Result<(), KernelError> {
         let Self { clock, schedule, activations, weights, z, h, dy, dh, scratch, .. } = self;
         let sizes = Sizes { isa, clock, schedule, weights };
-        let dims = |group: &Group, hidden: usize| (hidden - group.first, group.units);
-        let hidden = sizes.check(dims, z.len(), scratch.len())?;
+        let sides = |group: &Group, hidden: usize| Sides {
+            outputs: hidden - group.first,
+            inputs: group.units,
+        };
+        let hidden = sizes.check(sides, z.len(), scratch.len())?;
         let dims = Dims { schedule, hidden, outputs: hidden };
         dims.check_rows("h", h.len(), hidden, self.h_stride)?;
         check_len("dh", dh.len(), dims.sequences("dh", hidden)?)?;
@@ -200,7 +213,7 @@ impl ClockedBackward<'_> {
             clock,
             schedule,
             hidden,
-            stretch: (0, schedule.steps()),
+            stretch: Span { first: 0, len: schedule.steps() },
             activations,
             weights,
             z: z.as_mut_ptr(),

@@ -4,7 +4,7 @@ use crate::cells::{Activations, MOST_SUMS};
 use crate::gemm::prefetch::{Prefetches, When};
 use crate::gemm::rhs::{Columns, PackedMatrix};
 use crate::recurrence::step::{Step, Term, Units};
-use crate::rows::{Rows, RowsMut};
+use crate::rows::{At, Rows, RowsMut};
 use crate::simd::Simd;
 use std::ops::Deref;
 
@@ -114,6 +114,6 @@ unsafe impl Step for Product<'_> {
         let state = self.activations.candidate(simd, sum);
         // SAFETY: the units are of the step, whose outputs may be written, and nobody else has
         // them.
-        unsafe { self.to.store(simd, (at.row, at.first), state, at.lanes) };
+        unsafe { self.to.store(simd, At { row: at.row, column: at.first }, state, at.lanes) };
     }
 }

@@ -6,10 +6,10 @@ use super::clock::{Clock, Group};
 use super::product::{self, Product};
 use crate::cells::Activations;
 use crate::each::each;
-use crate::gemm::layout::{cut, lhs_len};
+use crate::gemm::layout::{Span, cut, lhs_len};
 use crate::gemm::rhs::PackedMatrix;
 use crate::gemm::tile::{load_lanes, store_lanes};
-use crate::recurrence::pass::{packing, part, whole};
+use crate::recurrence::pass::{PartTask, packing, part, whole};
 use crate::recurrence::schedule::Schedule;
 use crate::recurrence::step::Step;
 use crate::rows::{Rows, RowsMut};
@@ -28,8 +28,8 @@ pub(super) struct Operands<'a> {
     pub clock: Clock<'a>,
     /// The rows that z and the states are for.
     pub schedule: Schedule,
-    /// The first of its steps to be taken, and how many.
-    pub stretch: (usize, usize),
+    /// Its steps that are taken.
+    pub stretch: Span,
     pub hidden: usize,
     pub activations: Activations,
     pub weights: &'a [PackedMatrix],
@@ -38,6 +38,15 @@ pub(super) struct Operands<'a> {
     pub scratch: *mut f32,
     /// Parts of the batch, or 0: see [`parts`](crate::recurrence::pass::parts).
     pub parts: usize,
+}
+
+/// A phase of a group in a step.
+#[derive(Clone, Copy, Debug)]
+struct GroupPhase {
+    /// Which group.
+    group: usize,
+    /// Which half of its product: 0 packs, 1 sweeps.
+    half: usize,
 }
 
 /// What a direction reads and writes beside z.
@@ -88,10 +97,9 @@ impl<'a> Work<'a> {
     /// The step that is taken as the `index`th.
     #[inline(always)]
     fn step(&self, index: usize) -> usize {
-        let (first, count) = self.stretch;
         match self.ends {
-            Ends::Forward { .. } => first + index,
-            Ends::Backward { .. } => first + count - 1 - index,
+            Ends::Forward { .. } => self.stretch.first + index,
+            Ends::Backward { .. } => self.stretch.end() - 1 - index,
         }
     }
 
@@ -173,11 +181,12 @@ impl<'a> Work<'a> {
         1 + 2 * self.groups().len()
     }
 
-    /// The step, and of its products the group and the half, or none for what is element-wise.
+    /// The step, and which phase of a group it is, or none for what is element-wise.
     #[inline(always)]
-    fn place(&self, phase: usize) -> (usize, Option<(usize, usize)>) {
+    fn place(&self, phase: usize) -> (usize, Option<GroupPhase>) {
         let (index, phase) = (phase / self.phases_of_step(), phase % self.phases_of_step());
-        (index, phase.checked_sub(1).map(|phase| (phase / 2, phase % 2)))
+        let part = phase.checked_sub(1);
+        (index, part.map(|part| GroupPhase { group: part / 2, half: part % 2 }))
     }
 }
 
@@ -186,8 +195,8 @@ impl<'a> Work<'a> {
 unsafe impl Phases for Work<'_> {
     #[inline(always)]
     fn phases(&self) -> usize {
-        let (_, count) = self.stretch;
-        if self.parts > 0 { count.min(1) } else { self.phases_of_step() * count }
+        let steps = self.stretch.len;
+        if self.parts > 0 { steps.min(1) } else { self.phases_of_step() * steps }
     }
 
     #[inline(always)]
@@ -197,9 +206,12 @@ unsafe impl Phases for Work<'_> {
         }
         match self.place(phase) {
             (index, None) => self.edges(index),
-            (index, Some((group, half))) => self.product(index, group).map_or(0, |product| {
-                if half == 0 { packing(&product) } else { self.weights[group].groups() }
-            }),
+            (index, Some(GroupPhase { group, half })) => {
+                self.product(index, group).map_or(0, |product| match half {
+                    0 => packing(&product),
+                    _ => self.weights[group].groups(),
+                })
+            }
         }
     }
 
@@ -209,7 +221,7 @@ unsafe impl Phases for Work<'_> {
             return false;
         }
         match self.place(phase) {
-            (index, Some((group, 1))) => self.backwards_in(index, group),
+            (index, Some(GroupPhase { group, half: 1 })) => self.backwards_in(index, group),
             _ => false,
         }
     }
@@ -223,21 +235,22 @@ unsafe impl Phases for Work<'_> {
                     // SAFETY: the rows are some of the batch, which no other task has.
                     simd.call(unsafe { Edge::new(self, index, rows) });
                 }
-                (index, Some((group, half))) => {
+                (index, Some(GroupPhase { group, half })) => {
                     if let Some(product) = self.product(index, group) {
-                        part(simd, &product, (half, task, self.backwards_in(index, group)));
+                        let backwards = self.backwards_in(index, group);
+                        part(simd, &product, PartTask { part: half, task, backwards });
                     }
                 }
             }
             return;
         }
-        let (row, rows) = cut(self.batch(), self.parts, task);
-        for index in 0..self.stretch.1 {
+        let rows = cut(self.batch(), self.parts, task);
+        for index in 0..self.stretch.len {
             // SAFETY: as above.
-            simd.call(unsafe { Edge::new(self, index, (row, rows)) });
+            simd.call(unsafe { Edge::new(self, index, rows) });
             for group in 0..self.groups().len() {
                 if let Some(product) = self.product(index, group) {
-                    let product = Step::rows(product, row, rows);
+                    let product = Step::rows(product, rows.first, rows.len);
                     whole(simd, &product, self.backwards_in(index, group));
                 }
             }
@@ -250,14 +263,14 @@ unsafe impl Phases for Work<'_> {
 struct Edge<'a, 'b> {
     work: &'b Work<'a>,
     index: usize,
-    rows: (usize, usize),
+    rows: Span,
 }
 
 impl<'a, 'b> Edge<'a, 'b> {
     /// # Safety
     /// The step is one of the stretch, the rows are of the batch, and nobody else has them.
     #[inline(always)]
-    unsafe fn new(work: &'b Work<'a>, index: usize, rows: (usize, usize)) -> Self {
+    unsafe fn new(work: &'b Work<'a>, index: usize, rows: Span) -> Self {
         Self { work, index, rows }
     }
 }
@@ -266,12 +279,12 @@ impl Kernel for Edge<'_, '_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { work, index, rows: (row, rows) } = self;
+        let Self { work, index, rows } = self;
         let step = work.step(index);
         for group in 0..work.groups().len() {
             let Group { units, first, .. } = work.groups()[group];
             let moves = work.clock.moves_at(group, step);
-            for row in row..row + rows {
+            for row in rows.first..rows.end() {
                 let in_schedule = work.schedule.start(step) + row;
                 // SAFETY: `Work::new` has been promised states of these rows and units, and z
                 // of these rows of the group where it moves.
@@ -289,7 +302,7 @@ impl Kernel for Edge<'_, '_> {
                             if moves {
                                 let dz = work.z_of(group, step).add(row * units);
                                 let h = h.at(in_schedule, first);
-                                moved(simd, work.activations, h, dy, (dh, dz), units);
+                                moved(simd, work.activations, h, dy, Gradients { dh, dz }, units);
                             } else if let Some(dy) = dy {
                                 stayed(simd, dy, dh, units);
                             }
@@ -311,6 +324,15 @@ unsafe fn copy<S: Simd>(simd: S, from: *const f32, to: *mut f32, units: usize) {
     });
 }
 
+/// The gradients of a row of a group.
+#[derive(Clone, Copy)]
+struct Gradients {
+    /// ∂L/∂h.
+    dh: *mut f32,
+    /// ∂L/∂z.
+    dz: *mut f32,
+}
+
 /// Makes dz of ∂L/∂h, of which nothing is left. The part from outside comes last, as in every
 /// pass.
 ///
@@ -322,7 +344,7 @@ unsafe fn moved<S: Simd>(
     activations: Activations,
     h: *const f32,
     dy: Option<*const f32>,
-    (dh, dz): (*mut f32, *mut f32),
+    Gradients { dh, dz }: Gradients,
     units: usize,
 ) {
     each!(S, units, |at, lanes| {

@@ -78,11 +78,9 @@ pub enum CellStates<'a> {
 
 /// A forward pass over a stretch of time.
 ///
-/// Measured on one core (Zen 5, AVX-512, FMA peak 285 GFLOP/s) for an LSTM, with the
-/// input's product: 0.91 of the peak for H 512, B 32, 0.91 for H 1024, B 64, 0.73 for H 64,
-/// B 32; one sequence of 256 units or more is bound by reading the weights, at 0.91 or more
-/// of what that allows.
-/// `cargo run --release --example rnnbench -- --hidden 512 --input 512 --batch 32`.
+/// One sequence of 256 units or more is bound by reading the weights.
+/// `cargo run --release --example rnnbench -- --hidden 512 --input 512 --batch 32` measures it,
+/// with the input's product.
 #[derive(Debug)]
 pub struct Forward<'a> {
     /// The rows of τ steps of B sequences, H and R.

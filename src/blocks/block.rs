@@ -1,0 +1,120 @@
+//! The [`Block`] trait: a configuration that declares parameters and state, packs parameters and
+//! plans passes. Must not know which blocks stand before it or after it in a network.
+
+use super::config::Config;
+use super::packed::{Packed, Plain, Wanted};
+use super::pass::Pass;
+use super::recurrent::Recurrent;
+use super::steps::{OneByOne, Steps};
+use crate::memory::Layout;
+use crate::params::{Init, Manifest};
+use crate::sequence::{InputSize, Schedule};
+use crate::{Error, Format, Runtime};
+use rand_core::Rng;
+use std::any::Any;
+use std::fmt::Debug;
+
+/// The configuration of a differentiable map from sequences to sequences: sizes and options.
+///
+/// All layers of this crate implement it, and a block of your own can do so too: see [the
+/// example](Pass#a-block-of-your-own).
+pub trait Block: Any + Debug + Send + Sync {
+    /// Returns the block's kind, sizes and options, for messages and files.
+    fn config(&self) -> Config;
+
+    /// Returns what one row of the input holds: features or a token.
+    fn input(&self) -> InputSize;
+
+    /// Returns the number of features in one row of the output.
+    fn output_size(&self) -> usize;
+
+    /// Declares the block's parameters, in the order in which [`Pass::backward`] writes their
+    /// gradients.
+    ///
+    /// # Errors
+    /// The errors of [`Manifest::declare`].
+    fn parameters(&self, _manifest: &mut Manifest) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Declares the state that the block carries from step to step for `batch` sequences.
+    ///
+    /// # Errors
+    /// The errors of [`Manifest::declare`].
+    fn state(&self, _batch: usize, _manifest: &mut Manifest) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Initialises the parameters, which are all zero when this is called. Weights are set as
+    /// `init` says, with random numbers from the generator; biases and gains are set as the block's
+    /// documentation says.
+    ///
+    /// # Errors
+    /// The errors of [`Init::fill`].
+    fn initialise(
+        &self,
+        _parameters: &mut [f32],
+        _init: Init,
+        _rng: &mut dyn Rng,
+    ) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Allocates room for the parameters in the form that the passes read, with weights in
+    /// `format`. By default this form is [`Plain`]: the parameters as they are.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] if the room cannot be allocated.
+    fn pack(&self, _format: Format, _runtime: Runtime) -> Result<Box<dyn Packed>, Error> {
+        let mut manifest = Manifest::default();
+        self.parameters(&mut manifest)?;
+        Ok(Box::new(Plain::zeros(manifest.len())?))
+    }
+
+    /// Plans a training pass, and books the memory that it needs in `plan.layout`.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] if this memory does not fit the address space.
+    fn plan(&self, plan: &mut Plan<'_>) -> Result<Box<dyn Pass>, Error>;
+
+    /// Returns the recurrent layer that this block is, if it is one. A stream of one sequence can
+    /// then run this layer, together with a dense layer after it, in one kernel.
+    fn as_recurrent(&self) -> Option<Recurrent> {
+        None
+    }
+
+    /// Plans the steps of a stream of `batch` sequences. The size of the booked memory does not
+    /// depend on the length of the stream. By default each step runs as a training pass of one
+    /// step.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] if the memory does not fit the address space.
+    fn stream(
+        &self,
+        batch: usize,
+        runtime: Runtime,
+        layout: &mut Layout,
+    ) -> Result<Box<dyn Steps>, Error> {
+        let mut own = Layout::in_lines("the stream");
+        let (schedule, gradients) = (Schedule::dense(1, batch), Wanted::default());
+        let pass = self.plan(&mut Plan { schedule, runtime, gradients, layout: &mut own })?;
+        let mut state = Manifest::default();
+        self.state(batch, &mut state)?;
+        let (memory, last) = (layout.book(&[own.floats()])?, layout.book(&[state.len()])?);
+        let (input, output) = (self.input(), self.output_size());
+        Ok(Box::new(OneByOne { pass, memory, last, batch, input, output }))
+    }
+}
+
+/// What [`Block::plan`] needs to know to plan a pass.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    /// Says which row belongs to which sequence at which step.
+    pub schedule: Schedule,
+    /// The instruction set and the number of threads.
+    pub runtime: Runtime,
+    /// The gradients that the pass will be asked for.
+    pub gradients: Wanted,
+    /// Where the pass books its memory.
+    pub layout: &'a mut Layout,
+}

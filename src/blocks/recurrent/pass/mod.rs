@@ -1,0 +1,122 @@
+//! Training passes of a recurrent layer: the activations of τ steps in booked memory, and
+//! back-propagation through time over them.
+
+mod backward;
+mod forward;
+mod regions;
+mod sums;
+
+use super::state::StateLens;
+use super::{Recurrent, RecurrentPacked};
+use crate::blocks::{Backward, Forward, LeftBy, Pass, Plan, Wanted};
+use crate::memory::Region;
+use crate::sequence::{Schedule, checked_rows};
+use crate::{Error, Isa};
+use bptt_kernels::recurrence::Dims;
+use bptt_kernels::tuning::CHUNK_ROWS;
+use regions::Regions;
+
+/// A planned pass of a recurrent layer.
+///
+/// # Memory
+///
+/// The layer has H units with G gates. Its hidden state has R features (H unless there is a
+/// projection), and its longest delay is D (1 unless there are others). A pass over τ steps of B
+/// sequences books, in f32 and with each part rounded up to 16:
+///
+/// - the gates, `GτBH`; in a GRU, with learned leaks and with a projection, the extra block beside
+///   the gates, `τBH`; and the cell state, if there is one, `τBH`. The outputs, `τBR`, belong to
+///   the network, and so do the states at both ends: `DBR`, `BH` if there is a cell state, and `BI`
+///   if the input is [late](crate::Delayed);
+/// - with a projection, ∂L/∂h of all steps, `τBR`;
+/// - with [dropout](crate::Regularisation), the hidden states as the products see them, `DBR`
+///   before the first step and `τBR` after the steps, and the masks, `BR`;
+/// - with zoneout, its keys, `2τB`; the part of ∂L/∂h that it carries to the step before, `BR`; if
+///   there is a cell state, the same part of ∂L/∂c, `BH`; and, with zoneout of c in a cell whose
+///   output gate sees c ([peepholes](crate::Lstm::with_peepholes)), the new c before zoneout,
+///   `τBH`;
+/// - with [layer normalisation](crate::LayerNorm), the normalised sums, `GτBH`, the gradients of
+///   the sums, `GτBH`, and the inverse deviations, `GτB`; in a GRU with its reset gate after the
+///   product, another `τBH` of normalised sums and `τBH` of gradients, and `(G + 1) τB` inverse
+///   deviations instead of `GτB`;
+/// - scratch, the largest of
+///   - `min(τB, 96 N) · max(I, GH)` for N threads: packed rows of a product's lhs, each rounded up
+///     to 16;
+///   - the packed lhs rows of one stage of a step, B rows. In the first stage a row has, for each
+///     delay, the larger of R and GH; in a GRU 2H takes the place of GH, with another H if its
+///     reset gate comes after the product; each is rounded up to 16. In a second stage a row has H,
+///     or R if that is more;
+///   - for the weight gradients, 256 floats for each column of U and of W, each matrix padded to a
+///     multiple of two vectors, and 24 576 N floats; here W has H columns if there is a second
+///     stage and H is more than R.
+///
+/// The scratch does not grow with τ.
+#[derive(Debug)]
+pub(super) struct RecurrentPass {
+    layer: Recurrent,
+    schedule: Schedule,
+    isa: Isa,
+    wanted: Wanted,
+    regions: Regions<Region>,
+}
+
+impl RecurrentPass {
+    pub(super) fn planned(layer: Recurrent, plan: &mut Plan<'_>) -> Result<Self, Error> {
+        checked_rows(plan.schedule)?;
+        let regions = Regions::book(&layer, plan)?;
+        let (isa, wanted) = (plan.runtime.isa(), plan.gradients);
+        Ok(Self { layer, schedule: plan.schedule, isa, wanted, regions })
+    }
+
+    /// Returns the number of rows, τB.
+    fn rows(&self) -> usize {
+        self.schedule.start(self.schedule.steps())
+    }
+
+    /// Returns the sizes that the kernels need.
+    fn dims(&self) -> Dims {
+        let (schedule, sizes) = (self.schedule, self.layer.sizes);
+        Dims { schedule, hidden: sizes.hidden, outputs: sizes.output }
+    }
+
+    fn state_lens(&self) -> StateLens {
+        self.layer.state_lens(self.schedule.batch())
+    }
+
+    /// Returns the number of steps in a stretch of time, whose product with the input is computed
+    /// at once.
+    fn stretch(&self) -> usize {
+        (CHUNK_ROWS / self.schedule.batch()).max(1)
+    }
+}
+
+impl Pass for RecurrentPass {
+    fn forward(&self, forward: Forward<'_, '_>) -> Result<(), Error> {
+        let packed = forward.packed.as_form::<RecurrentPacked>()?;
+        self.run_forward(packed, forward)
+    }
+
+    fn backward(&self, backward: Backward<'_, '_>) -> Result<(), Error> {
+        let packed = backward.packed.as_form::<RecurrentPacked>()?;
+        self.run_backward(packed, backward)
+    }
+
+    fn work(&self) -> [usize; 2] {
+        let (rows, stretch) = (self.rows(), self.schedule.start(self.stretch()));
+        let forward = self.layer.work_in_stretches(rows, stretch);
+        [forward, self.layer.multiply_adds(rows).saturating_mul(2)]
+    }
+
+    /// Finds `gates` `[τ, B, G, H]` after a forward pass, `preactivation_gradients` of the same
+    /// shape after a backward pass, and `c` `[τ, B, H]` after both. In a cell without gates,
+    /// `gates` holds whatever the backward pass needs; this may change in later versions.
+    fn find(&self, name: &str, left_by: LeftBy, _step: u64) -> Option<Region> {
+        match (name, left_by) {
+            ("gates", LeftBy::Forward) | ("preactivation_gradients", LeftBy::Backward) => {
+                Some(self.regions.gates)
+            }
+            ("c", _) if self.layer.geometry().cells => Some(self.regions.c),
+            _ => None,
+        }
+    }
+}

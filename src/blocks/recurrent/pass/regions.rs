@@ -1,0 +1,109 @@
+//! The memory that a pass books, and is granted when it runs. Knows lengths; must not know what the
+//! memory is used for.
+
+use crate::Error;
+use crate::blocks::Plan;
+use crate::blocks::recurrent::{Diagonal, Recurrent, Sizes};
+use crate::error::product;
+use crate::memory::{Region, regions};
+use bptt_kernels::recurrence::{Dims, backward_scratch_len, forward_scratch_len};
+use bptt_kernels::{KernelError, gemm, gemm::weight_gradients};
+
+regions! {
+    /// The memory that a pass books.
+    pub(super) struct Regions {
+        /// The gates, `[τ, B, G, H]`. The backward pass replaces them with ∂L/∂z.
+        gates,
+        /// The extra block that a cell keeps beside the gates, `[τ, B, H]`.
+        extra,
+        /// The cell state after each step, `[τ, B, H]`.
+        c,
+        /// With dropout: the hidden states before the first step as the products see them,
+        /// `[D, B, R]`.
+        seen_before,
+        /// With dropout: the hidden states after each step as the products see them, `[τ, B, R]`.
+        seen,
+        /// The masks of dropout, `[B, R]`.
+        mask,
+        /// The keys of zoneout, `[τ, B, 2]`.
+        keys,
+        /// The part of ∂L/∂h that zoneout carries to the step before, `[B, R]`.
+        dh_kept,
+        /// The part of ∂L/∂c that zoneout carries to the step before, `[B, H]`.
+        dc_kept,
+        /// The new cell states before zoneout, if a gate sees them, `[τ, B, H]`.
+        c_made,
+        /// With layer normalisation: the normalised sums of the gates, `[τ, B, G, H]`.
+        normal,
+        /// The normalised recurrent sum of a GRU's candidate, if it is apart, `[τ, B, H]`.
+        normal_extra,
+        /// The inverse deviation of each normalised sum.
+        inverse,
+        /// With layer normalisation: the gradients of the sums before it, as `normal`.
+        da,
+        /// The gradient of the sum that is apart, as `normal_extra`.
+        da_extra,
+        /// With a projection: ∂L/∂h of all steps, `[τ, B, R]`.
+        dh_all,
+        scratch,
+    }
+}
+
+impl Regions<Region> {
+    /// Books all regions of a pass.
+    pub(super) fn book(layer: &Recurrent, plan: &mut Plan<'_>) -> Result<Self, Error> {
+        let (schedule, regularisation) = (plan.schedule, layer.regularisation);
+        let (steps, batch) = (schedule.steps(), schedule.batch());
+        let (Sizes { input, hidden, output }, geometry) = (layer.sizes, layer.geometry());
+        let (cells, projected) = (usize::from(geometry.cells), usize::from(geometry.projects));
+        product("the inputs", &[steps, batch, input])?;
+        let (normed, apart) = (usize::from(layer.is_normed()), geometry.norms - geometry.gates);
+        let dropout = usize::from(regularisation.has_dropout());
+        let zoneout = usize::from(regularisation.rates().is_some());
+        let sees_states = |diagonal: &Diagonal| matches!(diagonal, Diagonal::GateAfter(_));
+        let c_made = regularisation.zoneout()[1] > 0.0 && layer.diagonals().iter().any(sees_states);
+        let dims: Regions<&[usize]> = Regions {
+            gates: &[steps, batch, geometry.gates, hidden],
+            extra: &[steps, batch, geometry.extra, hidden],
+            c: &[cells, steps, batch, hidden],
+            seen_before: &[dropout, layer.history(), batch, output],
+            seen: &[dropout, steps, batch, output],
+            mask: &[dropout, batch, output],
+            keys: &[zoneout, steps, batch, 2],
+            dh_kept: &[zoneout, batch, output],
+            dc_kept: &[zoneout * cells, batch, hidden],
+            c_made: &[usize::from(c_made), steps, batch, hidden],
+            normal: &[normed, steps, batch, geometry.gates, hidden],
+            normal_extra: &[normed, steps, batch, apart, hidden],
+            inverse: &[normed, steps, batch, geometry.norms],
+            da: &[normed, steps, batch, geometry.gates, hidden],
+            da_extra: &[normed, steps, batch, apart, hidden],
+            dh_all: &[projected, steps, batch, output],
+            scratch: &[scratch_len(layer, plan)?],
+        };
+        dims.booked(plan.layout)
+    }
+}
+
+/// Returns the floats of scratch that the most demanding of a pass's products needs.
+fn scratch_len(layer: &Recurrent, plan: &Plan<'_>) -> Result<usize, Error> {
+    let (schedule, isa) = (plan.schedule, plan.runtime.isa());
+    let threads = plan.runtime.checked_threads()?;
+    let (Sizes { input, hidden, output }, geometry) = (layer.sizes, layer.geometry());
+    let dims = Dims { schedule, hidden, outputs: output };
+    let rows = product("the inputs", &[schedule.steps(), schedule.batch()])?;
+    let delays = layer.delays.len();
+    let recurrent = if geometry.is_double() { hidden.max(output) } else { output };
+    // The scratch is a part of the workspace: if it is too large, the error names the workspace.
+    let needs = || -> Result<[usize; 5], KernelError> {
+        Ok([
+            gemm::team_scratch_len(threads, rows, input)?,
+            forward_scratch_len(&geometry, dims, delays, 0)?,
+            backward_scratch_len(&geometry, dims, delays)?,
+            weight_gradients::scratch_len(isa, threads, &[input, recurrent])?,
+            gemm::team_scratch_len(threads, rows, geometry.gates * hidden)?,
+        ])
+    };
+    let needs = needs().map_err(|_| Error::TooLarge { what: "the workspace" })?;
+    Ok(needs.into_iter().fold(0, usize::max))
+}

@@ -1,0 +1,47 @@
+//! The parts of a recurrent layer's state, which lie in one buffer. Knows lengths; must not know
+//! cells.
+
+/// The lengths of the parts of a state, in floats. The parts lie in the buffer in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct StateLens {
+    /// The last D hidden states, `[D, B, R]`.
+    pub h: usize,
+    /// The cell state, `[B, H]`, or 0.
+    pub c: usize,
+    /// The input that waits for the next step, `[B, I]`, or 0.
+    pub x: usize,
+}
+
+/// A state, divided into its parts as in [`StateLens`].
+pub(super) struct StateParts<S> {
+    pub h: S,
+    pub c: S,
+    pub x: S,
+}
+
+impl StateLens {
+    #[inline]
+    pub fn split(self, state: &[f32]) -> StateParts<&[f32]> {
+        let (h, rest) = state.split_at(self.h);
+        let (c, x) = rest.split_at(self.c);
+        StateParts { h, c, x }
+    }
+
+    #[inline]
+    pub fn split_mut(self, state: &mut [f32]) -> StateParts<&mut [f32]> {
+        let (h, rest) = state.split_at_mut(self.h);
+        let (c, x) = rest.split_at_mut(self.c);
+        StateParts { h, c, x }
+    }
+}
+
+/// Appends the rows of `y` to `states`, the oldest row first, and drops the oldest rows so that the
+/// length stays. A row has `width` floats, and the rows of `y` are `stride` floats apart.
+pub(crate) fn remember(states: &mut [f32], y: &[f32], stride: usize, width: usize) {
+    let came = (y.len() + stride - width) / stride;
+    let new = came.min(states.len() / width);
+    states.copy_within(new * width.., 0);
+    let kept = states.len() - new * width;
+    let rows = (came - new..came).map(|row| &y[row * stride..][..width]);
+    states[kept..].chunks_exact_mut(width).zip(rows).for_each(|(to, row)| to.copy_from_slice(row));
+}

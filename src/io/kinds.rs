@@ -1,0 +1,102 @@
+//! Makes blocks from configurations, by their kind. Knows all kinds of blocks; must not know the
+//! format of files.
+
+use crate::Error;
+use crate::blocks::clockwork::Clockwork;
+use crate::blocks::recurrent::{
+    Delayed, Gru, Layer, LayerNorm, Leaky, Lstm, Recurrent, Regularised, Skip, Vanilla,
+};
+use crate::blocks::{Block, Config, Dense, Embedding};
+use crate::regularisation::Regularisation;
+use std::fmt;
+use std::sync::Arc;
+
+type Make = Box<dyn Fn(&Config) -> Result<Arc<dyn Block>, Error>>;
+
+/// Loads models from files that contain blocks of your own. [`Model::load`](crate::Model::load)
+/// knows only the blocks of this crate; a loader also knows the kinds that are added to it.
+///
+/// ```
+/// use bptt::blocks::{Block, Config};
+/// use bptt::{Loader, Lstm};
+///
+/// let loader = Loader::new().with("Mine", |config: &Config| Lstm::new(config.size("size")?, 4));
+/// # let _ = loader;
+/// ```
+#[derive(Default)]
+pub struct Loader {
+    kinds: Vec<(String, Make)>,
+}
+
+impl Loader {
+    /// Makes a loader that knows the blocks of this crate.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the blocks of `kind`, which `make` makes from their configurations.
+    pub fn with<B: Block>(
+        mut self,
+        kind: &str,
+        make: impl Fn(&Config) -> Result<B, Error> + 'static,
+    ) -> Self {
+        let make: Make = Box::new(move |config| Ok(Arc::new(make(config)?)));
+        self.kinds.push((kind.into(), make));
+        self
+    }
+
+    /// Makes the block that `config` describes. Kinds that were added come before those of this
+    /// crate.
+    pub(super) fn block(&self, config: &Config) -> Result<Arc<dyn Block>, Error> {
+        if let Some((_, make)) = self.kinds.iter().find(|(kind, _)| kind == config.kind()) {
+            return make(config);
+        }
+        Ok(match config.kind() {
+            "Dense" => Arc::new(Dense::from_config(config)?),
+            "Embedding" => Arc::new(Embedding::from_config(config)?),
+            "Clockwork" => Arc::new(Clockwork::from_config(config)?),
+            _ => Arc::new(layer(config)?),
+        })
+    }
+}
+
+impl fmt::Debug for Loader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.kinds.iter().map(|(kind, _)| kind)).finish()
+    }
+}
+
+/// Makes the recurrent layer that `config` describes.
+fn layer(config: &Config) -> Result<Recurrent, Error> {
+    Ok(match config.kind() {
+        "Vanilla" => Vanilla::from_config(config)?.recurrent(),
+        "Leaky" => Leaky::from_config(config)?.recurrent(),
+        "Skip" => Skip::from_config(config)?.recurrent(),
+        "Gru" => Gru::from_config(config)?.recurrent(),
+        "Lstm" => Lstm::from_config(config)?.recurrent(),
+        "Delayed" => {
+            config.expect_only(&["layer"])?;
+            Delayed::new(layer(config.block("layer")?)?)?.recurrent()
+        }
+        "LayerNorm" => {
+            config.expect_only(&["layer", "epsilon"])?;
+            let normalised = LayerNorm::new(layer(config.block("layer")?)?)?;
+            normalised.with_epsilon(config.number("epsilon")?)?.recurrent()
+        }
+        "Regularised" => {
+            config.expect_only(&["layer", "dropout", "zoneout_hidden", "zoneout_cell"])?;
+            let (hidden, cell) = (config.number("zoneout_hidden")?, config.number("zoneout_cell")?);
+            let noise = Regularisation::none()
+                .with_dropout(config.number("dropout")?)?
+                .with_zoneout(hidden, cell)?;
+            Regularised::new(layer(config.block("layer")?)?, noise)?.recurrent()
+        }
+        other => {
+            return Err(Error::File {
+                what: "the kind of a block".into(),
+                given: other.into(),
+                expected: "a kind of this crate, or one added with Loader::with".into(),
+            });
+        }
+    })
+}

@@ -1,0 +1,164 @@
+//! Networks: a sequence of blocks, with one buffer of parameters and one workspace for training.
+
+mod fused;
+mod model;
+mod packing;
+mod plan;
+mod stream;
+mod training;
+mod workspace;
+
+pub use model::Model;
+pub use stream::Stream;
+pub use training::Training;
+pub use workspace::Workspace;
+
+use crate::Error;
+use crate::blocks::{Block, Config};
+use crate::params::{Manifest, Parameters, State};
+use crate::sequence::InputSize;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A sequence of blocks: the output of each block is the input of the next.
+///
+/// ```
+/// use bptt::{Dense, Lstm, Network, Runtime};
+/// use rand::{SeedableRng, rngs::StdRng};
+///
+/// let network = Network::new(Lstm::new(3, 32)?).then(Dense::new(32, 2)?);
+/// println!("{} parameters: {}", network.manifest()?.len(), network.manifest()?);
+/// let model = network.init(&mut StdRng::seed_from_u64(1), Runtime::best()?)?;
+/// let mut y = [0.0; 2];
+/// model.stream(1)?.step(&[0.5, 0.5, 0.5], &mut y)?;
+/// # Ok::<(), bptt::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Network {
+    blocks: Vec<Arc<dyn Block>>,
+    /// The input of the first block and the output of the last one. They are stored, since each
+    /// pass needs them and a block may have to compute them.
+    input: InputSize,
+    output: usize,
+}
+
+impl Network {
+    /// Makes a network of one block.
+    pub fn new(block: impl Block) -> Self {
+        let (input, output) = (block.input(), block.output_size());
+        Self { blocks: vec![Arc::new(block)], input, output }
+    }
+
+    /// Appends a block, whose input is the output of the blocks so far. If it needs another input,
+    /// making a model of the network fails with [`Error::Mismatch`].
+    pub fn then(mut self, block: impl Block) -> Self {
+        self.output = block.output_size();
+        self.blocks.push(Arc::new(block));
+        self
+    }
+
+    /// Makes a network of one or more `blocks`, which were read from a file.
+    pub(crate) fn of(blocks: Vec<Arc<dyn Block>>) -> Self {
+        let (input, output) = (blocks[0].input(), blocks[blocks.len() - 1].output_size());
+        Self { blocks, input, output }
+    }
+
+    /// Returns the blocks in order.
+    pub fn blocks(&self) -> impl ExactSizeIterator<Item = &dyn Block> {
+        self.blocks.iter().map(|block| &**block)
+    }
+
+    /// Returns what each row of the input holds: this many features, or a token.
+    pub fn input(&self) -> InputSize {
+        self.input
+    }
+
+    /// Returns the number of features in a row of the output.
+    pub fn output_size(&self) -> usize {
+        self.output
+    }
+
+    /// Returns an error unless the input of each block fits the output of the block before it.
+    fn check(&self) -> Result<(), Error> {
+        for (nth, pair) in self.blocks.windows(2).enumerate() {
+            let given = pair[0].output_size();
+            if pair[1].input() != InputSize::Features(given) {
+                return Err(Error::Mismatch {
+                    what: "network",
+                    given: format!("{given} features of block {nth}, {}", pair[0].config()),
+                    expected: format!("the input of block {}, {}", nth + 1, pair[1].config()),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the names, shapes and ranges of the parameters. Names of block n begin with `n.`.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if the input of a block does not fit the output of the block before it,
+    /// [`Error::TooLarge`] if the parameters do not fit the address space.
+    pub fn manifest(&self) -> Result<Manifest, Error> {
+        self.declared(|block, manifest| block.parameters(manifest)).map(|(manifest, _)| manifest)
+    }
+
+    /// Returns the manifest of all tensors that the blocks declare with `declare`, and for each
+    /// block the range of its tensors.
+    fn declared(
+        &self,
+        declare: impl Fn(&dyn Block, &mut Manifest) -> Result<(), Error>,
+    ) -> Result<(Manifest, Vec<Range<usize>>), Error> {
+        self.check()?;
+        let mut manifest = Manifest::default();
+        let mut ranges = Vec::new();
+        for (nth, block) in self.blocks().enumerate() {
+            let name = nth.to_string();
+            ranges.push(manifest.within(&name, |manifest| declare(block, manifest))?);
+        }
+        Ok((manifest, ranges))
+    }
+
+    /// Allocates parameters that are all zero, to be filled by the caller.
+    ///
+    /// # Errors
+    /// The errors of [`manifest`](Self::manifest); [`Error::OutOfMemory`] if the parameters cannot
+    /// be allocated.
+    pub fn parameters(&self) -> Result<Parameters, Error> {
+        Parameters::zeros(Arc::new(self.manifest()?))
+    }
+
+    /// Allocates the state of `batch` sequences before the first step, which is all zeros.
+    ///
+    /// # Errors
+    /// [`Error::Value`] if `batch` is 0, [`Error::Mismatch`] if neighbouring blocks do not fit,
+    /// [`Error::TooLarge`] or [`Error::OutOfMemory`] if the state cannot be allocated.
+    pub fn state(&self, batch: usize) -> Result<State, Error> {
+        crate::error::check_size("batch", batch)?;
+        let (manifest, _) = self.declared(|block, manifest| block.state(batch, manifest))?;
+        State::zeros(Arc::new(manifest))
+    }
+
+    /// Returns the configurations of the blocks.
+    pub(crate) fn configs(&self) -> Vec<Config> {
+        self.blocks().map(|block| block.config()).collect()
+    }
+
+    /// Returns whether both networks compute the same outputs from the same parameters.
+    fn computes_as(&self, other: &Self) -> bool {
+        let same = |(a, b): (&Arc<dyn Block>, &Arc<dyn Block>)| {
+            Arc::ptr_eq(a, b) || a.config().computes_as(&b.config())
+        };
+        self.blocks.len() == other.blocks.len() && self.blocks.iter().zip(&other.blocks).all(same)
+    }
+
+    /// Describes the blocks in a message that also describes the network `other`, so that the
+    /// difference shows.
+    fn describe_beside(&self, other: &Self) -> String {
+        let mut others = other.configs().into_iter();
+        let describe = |config: Config| match others.next() {
+            Some(other) => config.beside(&other).to_string(),
+            None => config.to_string(),
+        };
+        self.configs().into_iter().map(describe).collect::<Vec<_>>().join(", then ")
+    }
+}

@@ -1,0 +1,306 @@
+//! Inference that carries the state of its sequences from call to call and keeps nothing else. Must
+//! not know how a block computes its steps.
+
+use super::Network;
+use super::fused::{Embedded, Single};
+use super::packing::Packing;
+use crate::blocks::recurrent::RecurrentPacked;
+use crate::blocks::{DensePacked, Next, Steps};
+use crate::error::{check_len, check_multiple, check_size, product};
+use crate::memory::{Layout, Region, Rest};
+use crate::params::{Manifest, State};
+use crate::sequence::{Input, InputSize};
+use crate::{Error, Runtime};
+use bptt_kernels::AlignedBuffer;
+use bptt_kernels::team::{Pass as Threads, Team};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Rows that go through all blocks together before the next rows do.
+const CHUNK: usize = 192;
+
+/// Inference for B sequences whose steps arrive over time, any number of steps per call. The stream
+/// carries the state from call to call.
+///
+/// A stream keeps the parameters that its model had when the stream was made.
+///
+/// Its memory is one allocation that does not grow. It holds these regions of f32, each rounded up
+/// to a multiple of 16 floats:
+///
+/// - the state of all blocks;
+/// - for each block, what its steps need;
+/// - two regions of T = max(1, ⌊192 / B⌋) · B rows for outputs that one block hands to the next.
+///   The blocks alternate between them, and each region has the floats per row of the widest output
+///   that uses it. The last block writes its output to the caller instead.
+///
+/// The plan takes some hundred bytes per block in addition.
+///
+/// An [`Embedding`](crate::Embedding) of V tokens at the beginning of the network and a recurrent
+/// layer after it run as one if V is at most 4N, where N is the number of terms (inputs and hidden
+/// states) that each gate sums. The layer then takes tokens, and its steps also need a table with a
+/// row `b + U e` for each token: `V · GH` floats, with GH rounded up to 16. A layer whose input is
+/// [`Delayed`](crate::Delayed) does without the table.
+///
+/// ```
+/// use bptt::{Dense, Lstm, Network, Runtime};
+/// use rand::{SeedableRng, rngs::SmallRng};
+///
+/// // An audio effect: one sample in, one sample out.
+/// let network = Network::new(Lstm::new(1, 16)?).then(Dense::new(16, 1)?);
+/// let model = network.init(&mut SmallRng::seed_from_u64(1), Runtime::best()?)?;
+/// let mut stream = model.stream(1)?;
+/// for sample in [0.5, 0.25, -0.5] {
+///     let mut out = [0.0];
+///     stream.step(&[sample], &mut out)?;
+/// }
+/// # Ok::<(), bptt::Error>(())
+/// ```
+///
+/// `cargo bench --bench latency` measures the median and the tail of the time that a step takes.
+#[derive(Debug)]
+pub struct Stream {
+    packing: Arc<Packing>,
+    network: Network,
+    batch: usize,
+    input: InputSize,
+    output: usize,
+    links: Vec<Link>,
+    /// The region of the state of all blocks, in the order of the manifest.
+    state: Region,
+    manifest: Arc<Manifest>,
+    /// Two regions for outputs that one block hands to the next; the blocks alternate between them.
+    turns: [Region; 2],
+    memory: AlignedBuffer,
+    /// The kernel for one step of one sequence, if the network has one.
+    single: Option<Single>,
+    /// The number of steps that have been taken.
+    step: u64,
+    team: Team,
+}
+
+/// The planned steps of a block, or of an embedding and a layer that run as one.
+#[derive(Debug)]
+struct Link {
+    steps: Box<dyn Steps>,
+    /// The number of the block; for an embedding and a layer, of the layer.
+    block: usize,
+    /// The region of the memory that the steps have booked.
+    own: Region,
+    /// The range of the block's state in the state of all blocks.
+    state: Range<usize>,
+    /// Features in a row of the block's input; 0 if the input is tokens.
+    input: usize,
+    /// Features in a row of the block's output.
+    output: usize,
+}
+
+impl Stream {
+    pub(super) fn new(
+        network: &Network,
+        packing: Arc<Packing>,
+        batch: usize,
+        runtime: Runtime,
+    ) -> Result<Self, Error> {
+        check_size("batch", batch)?;
+        let what = "the stream";
+        let whole = |error: Error| error.of_whole(what);
+        let (manifest, states) =
+            network.declared(|block, manifest| block.state(batch, manifest)).map_err(whole)?;
+        let mut layout = Layout::in_lines(what);
+        let state = layout.book(&[manifest.len()])?;
+        let mut links = Vec::new();
+        let mut own = Layout::in_lines(what);
+        let embedded = Embedded::planned(network, batch, runtime, &mut own).map_err(whole)?;
+        // An embedding has no link of its own if the layer after it takes the tokens.
+        let skipped = usize::from(embedded.is_some());
+        for (nth, (block, state)) in network.blocks().zip(states).enumerate().skip(skipped) {
+            let steps: Box<dyn Steps> = match &embedded {
+                Some(embedded) if links.is_empty() => embedded.steps(),
+                _ => {
+                    own = Layout::in_lines(what);
+                    block.stream(batch, runtime, &mut own).map_err(whole)?
+                }
+            };
+            let own = layout.book(&[own.floats()])?;
+            product(what, &[batch, block.output_size()])?;
+            let input = match block.input() {
+                InputSize::Features(size) => size,
+                InputSize::Tokens(_) => 0,
+            };
+            links.push(Link { steps, block: nth, own, state, input, output: block.output_size() });
+        }
+        if let InputSize::Features(size) = network.input() {
+            product(what, &[batch, size])?;
+        }
+        let rows = (CHUNK / batch).max(1) * batch;
+        let widths = |turn: usize| links[..links.len() - 1].iter().skip(turn).step_by(2);
+        let widest = |turn: usize| widths(turn).map(|link| link.output).max().unwrap_or(0);
+        // The first block writes its outputs to the second region, since `all` begins with `next`.
+        let turns = [layout.book(&[rows, widest(1)])?, layout.book(&[rows, widest(0)])?];
+        let single = Single::of(network, runtime, batch)?;
+        let (mut memory, mut team) = (layout.allocate()?, runtime.team()?);
+        if let Some(embedded) = embedded {
+            embedded.fill(&packing, links[0].own.of_mut(&mut memory), &mut team)?;
+        }
+        Ok(Self {
+            packing,
+            batch,
+            input: network.input(),
+            output: network.output_size(),
+            network: network.clone(),
+            links,
+            state,
+            manifest: Arc::new(manifest),
+            turns,
+            memory,
+            single,
+            step: 0,
+            team,
+        })
+    }
+
+    /// Returns the exact number of bytes of the stream's memory.
+    pub fn bytes(&self) -> usize {
+        size_of_val::<[f32]>(&self.memory)
+    }
+
+    /// Returns the network.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// Returns a copy of the state after the last step. It is zero in a new stream.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] if the copy cannot be allocated.
+    pub fn state(&self) -> Result<State, Error> {
+        let mut state = State::zeros(self.manifest.clone())?;
+        state.as_mut_slice().copy_from_slice(self.state.of(&self.memory));
+        Ok(state.after(self.step))
+    }
+
+    /// Returns the values of the state after the last step, in the order of [`State::manifest`].
+    pub fn state_slice(&self) -> &[f32] {
+        self.state.of(&self.memory)
+    }
+
+    /// Sets the state from which the next step continues.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if `state` belongs to another network or has another batch size,
+    /// [`Error::Value`] if it has taken 2⁶³ steps or more. Nothing is written then.
+    pub fn set_state(&mut self, state: &State) -> Result<(), Error> {
+        state.check("state", &self.manifest)?;
+        self.state.of_mut(&mut self.memory).copy_from_slice(state.as_slice());
+        self.step = state.step();
+        Ok(())
+    }
+
+    /// Resets the state to zero, as before the first step.
+    pub fn reset(&mut self) {
+        self.state.of_mut(&mut self.memory).fill(0.0);
+        self.step = 0;
+    }
+
+    /// Runs one step: it reads `x` `[B, features]`, or tokens `[B]`, and writes the outputs to `y`
+    /// `[B, outputs]`. The outputs have the same bits as in a pass over the whole sequence.
+    ///
+    /// # Errors
+    /// [`Error::Length`] if `x` or `y` has a wrong length, [`Error::Token`] if a token is too
+    /// large, [`Error::Mismatch`] if `x` is tokens instead of features or the reverse. Nothing is
+    /// written then.
+    #[inline]
+    pub fn step<'x>(&mut self, x: impl Into<Input<'x>>, y: &mut [f32]) -> Result<(), Error> {
+        let x = x.into();
+        check_len("y", y.len(), self.batch * self.output)?;
+        let (Some(Single { steps, dense }), Input::Features(x)) = (&mut self.single, x) else {
+            return self.all(x, y, 1);
+        };
+        let mut rest = Rest::all(&mut self.memory);
+        let (state, memory) = (rest.grant(self.state), rest.grant(self.links[0].own));
+        let packed = self.packing.blocks[0].as_form::<RecurrentPacked>()?;
+        if *dense {
+            let dense = self.packing.blocks[1].as_form::<DensePacked>()?;
+            steps.single(packed, x, memory, state, Some(&dense.forward), y)?;
+        } else {
+            steps.single(packed, x, memory, state, None, &mut [])?;
+            y.copy_from_slice(&state[..y.len()]);
+        }
+        self.step += 1;
+        Ok(())
+    }
+
+    /// Runs any number of steps: it reads `x` `[steps, B, features]`, or tokens `[steps, B]`, and
+    /// writes the outputs to `y` `[steps, B, outputs]`. The matrix products of the input are
+    /// computed for many steps at once, so this is much faster than single steps if the input is
+    /// already available.
+    ///
+    /// # Errors
+    /// The errors of [`step`](Self::step); [`Error::Multiple`] if `x` does not hold whole steps.
+    pub fn forward<'x>(&mut self, x: impl Into<Input<'x>>, y: &mut [f32]) -> Result<(), Error> {
+        let x = x.into();
+        x.check_kind(self.input)?;
+        let width = match self.input {
+            InputSize::Features(size) => self.batch * size,
+            InputSize::Tokens(_) => self.batch,
+        };
+        check_multiple("x", x.len(), width)?;
+        let steps = x.len() / width;
+        check_len("y", y.len(), steps * self.batch * self.output)?;
+        self.all(x, y, steps)
+    }
+
+    /// Runs any number of steps through all blocks.
+    fn all(&mut self, x: Input<'_>, y: &mut [f32], steps: usize) -> Result<(), Error> {
+        x.check(steps * self.batch, self.input)?;
+        let Self { batch, links, turns, memory, packing, team, step, .. } = self;
+        let (batch, output) = (*batch, self.output);
+        let work = links.iter().map(|link| link.steps.work(steps)).fold(0, usize::saturating_add);
+        let mut rest = Rest::all(memory);
+        let state = rest.grant(self.state);
+        let owns_start = self.state.range().end;
+        let owns = rest.grant_up_to(turns[0].range().start);
+        let mut turns = turns.map(|turn| rest.grant(turn));
+        let last = links.len() - 1;
+        // With a single block there is nothing to hand over, so all steps go through it at once.
+        let chunk = if last == 0 { steps.max(1) } else { (CHUNK / batch).max(1) };
+        let size = match self.input {
+            InputSize::Features(size) => batch * size,
+            InputSize::Tokens(_) => batch,
+        };
+        team.pass(work, |threads: &mut Threads<'_>| -> Result<(), Error> {
+            for (nth, y) in y.chunks_mut(chunk * batch * output).enumerate() {
+                let (steps, first) = (y.len() / (batch * output), nth * chunk);
+                let range = first * size..(first + steps) * size;
+                let rows = steps * batch;
+                // Each chunk begins with the same region, since each region is as wide as the
+                // outputs of certain blocks.
+                let [now, next] = &mut turns;
+                let (mut now, mut next) = (&mut **now, &mut **next);
+                for (at, link) in links.iter_mut().enumerate() {
+                    let x = match (at, x) {
+                        (0, Input::Features(x)) => Input::Features(&x[range.clone()]),
+                        (0, Input::Tokens(x)) => Input::Tokens(&x[range.clone()]),
+                        _ => Input::Features(&now[..rows * link.input]),
+                    };
+                    let y = if at == last { &mut *y } else { &mut next[..rows * link.output] };
+                    let own = link.own.range();
+                    let own = own.start - owns_start..own.end - owns_start;
+                    link.steps.run(Next {
+                        packed: &*packing.blocks[link.block],
+                        x,
+                        y,
+                        steps,
+                        memory: &mut owns[own],
+                        state: &mut state[link.state.clone()],
+                        step: *step,
+                        threads: &mut *threads,
+                    })?;
+                    std::mem::swap(&mut now, &mut next);
+                }
+                *step += steps as u64;
+            }
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,285 @@
+//! The formulas of the documentation: the bytes of a workspace and of a stream. Told from the
+//! kinds and options of blocks, not by the crate.
+
+use crate::common::{Alpha, Kind, Options, Subject};
+use bptt::{Isa, Reset};
+use bptt_reference::cells::Cell as Equations;
+
+/// Floats, rounded up to whole lines.
+pub fn lines(floats: usize) -> usize {
+    floats.next_multiple_of(16)
+}
+
+/// A block, as far as its memory depends on it.
+#[derive(Debug)]
+pub enum Part {
+    Layer(Sizes),
+    Dense { inputs: usize, outputs: usize },
+    Embedding { tokens: usize, outputs: usize },
+}
+
+/// Rows, and what they run on.
+#[derive(Clone, Copy, Debug)]
+pub struct Pass {
+    pub steps: usize,
+    pub batch: usize,
+    pub isa: Isa,
+    pub threads: usize,
+}
+
+/// What the formulas of layers are of.
+#[derive(Debug)]
+pub struct Sizes {
+    inputs: usize,
+    hidden: usize,
+    outputs: usize,
+    gates: usize,
+    extra: usize,
+    cells: usize,
+    projected: bool,
+    /// Floats of an input that waits.
+    late: usize,
+    /// How many delays there are, and the longest.
+    delays: (usize, usize),
+    /// Blocks of H that the products of a stage are of, backward: each a row of its own.
+    back: Vec<usize>,
+    /// Whether there is a second stage, and whether the input is part of a step.
+    double: bool,
+    fuses: bool,
+    /// Sums that are normalised: as many as gates, and those that are apart.
+    normed: bool,
+    apart: usize,
+    /// Units and period of each group, where there are such.
+    groups: Vec<(usize, usize)>,
+}
+
+/// The bytes of a workspace for passes through these blocks, with ∂L/∂x if it is asked for.
+pub fn workspace(parts: &[Part], pass: Pass, has_dx: bool) -> usize {
+    let rows = pass.steps * pass.batch;
+    let of_blocks = parts.iter().map(|part| {
+        4 * lines(part.state(pass.batch)) + part.kept(pass) + lines(rows * part.outputs())
+    });
+    let last = &parts[parts.len() - 1];
+    // The gradient by the last output, where a layer's pass reads that, and those before it.
+    let beside = parts.iter().rev().skip(usize::from(!matches!(last, Part::Layer(_))));
+    let dx = if has_dx { lines(rows * parts[0].inputs()) } else { 0 };
+    4 * (of_blocks.sum::<usize>() + in_turns(beside, rows) + dx)
+}
+
+/// The bytes of a stream through these blocks.
+pub fn stream(parts: &[Part], batch: usize, threads: usize) -> usize {
+    // An embedding and the layer after it are one, where the table is not too large.
+    let (parts, table) = match parts {
+        [Part::Embedding { tokens, .. }, Part::Layer(of), ..] if of.takes_tokens(*tokens) => {
+            (&parts[1..], tokens * lines(of.gates * of.hidden))
+        }
+        _ => (parts, 0),
+    };
+    let states = parts.iter().map(|part| part.state(batch)).sum();
+    let own: usize = parts.iter().map(|part| part.kept_by_stream(batch, threads)).sum();
+    let between = in_turns(parts[..parts.len() - 1].iter(), stretch(batch) * batch);
+    4 * (lines(states) + own + table + between)
+}
+
+/// Two regions of so many rows, of which each holds what every other one of these has.
+fn in_turns<'a>(parts: impl Iterator<Item = &'a Part> + Clone, rows: usize) -> usize {
+    let widest = |turn| parts.clone().skip(turn).step_by(2).map(Part::outputs).max();
+    [0, 1].map(|turn| lines(rows * widest(turn).unwrap_or(0))).iter().sum()
+}
+
+/// The steps whose products of the input are taken at once.
+fn stretch(batch: usize) -> usize {
+    (192 / batch).max(1)
+}
+
+/// Columns, padded to two vectors.
+fn padded(columns: usize, isa: Isa) -> usize {
+    columns.next_multiple_of(2 * isa.lanes())
+}
+
+impl Part {
+    fn inputs(&self) -> usize {
+        match self {
+            Self::Layer(sizes) => sizes.inputs,
+            Self::Dense { inputs, .. } => *inputs,
+            Self::Embedding { .. } => 0,
+        }
+    }
+
+    fn outputs(&self) -> usize {
+        match self {
+            Self::Layer(Sizes { outputs, .. })
+            | Self::Dense { outputs, .. }
+            | Self::Embedding { outputs, .. } => *outputs,
+        }
+    }
+
+    fn state(&self, batch: usize) -> usize {
+        let Self::Layer(of) = self else { return 0 };
+        batch * (of.delays.1 * of.outputs + of.cells * of.hidden + of.late)
+    }
+
+    /// Floats that a training pass keeps, beside outputs and states.
+    fn kept(&self, pass: Pass) -> usize {
+        match *self {
+            Self::Layer(ref of) if of.groups.is_empty() => of.kept(pass),
+            Self::Layer(ref of) => of.kept_of_groups(pass),
+            Self::Embedding { .. } => 0,
+            Self::Dense { inputs, outputs } => {
+                let Pass { steps, batch, isa, threads } = pass;
+                let products = (steps * batch).min(96 * threads) * lines(inputs.max(outputs));
+                lines(products.max(256 * padded(inputs, isa) + 24_576 * threads))
+            }
+        }
+    }
+
+    /// Floats that a stream has beside the states.
+    fn kept_by_stream(&self, batch: usize, threads: usize) -> usize {
+        match *self {
+            Self::Layer(ref of) if of.groups.is_empty() => of.kept_by_stream(batch, threads),
+            Self::Layer(ref of) => of.kept_by_stream_of_groups(batch, threads),
+            Self::Embedding { .. } => 0,
+            Self::Dense { inputs, .. } => 96 * threads * lines(inputs),
+        }
+    }
+}
+
+impl Sizes {
+    pub fn of(layer: &Subject) -> Self {
+        let (inputs, hidden, outputs) = (layer.inputs, layer.hidden, layer.output_size());
+        let equations = layer.equations();
+        let gates = equations.gates();
+        let kind = layer.kind.plain();
+        let projected = matches!(kind, Kind::Lstm(Options { projected: true, .. }))
+            || matches!(kind, Kind::LateLstm(Options { projected: true, .. }));
+        let (extra, double, fuses, back) = match kind {
+            Kind::Gru(Reset::After, _) | Kind::LateGru(Reset::After, _) => {
+                (1, false, false, vec![2, 1])
+            }
+            Kind::Gru(Reset::Before, _) | Kind::LateGru(Reset::Before, _) => {
+                (1, true, false, vec![2])
+            }
+            Kind::Leaky(_, Alpha::Learned) => (1, false, true, vec![1]),
+            _ => (usize::from(projected), projected, true, vec![gates]),
+        };
+        let delays = match kind {
+            Kind::Skip(_, delays) => (delays.len(), *delays.iter().max().unwrap()),
+            _ => (1, 1),
+        };
+        let apart = equations.norms() - gates;
+        let cells = usize::from(equations.has_state());
+        let groups = match equations {
+            Equations::Clockwork(_, groups) => groups,
+            _ => Vec::new(),
+        };
+        Self {
+            inputs,
+            hidden,
+            outputs,
+            gates,
+            extra,
+            cells,
+            projected,
+            late: if layer.is_late() { inputs } else { 0 },
+            delays,
+            back,
+            double,
+            fuses,
+            normed: layer.epsilon().is_some(),
+            apart,
+            groups,
+        }
+    }
+
+    /// Whether a stream's steps have a table of the input's part of each token's gates.
+    fn takes_tokens(&self, tokens: usize) -> bool {
+        let terms = self.inputs + self.delays.0 * self.outputs;
+        self.groups.is_empty() && self.late == 0 && tokens <= 4 * terms
+    }
+
+    /// What is kept of so many rows, each floats of a copy and then the deviations.
+    fn norm(&self, rows: usize, copies: usize) -> usize {
+        if !self.normed {
+            return 0;
+        }
+        let each = lines(self.gates * rows * self.hidden) + lines(self.apart * rows * self.hidden);
+        copies * each + lines(rows * (self.gates + self.apart))
+    }
+
+    /// The formula of a layer's pass.
+    fn kept(&self, pass: Pass) -> usize {
+        let Pass { steps, batch, isa, threads } = pass;
+        let &Self { inputs, hidden, outputs, gates, extra, cells, projected, .. } = self;
+        // A weight gradient's right operands are x, h and, with a second product, the extra block.
+        let recurrent = if self.double { hidden.max(outputs) } else { outputs };
+        let columns = padded(inputs, isa) + padded(recurrent, isa);
+        let rows = steps * batch;
+        let regions = lines(gates * rows * hidden)
+            + lines(extra * rows * hidden)
+            + cells * lines(rows * hidden)
+            + if projected { lines(rows * outputs) } else { 0 }
+            + self.norm(rows, 2);
+        let products = rows.min(96 * threads) * lines(inputs.max(gates * hidden));
+        let back: usize = self.back.iter().map(|blocks| lines(blocks * hidden)).sum();
+        let first = self.delays.0 * lines(outputs).max(back);
+        let second = match (self.double, projected) {
+            (false, _) => 0,
+            (true, false) => lines(hidden),
+            (true, true) => lines(hidden).max(lines(outputs)),
+        };
+        let scratch = products.max(batch * first.max(second));
+        regions + lines(scratch.max(256 * columns + 24_576 * threads))
+    }
+
+    /// The formula of a layer's steps.
+    fn kept_by_stream(&self, batch: usize, threads: usize) -> usize {
+        let &Self { inputs, hidden, outputs, gates, extra, .. } = self;
+        let rows = stretch(batch) * batch;
+        let input = if self.fuses { lines(inputs) } else { 0 };
+        let second = if self.double { lines(hidden) } else { 0 };
+        let step = (self.delays.0 * lines(outputs) + input).max(second);
+        let scratch = (rows.min(96 * threads) * lines(inputs)).max(batch * step);
+        let spread = if (gates * hidden) % 256 == 0 { 16 } else { 0 };
+        let beside = if self.double { lines(extra * batch * hidden) } else { 0 };
+        lines(batch * outputs)
+            + beside
+            + lines(rows * (gates * hidden + spread))
+            + self.norm(batch, 1)
+            + lines(scratch)
+    }
+
+    /// Floats that groups keep in so many steps, and the shortest period above 1 with the units
+    /// from its group's first.
+    fn moves(&self, steps: usize, batch: usize) -> (usize, Option<(usize, usize)>) {
+        let kept =
+            self.groups.iter().map(|&(units, period)| steps.div_ceil(period) * batch * units);
+        let slow = self.groups.iter().position(|&(_, period)| period > 1);
+        let read = |at: usize| self.groups[at..].iter().map(|&(units, _)| units).sum();
+        (kept.sum(), slow.map(|at| (self.groups[at].1, read(at))))
+    }
+
+    /// The formula of a clockwork's pass.
+    fn kept_of_groups(&self, pass: Pass) -> usize {
+        let Pass { steps, batch, isa, threads } = pass;
+        let &Self { inputs, hidden, .. } = self;
+        let (kept, slow) = self.moves(steps, batch);
+        let gathered = slow.map_or(0, |(period, read)| {
+            let moves = steps.div_ceil(period).min(stretch(batch));
+            lines(moves * batch * inputs) + lines(moves * batch * read)
+        });
+        let widest = self.groups.iter().map(|group| group.0).max().unwrap();
+        let products = (steps * batch).min(96 * threads) * lines(inputs.max(widest));
+        let sums = 256 * (padded(inputs, isa) + padded(hidden, isa)) + 24_576 * threads;
+        lines(kept) + gathered + lines(products.max(batch * lines(hidden)).max(sums))
+    }
+
+    /// The formula of a clockwork's steps.
+    fn kept_by_stream_of_groups(&self, batch: usize, threads: usize) -> usize {
+        let (&Self { inputs, hidden, .. }, steps) = (self, stretch(batch));
+        let (kept, slow) = self.moves(steps, batch);
+        let gathered = slow.filter(|_| batch < 16);
+        let gathered = gathered.map_or(0, |(period, _)| steps.div_ceil(period) * batch * inputs);
+        let products = (steps * batch).min(96 * threads) * lines(inputs);
+        lines(kept) + lines(gathered) + lines(products.max(batch * lines(hidden)))
+    }
+}
