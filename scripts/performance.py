@@ -1,0 +1,219 @@
+#!/usr/bin/env python3
+"""Measures what PERFORMANCE.md shows, and writes it there.
+
+    scripts/performance.py                   every table but the comparison with other libraries
+    scripts/performance.py cells latency     these
+    scripts/performance.py --list            their names
+
+A table stands between `<!-- name -->` and `<!-- end -->`, with the command, the machine, the date
+and the commit of its run above it. What the comparison with other libraries has measured
+(benches/peers/run, an hour) is summed up from its results, not run: `peers`, `peers-gru-vanilla`.
+Each figure is the median of several starts of the program. Nothing else should run meanwhile.
+"""
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "PERFORMANCE.md"
+PEERS = ROOT / "benches/peers"
+sys.path.insert(0, str(PEERS))
+sys.dont_write_bytecode = True
+import report  # noqa: E402
+
+STARTS = 3
+SHAPES = [(16, 1, 100), (64, 32, 100), (256, 1, 150), (256, 16, 150), (512, 32, 25), (1024, 64, 25)]
+
+
+def machine():
+    """The processor, as people name it, and its cores."""
+    info = Path("/proc/cpuinfo").read_text()
+    field = lambda name: re.search(rf"^{name}\s*: (.*)$", info, re.MULTILINE)[1]
+    name = field("model name")
+    # A virtual machine may hide the model; the family tells the microarchitecture.
+    zen = {"25": "Zen 4" if "avx512f" in info else "Zen 3", "26": "Zen 5"}
+    if field("vendor_id") == "AuthenticAMD":
+        name += f" ({zen.get(field('cpu family'), 'family ' + field('cpu family'))})"
+    return f"{name}, {info.count('processor')} cores"
+
+
+def commit():
+    git = lambda *words: subprocess.run(
+        ["git", "-C", ROOT, *words], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    return git("rev-parse", "--short", "HEAD") + (" and changes" if git("status", "--short", "-uno", "src", "kernels") else "")
+
+
+def run(*words, isa=None):
+    """The output of a command of this repository."""
+    env = {**os.environ, **({"BPTT_ISA": isa} if isa else {})}
+    print("  ", *words, flush=True)
+    return subprocess.run(
+        words, cwd=ROOT, env=env, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def rnnbench(isa=None, **options):
+    """A problem's GFLOP/s, fraction of the peak and seconds: medians over starts."""
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    command = ["cargo", "run", "-q", "--release", "--example", "rnnbench", "--", *words]
+    starts = [json.loads(run(*command, "--seconds", "0.5", "--json", isa=isa)) for _ in range(STARTS)]
+    of = lambda value: statistics.median(map(value, starts))
+    return {
+        "gflops": of(lambda start: start["gflops"]),
+        "fraction": of(lambda start: start["gflops"] / start["peak_gflops"]),
+        "seconds": of(lambda start: start["seconds"]),
+    }
+
+
+def isas():
+    """The vector instruction sets of this machine, the best one first."""
+    info = Path("/proc/cpuinfo").read_text()
+    return [isa for isa, flag in (("avx512", "avx512vl"), ("avx2", "avx2")) if flag in info] or [None]
+
+
+def table(header, rows):
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def figure(result):
+    return f"{result['gflops']:.0f} ({result['fraction']:.2f})"
+
+
+def shapes():
+    """LSTM, GFLOP/s and in brackets the fraction of the FMA peak"""
+    header, rows = ["H = I, B, T"], []
+    for isa in isas():
+        header += [f"infer, {isa}", f"train, {isa}"]
+    for hidden, batch, steps in SHAPES:
+        size = {"input": hidden, "hidden": hidden, "batch": batch, "steps": steps}
+        row = [f"{hidden}, {batch}, {steps}"]
+        for isa in isas():
+            row += [figure(rnnbench(isa, mode=mode, **size)) for mode in ("infer", "train")]
+        rows.append(row)
+    return table(header, rows), "rnnbench --mode train --input 512 --hidden 512 --batch 32 --steps 25"
+
+
+def cells():
+    """All cells at H 512, B 32, T 25, GFLOP/s and in brackets the fraction of the FMA peak"""
+    names = run("cargo", "run", "-q", "--release", "--example", "rnnbench", "--", "--list").split()
+    rows = [
+        [f"`{name}`", *(figure(rnnbench(cell=name, mode=mode)) for mode in ("infer", "train"))]
+        for name in names
+    ]
+    return table(["`--cell`", "infer", "train"], rows), "rnnbench --cell gru --mode train"
+
+
+def threads():
+    """Two threads beside one: the LSTM's GFLOP/s and how many times as fast"""
+    rows = []
+    for hidden, batch, steps in SHAPES:
+        size = {"input": hidden, "hidden": hidden, "batch": batch, "steps": steps}
+        row = [f"{hidden}, {batch}, {steps}"]
+        for mode in ("infer", "train"):
+            one, two = (rnnbench(mode=mode, threads=threads, **size) for threads in (1, 2))
+            row.append(f"{two['gflops']:.0f} ({two['gflops'] / one['gflops']:.2f})")
+        rows.append(row)
+    return table(["H = I, B, T", "infer", "train"], rows), "rnnbench --threads 2"
+
+
+def formats():
+    """A step of one sequence with weights in fewer bits, in µs and times as fast as f32"""
+    rows = []
+    for hidden in (512, 1024, 2048):
+        size = {"mode": "stream", "input": hidden, "hidden": hidden, "batch": 1}
+        f32, bf16, int8 = (rnnbench(format=format, **size)["seconds"] for format in ("f32", "bf16", "int8"))
+        narrow = [f"{1e6 * time:.0f} ({f32 / time:.1f})" for time in (bf16, int8)]
+        rows.append([str(hidden), f"{1e6 * f32:.0f}", *narrow])
+    command = "rnnbench --mode stream --input 1024 --hidden 1024 --batch 1 --format int8"
+    return table(["H = I", "f32", "bf16", "int8"], rows), command
+
+
+def latency():
+    """A step at a time as in real-time audio, one input, with a dense output of one, in ns"""
+    starts = [run("cargo", "bench", "-q", "--bench", "latency") for _ in range(STARTS)]
+    lines = [
+        [line.split() for line in start.splitlines() if re.match(r"\s+\d+  (f32|bf16|int8) ", line)]
+        for start in starts
+    ]
+    rows = []
+    for of_all in zip(*lines):
+        figures = [[float(value) for value in line[3:]] for line in of_all]
+        median = lambda at: statistics.median(line[at] for line in figures)
+        spread = " to ".join(f"{bound(line[0] for line in figures):.0f}" for bound in (min, max))
+        tail = [f"{median(at):.0f}" for at in (3, 4, 5)]
+        rows.append([f"{of_all[0][0]}, {of_all[0][1]}", f"{median(0):.0f}", spread, *tail])
+    header = ["H, weights", "median step", "medians of starts", "99.9 %", "99.99 %", "worst of 10⁶"]
+    return table(header, rows), "cargo bench --bench latency"
+
+
+def compared(folder):
+    """A table of what the comparison with other libraries has found."""
+    results = json.loads((PEERS / folder / "results.json").read_text())
+    report.add_ratios(results)
+    return report.summary(results), results
+
+
+def peers():
+    """LSTMs on DeepBench's shapes and small ones"""
+    return compared("results")
+
+
+def peers_gru_vanilla():
+    """GRUs and vanilla layers on DeepBench's shapes, with T cut to 50, and small ones"""
+    return compared("results/gru-vanilla")
+
+
+TABLES = {
+    "shapes": shapes,
+    "cells": cells,
+    "threads": threads,
+    "formats": formats,
+    "latency": latency,
+    "peers": peers,
+    "peers-gru-vanilla": peers_gru_vanilla,
+}
+
+
+def block(name):
+    """The table with what has to be known to repeat it."""
+    print(name, flush=True)
+    body, of = TABLES[name]()
+    if isinstance(of, dict):
+        source = f"{of['cpu']}, {of['cores']} cores, {of['date']}: `benches/peers/run`, {of['rounds']} rounds."
+    else:
+        command = of if of.startswith("cargo") else f"cargo run --release --example {of.replace('rnnbench', 'rnnbench --', 1)}"
+        source = (
+            f"{machine()}, {date.today()}, commit {commit()}: `{command}` and the like;"
+            f" medians of {STARTS} starts, one thread where no other number stands."
+        )
+    return f"{TABLES[name].__doc__}.\n\n{body}\n\n*{source}*"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("tables", nargs="*", metavar="table", help="of these; none: all")
+    parser.add_argument("--list", action="store_true", help="name the tables and exit")
+    options = parser.parse_args()
+    if options.list:
+        return print(*TABLES, sep="\n")
+    if unknown := [name for name in options.tables if name not in TABLES]:
+        parser.error(f"no table {unknown[0]}; there are {', '.join(TABLES)}")
+    for name in options.tables or TABLES:
+        made = block(name)
+        page = PAGE.read_text()
+        place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        if not place.search(page):
+            sys.exit(f"{PAGE} has no place for {name}")
+        PAGE.write_text(place.sub(lambda found: found[1] + made + "\n" + found[2], page))
+
+
+main()
