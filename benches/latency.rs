@@ -1,13 +1,13 @@
-//! A step at a time, as real-time audio has it: an LSTM of one input with a dense output
-//! of one, one sequence, one thread. Prints the median step, and beside it the tail: a
-//! thread that has to be done by a deadline cares about its worst step.
+//! Times single steps, as real-time audio takes them: an LSTM with one input and a dense layer with
+//! one output, one sequence, one thread. Prints the median step and the tail, since a thread with a
+//! deadline depends on its slowest step.
 //!
 //! ```text
 //! cargo bench --bench latency
 //! ```
 //!
-//! Single steps are read off a clock that takes some 20 ns itself, so the first column is
-//! of a thousand steps at a time. The tail has what the machine does beside.
+//! Reading the clock takes a good part of a short step, so the first columns are measured over a
+//! thousand steps at a time. The tail includes delays from anything else that the machine does.
 
 use bptt::{Dense, Error, Format, Isa, Lstm, Network, Runtime};
 use rand::{SeedableRng, rngs::StdRng};

@@ -1,5 +1,5 @@
-//! LSTM passes, fused and planned, beside the same from parts: matrixmultiply and
-//! scalar activations. Both are checked against each other before they are timed.
+//! Compares fused, planned LSTM passes with the same passes made of matrixmultiply and scalar
+//! activations. The results are checked against each other before they are timed.
 
 mod unfused;
 
@@ -76,7 +76,7 @@ fn shape(c: &mut Criterion, shape: Shape) -> Result<(), Error> {
     Ok(())
 }
 
-/// Both compute the same numbers, up to rounding: within 10⁻³ of the largest.
+/// Asserts that both compute the same numbers up to rounding: within 10⁻³ of the largest.
 fn assert_close(what: &str, ours: &[f32], theirs: &[f32]) {
     let largest = theirs.iter().fold(0.0f32, |m, x| m.max(x.abs()));
     for (a, b) in ours.iter().zip(theirs) {

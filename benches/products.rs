@@ -1,7 +1,6 @@
-//! The crate's products beside matrixmultiply's at equal shapes: the input's
-//! product (weights packed before, as a pass has them) and the sums of outer
-//! products that are the gradients of weights. What decides which of the two
-//! libraries a pass uses.
+//! Compares the crate's products with matrixmultiply's at equal shapes: the input's product (with
+//! weights packed beforehand, as in a pass) and the sums of outer products for the weight
+//! gradients. The result decides which of the two libraries a pass uses.
 
 use bptt_kernels::baseline::{Operand::*, Sizes, sgemm};
 use bptt_kernels::gemm::weight_gradients::{Rhs, WeightGradients, scratch_len};
@@ -11,7 +10,7 @@ use bptt_kernels::{AlignedBuffer, Isa, PackedMatrix};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-/// H = I and the rows τB of a pass.
+/// H = I, and the τB rows of a pass.
 const SHAPES: [(usize, usize); 7] =
     [(16, 100), (64, 3200), (256, 150), (256, 2400), (512, 25), (512, 800), (1024, 1600)];
 

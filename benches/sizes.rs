@@ -1,13 +1,13 @@
-//! Sizes beside one another: no number of units, and no number of sequences, may take much
-//! longer than the line through its neighbours says. Prints a table of a pass's time per step
-//! and the sizes that are off it.
+//! Compares neighbouring sizes: no number of units, and no number of sequences, may take much
+//! longer than the straight line through its neighbours predicts. Prints a table of the time per
+//! step of a pass, and the sizes that are too slow.
 //!
 //! ```text
 //! cargo bench --bench sizes -- [vanilla|gru|lstm] [infer|train]
 //! ```
 //!
-//! All sizes are timed in turns, many times over, and each counts with its median: a spell in
-//! which the machine does something else slows all of them alike.
+//! All sizes are timed in turns, many times over, and the median of each counts, so that other work
+//! on the machine slows all of them alike.
 
 use bptt::{
     Accumulate, Activation, Error, Gru, Layer, Lstm, Network, Reset, Runtime, Schedule, Vanilla,
@@ -23,7 +23,7 @@ const STEPS: usize = 20;
 const TURNS: usize = 15;
 const SPELL: Duration = Duration::from_millis(1);
 
-/// The share of the line through the neighbours that a size may take more.
+/// The share by which a size may take longer than the line through its neighbours predicts.
 const ALLOWED: f64 = 0.2;
 
 /// The sizes of a sweep in their order, H and B.
@@ -69,7 +69,7 @@ fn main() -> Result<(), Error> {
 
 type Passes = Box<dyn FnMut() -> Result<(), Error>>;
 
-/// The median time of a step of each, ns.
+/// The median time of a step of each size, in ns.
 fn medians(mut passes: Vec<Passes>) -> Vec<f64> {
     let mut times = vec![Vec::new(); passes.len()];
     for turn in 0..=TURNS {
@@ -79,7 +79,7 @@ fn medians(mut passes: Vec<Passes>) -> Vec<f64> {
                 pass().expect("a pass that ran before");
                 count += 1;
             }
-            // The first turn has everything come into the caches.
+            // The first turn brings everything into the caches.
             if turn > 0 {
                 times.push(start.elapsed().as_nanos() as f64 / (count * STEPS) as f64);
             }

@@ -1,15 +1,15 @@
-//! Threads over many starts of the program: a program can be fast in one start and slow in
-//! the next, for as long as it runs, so each figure here is of a process of its own. Prints
-//! the distribution of the medians that the starts reach, on an idle machine and beside a
+//! Times passes on several threads over many starts of the program. A program can be fast in one
+//! start and slow in the next, for as long as it runs, so each figure is measured in a process of
+//! its own. Prints the distribution of the medians over the starts, on an idle machine and beside a
 //! process that keeps one core busy for a part of the time.
 //!
 //! ```text
-//! cargo bench --bench threads                        # 20 starts each, some six minutes
+//! cargo bench --bench threads                        # 20 starts each, several minutes
 //! cargo bench --bench threads -- --starts 5 --case lstm-128 --load 0.5
 //! ```
 //!
-//! The machine has to be idle otherwise. One thread and several take turns, start by start,
-//! so that both see the same spells of the machine; the ratio is of their medians.
+//! The machine has to be idle otherwise. One thread and several threads take turns, start by start,
+//! so that other work affects both; the ratio is that of their medians.
 
 use bptt::{Accumulate, Error, Gru, Layer, Lstm, Model, Network, Reset, Runtime, Schedule};
 use clap::{Parser, ValueEnum};
@@ -23,25 +23,25 @@ struct Options {
     /// Starts of the program for each figure.
     #[arg(long, default_value_t = 20)]
     starts: usize,
-    /// Seconds that a start measures for.
+    /// Seconds for which a start measures.
     #[arg(long, default_value_t = 0.25)]
     seconds: f64,
-    /// Threads of a pass, beside one.
+    /// Threads of a pass, compared with one thread.
     #[arg(long, value_delimiter = ',', default_value = "2")]
     threads: Vec<usize>,
-    /// The cases; all where none is named.
+    /// The cases; all if none is named.
     #[arg(long, value_enum, value_delimiter = ',')]
     case: Vec<Case>,
-    /// Shares of one core that another process takes, 0 for none.
+    /// Shares of one core that another process takes; 0 for none.
     #[arg(long, value_delimiter = ',', default_value = "0,0.5")]
     load: Vec<f64>,
-    /// Where the caller is; both where none is named.
+    /// Where the caller runs; both if none is named.
     #[arg(long, value_enum)]
     caller: Vec<Caller>,
     /// What a start of the program does: `time CASE CALLER THREADS SECONDS`, or `load SHARE`.
     #[arg(long, num_args = 1.., hide = true)]
     start: Vec<String>,
-    /// Given by cargo.
+    /// Cargo gives this argument.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -68,7 +68,7 @@ enum Case {
     Lstm256,
 }
 
-/// Whether the pass is called from a thread of the pool that its helpers are of.
+/// Whether the caller is a thread of the pool that its helpers come from.
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Caller {
     Outside,
@@ -102,7 +102,7 @@ fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
     }
 }
 
-/// All figures, a line each.
+/// Prints all figures, one line each.
 fn table(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
     let cases = if options.case.is_empty() { Case::value_variants() } else { &options.case };
     let callers =
@@ -146,7 +146,7 @@ fn table(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// This program again, to do something else.
+/// Starts this program again for another task.
 fn again(arguments: &[String]) -> std::io::Result<Child> {
     let program = std::env::current_exe()?;
     Command::new(program).arg("--start").args(arguments).stdout(Stdio::piped()).spawn()
@@ -168,7 +168,7 @@ fn start(
     Ok(String::from_utf8(output.stdout)?.trim().parse()?)
 }
 
-/// A process that computes for a share of the time, until this is dropped.
+/// A process that computes for a share of the time, until this guard is dropped.
 struct Load(Child);
 
 impl Load {
@@ -184,7 +184,7 @@ impl Drop for Load {
     }
 }
 
-/// Computes for a share of each hundredth of a second, for ever.
+/// Computes for a share of each hundredth of a second, without end.
 fn load(share: f64) -> ! {
     let period = Duration::from_millis(10);
     loop {
@@ -258,7 +258,7 @@ fn train(layer: impl Layer, of: Problem) -> Result<f64, Error> {
     })
 }
 
-/// The median time of what runs back to back for so long, in milliseconds.
+/// The median time of `pass`, in milliseconds, when it is called again and again for `seconds`.
 fn timed(seconds: f64, mut pass: impl FnMut() -> Result<(), Error>) -> Result<f64, Error> {
     for _ in 0..3 {
         pass()?;

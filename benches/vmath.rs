@@ -1,11 +1,11 @@
-//! exp, logistic and tanh beside a copy loop and the standard library's.
+//! Compares exp, logistic and tanh with a copy loop and with the standard library's functions.
 
 use bptt_kernels::vmath::{Function, map};
 use bptt_kernels::{AlignedBuffer, Isa};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 
-/// Elements: in and out fit the first-level cache.
+/// Elements: input and output fit the first-level cache.
 const LEN: usize = 2048;
 
 fn vector_math(c: &mut Criterion) {

@@ -1,14 +1,14 @@
-//! One recurrent problem, timed: prints one line of JSON.
+//! Times one recurrent problem and prints one line of JSON.
 //!
 //! ```text
 //! cargo run --release --example rnnbench -- --mode train --input 512 --hidden 512 --batch 32 --steps 25
 //! ```
 //!
-//! FLOPs are 2·T·B for each weight (for each but the biases, G·H·(I + H) of them in a cell
-//! of G gates; of a clockwork only at the steps at which its group moves) for a forward
-//! pass, three times that for training, a step's share for a stream. `peak_gflops` is what
-//! independent multiply-adds in registers reach, sampled between the rounds: the clock falls under load, so a
-//! peak measured before the work would be one that the work never sees. Both are
+//! A forward pass counts 2·T·B FLOPs for each weight except the biases; a cell of G gates has
+//! G·H·(I + H) such weights. A clockwork's weights count only at the steps at which their group
+//! moves. Training counts three times as many FLOPs, and a stream's step its share. `peak_gflops`
+//! is the speed of independent multiply-adds in registers, sampled between the rounds: the clock
+//! slows down under load, so a peak measured before the work would be too high. Both figures are
 //! medians.
 
 use bptt::{
@@ -27,7 +27,7 @@ struct Options {
     /// The cell.
     #[arg(long, value_enum, default_value = "lstm")]
     cell: CellName,
-    /// What is timed.
+    /// The pass to time.
     #[arg(long, value_enum, default_value = "infer")]
     mode: Mode,
     /// Input features, I.
@@ -36,16 +36,16 @@ struct Options {
     /// Hidden units, H.
     #[arg(long, default_value_t = 512)]
     hidden: usize,
-    /// Sequences side by side, B.
+    /// Sequences in the batch, B.
     #[arg(long, default_value_t = 32)]
     batch: usize,
     /// Time steps, T.
     #[arg(long, default_value_t = 25)]
     steps: usize,
-    /// Threads: this one and helpers from rayon's pool.
+    /// Threads: the calling one and helpers from rayon's pool.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
-    /// How the weights are stored; other than f32 not for training.
+    /// How the weights are stored; training needs f32.
     #[arg(long, value_enum, default_value = "f32")]
     format: Stored,
     /// Dropout of the recurrent input, for training.
@@ -57,10 +57,10 @@ struct Options {
     /// How long to measure.
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
-    /// One line of JSON; without it, the same for people.
+    /// Print one line of JSON instead of text for people.
     #[arg(long)]
     json: bool,
-    /// Lists the cells and exits.
+    /// List the cells and exit.
     #[arg(long)]
     list: bool,
 }
@@ -70,11 +70,11 @@ enum CellName {
     Lstm,
     LstmPeepholes,
     LstmCoupled,
-    /// Projected to half of its units.
+    /// With a projection to half of its units.
     LstmProjected,
-    /// Reset gate after the product.
+    /// Reset gate after the recurrent product.
     Gru,
-    /// Reset gate before it.
+    /// Reset gate before the recurrent product.
     GruBefore,
     Vanilla,
     VanillaRelu,
@@ -83,9 +83,9 @@ enum CellName {
     LeakyLearned,
     /// With delays of one step and four.
     Skip,
-    /// With its gates normalised.
+    /// With normalised gates.
     LstmNorm,
-    /// The same.
+    /// With normalised gates.
     GruNorm,
     /// Four groups of about equally many units, with periods of 1, 2, 4 and 8 steps.
     Clockwork,
@@ -112,8 +112,8 @@ impl From<Stored> for Format {
 enum Mode {
     /// A forward pass; the weights stay packed.
     Infer,
-    /// Forward and backward with all gradients; the weights are packed anew each
-    /// time, as after an update.
+    /// Forward and backward with all gradients; the weights are packed anew each time, as after an
+    /// update.
     Train,
     /// One step per call.
     Stream,
@@ -131,12 +131,12 @@ fn main() {
     }
 }
 
-/// The network of the one layer, with noise in its recurrence if there is to be some.
+/// The network of the one layer, with noise in its recurrence if there is any.
 fn network(options: &Options) -> Result<Network, Error> {
     let Options { input, hidden, .. } = *options;
     let none = Regularisation::none();
     let dropout = none.with_dropout(options.dropout)?;
-    // Of the cell state too, where there is one.
+    // Zoneout of the cell state too, if there is one.
     let both = dropout.with_zoneout(options.zoneout, options.zoneout)?;
     if let CellName::Clockwork = options.cell {
         if both != none {
@@ -158,7 +158,7 @@ fn network(options: &Options) -> Result<Network, Error> {
     }
 }
 
-/// The layer, of any cell but a clockwork's.
+/// The layer, for any cell except a clockwork.
 fn layer(options: &Options) -> Result<Recurrent, Error> {
     let Options { input, hidden, .. } = *options;
     let lstm = || Lstm::new(input, hidden);
@@ -254,8 +254,8 @@ fn time(options: &Options) -> Result<(), Error> {
     Ok(())
 }
 
-/// The weights of the groups that move in so many steps from the first, or, of a stream,
-/// which goes on from call to call, on average.
+/// The weights of the groups that move in the first `steps` steps. For inference, where the stream
+/// goes on from call to call, the average number in `steps` steps.
 fn moving_weights(options: &Options, steps: usize) -> f64 {
     let (mut weights, mut read) = (0.0, options.hidden);
     for ClockGroup { units, period } in clock_groups(options.hidden) {
@@ -269,7 +269,7 @@ fn moving_weights(options: &Options, steps: usize) -> f64 {
     weights
 }
 
-/// So many calls that a sample is long beside the clock's grain.
+/// Chooses so many calls for a sample that the clock's resolution does not matter.
 fn calls_per_sample(problem: &mut Problem) -> Result<u32, Error> {
     let start = Instant::now();
     let mut calls = 0u32;
@@ -280,8 +280,8 @@ fn calls_per_sample(problem: &mut Problem) -> Result<u32, Error> {
     Ok(calls)
 }
 
-/// Floating-point operations per second of multiply-adds in registers, on so many
-/// threads at once.
+/// Floating-point operations per second of multiply-adds in registers, on `threads` threads at
+/// once.
 fn peak(isa: Isa, threads: u16) -> f64 {
     let together = Barrier::new(threads.into());
     let one = || {
@@ -326,7 +326,8 @@ impl Problem {
         let mut rng = StdRng::seed_from_u64(1);
         let runtime = Runtime::new(isa).threads(options.threads.into());
         let mut model = network(options)?.init_with(Init::Glorot, &mut rng, runtime)?;
-        // A pass is planned before there are inputs: it refuses sizes that no memory could hold.
+        // Plans the pass before it makes the inputs, since planning refuses sizes that no memory
+        // could hold.
         model.training(schedule).with_input_gradients().bytes()?;
         model = match (mode, options.format) {
             (_, Stored::F32) => model,
@@ -372,7 +373,7 @@ impl Problem {
         }
     }
 
-    /// The weights of products: those of matrices.
+    /// The number of weights in matrices, which enter products.
     fn weights(&self) -> usize {
         let products = ["weight_ih", "weight_hh", "weight_hr"];
         let tensors = self.model.manifest().tensors().iter();
@@ -381,7 +382,7 @@ impl Problem {
         of_products.map(|tensor| tensor.range().len()).sum()
     }
 
-    /// The workspace's bytes, or those that a stream holds.
+    /// The bytes of the workspace or of the stream.
     fn bytes(&self) -> usize {
         match &self.kind {
             Kind::Infer { stream, .. } | Kind::Stream { stream, .. } => stream.bytes(),

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Reads the machine code of the kernels and refuses what would make it slow.
+"""Reads the machine code of the kernels and refuses code that would be slow.
 
     scripts/check_assembly.py [--arch x86_64|aarch64] [--list] [--from DIRECTORY]
 
@@ -10,23 +10,23 @@ several times slower; no test of values sees that, so this one fails where
 
 - a type that implements `Kernel` has no entry for an instruction set,
 - an entry neither uses the vectors of its instruction set nor calls one that does,
-- a loop of an entry calls anything but another entry (through a register: but those
-  whose addresses the function loads into it), memset, memcpy and what hands
-  tasks to a thread, `team::Worker::next_of` and `finish_of`, which know no vectors (panics
-  leave the loop and do not count),
+- a loop of an entry calls a function other than another entry (for a call through a
+  register: an entry whose address the function loads into it), memset, memcpy, and the
+  functions that hand tasks to a thread, `team::Worker::next_of` and `finish_of`, which use no
+  vectors (panics leave the loop and do not count),
 - a product loop (an innermost loop whose only vector arithmetic is
-  multiply-adds) calls anything at all, or reads or writes a vector on the stack:
-  an accumulator spilled,
+  multiply-adds) calls any function, or reads or writes a vector on the stack, which
+  means that an accumulator was spilled,
 - a register tile has no product loop, or the tallest tile does not exist,
-- a function outside the entries uses their vectors: a part not inlined.
+- a function outside the entries uses their vectors, so a part was not inlined.
 
-Loops are those of the control-flow graph, not of the order of addresses. Where
-a jump table cannot be told, a jump through one goes to every label of every
-table of the function; the graph has too many loops then, never too few.
+Loops are found in the control-flow graph, not by the order of addresses. If it is not
+clear which jump table a jump uses, the jump goes to every label of every table of the
+function; then the graph has too many loops, never too few.
 
-Needs Python and cargo; for aarch64 a RUSTC that has that target (scripts/neon.sh
-names one). --list prints every product loop; --from reads the *.s files of a
-directory (Intel syntax) and builds nothing.
+Needs Python and cargo; for aarch64 it needs a RUSTC that has that target
+(scripts/neon.sh names one). --list prints every product loop; --from reads the *.s
+files of a directory (Intel syntax) and builds nothing.
 """
 
 import argparse
@@ -53,7 +53,7 @@ class Arch:
     vector: str  # any vector operand
     foreign: str | None  # vector operands that only entries may use
     fma: str
-    arithmetic: str  # vector arithmetic that a product loop has none of
+    arithmetic: str  # vector arithmetic that a product loop must not contain
     call: str
     indirect: str
     jump: str
@@ -132,7 +132,7 @@ def parse(symbol, at):
             constants.append(int(match[1] or "0", 16))
         elif match := re.compile(r"KB([0-9a-zA-Z]*)_").match(symbol, at):
             at = match.end()
-            # Where the constant stands, counted in base 62 after the "_R".
+            # The place of the constant, in base 62, counted from after the "_R".
             place = 0
             for digit in match[1]:
                 place = place * 62 + DIGITS.index(digit)
@@ -256,12 +256,13 @@ def read(path, arch):
 
 
 def targets(function, call):
-    """Lines that name what a call may go to: its own, or through a register those that load it."""
+    """The lines that name a call's possible targets: the call's own line or, for a call
+    through a register, the lines that load the register."""
     through = re.fullmatch(r"(?:call|blr) (r\w+|x\d+)", call)
     if not through:
         return [call]
     load = re.compile(rf"\w+ {through[1]}, .*(_R\w+|{MEMORY.pattern})")
-    # A register has had tables too, which are named in capitals.
+    # The register may also have held tables; their names are in capitals.
     table = re.compile(r"\d[A-Z]+\b")
     lines = [line for line in function.lines if load.match(line) and not table.search(line)]
     return lines or [call]
@@ -289,7 +290,7 @@ def graph(name, lines, labels, tables, arch):
             falls = False
         elif indirect.match(last):
             falls = False
-            # The table's address is mostly taken on the straight way to here.
+            # The table's address is mostly loaded in the straight code before this jump.
             straight = start
             while straight and straight not in labels:
                 straight -= 1
@@ -314,7 +315,7 @@ def kernels():
         parts = [*path.relative_to(source).with_suffix("").parts]
         if parts[-1] in ("mod", "lib"):
             parts.pop()
-        if "tests" in parts:  # not compiled into what ships
+        if "tests" in parts:  # not compiled into the library
             continue
         text = path.read_text().split("#[cfg(test)]\nmod ")[0]
         for match in re.finditer(r"^impl(?:<[^{]*?>)?\s+(?:[\w:]+::)?Kernel\s+for\s+(\w+)", text, re.M):
@@ -325,10 +326,11 @@ def kernels():
 def build(arch):
     target = ROOT / "target/assembly" / arch.target
     shutil.rmtree(target, ignore_errors=True)  # another build's assembly would be read too
-    # As many units as cargo's release profile has: as what ships is cut.
+    # As many codegen units as cargo's release profile has, so that the code is split as in a
+    # release.
     flags = ["-Csymbol-mangling-version=v0", "-Ccodegen-units=16", "--emit=asm", *arch.flags]
     where = ["--release", "--target", arch.target, "--target-dir", str(target)]
-    # Not what someone's environment adds (-Ctarget-cpu=native would do).
+    # Without flags from the environment; -Ctarget-cpu=native would change the code.
     env = {name: value for name, value in os.environ.items() if not name.endswith("RUSTFLAGS")}
     command = ["cargo", "rustc", "-p", "bptt-kernels", "--lib", *where, "--", *flags]
     subprocess.run(command, cwd=ROOT, env=env, check=True)
@@ -351,7 +353,7 @@ def main():
     if not wanted:
         sys.exit("no `impl Kernel for` in kernels/src")
     faults, rows, seen, made = [], [], {}, set()
-    # A tile that an instruction set is too small for is compiled but not called.
+    # A tile that is too large for an instruction set is compiled but never called.
     called = {name for f in functions for line in f.lines for name in re.findall(r"_R\w+", line)}
     modules = "|".join(f"{len(isa)}{isa}" for isa in arch.isas)
     entry = re.compile(rf"12bptt_kernels4simd({modules})5enter")
@@ -368,12 +370,12 @@ def main():
         kernel, arguments = describe(names, sizes)
         name = f"{isa} {kernel}{arguments}"
         made.add((isa, kernel))
-        # Or its callers have taken it in, and are read themselves.
+        # Or it was inlined into its callers, which are read themselves.
         if function.name not in called:
             continue
         operand, _ = arch.isas[isa]
         seen.setdefault((isa, kernel), []).append(sizes)
-        # One that only hands its work to entries needs none of its own.
+        # A kernel that only hands its work to entries needs no entry of its own.
         hands_on = any(entry.search(line) for line in function.lines)
         if not hands_on and not any(re.search(operand, line) for line in function.lines):
             faults.append(f"{name}: no vector of {isa} in it")

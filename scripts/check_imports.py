@@ -1,22 +1,23 @@
 #!/usr/bin/env python3
-"""Refuses imports that run back up, and circles of files, in src/ and kernels/src/.
+"""Refuses imports from higher modules, and circles of files, in src/ and kernels/src/.
 
-Each crate's modules stand in LAYERS from the lowest to the highest, and a file may use
-what is its own module's or a lower one's. Within a module the files have no list; there,
-as everywhere, they must not form a circle: of two files at most one uses the other,
-directly or by way of others.
+LAYERS lists each crate's modules from the lowest to the highest. A file may use its own
+module and lower ones. Within a module the files have no such order; there, as everywhere,
+they must not form a circle: of two files at most one uses the other, directly or by way of
+other files.
 
-What is read are the `use` lines and the paths in the code, `crate::…`, `super::…` and
-those that begin with an imported module; not comments, and not what is compiled for tests
-alone. The rule, which holds for parents and children as for any two files:
+The script reads the `use` lines and the paths in the code, `crate::…`, `super::…` and
+those that begin with an imported module. It ignores comments, and code that is compiled
+only for tests. The rules are the same for a parent and its child as for any two files:
 
-- A file uses the file in which a name is defined. A name that is passed on, `pub use`, is
-  followed to its definition, so the front page of a folder (a mod.rs that only passes on)
-  is nobody's circle, and what its children find through `super::` is where it is defined.
-- `mod child;` and `pub use child::Name;` are no use of the child. They become one where the
-  file names `Name` elsewhere as well. So a parent that works with its children's items
-  defines none that they need: those stand in a file of their own, below both.
-- Methods are not looked for: an `impl` may be spread over files that name the type.
+- A file uses the file in which a name is defined. A name that is re-exported by `pub use`
+  is followed to its definition, so the front page of a folder (a mod.rs that only
+  re-exports) is never part of a circle, and a name that a child finds through `super::`
+  counts as a use of the file that defines the name.
+- `mod child;` and `pub use child::Name;` alone do not count as a use of the child, but they
+  do if the file names `Name` elsewhere too. So a parent that works with its children's
+  items cannot define items that they need; these belong in a file of their own, below both.
+- Methods are ignored: an `impl` may be spread over files that name the type.
 """
 
 import re
@@ -42,7 +43,7 @@ LAYERS = {
 
 
 def code_of(text):
-    """The text without comments, strings and what is compiled for tests alone."""
+    """The text without comments, strings and code that is compiled only for tests."""
     token = re.compile(
         r"//[^\n]*|/\*.*?\*/|r(#*)\".*?\"\1|b?\"(?:\\.|[^\"\\])*\"|b?'(?:\\.[^']*|[^'\\])'",
         re.DOTALL,
@@ -111,8 +112,8 @@ class Module:
             yield from child.all()
 
     def find(self, path, seen=()):
-        """The module that a path within this one names, or defines what it names, and whether
-        it is the first; nothing where that is not of the crate."""
+        """For a path within this module: the module that it names, and True; or the module that
+        defines the name, and False; or None if the path leaves the crate."""
         module, rest = self, list(path)
         if rest[0] == "crate":
             module, rest = self.crate.root, rest[1:]
@@ -136,7 +137,7 @@ class Module:
         return module, True
 
     def uses(self):
-        """Each (module, name) that this one uses."""
+        """Each (module, name) that this module uses."""
         for name, path in self.imports.items():
             if name in self.passed_on and not re.search(rf"\b{name}\b", self.code):
                 continue
@@ -158,7 +159,7 @@ class Crate:
         self.modules = {module.path: module for module in self.root.all()}
 
     def edges(self):
-        """For each module those that it uses, with a name of each."""
+        """For each module the modules that it uses, with one used name of each."""
         found = {module: {} for module in self.modules.values()}
         for module in found:
             for target, name in module.uses():
@@ -193,7 +194,7 @@ def circles(edges):
 
 
 def check(folder):
-    """What is wrong in a crate, a line each, and how many imports there are."""
+    """The faults in a crate, one line each, and the number of imports."""
     crate, order = Crate(folder), LAYERS[folder]
     edges, wrong = crate.edges(), []
     shown = lambda module: module.file.relative_to(ROOT)

@@ -2,12 +2,12 @@
 # Builds the fuzz targets under AddressSanitizer and runs each for its share of
 # the time.
 #
-#     scripts/fuzz.sh [seconds]        60 where none are given
+#     scripts/fuzz.sh [seconds]        in all; 60 if not given
 #
 # Needs a nightly toolchain (`rustup toolchain install nightly --profile minimal`)
-# and cargo-fuzz (`cargo install cargo-fuzz`), which it installs where it is
-# missing. What is found stays under fuzz/corpus and fuzz/artifacts, which git
-# ignores; the last lines of a failure say how to run it again.
+# and cargo-fuzz (`cargo install cargo-fuzz`), which it installs if it is
+# missing. Inputs that it finds stay under fuzz/corpus and fuzz/artifacts, which
+# git ignores; the last lines of a failure say how to run it again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -27,7 +27,8 @@ cargo +nightly fuzz build "${build[@]}"
 mapfile -t targets < <(cargo +nightly fuzz list)
 share=$((seconds / ${#targets[@]}))
 [ "$share" -gt 0 ] || share=1
-# Inputs are of any length from the start: grown from a byte, they are of four after a minute.
+# Inputs have any length from the start; if they grew from one byte, they would have four bytes
+# after a minute.
 for target in "${targets[@]}"; do
     echo "$target: $share s"
     cargo +nightly fuzz run "${build[@]}" "$target" -- \

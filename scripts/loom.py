@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 TEAM = ROOT / "kernels/src/team"
 
-# The file, what the fault is, what stands there, and what is put in its place.
+# The file, a description of the fault, the code in the file, and the faulty code.
 FAULTS = [
     ("shared.rs", "a helper may come in and not see the work",
      "gate.0.store(number.wrapping_mul(NUMBER) | OPEN, Ordering::Release)",

@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# Runs the suites called `miri`, and that of sizes, under Miri: memory that is read before it
-# is written, pointers that leave their allocation or outlive a borrow, and races end the
-# run, where sanitizers and guard pages see nothing.
+# Runs the suites called `miri`, and the kernels' suite of sizes, under Miri. The run ends when
+# memory is read before it is written, when a pointer leaves its allocation or outlives a borrow,
+# and at a data race; sanitizers and guard pages miss many of these.
 #
 # Needs a nightly toolchain with the interpreter and the sources of the standard library:
 #
 #     rustup toolchain install nightly --profile minimal --component miri,rust-src
 #
-# Arguments are parts, without any all of them, two at a time:
+# Arguments name parts; without arguments all parts run, two at a time:
 #
 #     avx2       AVX2, on one thread
 #     portable   the portable code, on one thread
-#     threads    two threads, by the rules of tree borrows: rayon's queues break those of
-#                stacked borrows, to which the other parts are held
+#     threads    two threads, by the rules of tree borrows, since rayon's queues break the
+#                stricter rules of stacked borrows, which the other parts keep
 #     narrow     some of the portable code on a machine of 32 bits, i686
-#     bigendian  and on one of the other order of bytes, s390x
+#     bigendian  the same on a machine with the other byte order, s390x
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,13 +24,13 @@ cargo +nightly miri --version > /dev/null || {
 }
 
 export CARGO_TARGET_DIR=$PWD/target/miri
-# The checks of the standard library and of arithmetic are Miri's too, and take a quarter of
-# the time; those of overflow are not.
+# Miri does the checks of the standard library and of arithmetic itself, except overflow, and they
+# take a quarter of the time.
 export CARGO_PROFILE_TEST_DEBUG_ASSERTIONS=false CARGO_PROFILE_TEST_OVERFLOW_CHECKS=true
-# The environment is the host's.
+# Miri passes the host's environment on.
 export MIRIFLAGS=-Zmiri-disable-isolation
 
-# Miri asks the compiler for the instruction sets that there are, not a CPU.
+# Under Miri the compiler's target features, not a CPU, decide which instruction sets there are.
 x86() {
     RUSTFLAGS=-Ctarget-feature=+avx2,+fma cargo +nightly miri test -q \
         -p bptt-kernels -p bptt --test miri "$@"
@@ -44,7 +44,7 @@ portable() {
     BPTT_ISA=portable x86 -- alone
 }
 
-# Helpers that sleep in rayon's pool are no leak, and its queues make pointers of integers.
+# Helpers that sleep in rayon's pool are not leaks, and rayon's queues make pointers from integers.
 threads() {
     local more="-Zmiri-tree-borrows -Zmiri-ignore-leaks -Zmiri-permissive-provenance"
     MIRIFLAGS="$MIRIFLAGS $more" BPTT_ISA=avx2 x86 -- threads
@@ -72,7 +72,7 @@ done
 run() {
     local start=$SECONDS log result=passed
     log=$(mktemp)
-    # In the background, since `set -e` is off within a condition.
+    # Runs in the background, since `set -e` is off within a condition.
     "$1" > "$log" 2>&1 &
     wait $! || { result=FAILED; cat "$log"; }
     rm "$log"

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Builds the tests for aarch64 and runs them under qemu: the NEON kernels, on a
-# machine that has none.
+# Builds the tests for aarch64 and runs them under qemu, which tests the NEON
+# kernels on a machine without NEON.
 #
-# Needs Debian (bookworm or later), cargo, and for the packages that it installs
-# where they are missing: apt-get as root and the network. Debian's own compiler
-# is used because its standard library for arm64 comes as a package of the same
-# version; cargo stays the one on PATH, and so do all other builds' compilers.
+# Needs Debian (bookworm or later) and cargo. It installs missing packages, which
+# needs apt-get as root and the network. Debian's own compiler is used because its
+# standard library for arm64 comes as a package of the same version; cargo is the
+# one on PATH, and all other builds keep their compilers.
 #
 #     scripts/neon.sh            the kernels' tests, then the root crate's
 #     scripts/neon.sh kernels    the kernels' tests alone
 #     scripts/neon.sh golden     records NEON's lines of tests/golden/hashes.txt
 #
-# An emulated instruction takes some tens of native ones. PROPTEST_CASES, here 8
-# where the environment says nothing, keeps random tests short.
+# Emulation is tens of times slower than native code. PROPTEST_CASES, 8 unless the
+# environment sets it, keeps random tests short.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -47,18 +47,19 @@ export RUSTC=/usr/bin/rustc
 export CARGO_TARGET_DIR=$PWD/target/neon
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER=qemu-aarch64
-# Static: qemu's user mode need not find arm64's dynamic linker and libraries.
+# Static programs, so that qemu's user mode need not find arm64's dynamic linker and libraries.
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static"
-# Optimising as what ships takes longer than it saves, but for the reference.
+# Release-level optimisation would take longer than it saves, except for the reference.
 export CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_DEBUG=false
 unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS BPTT_ISA
 export PROPTEST_CASES=${PROPTEST_CASES:-4}
 # For a test that compares times.
 export EMULATED=1
 
-# Not doc tests: rustdoc would be another compiler's. Not what starts programs: the
-# machine's kernel starts none of aarch64's without qemu before it. Nor suites that know no
-# instruction set, of what is beside the threads, of memory and of an example.
+# Skips doc tests, since rustdoc would come from another compiler. Skips tests that start programs,
+# since the machine's kernel does not start aarch64 programs without qemu. Skips suites that do not
+# depend on the instruction set: those of other work beside the threads, of memory and of an
+# example.
 suites() {
     local file name
     for file in "$1"/*.rs "$1"/*/main.rs; do
@@ -76,8 +77,8 @@ suites() {
 }
 
 targets=(--lib)
-# Of cells, not what knows no instruction set either, threads, whose helpers wait awake, and
-# what is mostly the reference's work.
+# Of the suite of cells, skips tests that do not depend on the instruction set, tests of threads,
+# whose helpers wait awake, and tests that mostly run the reference.
 skip=(--skip errors:: --skip sizes:: --skip threads:: --skip last_state::)
 case ${1:-all} in
     all)
@@ -99,7 +100,7 @@ case ${1:-all} in
     *) fail "no part $1" ;;
 esac
 reference=profile.release.package.bptt-reference.opt-level=3
-# In one call: in two the features of what both depend on differ, and the kernels would be
-# compiled twice.
+# In one call, since two calls would differ in the features of shared dependencies and compile the
+# kernels twice.
 cargo --config "$reference" test --no-fail-fast --release --target aarch64-unknown-linux-gnu \
     "${crates[@]}" "${targets[@]}" -- "${skip[@]}"

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Measures what PERFORMANCE.md shows, and writes it there.
+"""Measures the figures of PERFORMANCE.md and writes them there.
 
-    scripts/performance.py                   every table but the comparison with other libraries
-    scripts/performance.py cells latency     these
-    scripts/performance.py --list            their names
+    scripts/performance.py                   every table except the comparison with other libraries
+    scripts/performance.py cells latency     these tables
+    scripts/performance.py --list            prints the names of the tables
 
-A table stands between `<!-- name -->` and `<!-- end -->`, with the command, the machine, the date
-and the commit of its run above it. What the comparison with other libraries has measured
-(benches/peers/run, an hour) is summed up from its results, not run: `peers`, `peers-gru-vanilla`.
-Each figure is the median of several starts of the program. Nothing else should run meanwhile.
+A table is between `<!-- name -->` and `<!-- end -->`, with the command, the machine, the date and
+the commit of its run. The comparison with other libraries (benches/peers/run, an hour) is not run;
+`peers` and `peers-gru-vanilla` summarise its results. Each figure is the median of several starts
+of the program. Nothing else should run meanwhile.
 """
 
 import argparse
@@ -156,7 +156,7 @@ def latency():
 
 
 def compared(folder):
-    """A table of what the comparison with other libraries has found."""
+    """A table that summarises the comparison with other libraries."""
     results = json.loads((PEERS / folder / "results.json").read_text())
     report.add_ratios(results)
     return report.summary(results), results
@@ -184,7 +184,7 @@ TABLES = {
 
 
 def block(name):
-    """The table with what has to be known to repeat it."""
+    """The table, with the command, machine and date needed to repeat it."""
     print(name, flush=True)
     body, of = TABLES[name]()
     if isinstance(of, dict):

@@ -1,5 +1,5 @@
-//! A state that decays: it becomes zero instead of denormal, no step of it takes longer
-//! than another, and the caller's own denormals stay.
+//! A state that decays becomes zero instead of denormal, no step of it takes longer than another,
+//! and the caller's own denormals stay.
 
 mod common;
 
@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 const HIDDEN: usize = 64;
 const BATCH: usize = 8;
 
-/// A cell that takes nothing in, shows half of its state, and halves it each step.
+/// A cell that ignores its input, outputs half of its state, and halves the state in each step.
 fn halving(isa: Isa, threads: usize) -> Model {
     let network = Network::new(Lstm::new(1, HIDDEN).unwrap());
     let mut parameters = network.parameters().unwrap();
     parameters.tensor_mut("0.bias").unwrap()[..HIDDEN].fill(-200.0);
-    // The products of the state's last values are what would be slow.
+    // Without flushing, the products with the state's last values would be slow.
     parameters.tensor_mut("0.weight_hh").unwrap().fill(1e-3);
     network.model(parameters, Runtime::new(isa).threads(threads)).unwrap()
 }
@@ -56,7 +56,7 @@ fn a_decaying_state_becomes_zero_and_our_own_denormals_stay() {
     }
 }
 
-/// The best of several spells of steps from a state.
+/// The fastest of several runs of steps from a state.
 fn time(model: &Model, c: f32) -> Duration {
     let mut best = Duration::MAX;
     let mut y = [0.0; BATCH * HIDDEN];
@@ -71,7 +71,7 @@ fn time(model: &Model, c: f32) -> Duration {
     best
 }
 
-/// The steps in which everything would be denormal, against the same from 1.
+/// Times the steps in which everything would be denormal, and the same steps from a state of 1.
 #[test]
 fn a_decaying_sequence_does_not_get_slower() {
     if std::env::var_os("EMULATED").is_some() {
@@ -80,7 +80,8 @@ fn a_decaying_sequence_does_not_get_slower() {
     }
     for &isa in isas() {
         let model = halving(isa, 1);
-        // Work beside this test may slow either; what denormals slow is slow every time.
+        // Other work on the machine may slow either time once; denormals would slow theirs every
+        // time.
         let as_fast = (0..10).any(|_| {
             let from = |c| time(&model, c);
             let (usual, decayed) = (from(1.0), from(f32::MIN_POSITIVE));

@@ -1,4 +1,4 @@
-//! The example `char_lm`: its parts, and the program from outside.
+//! The example `char_lm`: its parts, and the whole program run as a process.
 
 use safetensors::{Dtype, SafeTensors};
 use std::io::{ErrorKind, Write};
@@ -32,13 +32,14 @@ const SMALL: [&str; 11] = [
     "8",
 ];
 
-/// Where [`program`] finds its arguments, with this between them.
+/// The environment variable in which [`program`] finds its arguments, and the character between
+/// them.
 const ARGUMENTS: (&str, char) = ("CHAR_LM_ARGUMENTS", '\u{1f}');
 
-/// What [`program`] writes to stdout before the program does.
+/// The line that [`program`] prints to stdout before it runs the example.
 const START: &[u8] = b"\nstart of the program's output\n";
 
-/// Runs in the processes that [`char_lm`] starts: the program.
+/// Runs the example, in the processes that [`char_lm`] starts.
 #[test]
 #[ignore = "is run by the other tests"]
 fn program() {
@@ -49,7 +50,7 @@ fn program() {
     std::process::exit(0);
 }
 
-/// The program with arguments, in a process of its own.
+/// Runs the example with arguments, in a process of its own.
 fn try_char_lm(arguments: &[&str]) -> std::io::Result<Output> {
     let (variable, separator) = ARGUMENTS;
     let arguments = [&["char_lm"], arguments].concat().join(&separator.to_string());
@@ -66,10 +67,10 @@ fn char_lm<'a>(arguments: impl AsRef<[&'a str]>) -> Output {
     try_char_lm(arguments.as_ref()).unwrap()
 }
 
-/// Whether this process, which may run on an emulator, can start others.
+/// Whether this process can start others; it cannot if it runs on an emulator.
 fn can_start() -> bool {
     match try_char_lm(&["--help"]) {
-        // ENOEXEC: not a program of this machine.
+        // ENOEXEC: the file is no program for this machine.
         Err(error) if error.raw_os_error() == Some(8) || error.kind() == ErrorKind::Unsupported => {
             common::say(&format!("char_lm NOT tested: {error}"));
             false
@@ -84,7 +85,8 @@ fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// Refused, with a message that has `mention` in it and nothing on stdout.
+/// Asserts that the program refuses the arguments, with a message that contains `mention` and
+/// nothing on stdout.
 fn refused(output: &Output, mention: &str) {
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{mention}: {error}");
@@ -93,7 +95,7 @@ fn refused(output: &Output, mention: &str) {
     assert!(!error.contains("panicked"), "{error}");
 }
 
-/// An empty directory of this test's own.
+/// An empty directory for one test.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -135,7 +137,7 @@ impl Directory {
     }
 }
 
-/// The two figures of the last line, which are there exactly once.
+/// The two figures of the last line, which must be there exactly once.
 fn figures(stdout: &str) -> [f64; 2] {
     let line = stdout.lines().next().unwrap();
     let rest = line.strip_prefix("held-out bits/char: ").unwrap();

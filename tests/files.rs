@@ -1,5 +1,6 @@
-//! Models in files: every block with every option comes back as it was, and a file that is not
-//! whole, not ours or not of the network that it says is a typed error that names what is wrong.
+//! Models in files: every block with every option comes back as it was. A file that is incomplete,
+//! not a model of this crate, or not of the network that it describes gives a typed error that says
+//! what is wrong.
 
 mod common;
 
@@ -22,7 +23,7 @@ fn init(network: &Network, seed: u64) -> Model {
     network.init(&mut StdRng::seed_from_u64(seed), runtime()).unwrap()
 }
 
-/// A folder of a test's own, gone at its end.
+/// A folder for one test, deleted at its end.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -87,7 +88,7 @@ fn every_block_with_every_option_comes_back() {
     }
 }
 
-/// What each number may be: the nearest f32 comes back from its decimals.
+/// Every number in a configuration comes back from its decimals as the same f32.
 #[test]
 fn numbers_come_back_to_the_bit() {
     let numbers = [0.1, 1.0, -2.5e-8, f32::MIN_POSITIVE, f32::MAX, 1.0 / 3.0, 16_777_217.0];
@@ -119,7 +120,7 @@ fn a_file_is_written_beside_and_renamed() {
     assert!(error.to_string().contains("no/such/folder"), "{error}");
 }
 
-/// The error of a file's bytes.
+/// The error from loading a file with these bytes.
 #[track_caller]
 fn refused(bytes: &[u8]) -> String {
     let error = Model::of_safetensors(bytes, runtime()).unwrap_err();
@@ -137,10 +138,10 @@ fn a_file_that_is_cut_anywhere_is_refused() {
     refused(&[&bytes[..], &[0]].concat());
 }
 
-/// A change to a file: its tensors, by name, and its metadata.
+/// A change to a file: to its tensors, by name, and its metadata.
 type Tensors = Vec<(String, Dtype, Vec<usize>, Vec<u8>)>;
 
-/// The bytes of a saved model with something changed.
+/// The bytes of a saved model after a change.
 fn changed(
     network: &Network,
     change: impl FnOnce(&mut Tensors, &mut HashMap<String, String>),
@@ -168,7 +169,7 @@ fn what_does_not_fit_is_named() {
         refused(&changed(&network, change))
     };
 
-    // A shape that says 16 where the weights say 20.
+    // A shape of 16 where the weights have 20.
     let error = text(|_, metadata| {
         let network = metadata.get_mut("network").unwrap();
         *network = network.replace("\"hidden_size\":5", "\"hidden_size\":4");
@@ -183,10 +184,10 @@ fn what_does_not_fit_is_named() {
         error.starts_with("tensor 1.gain: in the file, expected one of 0.weight_ih"),
         "{error}"
     );
-    // One that is missing.
+    // A tensor that is missing.
     let error = text(|tensors, _| tensors.retain(|tensor| tensor.0 != "0.bias"));
     assert_eq!(error, "tensor 0.bias: missing, expected F32 [20]");
-    // One of another type.
+    // A tensor of another type.
     let error = text(|tensors, _| {
         let bias = tensors.iter_mut().find(|tensor| tensor.0 == "1.bias").unwrap();
         *bias = ("1.bias".into(), Dtype::F16, vec![1], vec![0; 2]);
@@ -204,7 +205,7 @@ fn what_does_not_fit_is_named() {
         *network = network.replace("\"input_size\":5", "\"input_size\":7");
     });
     assert!(error.contains("5 features of block 0") && error.contains("block 1"), "{error}");
-    // Another's file, an older and a later one, and configurations that are none.
+    // Files of another program, of an older and a later version, and with bad configurations.
     let error = text(|_, metadata| metadata.clear());
     assert_eq!(error, "the form of the file: not given, expected bptt 1");
     let error = text(|_, metadata| {

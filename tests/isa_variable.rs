@@ -1,4 +1,4 @@
-//! `BPTT_ISA`, which is read once per process: each value in a process of its own.
+//! `BPTT_ISA`, which is read once per process, so each value is tested in a process of its own.
 
 mod common;
 
@@ -6,7 +6,7 @@ use bptt::{Error, Isa};
 use std::io::ErrorKind;
 use std::process::Command;
 
-/// Runs in the processes that [`best_where`] starts: tells what is the best.
+/// Prints the best instruction set, in the processes that [`best_where`] starts.
 #[test]
 #[ignore = "is run by the other tests"]
 fn child() {
@@ -16,8 +16,8 @@ fn child() {
     }
 }
 
-/// What a process says to a value of the variable; `None` where this one, which may
-/// run on an emulator, cannot start another.
+/// What a process prints for a value of the variable; `None` if this process runs on an emulator
+/// and cannot start another.
 fn best_where(variable: Option<&str>) -> Option<String> {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "child", "--ignored", "--nocapture"]);
@@ -26,7 +26,7 @@ fn best_where(variable: Option<&str>) -> Option<String> {
         None => command.env_remove("BPTT_ISA"),
     };
     let output = match command.output() {
-        // ENOEXEC: not a program of this machine.
+        // ENOEXEC: the file is no program for this machine.
         Err(error) if error.raw_os_error() == Some(8) || error.kind() == ErrorKind::Unsupported => {
             common::say(&format!("BPTT_ISA NOT tested: {error}"));
             return None;
@@ -48,7 +48,8 @@ fn without_it_the_best_is_taken() {
     }
 }
 
-/// As in a shell that cannot unset it, or a file of settings with nothing after the `=`.
+/// A shell may be unable to unset the variable, or a file of settings may have nothing after the
+/// `=`.
 #[test]
 fn empty_it_is_as_good_as_unset() {
     if let Some(line) = best_where(Some("")) {

@@ -1,5 +1,5 @@
-//! The example `long_memory`: its tasks, its norms, and that a small entry of its table is
-//! learned.
+//! The example `long_memory`: its tasks and its norms, and that a cell learns a small entry of its
+//! table.
 
 use bptt::{Accumulate, Loss, Model, Runtime, Schedule};
 use clap::Parser;
@@ -79,13 +79,13 @@ fn model(kind: Kind) -> Model {
     cells::model(kind, [INPUT, HIDDEN, 1], &mut rng()).unwrap()
 }
 
-/// No loss of the outputs.
+/// A loss that does not depend on the outputs.
 fn nothing(y: &mut [f32]) -> f64 {
     y.fill(0.0);
     0.0
 }
 
-/// Compares what stretches of one step give with whole passes over the steps after t.
+/// Compares gradients from stretches of one step with those of whole passes over the steps after t.
 #[test]
 fn gradients_of_stretches_are_those_of_whole_tails() {
     for kind in KINDS {
@@ -101,7 +101,7 @@ fn gradients_of_stretches_are_those_of_whole_tails() {
         for tail in 1..=STEPS {
             let from = STEPS - tail;
             let (before, x) = x.split_at(from * BATCH * INPUT);
-            // The state that the tail begins from.
+            // The state from which the tail begins.
             let mut state = model.state(BATCH).unwrap();
             if from > 0 {
                 let mut head = model.training_workspace(Schedule::dense(from, BATCH)).unwrap();
@@ -127,7 +127,7 @@ fn gradients_of_stretches_are_those_of_whole_tails() {
 /// Compares ∂L/∂h and ∂L/∂c of the initial state with finite differences.
 #[test]
 fn gradients_are_the_slopes_of_the_output() {
-    // A rectified unit at its corner has none.
+    // A rectified unit has no derivative at its corner.
     for kind in KINDS.into_iter().filter(|kind| kind.0 != RELU) {
         let mut model = model(kind);
         let x = Task::Adding.draw(STEPS, 1, &mut rng()).x;

@@ -1,5 +1,5 @@
-//! The names, shapes and places of parameters and states: of every layer with every option, and
-//! of networks.
+//! The names, shapes and places of parameters and states, for every layer with every option, and
+//! for networks.
 
 mod common;
 
@@ -7,8 +7,8 @@ use bptt::blocks::Block;
 use bptt::{Delayed, Dense, Embedding, Error, Gru, LayerNorm, Lstm, Manifest, Network, Reset};
 use common::{Kind, Subject};
 
-/// Whether tensors follow each other without gaps or overlaps, are as large as their shapes, and
-/// have a name of their own each.
+/// Asserts that tensors follow each other without gaps or overlaps, are as large as their shapes,
+/// and all have different names.
 #[track_caller]
 fn assert_tiles(manifest: &Manifest) {
     let mut end = 0;
@@ -41,7 +41,7 @@ fn tensors_of_every_layer_tile_their_buffer() {
     }
 }
 
-/// The shapes that the pages of layers give.
+/// The shapes must be those in the documentation of the layers.
 #[test]
 fn tensors_have_the_shapes_of_the_pages() {
     let of = |block: Network| block.manifest().unwrap().to_string();
@@ -77,7 +77,7 @@ fn blocks_of_a_network_have_names_of_their_own() {
     assert!(error.contains("1.weight_hr") && error.contains("1.weight_hh [16, 4]"), "{error}");
 }
 
-/// A block may not declare a name twice, and not more than fits the address space.
+/// A block may not declare a name twice, or more than fits the address space.
 #[test]
 fn a_name_is_declared_once() {
     let mut manifest = Manifest::default();
@@ -92,7 +92,7 @@ fn a_name_is_declared_once() {
     assert_eq!((manifest.len(), manifest.tensors().len()), (11, 3));
 }
 
-/// The sizes that blocks say they have are those of their parameters.
+/// Blocks report the sizes that their parameters have.
 #[test]
 fn configurations_name_kind_and_sizes() {
     let config = Lstm::new(3, 16).unwrap().with_coupled_gates().config();

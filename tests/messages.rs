@@ -1,4 +1,5 @@
-//! What an error says: the value that was given and what was expected, which are never the same.
+//! Error messages: they say the value that was given and what was expected, and the two are never
+//! the same text.
 
 mod common;
 
@@ -37,8 +38,8 @@ fn a_forget_bias_is_finite() {
     }
 }
 
-/// What parameters begin from is not what passes are made for: models, workspaces, parameters,
-/// states and streams of layers that differ in it alone fit each other.
+/// The initial values of parameters do not matter to passes: models, workspaces, parameters, states
+/// and streams of layers that differ only in them fit each other.
 fn fit_each_other(isa: Isa, a: impl Layer, b: impl Layer) {
     let mut a = init(a, isa);
     let network = init(b, isa).network().clone();
@@ -80,8 +81,8 @@ fn what_parameters_begin_from_is_no_part_of_a_workspace() {
     }
 }
 
-/// Layers that are not the same: what was given and what was expected differ in what parameters
-/// of other tensors, workspaces and states of other tensors say.
+/// For layers that differ, the messages about parameters, workspaces and states say what was given
+/// and what was expected, and the two differ.
 fn tell_apart<L: Layer + Clone>(isa: Isa, layers: &[L]) {
     let schedule = Schedule::dense(2, 1);
     let mut models: Vec<Model> = layers.iter().map(|layer| init(layer.clone(), isa)).collect();
@@ -156,7 +157,7 @@ fn what_differs_is_said() {
     );
 }
 
-/// Of few α all are said, of many the first that differs.
+/// A message lists all α if there are few, and only the first that differs if there are many.
 #[test]
 fn the_alpha_that_differs_is_said() {
     let isa = Isa::best().unwrap();
@@ -217,7 +218,8 @@ fn workspaces_say_which_model_they_are_of() {
             }
         }
     }
-    // What differs in its schedule says which rows it is for, and whose states.
+    // With a workspace for another schedule, the errors say how many elements or sequences it is
+    // for.
     let mut model = model(&network, runtime);
     for (steps, batch) in [(5, 2), (4, 3)] {
         let mut workspace = model.training_workspace(Schedule::dense(steps, batch)).unwrap();
@@ -265,7 +267,7 @@ fn weights_say_what_they_are_packed_for() {
             assert!(given.contains(&format!("{format:?}")) && given.contains("inference"));
             assert!(expected.contains("F32") && expected.contains("training"), "{expected}");
         }
-        // A model that has made no workspace for these gradients, whose panels it lacks.
+        // A model that has made no workspace for these gradients, and so lacks their panels.
         let with_input = |workspace: bptt::Training<'_>, input| {
             let training = if input { workspace.with_input_gradients() } else { workspace };
             training.workspace().unwrap()
@@ -281,7 +283,7 @@ fn weights_say_what_they_are_packed_for() {
             sides(error);
             let error = other.gradients(&mut workspace, &x, &zero, Accumulate::No).unwrap_err();
             sides(error);
-            // The pass is there all the same, and is good for a model that has them.
+            // The pass is still there, and can be used with a model that has the panels.
             assert_eq!(workspace.outputs().unwrap().len(), 5);
             with_input(other.training(schedule), wants);
             other.backward(&mut workspace, &x, &zero, Accumulate::No).unwrap();
@@ -289,7 +291,7 @@ fn weights_say_what_they_are_packed_for() {
     }
 }
 
-/// Those that name one of a few say which there are.
+/// An error about a name from a fixed list says which names there are.
 #[test]
 fn what_there_is_to_choose_from_is_said() {
     let network = Network::new(Skip::new(2, 3, Activation::Tanh, &[1, 5]).unwrap());

@@ -1,7 +1,7 @@
-//! Training passes, streams, networks and optimisers at small sizes, one case of each kind: short
-//! enough for Miri, which sees where what a workspace grants is used by two at once, and where
-//! memory is read that nobody has written. `scripts/miri.sh` runs it there. The kernels have a suite of
-//! that name too, of each entry on slices of its own.
+//! Training passes, streams, networks and optimisers at small sizes, one case of each kind, short
+//! enough for Miri. Miri finds memory of a workspace that is used by two borrowers at once, and
+//! memory that is read before it is written. `scripts/miri.sh` runs the suite there. The kernels
+//! have a suite of the same name, which calls each entry with slices of its own.
 
 mod common;
 
@@ -12,7 +12,7 @@ use bptt::{
 use bptt_reference::sample::uniform;
 use common::{Alpha, Data, Kind, Options, Rig, assert_bits, filled, isas};
 
-/// A kind of each kernel and of each way that passes go.
+/// One kind for each kernel and for each way that a pass can go.
 fn kinds() -> Vec<Kind> {
     let candidate = Candidate::Tanh;
     let options =
@@ -32,7 +32,7 @@ fn kinds() -> Vec<Kind> {
     ]
 }
 
-/// The outputs of a stream, the first step by itself and then the rest.
+/// The outputs of a stream: the first step by itself, then the rest.
 fn streamed(model: &Model, data: &Data) -> Vec<f32> {
     let mut stream = model.stream(data.batch).unwrap();
     stream.set_state(&data.initial()).unwrap();
@@ -42,8 +42,8 @@ fn streamed(model: &Model, data: &Data) -> Vec<f32> {
     y
 }
 
-/// A pass and a stream, which agree; as the kind's place in the list has it, with noise or
-/// with weights of fewer bits besides.
+/// A pass and a stream of a kind, which must agree. The kind's place in the list decides whether
+/// there is noise, and whether weights are in fewer bits.
 fn runs(isa: Isa, data: &Data, threads: usize, place: usize) {
     let mut rig = Rig::with_threads(isa, data, threads);
     let pass = rig.run(data);
@@ -65,7 +65,7 @@ fn layers(threads: usize) {
     let kinds = kinds().into_iter().enumerate();
     for (place, kind) in kinds.filter(|(place, _)| threads == 1 || place % 4 == 0) {
         for &isa in isas() {
-            // A vector of units and one more.
+            // One vector of units and one unit more.
             let hidden = isa.lanes() + 1;
             println!("{kind:?} on {isa}, threads {threads}");
             with_layer!(kind, (2, hidden), |layer| {
@@ -85,7 +85,7 @@ fn drawn(network: &Network, isa: Isa, threads: usize) -> Model {
     network.model(parameters, Runtime::new(isa).threads(threads)).unwrap()
 }
 
-/// A dense layer, its loss and its gradients, from which optimisers go a step.
+/// A dense layer, its loss and its gradients, from which optimisers make a step.
 fn dense(threads: usize) {
     for &isa in isas() {
         for (rows, inputs, outputs) in [(13, 3, 2), (1, 5, 17)] {
@@ -99,7 +99,7 @@ fn dense(threads: usize) {
             let loss = SoftmaxCrossEntropy::mean(&classes);
             let before = model.evaluate(&mut workspace, &x, &loss).unwrap();
             for accumulate in [Accumulate::No, Accumulate::Yes] {
-                // Miri rounds a logarithm one way or the other.
+                // Miri rounds a logarithm at random.
                 let loss = model.gradients(&mut workspace, &x, &loss, accumulate).unwrap();
                 assert!((loss - before).abs() < 1e-9);
             }
@@ -113,7 +113,8 @@ fn dense(threads: usize) {
     }
 }
 
-/// Blocks one after another, whose gradients take turns, the state carried on, and a stream.
+/// Several blocks, whose gradients take turns in two buffers, with the state carried on, and a
+/// stream.
 fn networks(threads: usize) {
     for &isa in isas() {
         let network = Network::new(Embedding::new(5, 3).unwrap())
@@ -140,7 +141,7 @@ fn networks(threads: usize) {
     }
 }
 
-/// One thread, which never touches rayon.
+/// One thread, which never calls rayon.
 mod alone {
     #[test]
     fn layers() {
@@ -158,7 +159,7 @@ mod alone {
     }
 }
 
-/// Two; how rayon's queues use pointers is beyond Miri's stricter rules.
+/// Two threads; rayon's queues use pointers in ways that Miri's stricter rules forbid.
 mod threads {
     #[test]
     fn layers() {

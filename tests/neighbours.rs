@@ -1,5 +1,5 @@
-//! Passes on several threads beside other work in the same pool: what others have queued
-//! there is not kept waiting, and workspaces that are gone leave nothing behind.
+//! Passes on several threads beside other work in the same pool: they do not keep others' jobs
+//! waiting, and workspaces that are gone leave nothing behind.
 
 use bptt::{Lstm, Model, Network, Runtime, Schedule, Workspace};
 use bptt_kernels::team::set_cores;
@@ -14,20 +14,21 @@ fn alone() -> MutexGuard<'static, ()> {
     static POOL: Once = Once::new();
     POOL.call_once(|| {
         rayon::ThreadPoolBuilder::new().num_threads(2).build_global().unwrap();
-        // Helpers for every thread of the pool, whatever cores there are.
+        // Lets there be helpers for every thread of the pool, however many cores there are.
         set_cores(8);
     });
     ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// An LSTM's model whose passes may have so many threads.
+/// A model of an LSTM whose passes may have `threads` threads.
 fn model(inputs: usize, hidden: usize, threads: usize) -> Model {
     let network = Network::new(Lstm::new(inputs, hidden).unwrap());
     let runtime = Runtime::best().unwrap().threads(threads);
     network.init(&mut StdRng::seed_from_u64(1), runtime).unwrap()
 }
 
-/// Runs `load` on so many threads, each with what `start` makes, until `done` is.
+/// Runs `load` again and again on each of `threads` threads, on a value made by `start`, until
+/// `done` returns.
 fn beside<T, R>(
     threads: usize,
     start: impl Fn() -> T + Sync,
@@ -54,7 +55,7 @@ fn beside<T, R>(
     })
 }
 
-/// How long jobs of somebody else wait in the global pool, of some that come one by one.
+/// Times that somebody else's jobs wait in the global pool, coming one by one.
 fn waits() -> Vec<Duration> {
     let mut waits: Vec<_> = (0..30)
         .map(|_| {
@@ -68,9 +69,9 @@ fn waits() -> Vec<Duration> {
     waits
 }
 
-/// Half of them run at once, and none waits for as long as a person would notice: a helper gives
-/// way between passes, so where those take long, as in a build that is watched over, jobs wait
-/// for some. (The machine may have other work: the last ones are given more time.)
+/// Half of the jobs run at once, and none waits for as long as a person would notice. A helper
+/// makes way only between passes, so in a slow build under a sanitizer, where passes take long,
+/// some jobs wait. (The machine may have other work, so the last attempts are given more time.)
 fn assert_short(waits: &[Duration], pass: Duration) {
     println!("waits: {waits:?}, beside passes of {pass:?}");
     let [half, last] = [waits[waits.len() / 2], waits[waits.len() - 1]];
@@ -78,7 +79,7 @@ fn assert_short(waits: &[Duration], pass: Duration) {
     assert!(last < Duration::from_secs(2) + 100 * pass, "{waits:?}");
 }
 
-/// How long it takes alone, the second time.
+/// Times `pass`, run alone, the second time it runs.
 fn time(mut pass: impl FnMut()) -> Duration {
     pass();
     let start = Instant::now();
@@ -86,7 +87,7 @@ fn time(mut pass: impl FnMut()) -> Duration {
     start.elapsed()
 }
 
-/// As a service would that makes a workspace for each request.
+/// A service may make a workspace for each request.
 fn request(model: &mut Model, x: &[f32]) {
     let mut workspace = model.training_workspace(Schedule::dense(50, 16)).unwrap();
     model.forward(&mut workspace, x).unwrap();
@@ -101,7 +102,7 @@ fn jobs_beside_many_short_plans() {
     assert_short(&beside(4, start, |model| request(model, &x), waits), pass);
 }
 
-/// Streams come and go beside one another with one model.
+/// Several threads make and drop streams of one model.
 #[test]
 fn jobs_beside_many_short_streams() {
     let _alone = alone();
@@ -131,8 +132,8 @@ fn jobs_beside_passes_back_to_back() {
     assert_short(&beside(1, start, pass, waits), alone);
 }
 
-/// Called from the pool, passes have their helpers' jobs in the caller's own queue, which the
-/// other threads look at first.
+/// Passes that are called from within the pool put their helpers' jobs in the caller's own queue,
+/// at which the other threads look first.
 #[test]
 fn jobs_beside_passes_within_the_pool() {
     let _alone = alone();
@@ -166,8 +167,8 @@ fn resident() -> usize {
     text.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// Many callers whose workspaces come and go, of one step and of many, take no more memory with
-/// time.
+/// Many callers that make and drop workspaces, for one step and for many, do not take more and more
+/// memory.
 #[cfg(target_os = "linux")]
 #[test]
 fn memory_is_flat_over_many_plans() {
@@ -196,8 +197,8 @@ fn memory_is_flat_over_many_plans() {
     let few = plans(400);
     let many = plans(1600);
     println!("resident pages: {few}, then {many}");
-    // An allocator keeps some megabytes for threads that come and go. A workspace that stayed
-    // would be 300 KB on average, and there are 25 600 of them. (That no job and no post stays, of
-    // some hundred bytes each, is a test of the kernels' teams.)
+    // An allocator keeps some megabytes for threads that come and go. If the workspaces stayed,
+    // they would be 300 KB each on average, and there are 25 600 of them. (A test of the kernels'
+    // teams shows that no job and no post stays; those have some hundred bytes each.)
     assert!(many < 2 * few + 4096, "{few} pages, then {many}");
 }

@@ -1,5 +1,5 @@
-//! Networks of several blocks: what they compute has the bits of the blocks one by one, in passes
-//! and in streams, on any number of threads, in one pass and in several.
+//! Networks of several blocks: they compute the same bits as their blocks one by one, in passes and
+//! in streams, on any number of threads, in one pass and in several.
 
 mod common;
 
@@ -29,7 +29,7 @@ fn blocks() -> Vec<Network> {
     ]
 }
 
-/// All of them in one.
+/// One network of all of them.
 fn all() -> Network {
     let groups = [1, 2].map(|period| ClockGroup { units: 4, period });
     Network::new(Embedding::new(11, 5).unwrap())
@@ -40,7 +40,7 @@ fn all() -> Network {
         .then(Dense::new(8, 4).unwrap())
 }
 
-/// A model of drawn parameters.
+/// A model with drawn parameters.
 fn model(network: &Network, runtime: Runtime, seed: u64) -> Model {
     let mut parameters = network.parameters().unwrap();
     let values = uniform(seed, parameters.as_slice().len(), 0.4);
@@ -48,7 +48,7 @@ fn model(network: &Network, runtime: Runtime, seed: u64) -> Model {
     network.model(parameters, runtime).unwrap()
 }
 
-/// The blocks of a model as models of their own, with their parameters of it.
+/// The blocks of a model as models of their own, with their part of its parameters.
 fn parts(whole: &Model) -> Vec<Model> {
     let mut rest = whole.parameters().as_slice();
     let of = |network: Network| {
@@ -192,7 +192,7 @@ fn streams_have_the_bits_of_passes() {
         assert_bits("step by step", &stepped, &expected);
         assert_eq!(stream.state().unwrap().step(), STEPS as u64);
 
-        // Longer than what passes from block to block at a time.
+        // More rows than blocks hand to each other at a time.
         let long: Vec<u32> = (0..1000).map(|n| n * 5 % 11).collect();
         let (mut one, mut other) = (filled(4000), filled(4000));
         model.stream(1).unwrap().forward(Tokens(&long), &mut one).unwrap();
@@ -204,11 +204,9 @@ fn streams_have_the_bits_of_passes() {
     }
 }
 
-/// A long sequence in two passes, with the state carried on and the gradient handed back, has the
-/// gradients of one.
-/// A stream through an embedding and a layer has a table of the input's part of each token's gates,
-/// where there are at most four times as many tokens as terms in a gate's sum: with as many, and
-/// with one more, its bits are those of a pass.
+/// A stream through an embedding and a layer keeps a table of the input's part of each token's
+/// gates if there are at most four times as many tokens as terms in a gate's sum. With that many
+/// tokens, and with one more, its bits are those of a pass.
 #[test]
 fn tokens_that_are_rows_of_a_table_change_no_bit() {
     type Make = fn() -> Recurrent;
@@ -258,6 +256,8 @@ fn tokens_that_are_rows_of_a_table_change_no_bit() {
     }
 }
 
+/// A long sequence in two passes, with the state carried on and the gradient handed back, has the
+/// gradients of one pass.
 #[test]
 fn stretches_have_the_bits_of_one_pass() {
     for &isa in isas() {
@@ -306,7 +306,7 @@ fn a_workspace_carries_its_state() {
     assert_bits("outputs", again, &expected[..ROWS * 4]);
 }
 
-/// A model in fewer bits computes as one whose weights were rounded.
+/// A model in fewer bits computes the same as one whose weights were rounded.
 #[test]
 fn quantised_networks_have_the_bits_of_rounded_weights() {
     let network = Network::new(Embedding::new(11, 5).unwrap()).then(Dense::new(5, 20).unwrap());
@@ -375,7 +375,7 @@ fn inputs_of_the_wrong_kind_are_refused() {
     assert_eq!(error.to_string(), "input: made for tokens, expected 2 features a row");
 }
 
-/// A workspace of one network is not taken for another's, but for one that computes the same.
+/// A workspace made for one network is refused by a model of another, unless both compute the same.
 #[test]
 fn workspaces_are_for_their_network() {
     let runtime = Runtime::best().unwrap();
@@ -403,7 +403,7 @@ fn training_learns() {
         .then(Dense::new(16, 4).unwrap());
     let mut model = model(&network, Runtime::best().unwrap(), 1);
     let mut space = model.training_workspace(Schedule::dense(12, 2)).unwrap();
-    // Each token follows the one before it round and round.
+    // Each token is followed by the next one, and the last by the first.
     let tokens: Vec<u32> = (0..24).map(|n| n / 2 % 4).collect();
     let targets: Vec<u32> = tokens.iter().map(|token| (token + 1) % 4).collect();
     let loss = SoftmaxCrossEntropy::mean(&targets);
@@ -442,7 +442,7 @@ fn squared_error_has_the_gradient_of_its_value() {
             };
             let (up, down) = (value(0.125), value(-0.25));
             value(0.125);
-            // Of a square the quotient is exact but for rounding.
+            // For a square the difference quotient is exact except for rounding.
             let quotient = (up - down) / 0.25;
             let bound = 1e-5 * (1.0 + up.abs() + down.abs());
             assert!((quotient - f64::from(gradient)).abs() < bound, "{quotient}, {gradient}");
@@ -452,7 +452,7 @@ fn squared_error_has_the_gradient_of_its_value() {
     }
 }
 
-/// Layers of one network draw noise of their own each.
+/// Each layer of a network draws noise of its own.
 #[test]
 fn layers_draw_noise_of_their_own() {
     let noise = Regularisation::none().with_dropout(0.5).unwrap();
@@ -469,7 +469,7 @@ fn layers_draw_noise_of_their_own() {
     assert_eq!(outputs(Noise::default(), &mut space), first);
     let other = Noise { seed: 1, ..Noise::default() };
     assert_ne!(outputs(other, &mut space), first);
-    // With the same masks in both, a layer of the same parameters and inputs would agree.
+    // If both had the same masks, a layer with the same parameters and inputs would agree.
     let gates = |block: usize| space.activations(&format!("{block}.gates")).unwrap().to_vec();
     assert_ne!(gates(0), gates(1));
 }

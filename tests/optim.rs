@@ -1,4 +1,4 @@
-//! Optimisers and clipping against the equations, on every instruction set.
+//! Optimisers and clipping against their equations, on every instruction set.
 
 use bptt::{Adam, AdamConfig, Error, Isa, Sgd, SgdConfig, clip_elements, clip_global_norm};
 use bptt_kernels::optim;
@@ -23,12 +23,12 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
-/// What an optimiser keeps for so many parameters: zeros before its first step makes room.
+/// The state of an optimiser for `len` parameters: zeros if it has not been allocated yet.
 fn kept(values: &[f32], len: usize) -> Vec<f32> {
     if values.is_empty() { vec![0.0; len] } else { values.to_vec() }
 }
 
-/// What `values` should be after a step from `before`.
+/// The expected value of `values` after a step from `before`.
 fn each(
     before: &[f32],
     gradients: &[f32],
@@ -53,9 +53,9 @@ fn check_sgd(isa: Isa, len: usize, seed: u64, learning_rate: f32, momentum: f32)
     }
 }
 
-/// θ after a step, from the moments that the step has left. The quotient passes
-/// through the roundings of α / (1 − β₁ᵗ) and 1 / √(1 − β₂ᵗ), a root, two products, a
-/// sum, and itself: seven, all of factors or of a sum of positive terms.
+/// θ after a step, computed from the moments that the step has written. The quotient passes through
+/// the roundings of α / (1 − β₁ᵗ) and 1 / √(1 − β₂ᵗ), a root, two products, a sum, and itself:
+/// seven roundings, all of factors or of a sum of positive terms.
 fn adams_parameter(config: &AdamConfig, t: f64, theta: f32, m: f32, v: f32) -> Bounded {
     let AdamConfig { learning_rate, beta1, beta2, epsilon } = *config;
     let correction = |beta: f32| 1.0 - f64::from(beta).powf(t);
@@ -207,8 +207,8 @@ fn a_norm_that_is_not_finite_is_an_error_and_nothing_is_written() {
     }
 }
 
-/// On each instruction set and wherever it stands: one number that is none, and no number that
-/// is merely large.
+/// On each instruction set and at any place: a norm is NaN or ∞ if one element is, and finite if
+/// all elements are, however large.
 #[test]
 fn a_norm_is_finite_where_all_elements_are() {
     for &isa in Isa::available() {
@@ -230,7 +230,7 @@ fn a_norm_is_finite_where_all_elements_are() {
     }
 }
 
-/// Nothing to divide by: gradients that are all zero stay so (tensorflow#22048).
+/// Gradients that are all zero stay zero, with no division by their norm (tensorflow#22048).
 #[test]
 fn zeros_stay_zeros() {
     for zero in [0.0, -0.0] {
@@ -285,7 +285,7 @@ fn settings_are_checked() {
         let mut adam = Adam::new(1e-3);
         assert_value_error(adam.set_learning_rate(wrong), "learning_rate");
         assert_eq!(adam.config(), AdamConfig::default());
-        // What is made of a rate alone refuses it in its first step.
+        // An optimiser that is made of a rate alone refuses a bad rate in its first step.
         let (mut sgd, mut adam, mut parameters) = (Sgd::new(wrong), Adam::new(wrong), [1.0; 3]);
         assert_value_error(sgd.step(isa, &mut parameters, &[1.0; 3]), "learning_rate");
         assert_value_error(adam.step(isa, &mut parameters, &[1.0; 3]), "learning_rate");
@@ -309,14 +309,14 @@ fn settings_are_checked() {
     }
 }
 
-/// The largest settings that are accepted make no NaN of a gradient of 0, however many steps it
-/// is 0, and what is beyond them is refused.
+/// With the largest settings that are accepted, a gradient of 0 never makes a NaN, however many
+/// steps it is 0; larger settings are refused.
 #[test]
 fn the_largest_settings_leave_a_parameter_without_a_gradient_where_it_is() {
     let most = 1.0f32.next_down();
     for &isa in Isa::available() {
         for beta1 in [0.0, 0.5, 0.9, 0.999, most] {
-            // α / (1 − β₁), by which the first step multiplies, has to be finite in f32.
+            // The first step multiplies by α / (1 − β₁), which has to be finite in f32.
             let rate = |rate: f32| (f64::from(rate) / (1.0 - f64::from(beta1))) as f32;
             let mut learning_rate = (f64::from(f32::MAX) * (1.0 - f64::from(beta1))) as f32;
             learning_rate = learning_rate.next_up().next_up().min(f32::MAX);
@@ -378,7 +378,7 @@ fn another_number_of_parameters_is_an_error_and_nothing_is_written() {
     let isa = Isa::best().unwrap();
     let mut sgd = Sgd::new(0.1).with_momentum(0.9).unwrap();
     let mut adam = Adam::new(1e-3);
-    // Before the first step there may be any number, but as many gradients.
+    // Before the first step the number of parameters is free, but there must be as many gradients.
     let (mut values, short) = ([1.0; 3], [1.0; 2]);
     let expected = Err(Error::Length { what: "gradients", given: 2, expected: 3 });
     assert_eq!(sgd.step(isa, &mut values, &short), expected);

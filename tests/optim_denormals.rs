@@ -1,5 +1,5 @@
-//! Gradients, moments and logits that are denormal: they count as zero, nothing takes longer
-//! for them, and the caller's own denormals stay.
+//! Denormal gradients, moments and logits count as zero and cost no extra time, and the caller's
+//! own denormals stay.
 
 mod common;
 
@@ -36,7 +36,7 @@ fn moments_become_zero_and_our_own_denormals_stay() {
         assert!(adam.second_moment().iter().all(|&v| v == 0.0), "on {isa}");
         assert!(adam.first_moment().iter().all(|&m| m.is_normal()), "on {isa}");
         assert!(sgd.velocity().iter().all(|&v| v.is_normal()), "on {isa}");
-        // What had no gradient for a long time.
+        // The moments of a parameter that had no gradient for a long time.
         let zeros = vec![0.0; LEN];
         for _ in 0..2000 {
             adam.step(isa, &mut theta, &zeros).unwrap();
@@ -55,7 +55,7 @@ fn gradients_are_clipped_to_zero() {
     assert_eq!(clip_global_norm(&mut [&mut gradients], 1.0), Ok(3.0));
     assert_eq!(gradients, [0.0, 1.0, 0.0]);
     assert_eq!(clip_global_norm(&mut [&mut [denormal(); 9]], 1.0), Ok(0.0));
-    // Scaled into the denormal numbers.
+    // Scaled down so that they are denormal.
     let mut gradients = [1e20, f32::MIN_POSITIVE];
     clip_global_norm(&mut [&mut gradients], 1.0).unwrap();
     assert_eq!(gradients, [1.0, 0.0]);
@@ -75,7 +75,7 @@ fn probabilities_become_zero() {
             y.iter().enumerate().all(|(k, &y)| y == if k == 7 { 1.0 } else { 0.0 }),
             "on {isa}"
         );
-        // A gradient of normal probabilities that its scale takes there.
+        // The gradient's scale makes normal probabilities denormal.
         let mut o = vec![-80.0; 40];
         o[7] = 0.0;
         let entropy = CrossEntropy::new(40, &[7], None).unwrap();
@@ -85,7 +85,7 @@ fn probabilities_become_zero() {
     }
 }
 
-/// The fastest of several runs, which each begin with `start`.
+/// The fastest of several runs, each of which begins with `start`.
 fn best<T>(mut start: impl FnMut() -> T, mut run: impl FnMut(&mut T)) -> Duration {
     let mut best = Duration::MAX;
     for _ in 0..300 {
@@ -97,9 +97,9 @@ fn best<T>(mut start: impl FnMut() -> T, mut run: impl FnMut(&mut T)) -> Duratio
     best
 }
 
-/// `time` of usual numbers and of denormal ones takes as long. The two are measured one after
-/// the other, so work beside this test may slow one of them: what is slow for denormals is slow
-/// every time, and one measurement of ten in which it is not will do.
+/// Asserts that `time` is about the same for usual numbers and for denormal ones. The two are
+/// measured one after the other, so other work on the machine may slow one of them. Denormals would
+/// slow theirs every time, so one good measurement of ten is enough.
 #[track_caller]
 fn assert_as_fast(what: &str, isa: Isa, time: impl Fn(f32) -> Duration, [usual, small]: [f32; 2]) {
     let mut last = [Duration::ZERO; 2];
@@ -122,12 +122,12 @@ fn nothing_gets_slower() {
         return;
     }
     for &isa in isas() {
-        // In the order of the gradients: v is denormal from the first step on.
+        // In the order of the gradients; v is denormal from the first step on.
         let adam = |g: f32| {
             let gradients = vec![g; LEN];
             let start = || {
                 let (mut adam, mut theta) = (Adam::new(1e-3), vec![1.0; LEN]);
-                // Makes room for the moments, and leaves them zero.
+                // Makes the optimiser allocate its moments, and leaves them zero.
                 adam.step(isa, &mut theta, &[0.0; LEN]).unwrap();
                 (adam, theta)
             };
@@ -153,7 +153,7 @@ fn nothing_gets_slower() {
         };
         assert_as_fast("SGD", isa, sgd, [0.1, denormal()]);
 
-        // Of the classes one is far above all others: exp is denormal of −90.
+        // One class is far above all others, so their probabilities are denormal (e⁻⁹⁰).
         let rows = 64;
         let targets = vec![3; rows];
         let entropy = CrossEntropy::new(64, &targets, None).unwrap();

@@ -1,4 +1,4 @@
-//! What is shared among threads may be, and serves them all at a time.
+//! Types that threads may share are `Send` and `Sync`, and serve several threads at a time.
 
 use bptt::blocks::{Block, Packed, Pass, Steps};
 use bptt::{
@@ -28,7 +28,8 @@ fn everything_is_send_and_sync() {
     shared::<dyn Steps>();
 }
 
-/// Several threads run streams and passes of one model, and each gets what one alone gets.
+/// Several threads run streams and passes of one model, and each gets the results that one thread
+/// gets alone.
 #[test]
 fn one_model_serves_many_threads() {
     let network = Network::new(Lstm::new(3, 20).unwrap()).then(Dense::new(20, 2).unwrap());
@@ -58,7 +59,8 @@ fn one_model_serves_many_threads() {
     });
 }
 
-/// A stream goes on with the parameters that its model had, whatever becomes of the model.
+/// A stream goes on with the parameters that its model had, even if the model changes or is
+/// dropped.
 #[test]
 fn a_stream_keeps_its_parameters() {
     let network = Network::new(Lstm::new(1, 8).unwrap());

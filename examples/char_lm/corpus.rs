@@ -1,12 +1,12 @@
 //! The text: where it comes from, and which part of it is held out.
 //!
-//! The text is cut into blocks of 4096 bytes (less where it is short), and every tenth, or less
-//! often where that would be more than 32, is held out: blocks from all over the text. The rest,
-//! spliced together, is what models are fitted on.
+//! The text is cut into blocks of 4096 bytes (less if it is short). Every tenth block is held out,
+//! or fewer if that would be more than 32; they come from all over the text. The rest, joined
+//! together, is the training text.
 //!
-//! Both models see a held-out block by itself: its first byte is given and not scored, and each
-//! byte after it is predicted from the bytes of its block before it. Neither has any context at a
-//! block's start, and neither sees the training text around it.
+//! Both models see each held-out block by itself: its first byte is given and not scored, and each
+//! later byte is predicted from the bytes before it in the block. At a block's start neither model
+//! has any context, and neither sees the training text around the block.
 
 use super::Failure;
 use std::path::{Path, PathBuf};
@@ -16,11 +16,11 @@ pub const MOST_HELD_OUT: usize = 32;
 
 /// A text, split.
 pub struct Corpus {
-    /// What it is, for people.
+    /// A description for people.
     pub name: String,
-    /// What models are fitted on.
+    /// The training text.
     pub train: Vec<u8>,
-    /// What they are compared on: blocks of one length.
+    /// The held-out text: blocks of one length.
     pub held_out: Vec<Vec<u8>>,
 }
 
@@ -42,7 +42,7 @@ impl Corpus {
     }
 }
 
-/// What to train on, and the blocks that are held out.
+/// The training text and the held-out blocks.
 pub fn split(text: &[u8]) -> (Vec<u8>, Vec<Vec<u8>>) {
     let block = 4096.min(text.len() / 20);
     let period = (text.len() / block).div_ceil(MOST_HELD_OUT).max(10);
@@ -57,12 +57,12 @@ pub fn split(text: &[u8]) -> (Vec<u8>, Vec<Vec<u8>>) {
     (train, held_out)
 }
 
-/// Where cargo says that the package is, or said so when this was built.
+/// The folder that cargo names as the package's when the program runs, or named when it was built.
 fn repository() -> PathBuf {
     std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or(env!("CARGO_MANIFEST_DIR").into()).into()
 }
 
-/// All sources and documents, in the order of their paths.
+/// All source files and documents, in the order of their paths.
 pub fn repository_text() -> Result<Vec<u8>, Failure> {
     let mut files = Vec::new();
     list(&repository(), &mut files).map_err(|error| format!("{error}; try --text FILE"))?;
@@ -74,8 +74,7 @@ fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     Ok(std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?)
 }
 
-/// Adds the files below a directory; follows no links and enters no build directory and none
-/// that is hidden.
+/// Adds the files below a directory. Follows no links, and skips build directories and hidden ones.
 fn list(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
     let context = |error| format!("{}: {error}", directory.display());
     for entry in std::fs::read_dir(directory).map_err(context)? {

@@ -1,4 +1,4 @@
-//! Text drawn from a model, byte by byte.
+//! Draws text from a model, byte by byte.
 
 use super::Failure;
 use super::args::Options;
@@ -6,7 +6,7 @@ use bptt::{Model, Tokens};
 use rand::{RngExt, rngs::StdRng};
 use std::io::Write;
 
-/// Draws so many bytes that go on from the prompt, and prints them.
+/// Draws `count` bytes that continue the prompt, and prints them.
 pub fn sample(model: &Model, o: &Options, bytes: usize, rng: &mut StdRng) -> Result<(), Failure> {
     let (mut stream, mut scores) = (model.stream(1)?, vec![0.0; model.output_size()]);
     let mut text = o.prompt.as_bytes().to_vec();
@@ -19,7 +19,7 @@ pub fn sample(model: &Model, o: &Options, bytes: usize, rng: &mut StdRng) -> Res
     Ok(writeln!(std::io::stdout(), "{}", printable(&text[o.prompt.len()..]))?)
 }
 
-/// A byte with probability softmax(scores / temperature).
+/// Draws a byte with the probabilities softmax(scores / temperature).
 pub fn draw(scores: &[f32], temperature: f64, rng: &mut StdRng) -> u8 {
     let likelier = |&a: &usize, &b: &usize| scores[a].total_cmp(&scores[b]);
     let best = (0..scores.len()).rev().max_by(likelier).unwrap_or(0);
@@ -35,8 +35,8 @@ pub fn draw(scores: &[f32], temperature: f64, rng: &mut StdRng) -> u8 {
     drawn.unwrap_or(best) as u8
 }
 
-/// Bytes as text for a terminal: invalid UTF-8 replaced, control characters escaped but for line
-/// feed and tab.
+/// Makes bytes fit for a terminal: invalid UTF-8 is replaced, and control characters except line
+/// feed and tab are escaped.
 pub fn printable(bytes: &[u8]) -> String {
     let escaped = |c: char| match c {
         c if c.is_control() && !"\n\t".contains(c) => c.escape_default().to_string(),

@@ -1,5 +1,5 @@
-//! A byte-level language model, trained on this repository's own text while you watch, beside an
-//! order-3 n-gram model fitted on the same bytes.
+//! A byte-level language model, trained on this repository's own text while you watch, and compared
+//! with an order-3 n-gram model fitted to the same bytes.
 //!
 //! ```text
 //! cargo run --release --example char_lm
@@ -7,12 +7,12 @@
 //! cargo run --release --example char_lm -- --load book.safetensors --generate 2000
 //! ```
 //!
-//! See `train` for the network and the loop, and `corpus` for what is held out. Nothing is chosen
-//! by the held-out text: the weights are those of the last update.
+//! See `train` for the network and the loop, and `corpus` for the held-out text. The held-out text
+//! chooses nothing: the weights are those of the last update.
 //!
-//! Progress goes to stderr. stdout gets the result, `held-out bits/char: X; order-3 n-gram: Y`,
-//! and text drawn from the model after it. Whatever goes wrong ends the run with one line on
-//! stderr and exit code 2, and leaves existing files as they were.
+//! Progress goes to stderr. The result, `held-out bits/char: X; order-3 n-gram: Y`, goes to stdout,
+//! followed by text drawn from the model. Any error ends the run with one line on stderr and exit
+//! code 2, and leaves existing files as they were.
 
 pub(crate) mod args;
 pub(crate) mod corpus;
@@ -31,14 +31,14 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
 
-/// Anything that ends the run; its text is what the user gets to read.
+/// Any error that ends the run; its text is shown to the user.
 pub type Failure = Box<dyn std::error::Error>;
 
 fn main() {
     program(std::env::args_os());
 }
 
-/// The whole program, with these arguments, of which the first is its name.
+/// Runs the whole program with these arguments; the first is the program's name.
 pub fn program(arguments: impl IntoIterator<Item = OsString>) {
     if let Err(error) = run(&Options::parse_from(arguments)) {
         eprintln!("char_lm: {error}");
@@ -84,7 +84,7 @@ fn run(options: &Options) -> Result<(), Failure> {
     generate::sample(&model, options, 600, &mut rng)
 }
 
-/// Reads a model of this program, of the sizes that are asked for.
+/// Reads a model that this program saved, with the requested sizes.
 fn load(file: &Path, runtime: Runtime, asked: [Option<usize>; 2]) -> Result<Model, Failure> {
     let no = |why: &dyn std::fmt::Display| format!("{}: not a weights file: {why}", file.display());
     let model = Model::load(file, runtime).map_err(|error| no(&error))?;
@@ -105,7 +105,8 @@ fn load(file: &Path, runtime: Runtime, asked: [Option<usize>; 2]) -> Result<Mode
     Ok(model)
 }
 
-/// `Ok` where weights may be saved: nothing is there yet, or weights of this program.
+/// Returns an error unless weights may be saved here: there is no file yet, or one with weights of
+/// this program.
 fn check_destination(path: &Path, runtime: Runtime) -> Result<(), Failure> {
     if path.exists() {
         load(path, runtime, [None; 2]).map_err(|error| format!("not overwritten: {error}"))?;

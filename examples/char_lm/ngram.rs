@@ -1,22 +1,22 @@
 //! The model to beat: an n-gram model of order 3, which predicts a byte from up to three bytes
 //! before it.
 //!
-//! Interpolated modified Kneser–Ney smoothing (Chen and Goodman 1999), with the discounts that they
-//! derive from the counts. The longest context counts how often a byte came after it, the shorter
-//! ones after how many different bytes the context and the byte came; below them all, the 256 bytes
-//! are equally likely. Of Witten–Bell, absolute discounting and this, this did best on the
-//! repository's text when it had 470 KB: 1.81, 1.81 and 1.78 bits.
+//! It uses interpolated modified Kneser–Ney smoothing (Chen and Goodman 1999), with the discounts
+//! that they derive from the counts. For the longest context it counts how often a byte came after
+//! it, and for shorter contexts after how many different bytes the context and the byte came; below
+//! them all, the 256 bytes are equally likely. Witten–Bell smoothing and absolute discounting
+//! predicted this repository's text less well.
 
 use std::collections::{BTreeMap, HashMap};
 
-/// How many bytes before it a byte is predicted from.
+/// The number of earlier bytes from which a byte is predicted.
 pub const ORDER: usize = 3;
 
 /// The model.
 pub struct NGram<'a> {
-    /// What came after each context of [`ORDER`] bytes or fewer, and its count.
+    /// The bytes that came after each context of [`ORDER`] bytes or fewer, with their counts.
     pub counts: HashMap<&'a [u8], BTreeMap<u8, u32>>,
-    /// By the length of the context, the discounts of the counts 1, 2, and 3 or more.
+    /// The discounts of the counts 1, 2, and 3 or more, by the length of the context.
     discounts: [[f64; 3]; ORDER + 1],
 }
 
@@ -43,13 +43,14 @@ impl<'a> NGram<'a> {
         Self { counts, discounts }
     }
 
-    /// Of how many counts are 1, 2, 3 and 4.
+    /// How many counts are 1, 2, 3 and 4.
     fn discounts(of_count: [f64; 5]) -> [f64; 3] {
         let y = of_count[1] / (of_count[1] + 2.0 * of_count[2]);
         [1, 2, 3].map(|count| {
             let c = count as f64;
             let discount = c - (c + 1.0) * y * of_count[count + 1] / of_count[count];
-            // Without any such count, or with very odd ones, the formula has no answer.
+            // If one of these numbers is 0, or they are very unusual, the formula gives no usable
+            // discount.
             if discount.is_finite() { discount.clamp(0.1, c - 0.1) } else { 0.5 * c }
         })
     }
@@ -67,7 +68,7 @@ impl<'a> NGram<'a> {
         probability
     }
 
-    /// Bits per byte over blocks, each by itself, its first byte not scored.
+    /// Bits per byte over blocks, each by itself, without its first byte.
     pub fn bits_per_byte(&self, blocks: &[Vec<u8>]) -> f64 {
         let bits = |block: &Vec<u8>| -> f64 {
             let before = |at: usize| &block[at.saturating_sub(ORDER)..at];

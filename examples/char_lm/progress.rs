@@ -1,16 +1,16 @@
-//! How far a run is: a bar on a terminal, a line now and then elsewhere.
+//! Shows how far a run is: as a bar on a terminal, elsewhere as a line now and then.
 
 use super::Failure;
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 
-/// The lines where there is no terminal: one for each of these parts of the run.
+/// Without a terminal, one line is printed for each of these parts of the run.
 const LINES: f64 = 20.0;
 
-/// A bar, whether nothing is shown, and how many lines have been.
+/// The bar, whether nothing is shown, and how many lines have been printed.
 pub struct Progress(ProgressBar, bool, f64);
 
 impl Progress {
-    /// To stderr, or nowhere.
+    /// Progress on stderr, or none.
     pub fn new(quiet: bool) -> Result<Self, Failure> {
         let template = "{elapsed:>4} [{wide_bar}] {percent:>3}%\n{wide_msg}";
         let style = ProgressStyle::with_template(template)?.progress_chars("=> ");
@@ -18,7 +18,7 @@ impl Progress {
         Ok(Self(bar.with_style(style).with_finish(ProgressFinish::Abandon), quiet, 0.0))
     }
 
-    /// Shows how much is done, 0 to 1, and figures, where it is time to.
+    /// Shows the share that is done, 0 to 1, and some figures, if it is time to.
     pub fn show(&mut self, fraction: f64, figures: impl FnOnce() -> String) {
         let Self(bar, quiet, lines) = self;
         if !bar.is_hidden() {

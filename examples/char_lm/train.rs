@@ -1,9 +1,9 @@
-//! The network, and its training: truncated back-propagation through time, Adam, a learning rate
-//! that rises and falls with the run.
+//! The network and its training: truncated back-propagation through time, Adam, and a learning rate
+//! that rises and falls during the run.
 //!
-//! The training text is a ring. B streams start at equal distances and read on from chunk to chunk,
-//! τ bytes each, their states handed on, so that the model learns from more context than its
-//! gradients reach back through.
+//! The training text is treated as a ring. B streams start at equal distances and read on from
+//! chunk to chunk, τ bytes each. Their states are handed on, so the model learns from more context
+//! than its gradients reach back through.
 
 use super::{Failure, args::Options, corpus::Corpus, progress::Progress};
 use bptt::{
@@ -13,23 +13,23 @@ use bptt::{
 use std::f64::consts::{LN_2, PI};
 use std::time::Instant;
 
-/// The part of a run over which the learning rate rises; it falls over the rest.
+/// The part of a run in which the learning rate rises; it falls during the rest.
 pub const WARM_UP: f64 = 0.03;
 
-/// What the learning rate ends at, as a part of its highest.
+/// The last learning rate, as a share of the highest.
 pub const LAST_RATE: f64 = 0.02;
 
 /// Steps that an evaluation takes at once.
 pub const STEPS: usize = 64;
 
-/// Byte, embedding, LSTM layer, scores of the 256 bytes.
+/// A byte, its embedding, an LSTM layer, and scores of the 256 bytes.
 pub fn network([size, hidden]: [usize; 2]) -> Result<Network, Error> {
     let embedding = Network::new(Embedding::new(256, size)?);
     Ok(embedding.then(Lstm::new(size, hidden)?).then(Dense::new(hidden, 256)?))
 }
 
-/// Bits per byte over blocks of one length, side by side, each by itself from the zero state, its
-/// first byte not scored.
+/// Bits per byte over blocks of one length, side by side, each from the zero state and without its
+/// first byte.
 pub fn bits_per_byte(model: &Model, blocks: &[Vec<u8>]) -> Result<f64, Error> {
     let (batch, predictions) = (blocks.len(), blocks[0].len() - 1);
     let (mut stream, mut nats) = (model.stream(batch)?, 0.0);
@@ -69,10 +69,10 @@ pub fn train(model: &mut Model, corpus: &Corpus, options: &Options) -> Result<()
         let nats = model.train(&mut workspace, Tokens(&x), &loss, clipped);
         let nats = nats.map_err(|error| format!("{error}; try a lower --learning-rate"))?;
         workspace.carry_state()?;
-        // What is shown is of some fifty updates.
+        // The figure that is shown is an average over some fifty updates.
         bits = [bits[0] * 0.98 + nats / LN_2, bits[1] * 0.98 + 1.0];
         training += start.elapsed().as_secs_f64() - now;
-        // Six looks at the held-out text, beside that at the end.
+        // Evaluates the held-out text six times during the run; the end of the run does it again.
         if fraction * 7.0 >= looks && !options.quiet {
             looks += 1.0;
             held_out = Some(bits_per_byte(model, &corpus.held_out)?);
@@ -90,7 +90,8 @@ pub fn train(model: &mut Model, corpus: &Corpus, options: &Options) -> Result<()
     }
 }
 
-/// What each stream reads after so many updates, or so many bytes further on, `[τ, B]`.
+/// The bytes that each stream reads next after `updates` updates, `[τ, B]`, or the bytes that are
+/// `after` places further on.
 fn chunk(text: &[u8], updates: u64, after: usize, options: &Options) -> Vec<u32> {
     let Options { batch, steps, .. } = *options;
     let at =
@@ -98,7 +99,7 @@ fn chunk(text: &[u8], updates: u64, after: usize, options: &Options) -> Vec<u32>
     (0..steps * batch).map(|row| text[at(row) % text.len()].into()).collect()
 }
 
-/// The learning rate at a fraction of the run, as a part of its highest: a short rise and half a
+/// The learning rate at a fraction of the run, as a share of the highest: a short rise, then half a
 /// period of the cosine.
 pub fn rate(fraction: f64) -> f64 {
     let fall = (1.0 + (PI * fraction.min(1.0)).cos()) / 2.0;

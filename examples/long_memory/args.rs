@@ -18,31 +18,31 @@ pub struct Options {
     /// The most updates of a cell at a lag.
     #[arg(long, default_value_t = 4000, value_parser = from(1))]
     pub updates: usize,
-    /// Updates between two looks at sequences that are not trained on.
+    /// Updates between two evaluations on sequences that are not trained on.
     #[arg(long, default_value_t = 100, value_parser = from(1))]
     pub look: usize,
     /// Hidden units.
     #[arg(long, default_value_t = 32, value_parser = from(1))]
     pub hidden: usize,
-    /// Sequences of an update.
+    /// Sequences per update.
     #[arg(long, default_value_t = 32, value_parser = from(1))]
     pub batch: usize,
     /// Adam's learning rate.
     #[arg(long, default_value_t = 1e-2, value_parser = positive)]
     pub learning_rate: f32,
-    /// The norm that gradients are clipped to.
+    /// The norm to which gradients are clipped.
     #[arg(long, default_value_t = 1.0, value_parser = positive)]
     pub clip: f32,
-    /// Where all randomness starts from.
+    /// The seed of all random numbers.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Threads, each with a cell of its own at a time; 0 is one for each core.
+    /// Threads, each of which trains one cell at a time; 0 means one for each core.
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
-    /// The folder of the plots.
+    /// The folder for the plots.
     #[arg(long, value_name = "FOLDER", default_value = "target/long_memory")]
     pub out: PathBuf,
-    /// No progress.
+    /// Show no progress.
     #[arg(long)]
     pub quiet: bool,
 }

@@ -1,17 +1,17 @@
-//! Vanishing and exploding gradients, and the cells that were made against them (Goodfellow
-//! et al., *Deep Learning*, sections 10.7 to 10.10).
+//! Vanishing and exploding gradients, and the cells that were invented against them (Goodfellow et
+//! al., *Deep Learning*, sections 10.7 to 10.10).
 //!
 //! ```text
 //! cargo run --release --example long_memory
 //! cargo run --release --example long_memory -- --adding 400 --copying 200 --updates 20000
 //! ```
 //!
-//! Each cell is trained on two tasks at several lags: `tasks` says which, `cells` how each
-//! begins, `train` when a task counts as learned. All have the same units, data, optimiser
-//! and number of updates, so that a run repeats to the bit, with any number of threads.
+//! Each cell is trained on two tasks at several lags: `tasks` describes the tasks, `cells` how each
+//! cell begins, `train` when a task counts as learned. All cells have the same number of units,
+//! data, optimiser and number of updates. A run repeats to the bit, with any number of threads.
 //!
-//! Progress goes to stderr, tables to stdout, and two plots, `gradients.svg` and
-//! `gradients.png`, to the folder `--out`: `norms` says of what.
+//! Progress goes to stderr, tables go to stdout, and two plots, `gradients.svg` and
+//! `gradients.png`, go to the folder `--out`; `norms` says what they show.
 
 pub(crate) mod args;
 pub(crate) mod cells;
@@ -30,7 +30,7 @@ use std::cmp::Reverse;
 use tasks::Task;
 use train::{Job, Outcome};
 
-/// Anything that ends the run; its text is what the user gets to read.
+/// Any error that ends the run; its text is shown to the user.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() {
@@ -41,7 +41,7 @@ fn main() {
 }
 
 fn run(options: &Options) -> Result<(), Failure> {
-    // Before the work, which would be lost with it.
+    // Makes the folder before the work, so that an error here does not lose it.
     std::fs::create_dir_all(&options.out)
         .map_err(|error| format!("{}: {error}", options.out.display()))?;
     let tasks = [(Task::Adding, &options.adding), (Task::Copying, &options.copying)];
@@ -53,7 +53,7 @@ fn run(options: &Options) -> Result<(), Failure> {
             jobs.push(Job { kind, task, lag, with_norms, options });
         }
     }
-    // What takes longest first.
+    // The longest jobs come first.
     jobs.sort_by_key(|job| Reverse(job.task.steps(job.lag)));
     let outcomes = train_all(&jobs, options)?;
     for (task, lags) in tasks {
@@ -66,7 +66,7 @@ fn run(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Trains them side by side. Shows a bar on a terminal, and a line for each that is done.
+/// Trains all cells side by side. Shows a bar on a terminal, and a line for each job that is done.
 fn train_all(jobs: &[Job<'_>], options: &Options) -> Result<Vec<Outcome>, Failure> {
     let all = (jobs.len() * options.updates) as u64;
     let bar = if options.quiet { ProgressBar::hidden() } else { ProgressBar::new(all) };
@@ -85,7 +85,7 @@ fn train_all(jobs: &[Job<'_>], options: &Options) -> Result<Vec<Outcome>, Failur
         Ok(outcome)
     };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build()?;
-    // A bridge hands jobs out in their order, whichever thread is free.
+    // `par_bridge` hands out the jobs in their order, to whichever thread is free.
     let outcomes = pool.install(|| jobs.iter().par_bridge().map(train).collect());
     bar.finish_and_clear();
     outcomes

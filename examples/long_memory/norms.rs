@@ -1,30 +1,30 @@
 //! ‖∂L/∂h⁽ᵗ⁾‖ over t, for a loss after the last step.
 //!
-//! A backward pass over the steps after t gives ∂L/∂h⁽ᵗ⁾ as the gradient by its initial
-//! state, so passes over one step each, from the last, the gradient handed on from one to
-//! the next, give that of every t, with the bits of longer passes. The states that each
-//! begins from are kept on the way there. The state of an LSTM has two parts, so it has
-//! two gradients: ∂L/∂h counts what goes through the gates of the next step and leaves out
-//! what the cell state carries past them, which is ∂L/∂c.
+//! A backward pass over the steps after t gives ∂L/∂h⁽ᵗ⁾ as the gradient by its initial state. So
+//! passes over one step each, from the last to the first, with the gradient handed on from one to
+//! the next, give this gradient for every t, with the bits of longer passes. The forward passes
+//! keep the states from which each step begins. An LSTM's state has two parts, so it has two
+//! gradients: ∂L/∂h counts the paths through the gates of the next step and leaves out those
+//! through the cell state, which are ∂L/∂c.
 //!
-//! With one output o, ∂L/∂h⁽ᵗ⁾ of a sequence is ∂L/∂o times ∂o/∂h⁽ᵗ⁾ for any L. A norm over
-//! that at the last step is of the network alone, whatever the loss and however small it has
-//! become, so these are what is given.
+//! With one output o, ∂L/∂h⁽ᵗ⁾ of a sequence is ∂L/∂o times ∂o/∂h⁽ᵗ⁾ for any L. So the norm divided
+//! by the norm at the last step depends on the network alone, whatever the loss and however small
+//! it has become. These ratios are what this file computes.
 
 use super::tasks::Task;
 use bptt::{Accumulate, Error, Model, Schedule, State};
 
-/// The gradients' norms over ‖∂L/∂h⁽τ⁾‖, for t from 0, the initial state, to τ: the root of the
-/// mean square over the sequences.
+/// The norms of the gradients divided by ‖∂L/∂h⁽τ⁾‖, for t from 0, the initial state, to τ: the
+/// root of the mean square over the sequences.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Norms {
-    /// Of ∂L/∂h⁽ᵗ⁾.
+    /// For ∂L/∂h⁽ᵗ⁾.
     pub h: Vec<f64>,
-    /// Of ∂L/∂c⁽ᵗ⁾; empty where the cell has no cell state.
+    /// For ∂L/∂c⁽ᵗ⁾; empty if the cell has no cell state.
     pub c: Vec<f64>,
 }
 
-/// ∂L/∂ of the states τ to 0 over `x` `[τ, B, I]`, of ∂L/∂h⁽τ⁾ `[B, H]`.
+/// The gradients by the states τ to 0 over `x` `[τ, B, I]`, from ∂L/∂h⁽τ⁾ `[B, H]`.
 pub fn walk(model: &mut Model, x: &[f32], batch: usize, last: &[f32]) -> Result<Vec<State>, Error> {
     let step = model.training(Schedule::dense(1, batch));
     let mut workspace = step.with_state_gradients().workspace()?;
@@ -49,7 +49,7 @@ pub fn walk(model: &mut Model, x: &[f32], batch: usize, last: &[f32]) -> Result<
     Ok(gradients)
 }
 
-/// The norms over `x` `[τ, B, I]` of the model's first output.
+/// The norms over `x` `[τ, B, I]`, for the model's first output.
 pub fn norms(model: &mut Model, x: &[f32], batch: usize) -> Result<Norms, Error> {
     let hidden = model.state(1)?.tensor("0.h")?.len();
     let last = model.parameters().tensor("1.weight")?[..hidden].repeat(batch);

@@ -11,21 +11,21 @@ use plotters::style::{FontStyle, register_font, text_anchor::*};
 use std::ops::Range;
 use std::path::Path;
 
-/// What each column shows.
+/// The title of each column.
 const COLUMNS: [(&str, Range<usize>); 3] = [
     ("units without gates", 0..4),
     ("gated recurrent units", 4..6),
     ("long short-term memory", 6..9),
 ];
 
-/// Pixels.
+/// The sizes of the plot, in pixels.
 const SIZE: (u32, u32) = (1500, 1080);
 
-/// The font's name in SVG files, and here.
+/// The font's name, in SVG files and here.
 const FONT: &str = "DejaVu Sans, sans-serif";
 
-/// Colours that those who see few of them tell apart too (Okabe and Ito 2008), and dashes and
-/// gaps in pixels for those who see none: a line without gaps, dashes, dots, long dashes.
+/// Colours that colour-blind readers can tell apart (Okabe and Ito 2008). For readers who see no
+/// colours each line also has its own dashes and gaps, in pixels: none, dashes, dots, long dashes.
 const STYLES: [(RGBColor, (i32, i32)); 4] = [
     (RGBColor(0, 0, 0), (1, 0)),
     (RGBColor(213, 94, 0), (10, 6)),
@@ -36,16 +36,15 @@ const STYLES: [(RGBColor, (i32, i32)); 4] = [
 /// A curve.
 struct Curve {
     name: String,
-    /// The place among [`STYLES`], and the width.
+    /// The index in [`STYLES`], and the width.
     style: (usize, u32),
     /// t, and the logarithm of the norm where it is not 0.
     points: Vec<(f64, f64)>,
 }
 
-/// Saves `gradients.svg` and `gradients.png` of those outcomes that have norms. The folder
-/// is there.
+/// Saves `gradients.svg` and `gradients.png` for the outcomes that have norms. The folder exists.
 pub fn save(folder: &Path, outcomes: &[Outcome]) -> Result<(), Failure> {
-    // From the program itself, so that it needs no fonts of the system.
+    // The font is part of the program, so that it needs no fonts of the system.
     register_font(FONT, FontStyle::Normal, dejavu::sans::regular())
         .map_err(|_| "the font cannot be read")?;
     let panels: Vec<[Vec<Curve>; 3]> =
@@ -64,7 +63,7 @@ pub fn save(folder: &Path, outcomes: &[Outcome]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Those of a panel: of training's begin, which is row 0, or of its end.
+/// The curves of one panel: before training in row 0, after it in row 1.
 fn curves(outcomes: &[Outcome], kinds: Range<usize>, row: usize) -> Vec<Curve> {
     let mut curves = Vec::new();
     for (place, kind) in KINDS[kinds].iter().map(|kind| kind.0).enumerate() {
@@ -94,7 +93,7 @@ where
     DB: DrawingBackend<ErrorType: 'static>,
 {
     let (area, width, height) = (backend.into_drawing_area(), SIZE.0 as i32, SIZE.1 as i32);
-    // Beside the panels, above them, and below, where the names are.
+    // The margins beside the panels, above them, and below, where the names are.
     let (left, top, bottom) = (46, 34, 176);
     area.fill(&WHITE)?;
     let centred = |style: TextStyle<'static>| style.pos(Pos::new(HPos::Center, VPos::Center));
@@ -105,7 +104,7 @@ where
     for &(t, norm) in panels.iter().flatten().flatten().flat_map(|curve| &curve.points) {
         (steps, least, most) = (t.max(steps), norm.min(least), norm.max(most));
     }
-    // What is beyond these exponents is left out.
+    // Values beyond these exponents are left out.
     let axes = [0.0..steps, least.floor().max(-10.0)..most.ceil().min(4.0)];
     let cut = area.margin(top, bottom, left, 12).split_evenly((2, 3));
     for (place, curves) in panels.iter().flatten().enumerate() {
@@ -140,7 +139,7 @@ fn panel<DB: DrawingBackend>(
     mesh.x_label_formatter(&|x| format!("{x:.0}")).y_label_formatter(&|y| power_of_ten(*y));
     mesh.draw()?;
     for curve in curves {
-        // Stretches within the axis and beyond it, by turns.
+        // Splits a curve into parts that are alternately within the axis and beyond it.
         let within = |point: &(f64, f64)| (exponents.start..=exponents.end).contains(&point.1);
         for stretch in curve.points.chunk_by(|a, b| within(a) == within(b)) {
             if within(&stretch[0]) {
@@ -155,7 +154,7 @@ fn text(size: i32) -> TextStyle<'static> {
     TextStyle::from((FONT, size).into_font()).color(&BLACK)
 }
 
-/// "10⁻³" of −3, and nothing between.
+/// The label "10⁻³" for −3; numbers between integers have none.
 fn power_of_ten(exponent: f64) -> String {
     if (exponent - exponent.round()).abs() > 1e-6 {
         return String::new();

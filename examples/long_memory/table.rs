@@ -4,8 +4,8 @@ use super::cells::KINDS;
 use super::tasks::Task;
 use super::train::Outcome;
 
-/// A task's outcomes as Markdown: a row for each cell, a column for each lag, the updates it
-/// took or, in brackets, the error it stopped at.
+/// A task's outcomes as Markdown: a row for each cell, a column for each lag, and in it the updates
+/// that the cell took or, in brackets, its last error.
 pub fn table(task: Task, lags: &[usize], outcomes: &[Outcome]) -> String {
     let line = |name: &str, entry: &dyn Fn(usize) -> String| {
         let entries: Vec<String> = lags.iter().map(|&lag| entry(lag)).collect();

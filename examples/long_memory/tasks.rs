@@ -1,9 +1,10 @@
-//! The two tasks: sequences that are drawn, and what should be said at their ends.
+//! The two tasks: how sequences are drawn, and which answers are expected at their ends.
 
 use bptt::{Error, Loss, Runtime, SoftmaxCrossEntropy, SquaredError};
 use rand::{RngExt, rngs::StdRng};
 
-/// Different symbols to be copied. An input has two more features: nothing, and "now".
+/// The number of different symbols to be copied. An input has two more features: "nothing" and
+/// "now".
 pub const SYMBOLS: usize = 4;
 
 /// Symbols to be copied in one sequence.
@@ -12,27 +13,28 @@ pub const LENGTH: usize = 3;
 /// A task that asks for memory over a lag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
-    /// Two values of a sequence as long as the lag are marked, one in each half; after the
-    /// last step their sum is asked for (Hochreiter and Schmidhuber 1997).
+    /// Two values of a sequence, one in each half, are marked; after the last step the network has
+    /// to give their sum (Hochreiter and Schmidhuber 1997). The sequence is as long as the lag.
     Adding,
-    /// A few symbols, the lag without any, and then the symbols are asked for, in their order.
+    /// A few symbols come first, then the lag without any, and then the network has to repeat the
+    /// symbols in their order.
     Copying,
 }
 
-/// Sequences side by side: a loss that is of the last rows alone.
+/// A batch of sequences, with a loss that depends on the last rows only.
 #[derive(Debug, PartialEq)]
 pub struct Batch {
     /// The inputs, `[τ, B, I]`.
     pub x: Vec<f32>,
-    /// What is asked for in the last rows.
+    /// The expected answers in the last rows.
     pub answers: Answers,
 }
 
 #[derive(Debug, PartialEq)]
 pub enum Answers {
-    /// A number of each sequence, after the last step.
+    /// A number for each sequence, after the last step.
     Sums(Vec<f32>),
-    /// A class of each sequence at each of the last [`LENGTH`] steps.
+    /// A class for each sequence at each of the last [`LENGTH`] steps.
     Symbols(Vec<u32>),
 }
 
@@ -70,7 +72,7 @@ impl Task {
                 let symbols = (0..LENGTH * batch).map(|_| rng.random_range(..SYMBOLS as u32));
                 let symbols: Vec<u32> = symbols.collect();
                 for (row, x) in x.chunks_exact_mut(features).enumerate() {
-                    // "Now" comes at the first of the steps that are asked.
+                    // "Now" is the input at the first of the steps with answers.
                     let silent = SYMBOLS + usize::from(row / batch == steps - LENGTH);
                     x[symbols.get(row).map_or(silent, |&symbol| symbol as usize)] = 1.0;
                 }
@@ -82,7 +84,7 @@ impl Task {
 }
 
 impl Batch {
-    /// How many of these, in so many outputs, are before the rows that are asked.
+    /// The number of outputs before the rows with answers.
     fn before(&self, len: usize, outputs: usize) -> usize {
         match &self.answers {
             Answers::Sums(sums) => len - sums.len() * outputs,
@@ -90,7 +92,7 @@ impl Batch {
         }
     }
 
-    /// How far outputs are off: the mean squared error, or the part of wrong symbols.
+    /// The error of outputs: the mean squared error, or the share of wrong symbols.
     pub fn error(&self, y: &[f32], outputs: usize) -> f64 {
         let rows = y[self.before(y.len(), outputs)..].chunks_exact(outputs);
         let square = |(y, sum): (&[f32], &f32)| f64::from(y[0] - sum).powi(2);
@@ -113,7 +115,7 @@ impl Loss for Batch {
         self.gradient(runtime, y, outputs)
     }
 
-    /// Of the mean cross-entropy, or of half the mean squared error.
+    /// The gradient of the mean cross-entropy, or of half the mean squared error.
     fn gradient(&self, runtime: Runtime, y: &mut [f32], outputs: usize) -> Result<f64, Error> {
         let (rest, asked) = y.split_at_mut(self.before(y.len(), outputs));
         rest.fill(0.0);

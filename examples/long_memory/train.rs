@@ -1,5 +1,5 @@
-//! One entry of the table: a cell, trained on a task at a lag until it has learned it or
-//! its updates are used up.
+//! One entry of the table: a cell that is trained on a task at a lag until it has learned the task
+//! or its updates are used up.
 
 use super::args::Options;
 use super::cells::{Kind, model};
@@ -8,41 +8,41 @@ use super::tasks::{Batch, Task};
 use bptt::{Adam, Error, Init, Model, Schedule};
 use rand::{SeedableRng, rngs::StdRng};
 
-/// The error below which a task counts as learned. Guessing the mean of the sums has 1/6,
+/// The error below which a task counts as learned. Guessing the mean of the sums gives 1/6,
 /// guessing symbols 3/4.
 pub const LEARNED_BELOW: f64 = 0.01;
 
-/// What is trained.
+/// One cell to train on one task at one lag.
 #[derive(Clone, Copy)]
 pub struct Job<'a> {
     pub kind: Kind,
     pub task: Task,
     pub lag: usize,
-    /// Whether the norms of the gradients are wanted; they are of the adding task.
+    /// Whether the norms of the gradients are wanted; they are computed on the adding task.
     pub with_norms: bool,
     pub options: &'a Options,
 }
 
-/// What came of it.
+/// The result of a job.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     pub kind: &'static str,
     pub task: Task,
     pub lag: usize,
-    /// The updates it took, where it was learned.
+    /// The updates it took, if the task was learned.
     pub learned: Option<usize>,
-    /// The error at the last look; NaN where gradients became so.
+    /// The error at the last evaluation; NaN if gradients became NaN.
     pub error: f64,
     /// The norms of gradients before and after training.
     pub norms: Option<[Norms; 2]>,
 }
 
 impl Job<'_> {
-    /// Trains; calls `progress` with the updates since the last call.
+    /// Trains, and calls `progress` with the number of updates since the last call.
     pub fn run(self, progress: impl Fn(usize)) -> Result<Outcome, Error> {
         let Self { kind, task, lag, with_norms, options } = self;
-        // Cells draw different numbers of weights. Data from a generator of their own are the
-        // same for all of them.
+        // Cells draw different numbers of weights. A separate generator for the data makes these
+        // the same for all cells.
         let [mut weights, mut data] =
             [options.seed, options.seed.wrapping_add(1)].map(StdRng::seed_from_u64);
         let (inputs, outputs) = task.sizes();
@@ -52,7 +52,7 @@ impl Job<'_> {
             Init::Glorot.fill(weight, outputs, options.hidden, &mut data)
         })?;
         let mut draw = || task.draw(lag, options.batch, &mut data);
-        // What a look takes.
+        // The data of an evaluation.
         let unseen: Vec<Batch> = (0..16).map(|_| draw()).collect();
         let norms = |model: &mut Model| norms(model, &unseen[0].x, options.batch);
         let before = with_norms.then(|| norms(&mut model)).transpose()?;
@@ -62,7 +62,7 @@ impl Job<'_> {
         Ok(Outcome { kind: kind.0, task, lag, learned, error, norms })
     }
 
-    /// Gives the updates it took, if it did, and the last error.
+    /// Returns the updates it took, if it learned the task, and the last error.
     fn train(
         self,
         model: &mut Model,
@@ -81,7 +81,7 @@ impl Job<'_> {
                 let batch = draw();
                 let adam = &mut adam.clip_norm(clip);
                 match model.train(&mut workspace, &batch.x, &batch, adam) {
-                    // The gradients grew beyond all bounds, and training ends there.
+                    // The gradients grew beyond all bounds, so training ends here.
                     Err(Error::Value { .. }) => return Ok((None, f64::NAN)),
                     result => result?,
                 };

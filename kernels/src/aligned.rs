@@ -1,4 +1,5 @@
-//! Memory of f32 that starts on a cache line. Knows no layout.
+//! A buffer of f32 that starts on a cache line. Knows how to allocate memory; must not know
+//! how values are laid out in it.
 
 use crate::KernelError;
 use crate::tuning::HUGE_PAGE;
@@ -6,10 +7,11 @@ use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
-/// Where a buffer starts: a cache line, and the widest vector.
+/// The alignment of a buffer in bytes: a cache line, which is also the widest vector.
 pub const ALIGNMENT: usize = 64;
 
-/// A fixed number of f32, aligned to [`ALIGNMENT`] bytes, zero when made.
+/// A buffer of a fixed number of f32, aligned to [`ALIGNMENT`] bytes and filled with zeros
+/// when it is made.
 pub struct AlignedBuffer {
     start: NonNull<f32>,
     len: usize,
@@ -21,12 +23,12 @@ unsafe impl Send for AlignedBuffer {}
 unsafe impl Sync for AlignedBuffer {}
 
 impl AlignedBuffer {
-    /// Without floats.
+    /// Returns a buffer without floats, which takes no memory.
     pub fn empty() -> Self {
         Self { start: NonNull::<Line>::dangling().cast(), len: 0 }
     }
 
-    /// `len` zeros.
+    /// Allocates a buffer of `len` zeros.
     ///
     /// # Errors
     /// [`KernelError::OutOfMemory`] where the allocator refuses or the size does
@@ -42,7 +44,7 @@ impl AlignedBuffer {
             unsafe { if layout.size() < HUGE_PAGE { alloc_zeroed(layout) } else { alloc(layout) } };
         let start = NonNull::new(start).ok_or(out_of_memory)?;
         if layout.size() >= HUGE_PAGE {
-            // SAFETY: the allocation is of that size.
+            // SAFETY: the allocation has `layout.size()` bytes.
             unsafe {
                 ask_for_huge_pages(start, layout.size());
                 start.write_bytes(0, layout.size());
@@ -57,12 +59,14 @@ impl AlignedBuffer {
     }
 }
 
+/// Asks the operating system for huge pages, which need fewer entries in the TLB.
+///
 /// # Safety
-/// So many bytes from `start` are an allocation.
+/// The `bytes` bytes from `start` on are an allocation.
 unsafe fn ask_for_huge_pages(start: NonNull<u8>, bytes: usize) {
     #[cfg(all(target_os = "linux", not(miri)))]
-    // SAFETY: the bytes are an allocation, and the advice changes none. A kernel that does not take it
-    // leaves the pages as they are.
+    // SAFETY: the bytes are an allocation, and the advice changes none of them. An operating
+    // system that does not follow the advice leaves the pages as they are.
     unsafe {
         libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE);
     }
@@ -70,7 +74,7 @@ unsafe fn ask_for_huge_pages(start: NonNull<u8>, bytes: usize) {
     let _ = (start, bytes);
 }
 
-/// Has the alignment of a buffer, for the address of an empty one.
+/// A type with the alignment of a buffer, for the dangling address of an empty one.
 #[repr(align(64))]
 struct Line;
 
@@ -98,7 +102,8 @@ impl Clone for AlignedBuffer {
 impl Deref for AlignedBuffer {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        // SAFETY: `try_new` allocated len floats and zeroed them; len = 0 is dangling.
+        // SAFETY: `try_new` allocated len floats and zeroed them; where len = 0 the pointer is
+        // dangling and aligned.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }

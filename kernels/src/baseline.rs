@@ -1,5 +1,6 @@
-//! matrixmultiply's product behind a checked entry: what the benchmarks compare
-//! with. Only built with the feature `baseline`.
+//! The product of the crate `matrixmultiply` behind a checked function, for benchmarks to
+//! compare with. It is built only with the feature `baseline`. Knows dense matrices; must not
+//! know packed ones.
 
 use crate::error::check_len;
 use crate::{KernelError, checked_len};
@@ -7,13 +8,13 @@ use crate::{KernelError, checked_len};
 /// A dense operand: row-major, or the transpose of a row-major matrix.
 #[derive(Clone, Copy, Debug)]
 pub enum Operand<'a> {
-    /// As it is.
+    /// The matrix itself, row-major.
     Plain(&'a [f32]),
-    /// Its transpose.
+    /// The transpose of the row-major matrix.
     Transposed(&'a [f32]),
 }
 
-/// How far apart the elements of an operand are.
+/// Distances between the elements of an operand.
 #[derive(Clone, Copy, Debug)]
 struct Strides {
     /// Floats from one row to the next.
@@ -23,7 +24,7 @@ struct Strides {
 }
 
 impl<'a> Operand<'a> {
-    /// The data and the strides of a `rows × columns` operand.
+    /// Returns the data and the strides of this operand, `[rows, columns]`.
     fn strides(self, rows: usize, columns: usize) -> (&'a [f32], Strides) {
         match self {
             Self::Plain(data) => (data, Strides { row: columns as isize, column: 1 }),
@@ -37,17 +38,18 @@ impl<'a> Operand<'a> {
 pub struct Sizes {
     /// Rows of A and C.
     pub rows: usize,
-    /// Columns of A, rows of B.
+    /// Columns of A and rows of B.
     pub depth: usize,
     /// Columns of B and C.
     pub columns: usize,
 }
 
-/// `C = A · B + beta · C` by matrixmultiply: A `[rows, depth]`, B
+/// Computes `C = A · B + beta · C` with `matrixmultiply`: A `[rows, depth]`, B
 /// `[depth, columns]`, C `[rows, columns]`.
 ///
 /// # Errors
-/// [`KernelError::Length`] where an operand does not have the dimensions.
+/// [`KernelError::Length`] where an operand does not have the dimensions, `TooLarge` where
+/// they do not fit the address space.
 pub fn sgemm(
     Sizes { rows, depth, columns }: Sizes,
     a: Operand<'_>,
@@ -61,7 +63,7 @@ pub fn sgemm(
     check_len("b", b.len(), checked_len("b", &[depth, columns])?)?;
     check_len("c", c.len(), checked_len("c", &[rows, columns])?)?;
     let (a, b, rsc) = (a.as_ptr(), b.as_ptr(), columns as isize);
-    // SAFETY: the lengths checked above are those that the strides reach.
+    // SAFETY: the lengths were checked above, and the strides reach no further.
     unsafe {
         matrixmultiply::sgemm(
             rows,

@@ -1,19 +1,18 @@
-//! Denormal numbers count as zero while a pass computes, and the caller's mode
-//! comes back after it. A state that decays passes through them, and there an
-//! operation takes up to a hundred times as long on some CPUs. Knows the control
-//! register; must not know what is computed.
+//! Counts denormal numbers as zero while a pass computes, and then gives the thread back its
+//! caller's mode. A state that decays passes through denormals, and operations on these take many
+//! times as long on some CPUs. Knows the control register; must not know what is computed.
 //!
-//! The compiler takes the mode for the default one, and Rust does not define what code does
-//! in another. What compilers are seen to do is to compute an operation on constants, or to
-//! move one out of the guard's life; both give a number that differs by less than the
-//! smallest normal one.
+//! The compiler assumes the default mode, and Rust does not define what code does in another one.
+//! In practice a compiler may compute an operation on constants beforehand, or move an operation
+//! out of the guard's life; in both cases the result differs by less than the smallest normal
+//! number.
 //!
-//! Miri runs no assembly, and nothing is flushed there.
+//! Miri runs no assembly, so nothing is flushed there.
 
 #[cfg(not(miri))]
 use std::arch::asm;
 
-/// The register's bits that flush results to zero and take operands for zero.
+/// The register's bits that flush denormal results to zero and treat denormal operands as zero.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 const FLUSH: u64 = 1 << 15 | 1 << 6;
 #[cfg(all(target_arch = "aarch64", not(miri)))]
@@ -21,11 +20,11 @@ const FLUSH: u64 = 1 << 24;
 #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
 const FLUSH: u64 = 0;
 
-/// While it lives this thread's denormals are zero.
+/// While this guard lives, denormals count as zero on its thread.
 pub(crate) struct Flushed {
-    /// The caller's mode.
+    /// The mode in which the caller was.
     before: u64,
-    /// The guard is the thread's own.
+    /// Keeps the guard on its thread, since the mode belongs to the thread.
     _thread: std::marker::PhantomData<*const ()>,
 }
 
@@ -33,7 +32,7 @@ impl Flushed {
     #[inline(always)]
     pub(crate) fn new() -> Self {
         let before = mode();
-        // Audio threads have it set.
+        // The mode may be set already: audio threads usually set it.
         if before & FLUSH != FLUSH {
             set_mode(before | FLUSH);
         }
@@ -77,14 +76,14 @@ fn set_mode(mode: u64) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     {
         let mode = mode as u32;
-        // SAFETY: only `FLUSH`, and the exceptions that were raised since, differ from what the
-        // thread had; see the module. The flags of exceptions count as flags, so those are not
-        // preserved. No memory clobber is left out: loads and stores stay on their side of the
-        // block.
+        // SAFETY: only the bits of `FLUSH`, and of exceptions that were raised since, differ from
+        // the mode that the thread had; see the module. The register holds the flags of
+        // exceptions, so `preserves_flags` is not promised. Without `nomem` the block counts as
+        // touching memory: loads and stores are not moved across it.
         unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const mode, options(nostack)) };
     }
     #[cfg(all(target_arch = "aarch64", not(miri)))]
-    // SAFETY: as above, but the flags of exceptions are in another register.
+    // SAFETY: as above, but on aarch64 the flags of exceptions are in another register.
     unsafe {
         asm!("msr fpcr, {}", in(reg) mode, options(nostack, preserves_flags))
     };

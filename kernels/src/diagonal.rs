@@ -1,5 +1,5 @@
-//! Sums of element-wise products over time, `c += Σ a ⊙ b`: the gradients of weights that
-//! belong to a unit each (peepholes, leaks, a bias). Knows strides; must not know cells.
+//! Sums of element-wise products over time, `c += Σ a ⊙ b`: the gradients of weights of which
+//! each unit has one (peepholes, leaks, biases). Knows strides; must not know cells.
 
 use crate::error::{check_room, checked_sum};
 use crate::gemm::tile::{load_lanes, store_lanes};
@@ -8,35 +8,36 @@ use crate::simd::Simd;
 use crate::team::{Pass, Phases};
 use crate::{Isa, KernelError, checked_len};
 
-/// Vectors of columns whose sums are taken at a time: as many chains as hide an addition's
-/// latency.
+/// Vectors of columns that are summed at once: enough chains to hide the latency of an
+/// addition.
 const WIDTH: usize = 4;
 
-/// `c = Σ a ⊙ b`, or `c += Σ a ⊙ b`, over rows of A and B: each element one chain from
-/// the last row to the first, so rows may be handed in several calls, the last ones
-/// first, and the result has the bits of one call.
+/// `c = Σ a ⊙ b`, or `c += Σ a ⊙ b`, over the rows of A and B. Each element of C is one chain
+/// of additions from the last row to the first. A caller may therefore split the rows among
+/// several calls, the last rows first, and gets the same bits as from one call.
 #[derive(Debug)]
 pub struct Diagonal<'a> {
     /// Rows of A and B: the terms of each sum.
     pub depth: usize,
-    /// A, whose rows are `stride` floats apart.
+    /// A, `[depth, columns]`, whose rows are `stride` floats apart.
     pub a: &'a [f32],
-    /// Floats from one row of A to the next, as many as there are sums or more.
+    /// Floats from one row of A to the next: the number of columns or more.
     pub stride: usize,
-    /// B, `[depth, sums]`; none is ones.
+    /// B, `[depth, columns]`; `None` stands for a matrix of ones.
     pub b: Option<Joined<'a>>,
-    /// The sums.
+    /// C, the sums, `[columns]`.
     pub c: &'a mut [f32],
-    /// Whether they are added to.
+    /// Whether the sums are added to C; otherwise they replace it.
     pub accumulate: bool,
 }
 
 impl Diagonal<'_> {
-    /// Computes them.
+    /// Computes the sums.
     ///
     /// # Errors
-    /// [`KernelError::Length`] where a slice does not fit the others; nothing is written
-    /// then.
+    /// [`KernelError::Short`] where A or a stride is too short, `Length` where B does not have
+    /// `depth` rows of the columns, `TooLarge` where the dimensions do not fit the address space;
+    /// nothing is written then.
     pub fn run(self, isa: Isa, pass: &mut Pass<'_>) -> Result<(), KernelError> {
         let columns = self.c.len();
         check_room("stride", self.stride, columns)?;
@@ -63,7 +64,7 @@ impl Diagonal<'_> {
     }
 }
 
-/// Checked sums, a block of columns per task.
+/// The operands of a [`Diagonal`], after the checks. A task is a block of columns.
 struct Work {
     depth: usize,
     a: *const f32,
@@ -72,12 +73,12 @@ struct Work {
     columns: usize,
     c: *mut f32,
     accumulate: bool,
-    /// Columns of a task.
+    /// Columns per task.
     block: usize,
 }
 
-// SAFETY: tasks write disjoint parts of what the pointers point to, which nobody else
-// has meanwhile.
+// SAFETY: tasks write disjoint parts of the memory behind the pointers, which nobody else uses
+// meanwhile.
 unsafe impl Sync for Work {}
 
 // SAFETY: the number of tasks follows from the sizes, and a task writes its own columns of C.
@@ -101,8 +102,8 @@ unsafe impl Phases for Work {
             lanes[v] = S::LANES.min(first + columns - offset[v]);
         }
         let mut sums = [simd.zero(); WIDTH];
-        // SAFETY: `Diagonal::run` has checked that A, B and C have these columns, in rows
-        // as far apart as said.
+        // SAFETY: `Diagonal::run` has checked that A, B and C have these columns, in rows of
+        // the strides used here.
         unsafe {
             if self.accumulate {
                 for v in 0..WIDTH {

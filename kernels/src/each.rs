@@ -1,10 +1,11 @@
 //! The loop of element-wise kernels. Knows lengths; must not know elements.
 
-/// Runs a body for each vector of a slice of that length, with its place and its
-/// lanes: `LANES` of them, but fewer in the last where the length is no multiple.
+/// Runs the body once for each vector of a slice of `len` elements. The body gets `at`, the
+/// index of the vector's first element, and `lanes`, the number of its elements: `LANES`, or
+/// fewer in the last vector if `len` is not a multiple of `LANES`.
 ///
-/// A macro, because a closure has no `#[inline(always)]`, and one that stays a call
-/// loses the instruction set.
+/// It is a macro because a closure cannot be `#[inline(always)]`, and a closure that is not
+/// inlined would be compiled without the instruction set.
 macro_rules! each {
     ($S:ty, $len:expr, |$at:ident, $lanes:ident| $body:block) => {{
         let len: usize = $len;

@@ -1,70 +1,71 @@
-//! What an entry answers to input that it refuses.
+//! The errors of the crate's public functions, and the checks of lengths that return
+//! them. Knows lengths; must not know what the kernels compute.
 
 use std::fmt;
 
-/// Why a kernel entry refused its arguments. Nothing has been written when one
-/// is returned.
+/// The reason why a function refused its arguments. A function that returns one has
+/// written nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KernelError {
-    /// A slice does not have the length that the dimensions give.
+    /// A slice does not have the length that follows from the dimensions.
     Length {
         /// The argument's name.
         what: &'static str,
-        /// Its length.
+        /// The argument's length.
         given: usize,
-        /// The length that the dimensions give.
+        /// The length that follows from the dimensions.
         expected: usize,
     },
-    /// A slice, or the distance between rows, is below the least that the dimensions allow.
+    /// A slice, or the stride between rows, is shorter than the dimensions allow.
     Short {
         /// The argument's name.
         what: &'static str,
-        /// Its length.
+        /// The argument's length.
         given: usize,
-        /// The least that it may be.
+        /// The least length that the dimensions allow.
         least: usize,
     },
-    /// A dimension is outside what the entry can do.
+    /// A dimension has a value that the function does not support.
     Dimension {
         /// The dimension's name.
         what: &'static str,
-        /// Its value.
+        /// The dimension's value.
         given: usize,
-        /// What it has to be.
+        /// The values that are allowed, in words.
         expected: String,
     },
     /// A matrix was packed for another instruction set or layout.
     Packing {
-        /// What it was packed for.
+        /// The instruction set and layout that it was packed for, in words.
         given: String,
-        /// What the call needs.
+        /// The instruction set and layout that the call needs, in words.
         expected: String,
     },
     /// A row's target is not one of the classes.
     Target {
-        /// The row.
+        /// The row's index.
         row: usize,
-        /// Its target.
+        /// The row's target.
         given: u32,
-        /// The number of classes, which it has to be below.
+        /// The number of classes. A target has to be less than this.
         classes: usize,
     },
-    /// A value that has to be finite is not.
+    /// A value that has to be finite is ∞ or NaN.
     NotFinite {
         /// The argument's name.
         what: &'static str,
-        /// Where the first such value is.
+        /// The index of the first such value.
         at: usize,
     },
-    /// The product of the dimensions does not fit the address space.
+    /// A length that follows from the dimensions does not fit the address space.
     TooLarge {
-        /// What was to be made.
+        /// The name of the argument or buffer.
         what: &'static str,
     },
-    /// The allocator refused.
+    /// The allocator could not provide the memory.
     OutOfMemory {
-        /// The bytes that were asked for.
+        /// The number of bytes that were asked for.
         bytes: usize,
     },
 }
@@ -98,7 +99,7 @@ impl fmt::Display for KernelError {
 
 impl std::error::Error for KernelError {}
 
-/// `Ok` where a slice has the length that is expected of it.
+/// Returns [`KernelError::Length`] unless the length `given` is `expected`.
 #[inline(always)]
 pub(crate) fn check_len(
     what: &'static str,
@@ -108,7 +109,7 @@ pub(crate) fn check_len(
     if given == expected { Ok(()) } else { Err(KernelError::Length { what, given, expected }) }
 }
 
-/// `Ok` where a slice has at least the length that is expected of it.
+/// Returns [`KernelError::Short`] unless the length `given` is `least` or more.
 #[inline(always)]
 pub(crate) fn check_room(
     what: &'static str,
@@ -118,15 +119,18 @@ pub(crate) fn check_room(
     if given >= least { Ok(()) } else { Err(KernelError::Short { what, given, least }) }
 }
 
-/// The sum of lengths, or [`KernelError::TooLarge`] as [`checked_len`].
+/// Returns the sum of `lens`, with the limit and the error of [`checked_len`].
 #[inline]
 pub(crate) fn checked_sum(what: &'static str, lens: &[usize]) -> Result<usize, KernelError> {
     let sum = lens.iter().try_fold(0usize, |sum, &len| sum.checked_add(len));
     checked_len(what, &[sum.ok_or(KernelError::TooLarge { what })?])
 }
 
-/// The product of dimensions, or [`KernelError::TooLarge`] where it (in f32)
-/// does not fit `isize`.
+/// Returns the product of `dims`: the number of floats in an array of these dimensions.
+///
+/// # Errors
+/// [`KernelError::TooLarge`], which names `what`, where that many f32 take more bytes than an
+/// `isize` can count.
 #[inline]
 pub fn checked_len(what: &'static str, dims: &[usize]) -> Result<usize, KernelError> {
     dims.iter()

@@ -1,25 +1,26 @@
-//! How packed weights are stored, and what a weight is rounded to. Knows numbers; must not
-//! know where they lie.
+//! The formats of packed weights, and how each of them rounds a weight. Knows numbers; must
+//! not know where they are stored.
 
 use crate::KernelError;
 use half::bf16;
 
-/// How packed weights are stored.
+/// The number format in which packed weights are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// As they are.
+    /// The weights are f32 and are not rounded.
     #[default]
     F32,
-    /// Rounded to 8 significant bits, ties to even, and to the largest that there is where that
-    /// would be ∞: off by 2⁻⁸ of the value at most. An ∞ and a NaN stay what they are.
+    /// Weights are rounded to 8 significant bits, ties to even, with an error of at most 2⁻⁸ of
+    /// the value. A finite weight that would become ∞ becomes the largest finite value instead;
+    /// ∞ and NaN are kept.
     Bf16,
-    /// Rounded to multiples of a scale per output, a 127th of the largest of its
-    /// weights: off by half of that at most.
+    /// Weights are rounded to multiples of a scale, with an error of at most half the scale.
+    /// Each output has its own scale: the largest magnitude of its weights, divided by 127.
     Int8,
 }
 
 impl Format {
-    /// Bytes of a weight.
+    /// Returns the number of bytes that a weight takes.
     pub const fn bytes(self) -> usize {
         match self {
             Self::F32 => 4,
@@ -28,8 +29,8 @@ impl Format {
         }
     }
 
-    /// The f32 that a weight of an output, the largest of which has the magnitude
-    /// `largest`, is taken for.
+    /// Returns the value that `weight` has after rounding to this format; `largest` is the
+    /// largest magnitude among the weights of the same output.
     ///
     /// ```
     /// use bptt_kernels::Format;
@@ -45,7 +46,8 @@ impl Format {
         }
     }
 
-    /// `Ok` where all of `weights` can be stored so: int8 has no infinity and no NaN.
+    /// Returns an error unless all `weights` can be stored in this format: int8 has no ∞ and no
+    /// NaN.
     pub(crate) fn check(self, weights: &[f32]) -> Result<(), KernelError> {
         if self != Self::Int8 {
             return Ok(());
@@ -57,7 +59,7 @@ impl Format {
     }
 }
 
-/// The nearest that is finite, of a weight that is.
+/// Rounds a weight to the nearest bf16; a finite weight stays finite.
 pub(crate) fn to_bf16(weight: f32) -> bf16 {
     let nearest = bf16::from_f32(weight);
     if nearest.is_infinite() && weight.is_finite() {
@@ -66,8 +68,8 @@ pub(crate) fn to_bf16(weight: f32) -> bf16 {
     nearest
 }
 
-/// The scale of an output: 127 of it are finite. One that is not normal would be flushed in a
-/// pass.
+/// Returns the scale of an output whose weights have magnitudes up to `largest`. 127 · scale is
+/// finite. A scale that is not normal becomes 0, as a pass would flush it to 0.
 pub(crate) fn scale(largest: f32) -> f32 {
     let scale = largest / 127.0;
     match scale.is_normal() {
@@ -77,7 +79,8 @@ pub(crate) fn scale(largest: f32) -> f32 {
     }
 }
 
+/// Returns `weight` as an integer multiple of `scale`, from −127 to 127.
 pub(crate) fn quantised(weight: f32, scale: f32) -> i8 {
-    // The cast saturates, and takes the 0 / 0 of an output without weights for 0.
+    // If all weights of an output are 0, so is the scale; the cast turns the NaN of 0 / 0 into 0.
     (weight / scale).round_ties_even().clamp(-127.0, 127.0) as i8
 }

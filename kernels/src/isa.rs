@@ -1,31 +1,31 @@
-//! Which instruction sets there are, which of them this CPU has, and the one
-//! way into a kernel. Knows the list of [`Simd`](crate::simd::Simd) tokens; must
-//! not know what any kernel computes.
+//! Lists the instruction sets, detects which of them this CPU has, and is the only way into a
+//! kernel. Knows the list of [`Simd`](crate::simd::Simd) tokens; must not know what any kernel
+//! computes.
 
 use crate::simd::{self, Kernel, Simd};
 use std::fmt;
 use std::sync::OnceLock;
 
-/// The environment variable that forces an instruction set, by
-/// [name](Isa::name). Empty it is as good as unset.
+/// The environment variable that forces an instruction set by [name](Isa::name). An empty value
+/// counts as unset.
 pub const ISA_VARIABLE: &str = "BPTT_ISA";
 
-/// An instruction set that this CPU was seen to have.
+/// An instruction set that has been detected on this CPU.
 ///
-/// A value can only be had from [`Isa::best`], [`Isa::available`] or
-/// [`Isa::named`], each of which detects first; holding one is the proof that
-/// its kernels may run.
+/// A value can only come from [`Isa::best`], [`Isa::available`] or [`Isa::named`], each of which
+/// detects first; holding one is the proof that its kernels may run.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Isa(Kind);
 
-/// `BPTT_ISA` or [`Isa::named`] asked for an instruction set that is not here.
+/// The error where `BPTT_ISA` or [`Isa::named`] asks for an instruction set that is unknown or that
+/// this CPU lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IsaError {
     /// The name that was asked for.
     pub given: String,
-    /// The environment variable that asked, if it was not the program.
+    /// The environment variable that asked for it, or `None` if the program did.
     pub variable: Option<&'static str>,
-    /// The names that this CPU can run, best first.
+    /// The names of the instruction sets that this CPU has, best first.
     pub available: Vec<&'static str>,
 }
 
@@ -42,8 +42,7 @@ impl fmt::Display for IsaError {
 
 impl std::error::Error for IsaError {}
 
-/// The table: one row per instruction set, best first. The features of a row
-/// stand in its module, once.
+/// The table: one row per instruction set, best first. Only the module of a row lists its features.
 macro_rules! isas {
     ($($(#[$cfg:meta])* $kind:ident, $module:ident :: $token:ident, $name:literal;)+) => {
         #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,20 +55,20 @@ macro_rules! isas {
         }
 
         impl Isa {
-            /// Its name, as `BPTT_ISA` takes it.
+            /// Returns the name, as `BPTT_ISA` takes it.
             pub fn name(self) -> &'static str {
                 match self.0 { $($(#[$cfg])* Kind::$kind => $name),+ }
             }
 
-            /// The f32 lanes of one of its vectors.
+            /// Returns the number of f32 lanes in a vector.
             pub fn lanes(self) -> usize {
                 match self.0 { $($(#[$cfg])* Kind::$kind => <simd::$module::$token as Simd>::LANES),+ }
             }
 
             pub(crate) fn enter<K: Kernel>(self, kernel: K) -> K::Output {
                 match self.0 {
-                    // SAFETY: an `Isa` is made by `detect` alone, which has seen
-                    // that this row's features are present.
+                    // SAFETY: only `detect` makes an `Isa`, after it has found that
+                    // the CPU has the features of this row.
                     $($(#[$cfg])* Kind::$kind => unsafe { simd::$module::enter(kernel) }),+
                 }
             }
@@ -85,17 +84,18 @@ isas! {
 }
 
 impl Isa {
-    /// All that this CPU has, best first; detected once per process.
+    /// Returns the instruction sets that this CPU has, best first. They are detected once per
+    /// process.
     pub fn available() -> &'static [Isa] {
         static FOUND: OnceLock<Vec<Isa>> = OnceLock::new();
         FOUND.get_or_init(detect)
     }
 
-    /// The best that this CPU has, or the one that `BPTT_ISA` names, if it is set
-    /// and not empty. The variable is read once per process.
+    /// Returns the instruction set that `BPTT_ISA` names, if it is set and not empty, else the best
+    /// that this CPU has. The variable is read once per process.
     ///
     /// # Errors
-    /// [`IsaError`] where `BPTT_ISA` names one that is unknown or absent here.
+    /// [`IsaError`] if `BPTT_ISA` names an instruction set that is unknown or that this CPU lacks.
     pub fn best() -> Result<Isa, IsaError> {
         static BEST: OnceLock<Result<Isa, IsaError>> = OnceLock::new();
         BEST.get_or_init(|| match std::env::var_os(ISA_VARIABLE) {
@@ -106,10 +106,10 @@ impl Isa {
         .clone()
     }
 
-    /// The one of that name.
+    /// Returns the instruction set with this name.
     ///
     /// # Errors
-    /// [`IsaError`] where it is unknown or this CPU lacks it.
+    /// [`IsaError`] if it is unknown or this CPU lacks it.
     pub fn named(name: &str) -> Result<Isa, IsaError> {
         let available = Isa::available();
         available.iter().copied().find(|isa| isa.name() == name).ok_or_else(|| IsaError {

@@ -2,15 +2,15 @@
 //! steps of recurrent cells, and vector math, on AVX-512, AVX2 + FMA, NEON and
 //! portable code.
 //!
-//! All of the project's `unsafe` is here, behind entries that check the length of
-//! every slice against the dimensions before anything is written. An [`Isa`] is the
-//! proof that the CPU has an instruction set; every entry takes one.
+//! All `unsafe` code of the project is in this crate. Its public functions check the
+//! length of every slice against the dimensions before they write anything. An [`Isa`]
+//! is the proof that the CPU has an instruction set; every kernel needs one.
 //!
 //! ```
 //! use bptt_kernels::gemm::{Start, gemm, scratch_len};
 //! use bptt_kernels::{Isa, PackedMatrix, team::Pass};
 //!
-//! // y = x Wᵀ for one row x of 3 and W of 2 × 3.
+//! // y = x Wᵀ with x [1, 3], W [2, 3] and y [1, 2].
 //! let isa = Isa::best()?;
 //! let mut w = PackedMatrix::zeros(isa, 1, 2, 3)?;
 //! w.pack_rows(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], &mut Pass::serial())?;

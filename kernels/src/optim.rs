@@ -1,8 +1,9 @@
-//! Updates of parameters, and what clipping needs: element by element, at the
-//! speed of memory. Knows slices of f32; must not know layers or schedules.
+//! The optimizers' updates of parameters, and the functions that clipping needs. They work
+//! element by element, at the speed of memory. Knows slices of f32; must not know layers or
+//! schedules.
 //!
-//! Denormals are zero in all of them, as in a pass: the moments of a parameter that has had no
-//! gradient for long decay through them, and an update would take two or three times as long.
+//! All of them treat denormals as zero, as in a pass. The moments of a parameter that has had
+//! no gradient for a long time become denormal, and arithmetic with denormals is slow.
 
 use crate::denormals::Flushed;
 use crate::each::each;
@@ -14,9 +15,9 @@ use crate::{Isa, KernelError};
 /// Stochastic gradient descent with momentum (Goodfellow et al., algorithm 8.2).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Momentum {
-    /// ε.
+    /// The learning rate, ε.
     pub learning_rate: f32,
-    /// α.
+    /// The momentum, α.
     pub momentum: f32,
 }
 
@@ -28,11 +29,10 @@ struct MomentumStep<'a> {
 }
 
 impl Momentum {
-    /// v ← α v − ε g, θ ← θ + v.
+    /// Updates `velocity` v and `params` θ from `gradients` g: v ← α v − ε g, θ ← θ + v.
     ///
     /// # Errors
-    /// [`KernelError::Length`] where the slices differ in length; nothing is written
-    /// then.
+    /// [`KernelError::Length`] where the slices differ in length; nothing is written then.
     pub fn step(
         self,
         isa: Isa,
@@ -57,8 +57,8 @@ impl Kernel for MomentumStep<'_> {
         let (params, velocity) = (self.params.as_mut_ptr(), self.velocity.as_mut_ptr());
         let gradients = self.gradients.as_ptr();
         each!(S, self.params.len(), |at, lanes| {
-            // SAFETY: `Momentum::step` has checked that all three have the length
-            // that `each!` goes over.
+            // SAFETY: `Momentum::step` has checked that all three slices have the length that
+            // `each!` goes over.
             unsafe {
                 let g = load_lanes(simd, gradients.add(at), lanes);
                 let v = simd.mul(momentum, load_lanes(simd, velocity.add(at), lanes));
@@ -71,19 +71,19 @@ impl Kernel for MomentumStep<'_> {
     }
 }
 
-/// A step of Adam (Kingma and Ba 2015, algorithm 1) with the corrections of both
-/// moments folded into two factors, which are the same for all parameters.
+/// A step of Adam (Kingma and Ba 2015, algorithm 1). The bias corrections of the two moments
+/// are part of `rate` and `root`, which are the same for all parameters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Adam {
     /// β₁ and 1 − β₁.
     pub beta1: [f32; 2],
     /// β₂ and 1 − β₂.
     pub beta2: [f32; 2],
-    /// α / (1 − β₁ᵗ).
+    /// α / (1 − β₁ᵗ), with the learning rate α and the number of the step t.
     pub rate: f32,
     /// 1 / √(1 − β₂ᵗ).
     pub root: f32,
-    /// ε.
+    /// ε, which keeps the divisor from 0.
     pub epsilon: f32,
 }
 
@@ -96,12 +96,12 @@ struct AdamStep<'a> {
 }
 
 impl Adam {
+    /// Updates the moments `first` m and `second` v and `params` θ from `gradients` g:
     /// m ← β₁ m + (1 − β₁) g, v ← β₂ v + (1 − β₂) g²,
     /// θ ← θ − `rate` · m / (`root` · √v + ε).
     ///
     /// # Errors
-    /// [`KernelError::Length`] where the slices differ in length; nothing is written
-    /// then.
+    /// [`KernelError::Length`] where the slices differ in length; nothing is written then.
     pub fn step(
         self,
         isa: Isa,
@@ -131,7 +131,7 @@ impl Kernel for AdamStep<'_> {
         let (params, gradients) = (self.params.as_mut_ptr(), self.gradients.as_ptr());
         let (first, second) = (self.first.as_mut_ptr(), self.second.as_mut_ptr());
         each!(S, self.params.len(), |at, lanes| {
-            // SAFETY: `Adam::step` has checked that all four have the length that
+            // SAFETY: `Adam::step` has checked that all four slices have the length that
             // `each!` goes over.
             unsafe {
                 let g = load_lanes(simd, gradients.add(at), lanes);
@@ -161,9 +161,9 @@ impl Kernel for Clamp<'_> {
         let (least, most) = (simd.splat(-self.limit), simd.splat(self.limit));
         let x = self.x.as_mut_ptr();
         each!(S, self.x.len(), |at, lanes| {
-            // SAFETY: `each!` gives places of x.
+            // SAFETY: `each!` stays within the length of x.
             unsafe {
-                // x stands second so that a NaN stays.
+                // x is the second operand so that a NaN is kept.
                 let v = simd.min(most, simd.max(least, load_lanes(simd, x.add(at), lanes)));
                 store_lanes(simd, x.add(at), v, lanes);
             }
@@ -171,14 +171,14 @@ impl Kernel for Clamp<'_> {
     }
 }
 
-/// Each element to the nearest in ±`limit`; a NaN stays.
+/// Clamps each element of `x` to −`limit` … `limit`; a NaN is kept.
 pub fn clamp(isa: Isa, x: &mut [f32], limit: f32) {
     let _flushed = Flushed::new();
     isa.enter(Clamp { x, limit });
 }
 
-/// Elements handled side by side where the arithmetic is f64's: a number that does
-/// not depend on the instruction set, so that results do not either.
+/// Sums side by side in f64. Their number does not depend on the instruction set, so the result
+/// does not either.
 const CHAINS: usize = 32;
 
 struct Scale<'a> {
@@ -196,9 +196,9 @@ impl Kernel for Scale<'_> {
     }
 }
 
-/// Each element times `factor`, in f64 and rounded once: exact to half an ULP with
-/// factors that f32 cannot hold, and the same on every instruction set; 0 where element or
-/// result is denormal.
+/// Multiplies each element of `x` by `factor`. The product is computed in f64 and rounded once,
+/// so it is exact to half an ULP, even for factors that f32 cannot hold, and the same on every
+/// instruction set. It is 0 where the element or the result is denormal.
 pub fn scale(isa: Isa, x: &mut [f32], factor: f64) {
     let _flushed = Flushed::new();
     isa.enter(Scale { x, factor });
@@ -227,8 +227,9 @@ impl Kernel for SumOfSquares<'_> {
     }
 }
 
-/// Σ x², in f64: no f32 overflows it, and a square is exact before it is added, that of a
-/// denormal 0. 32 chains, whatever the instruction set: the same bits on all of them.
+/// Returns Σ x² in f64. No f32 makes it overflow, and each square is exact before it is added;
+/// a denormal counts as 0. The order of the additions, 32 chains, does not depend on the
+/// instruction set, so the result has the same bits on all of them.
 ///
 /// # Example
 /// ```

@@ -1,11 +1,12 @@
-//! The most that one core can do: independent chains of multiply-adds in
-//! registers, the yardstick of every fraction of peak that the project states.
+//! The peak arithmetic rate of one core: independent chains of multiply-adds in registers.
+//! Every fraction of peak that the project states is a fraction of this rate. Knows vectors;
+//! must not know the other kernels.
 
 use crate::Isa;
 use crate::simd::{Kernel, Simd};
 
-/// Chains in flight: latency 4 or 5 times two pipes, and as many registers as
-/// every instruction set has.
+/// Number of independent chains. A multiply-add takes 4 or 5 cycles on one of two pipes, so 10
+/// chains keep both busy, and every instruction set has registers for 12.
 const CHAINS: usize = 12;
 
 struct Chains {
@@ -36,11 +37,11 @@ impl Kernel for Chains {
     }
 }
 
-/// Runs `rounds` rounds of multiply-adds on the calling thread and returns the
-/// floating-point operations done: two per lane and multiply-add. The caller
-/// times it.
+/// Runs `rounds` rounds of multiply-adds on the calling thread and returns the number of
+/// floating-point operations: two for each lane of each multiply-add. The caller measures
+/// the time.
 pub fn fma_chains(isa: Isa, rounds: usize) -> f64 {
-    // Opaque and distinct, or the compiler makes one chain of the twelve.
+    // The starts are opaque and distinct; otherwise the compiler merges the twelve chains.
     let start = std::hint::black_box(std::array::from_fn(|i| i as f32));
     let factor = std::hint::black_box(0.999_999);
     let (flops, total) = isa.enter(Chains { rounds, start, factor });

@@ -1,35 +1,36 @@
-//! Rows of floats in memory, as kernels are handed them: a start and a stride. Knows where a
-//! row begins; must not know how many there are, which whoever reads or writes one says.
+//! Rows of floats in memory, as kernels get them: a start and a stride. Knows where a row
+//! begins; must not know how many rows there are, which the code that reads or writes them
+//! has to know.
 
 use crate::error::{KernelError, check_len, check_room, checked_len};
 use crate::simd::Simd;
 use std::ptr::NonNull;
 
-/// A place in rows.
+/// The position of a float in rows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct At {
-    /// How many rows come before it.
+    /// Index of the row.
     pub row: usize,
-    /// How many floats of its row do.
+    /// Index of the float in its row.
     pub column: usize,
 }
 
-/// Rows to be read.
+/// Rows that are only read.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows {
     start: *const f32,
-    /// Floats from one row to the next; 0 where all are the same.
+    /// Floats from one row to the next; 0 if every row is the same memory.
     stride: usize,
 }
 
-/// Rows to be read and written.
+/// Rows that are read and written.
 #[derive(Clone, Copy)]
 pub(crate) struct RowsMut {
     start: *mut f32,
     stride: usize,
 }
 
-/// What both can do.
+/// The methods that `Rows` and `RowsMut` share.
 macro_rules! rows {
     ($($rows:ident, $pointer:ty;)+) => {
         $(impl $rows {
@@ -38,22 +39,22 @@ macro_rules! rows {
                 Self { start, stride }
             }
 
-            /// Where a column of a row is.
+            /// Returns the address of float `column` of row `row`.
             #[inline(always)]
             pub(crate) fn at(self, row: usize, column: usize) -> $pointer {
                 self.start.wrapping_add(row * self.stride + column)
             }
 
-            /// The rows from that place on.
+            /// Returns the rows that start at float `column` of row `row`.
             #[inline(always)]
             pub(crate) fn from(self, row: usize, column: usize) -> Self {
                 Self { start: self.at(row, column), ..self }
             }
 
-            /// The first `lanes` floats from a place on.
+            /// Reads `lanes` floats from a position into the first lanes of a vector.
             ///
             /// # Safety
-            /// They are readable, and no more than a vector.
+            /// These floats are readable, and they are no more than a vector.
             #[inline(always)]
             pub(crate) unsafe fn load<S: Simd>(
                 self,
@@ -61,7 +62,7 @@ macro_rules! rows {
                 At { row, column }: At,
                 lanes: usize,
             ) -> S::V {
-                // SAFETY: this function's own, which are those of `load_lanes`.
+                // SAFETY: `load_lanes` asks for the same as this function.
                 unsafe { load_lanes(simd, self.at(row, column).cast(), lanes) }
             }
         })+
@@ -80,16 +81,16 @@ impl Rows {
 }
 
 impl RowsMut {
-    /// The same, to be read.
+    /// Returns the same rows, to be only read.
     #[inline(always)]
     pub(crate) fn as_rows(self) -> Rows {
         Rows { start: self.start, stride: self.stride }
     }
 
-    /// Writes the first `lanes` lanes from a place on.
+    /// Writes the first `lanes` lanes of `v` to a position.
     ///
     /// # Safety
-    /// So many floats are writable there, no more than a vector.
+    /// The `lanes` floats there are writable, and they are no more than a vector.
     #[inline(always)]
     pub(crate) unsafe fn store<S: Simd>(
         self,
@@ -98,31 +99,32 @@ impl RowsMut {
         v: S::V,
         lanes: usize,
     ) {
-        // SAFETY: this function's own, which are those of `store_lanes`.
+        // SAFETY: `store_lanes` asks for the same as this function.
         unsafe { store_lanes(simd, self.at(row, column), v, lanes) };
     }
 }
 
-/// Rows of a matrix that stand in two places: some that come first, and the others. So do the
-/// states that a pass has read, of which the first are from before it.
+/// The rows of one matrix, stored in two places: the first rows, and the rest. The hidden
+/// states that the steps of a pass read are stored like this: the first step reads the state
+/// from before the pass, and each later step reads a state that the pass has written.
 #[derive(Clone, Copy, Debug)]
 pub struct Joined<'a> {
-    /// The rows that come first, one after the other.
+    /// The first rows, one directly after the other.
     pub first: &'a [f32],
-    /// The others.
+    /// The rest of the rows.
     pub rest: &'a [f32],
-    /// Floats from one of the others to the next, as many as there are columns or more.
+    /// Floats from one row of `rest` to the next: the number of columns or more.
     pub stride: usize,
 }
 
 impl<'a> Joined<'a> {
-    /// Rows that all stand in one place, `columns` floats each, one after the other.
+    /// Takes rows of `columns` floats that are all in one place, one directly after the other.
     pub fn whole(rows: &'a [f32], columns: usize) -> Self {
         Self { first: &[], rest: rows, stride: columns }
     }
 
-    /// `Ok` where they are `depth` rows of `columns`. What lies between the others may be missing
-    /// after the last.
+    /// Returns an error unless these are `depth` rows of `columns` floats. `rest` may end with
+    /// the last row's columns or anywhere in the gap behind them.
     #[inline]
     pub(crate) fn check(
         self,
@@ -132,7 +134,7 @@ impl<'a> Joined<'a> {
     ) -> Result<(), KernelError> {
         let Self { first, rest, stride } = self;
         check_room("stride", stride, columns)?;
-        // Without columns any number of rows is nothing.
+        // With 0 columns any number of rows has no floats.
         let count = first.len().checked_div(columns).unwrap_or(0).min(depth);
         check_len(what, first.len(), count * columns)?;
         let expected = checked_len(what, &[depth - count, stride])?;
@@ -144,17 +146,17 @@ impl<'a> Joined<'a> {
     }
 }
 
-/// [`Joined`] as pointers.
+/// [`Joined`] rows as pointers.
 #[derive(Clone, Copy)]
 pub(crate) struct JoinedAt {
     first: Rows,
-    /// How many rows come first.
+    /// Number of rows in `first`.
     count: usize,
     rest: Rows,
 }
 
 impl JoinedAt {
-    /// Rows of so many columns.
+    /// Takes the pointers of rows of `columns` floats.
     #[inline]
     pub(crate) fn new(Joined { first, rest, stride }: Joined<'_>, columns: usize) -> Self {
         let count = first.len().checked_div(columns).unwrap_or(0);
@@ -162,7 +164,7 @@ impl JoinedAt {
         Self { first, count, rest }
     }
 
-    /// Where a column of a row is.
+    /// Returns the address of float `column` of row `row`.
     #[inline(always)]
     pub(crate) fn at(self, row: usize, column: usize) -> *const f32 {
         match row.checked_sub(self.count) {
@@ -172,13 +174,13 @@ impl JoinedAt {
     }
 }
 
-/// A place so many floats further, where there is one: no memory goes on at null.
+/// Returns the address `floats` floats after `place`, or `None` if there is no place.
 #[inline(always)]
 pub(crate) fn further(place: Option<NonNull<f32>>, floats: usize) -> Option<NonNull<f32>> {
     place.and_then(|place| NonNull::new(place.as_ptr().wrapping_add(floats)))
 }
 
-/// Reads `n` lanes: the whole vector where they are all there.
+/// Reads `n` floats into the first lanes of a vector; the other lanes are 0.
 ///
 /// # Safety
 /// `p` is readable for `n ≤ LANES` floats.
@@ -188,7 +190,7 @@ pub(crate) unsafe fn load_lanes<S: Simd>(simd: S, p: *const f32, n: usize) -> S:
     unsafe { if n == S::LANES { simd.load(p) } else { simd.load_first(p, n) } }
 }
 
-/// Writes `n` lanes: the whole vector where they are all wanted.
+/// Writes the first `n` lanes of a vector.
 ///
 /// # Safety
 /// `p` is writable for `n ≤ LANES` floats.

@@ -1,10 +1,10 @@
-//! Softmax over rows, alone and under cross-entropy with integer targets. Knows
+//! Softmax over rows, alone and as part of cross-entropy with integer targets. Knows
 //! rows of logits; must not know layers, time or how losses are averaged.
 //!
-//! A row takes three sweeps: its largest logit, the exponentials of what lies
-//! below it with their sum, and the multiplication by what the row is scaled to.
-//! Only these run behind the feature boundary; logarithms and targets, one of each
-//! per row, do not need it. Denormals are zero in all of it, as in a pass.
+//! A row takes three sweeps: the first finds the largest logit, the second computes the
+//! exponentials exp(o − largest) and their sum, and the third scales them. Only these sweeps
+//! are compiled per instruction set; logarithms and targets, one of each per row, are not.
+//! Denormals are treated as zero throughout, as in a pass.
 
 use crate::denormals::Flushed;
 use crate::each::each;
@@ -14,14 +14,14 @@ use crate::simd::{Kernel, Simd};
 use crate::vmath::exp;
 use crate::{Isa, KernelError, MAX_LANES, checked_len};
 
-/// Running maxima side by side: one alone would wait for its latency.
+/// Running maxima side by side: a single one would wait for the latency of each maximum.
 const CHAINS: usize = 4;
 
-/// The number of each lane, to tell a row's last logits from the padding.
+/// The index of each lane, to tell a row's last logits from the padding.
 static LANE: [f32; MAX_LANES] =
     [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0];
 
-/// What a row's exponentials were taken of and summed to.
+/// The largest logit of a row, and Σ exp(o − largest).
 #[derive(Clone, Copy)]
 struct Summed {
     largest: f32,
@@ -29,14 +29,14 @@ struct Summed {
 }
 
 impl Summed {
-    /// −log ŷ of a logit: log Σ exp(o − max) − (o − max). The difference is taken in
-    /// f64, so that a loss stays finite where o − max overflows f32.
+    /// Returns −log ŷ of `logit` o: log Σ exp(o − max) − (o − max). The difference is computed
+    /// in f64, so that a loss stays finite where o − max overflows f32.
     fn loss(self, logit: f32) -> f64 {
         f64::from(self.sum).ln() - (f64::from(logit) - f64::from(self.largest))
     }
 }
 
-/// The sums of a row that is only read.
+/// Computes the sum of a row's exponentials and leaves the row as it is.
 struct Sum<'a> {
     row: &'a [f32],
 }
@@ -47,14 +47,14 @@ impl Kernel for Sum<'_> {
     fn run<S: Simd>(self, simd: S) -> Summed {
         let largest = largest(simd, self.row);
         let row = self.row.as_ptr().cast_mut();
-        // SAFETY: the pointer and the length are the row's; without KEEP it is read
-        // only.
+        // SAFETY: the pointer and the length are the row's; without KEEP the row is only
+        // read.
         let sum = unsafe { exponentials::<S, false>(simd, row, self.row.len(), largest) };
         Summed { largest, sum }
     }
 }
 
-/// The row becomes `total` · softmax.
+/// Replaces the row with `total` · softmax of it.
 struct Normalise<'a> {
     row: &'a mut [f32],
     total: f32,
@@ -66,8 +66,8 @@ impl Kernel for Normalise<'_> {
     fn run<S: Simd>(self, simd: S) -> Summed {
         let largest = largest(simd, self.row);
         let (row, len) = (self.row.as_mut_ptr(), self.row.len());
-        // SAFETY: the pointer and the length are the row's, and `each!` gives places
-        // of it.
+        // SAFETY: the pointer and the length are the row's, and `each!` stays within its
+        // length.
         unsafe {
             let sum = exponentials::<S, true>(simd, row, len, largest);
             let factor = simd.splat(self.total / sum);
@@ -80,7 +80,7 @@ impl Kernel for Normalise<'_> {
     }
 }
 
-/// `v` in the first `n` lanes, `other` in the rest.
+/// Returns a vector with the first `n` lanes of `v` and the other lanes of `other`.
 #[inline(always)]
 fn first<S: Simd>(simd: S, v: S::V, other: S::V, n: usize) -> S::V {
     const { assert!(S::LANES <= MAX_LANES) }
@@ -92,16 +92,16 @@ fn first<S: Simd>(simd: S, v: S::V, other: S::V, n: usize) -> S::V {
     simd.select(simd.lt(lane, simd.splat(n as f32)), v, other)
 }
 
-/// The largest logit. Where there is a NaN it may be anything: the sum of the
-/// exponentials then is NaN.
+/// Returns the largest logit of a row. If the row has a NaN, the result may be any value,
+/// since the sum of the exponentials is NaN then in any case.
 #[inline(always)]
 fn largest<S: Simd>(simd: S, row: &[f32]) -> f32 {
     let least = simd.splat(f32::NEG_INFINITY);
     let mut chains = [least; CHAINS];
     let stride = CHAINS * S::LANES;
     let whole = row.len() - row.len() % stride;
-    // SAFETY: at + CHAINS · LANES ≤ whole ≤ len in the first loop, and the second is
-    // over the places of what remains.
+    // SAFETY: at + CHAINS · LANES ≤ whole ≤ len in the first loop, and the second loop stays
+    // within the row's remaining len − whole floats.
     unsafe {
         for at in (0..whole).step_by(stride) {
             for (c, chain) in chains.iter_mut().enumerate() {
@@ -116,10 +116,11 @@ fn largest<S: Simd>(simd: S, row: &[f32]) -> f32 {
     simd.largest(simd.max(simd.max(chains[0], chains[1]), simd.max(chains[2], chains[3])))
 }
 
-/// Σ exp(o − `largest`) of a row, which with `KEEP` becomes the exponentials.
+/// Returns Σ exp(o − `largest`) over a row. With `KEEP` each logit is replaced with its
+/// exponential.
 ///
 /// # Safety
-/// `row` is readable for `len` floats, and with `KEEP` writable.
+/// `row` is readable for `len` floats, and with `KEEP` also writable.
 #[inline(always)]
 unsafe fn exponentials<S: Simd, const KEEP: bool>(
     simd: S,
@@ -128,11 +129,11 @@ unsafe fn exponentials<S: Simd, const KEEP: bool>(
     largest: f32,
 ) -> f32 {
     let largest = simd.splat(largest);
-    // Two side by side: one is a long chain of dependent instructions.
+    // Two exponentials side by side: one alone is a long chain of dependent instructions.
     let mut sums = [simd.zero(); 2];
     let pairs = len - len % (2 * S::LANES);
-    // SAFETY: at + 2 · LANES ≤ pairs ≤ len in the first loop, and the second is over
-    // the places of what remains.
+    // SAFETY: at + 2 · LANES ≤ pairs ≤ len in the first loop, and the second loop stays within
+    // the row's remaining len − pairs floats.
     unsafe {
         for at in (0..pairs).step_by(2 * S::LANES) {
             let (p, q) = (row.add(at), row.add(at + S::LANES));
@@ -156,15 +157,15 @@ unsafe fn exponentials<S: Simd, const KEEP: bool>(
     simd.sum(simd.add(sums[0], sums[1]))
 }
 
-/// Each row of `logits` `[rows, classes]` becomes its softmax, ŷₖ = exp oₖ / Σ exp o.
+/// Replaces each row of `logits` `[rows, classes]` with its softmax, ŷₖ = exp oₖ / Σ exp o.
 ///
-/// Shifted by the row's largest logit, so that no finite logits overflow. A logit
-/// of −∞ has the probability 0, and so has one whose probability would be denormal; a row with a NaN, with +∞ or with −∞ alone becomes
-/// NaN.
+/// The row's largest logit is subtracted first, so that no finite logits overflow. A logit of
+/// −∞ has the probability 0, and so has a logit whose probability would be denormal. A row
+/// with a NaN, with a +∞ or with nothing but −∞ becomes NaN.
 ///
 /// # Errors
-/// [`KernelError::Dimension`] where `classes` is 0 or does not divide the number of
-/// logits; nothing is written then.
+/// [`KernelError::Dimension`] where `classes` is 0 or does not divide the number of logits;
+/// nothing is written then.
 ///
 /// # Example
 /// ```
@@ -187,17 +188,16 @@ pub fn softmax(isa: Isa, classes: usize, logits: &mut [f32]) -> Result<(), Kerne
     Ok(())
 }
 
-/// Softmax cross-entropy: the loss of a row of logits o with target y is
-/// −log ŷ_y = log Σ exp o − o_y, its gradient ŷ − 1\[y\] (Goodfellow et al.,
+/// Softmax cross-entropy. The loss of a row of logits o with target y is
+/// −log ŷ_y = log Σ exp o − o_y, and the gradient is ŷ − 1\[y\] (Goodfellow et al.,
 /// equations 10.14 and 10.18).
 ///
-/// The targets are checked once, when this is made, so that a call cannot fail
-/// half-way. Rows where the mask is `false` do not count: their loss and gradient
-/// are 0 whatever their logits, and their targets are not looked at.
+/// [`new`](Self::new) checks the targets, so that no later call fails half-way. Rows where
+/// the mask is `false` do not count: their loss and gradient are 0 whatever their logits and
+/// targets are.
 ///
-/// A logit of −∞ has the probability 0, so its loss is +∞ where it is the target;
-/// a row with a NaN, with +∞ or with −∞ alone has the loss NaN and a gradient of
-/// NaN.
+/// A logit of −∞ has the probability 0, so the loss is +∞ where it is the target. A row with
+/// a NaN, with a +∞ or with nothing but −∞ has a loss and gradients of NaN.
 #[derive(Clone, Copy, Debug)]
 pub struct CrossEntropy<'a> {
     classes: usize,
@@ -206,13 +206,13 @@ pub struct CrossEntropy<'a> {
 }
 
 impl<'a> CrossEntropy<'a> {
-    /// Of a row of `classes` logits for each target; a row counts where `mask` is
-    /// `true`, and each does where there is none.
+    /// Takes `targets` `[rows]`, each the index of one of `classes`, and `mask` `[rows]`. A row
+    /// counts where `mask` is `true`; without a mask every row counts.
     ///
     /// # Errors
-    /// [`KernelError::Dimension`] where `classes` is 0, [`KernelError::Length`] where
-    /// the mask has not one entry per target, [`KernelError::Target`] where a target
-    /// that counts is not below `classes`.
+    /// [`KernelError::Dimension`] where `classes` is 0, [`KernelError::Length`] where the mask
+    /// does not have one entry per target, [`KernelError::Target`] where the target of a row
+    /// that counts is not less than `classes`.
     pub fn new(
         classes: usize,
         targets: &'a [u32],
@@ -231,7 +231,7 @@ impl<'a> CrossEntropy<'a> {
         }
     }
 
-    /// The number of rows that count.
+    /// Returns the number of rows that count.
     pub fn counted(&self) -> usize {
         self.mask.map_or(self.targets.len(), |mask| mask.iter().filter(|&&counts| counts).count())
     }
@@ -248,10 +248,10 @@ impl<'a> CrossEntropy<'a> {
         )
     }
 
-    /// The sum of the losses of `logits` `[rows, classes]`, in nats.
+    /// Returns the sum of the losses of `logits` `[rows, classes]`, in nats.
     ///
     /// # Errors
-    /// [`KernelError::Length`] where there are not `classes` logits per target.
+    /// [`KernelError::Length`] where there are not `classes` logits for each target.
     pub fn loss(&self, isa: Isa, logits: &[f32]) -> Result<f64, KernelError> {
         self.check(logits)?;
         let _flushed = Flushed::new();
@@ -264,12 +264,12 @@ impl<'a> CrossEntropy<'a> {
         Ok(loss)
     }
 
-    /// The sum of the losses of `logits` `[rows, classes]`, in nats; the logits
-    /// become the gradient of `scale` times that sum, (ŷ − 1\[y\]) · `scale`.
+    /// Returns the sum of the losses of `logits` `[rows, classes]`, in nats, and replaces the
+    /// logits with the gradient of `scale` times this sum, (ŷ − 1\[y\]) · `scale`.
     ///
     /// # Errors
-    /// [`KernelError::Length`] where there are not `classes` logits per target;
-    /// nothing is written then.
+    /// [`KernelError::Length`] where there are not `classes` logits for each target; nothing is
+    /// written then.
     ///
     /// # Example
     /// ```

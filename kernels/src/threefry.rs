@@ -1,7 +1,8 @@
-//! Numbers by counter: Threefry-2x32 of 20 rounds (Salmon et al. 2011, "Parallel random
-//! numbers: as easy as 1, 2, 3"). A number is a function of a key and a counter alone, so
-//! whoever needs it computes it, in any order and on any thread, and nothing is stored. Made
-//! of additions, rotations and exclusive ors, which all vectors have.
+//! Random numbers by counter: Threefry-2x32 with 20 rounds (Salmon et al. 2011, "Parallel random
+//! numbers: as easy as 1, 2, 3"). A number is a function of a key and a counter alone, so each
+//! thread computes the numbers that it needs, in any order, and none are stored. The function
+//! consists of additions, rotations and exclusive ors, which all vectors have. Must not know what
+//! the numbers are for.
 
 use crate::simd::{Kernel, MAX_LANES, Simd};
 
@@ -9,7 +10,7 @@ const ROTATIONS: [u32; 8] = [13, 15, 26, 6, 17, 29, 16, 24];
 const ROUNDS: usize = 20;
 const PARITY: u32 = 0x1BD1_1BDA;
 
-/// Two numbers of a key and a counter.
+/// Returns the two random numbers of `key` and `counter`.
 ///
 /// ```
 /// use bptt_kernels::threefry;
@@ -24,7 +25,7 @@ pub fn threefry(key: [u32; 2], counter: [u32; 2]) -> [u32; 2] {
     blocks.map(|[word]| word)
 }
 
-/// The first `lanes` counters, each of which becomes its numbers.
+/// Replaces the first `lanes` counters by their random numbers.
 #[inline(always)]
 fn encipher<const N: usize>(key: [u32; 2], [a, b]: &mut [[u32; N]; 2], lanes: usize) {
     let schedule = [key[0], key[1], PARITY ^ key[0] ^ key[1]];
@@ -47,14 +48,14 @@ fn encipher<const N: usize>(key: [u32; 2], [a, b]: &mut [[u32; N]; 2], lanes: us
     }
 }
 
-/// A number in [0, 1), of 24 bits.
+/// Returns a number in [0, 1) made of the 24 high bits of `word`.
 #[inline(always)]
 pub fn unit_interval(word: u32) -> f32 {
     (word >> 8) as f32 * (1.0 / (1 << 24) as f32)
 }
 
-/// The two numbers in [0, 1) of each unit from `first`, as many as there are lanes: those of
-/// the counter (unit, 0).
+/// Draws two numbers in [0, 1) for each of `LANES` units from `first`: the numbers of the counter
+/// (unit, 0).
 pub(crate) struct Draw<'a> {
     pub key: [u32; 2],
     pub first: usize,
@@ -83,7 +84,7 @@ mod tests {
     use super::*;
     use crate::Isa;
 
-    /// Those that the authors publish with their code.
+    /// Test vectors that the authors publish with their code.
     #[test]
     fn known_answers() {
         assert_eq!(threefry([0; 2], [0; 2]), [0x6b20_0159, 0x99ba_4efe]);

@@ -1,54 +1,53 @@
-//! Every number that was measured and not derived: where another way becomes the faster one,
-//! how much is done at a time, how far ahead memory is asked for. None of them changes a bit
-//! of any result. Knows nothing; must not know how the numbers are used.
+//! All numbers that were measured rather than derived: the sizes at which another method becomes
+//! faster, how much is done at a time, and how far ahead memory is prefetched. None of them changes
+//! a bit of any result. Knows nothing; must not know how the numbers are used.
 //!
-//! Miri takes some thousand times as long as a CPU, so that there the sizes are small: what
-//! takes several blocks, stretches or threads does so for tests of a few units.
+//! Miri is some thousand times slower than a CPU, so sizes are small there: work that takes several
+//! blocks, stretches or threads does so in tests of a few units.
 
-/// `small` where Miri runs.
+/// `small` under Miri, else `measured`.
 const fn unless_miri(measured: usize, small: usize) -> usize {
     if cfg!(miri) { small } else { measured }
 }
 
 // Blocks.
 
-/// Terms between two rests of a sum: so many of a panel stay in the first-level
-/// cache (16 KiB or 32 KiB of it) while the row tiles pass over them. Packing
-/// follows it: `[group][block of depth][panel][k][2][lane]`.
+/// Terms of a sum that are added before the sum is stored for a while. This much of a panel (16 KiB
+/// or 32 KiB) stays in the first-level cache while the row tiles pass over it. Packing has the same
+/// blocks: `[group][block of depth][panel][k][2][lane]`.
 pub(crate) const DEPTH_BLOCK: usize = unless_miri(256, 16);
 
-/// Rows handled at a time: their sums (48 KiB at the most) stay close while the
-/// panels of a group pass over them.
+/// Rows handled at a time: their sums (48 KiB at most) stay in the cache while the panels of a
+/// group pass over them.
 pub(crate) const ROW_BLOCK: usize = unless_miri(96, 6);
 
-/// Rows that a task of dot products takes.
+/// Rows in one task of dot products.
 pub(crate) const DOTS_ROW_BLOCK: usize = unless_miri(64, 4);
 
-/// Rows that are computed at a time for what reads them next, so that they are in the cache
-/// still: the input's product for the steps of a pass, outputs for their softmax.
+/// Rows that are computed at a time, so that they are still in the cache when they are read: the
+/// input's product for the steps of a pass, and outputs for their softmax.
 pub const CHUNK_ROWS: usize = unless_miri(192, 8);
 
-/// A stream through an embedding and a layer keeps each token's part of the gates where there are
-/// at most so many times as many tokens as terms in a gate's sum, so that they take at most so many
-/// times the memory of the layer's weights.
+/// A stream through an embedding and a layer keeps a table of each token's part of the gates if the
+/// number of tokens is at most this many times the number of terms in a gate's sum. So the table
+/// takes at most this many times the memory of the layer's weights.
 pub const TABLE_OF_WEIGHTS: usize = 4;
 
-/// Floats between rows of which the caches keep few: rows a multiple of it apart evict each
-/// other.
+/// Rows that are a multiple of this many floats apart evict each other from the caches.
 pub(crate) const PERIOD: usize = 256;
 
-/// Floats by which such rows are moved apart: a line of the cache.
+/// Floats by which such rows are moved apart: one cache line.
 pub(crate) const GAP: usize = 16;
 
 // Tasks.
 
-/// Parts in which a block of rows of a product's left operand is packed.
+/// Parts in which a block of rows of a product's lhs is packed.
 pub(crate) const GEMM_PARTS: usize = 8;
 
-/// Parts in which the right operands of a block of depth are packed for gradients of weights.
+/// Parts in which the rhs of a block of depth are packed for weight gradients.
 pub(crate) const WEIGHT_GRADIENT_PARTS: usize = 8;
 
-/// Parts in which each block of rows of a step's left operand is packed.
+/// Parts in which each block of rows of a step's lhs is packed.
 pub(crate) const STEP_PARTS: usize = 4;
 
 /// The most parts of the batch in the element-wise phase of a clocked step.
@@ -56,64 +55,64 @@ pub(crate) const EDGE_PARTS: usize = 8;
 
 // Threads.
 
-/// Multiply-adds below which a pass stays with its caller: a thread that sleeps takes
-/// some 20 µs to come.
+/// Multiply-adds below which a pass stays with its caller while all helpers sleep: it would be
+/// done before one of them is awake.
 pub(crate) const WORTH_CALLING: usize = unless_miri(1 << 20, 2);
 
-/// Those below which it does where a helper is awake.
+/// Multiply-adds below which a pass stays with its caller if a helper is awake.
 pub(crate) const WORTH_SHARING: usize = unless_miri(1 << 19, 1);
 
 /// Rows below which a block of a product's rows is too flat for a thread to be fast with it.
 pub(crate) const FLAT_ROWS: usize = unless_miri(24, 2);
 
-/// Columns of a left operand below which a block of them is too flat for a thread to be fast
-/// with it, in gradients of weights.
+/// Columns below which a block of an lhs is too flat for a thread to be fast with it, in weight
+/// gradients.
 pub(crate) const FLAT_COLUMNS: usize = unless_miri(32, 16);
 
-/// Multiply-adds from which a step is split among threads, by units or by rows: it takes
-/// about as long as they take to meet.
+/// Multiply-adds from which a step is split among threads, by units or by rows. A step of this size
+/// takes about as long as the threads take to meet.
 pub(crate) const STEP_WORTH_SPLITTING: usize = unless_miri(1 << 17, 1);
 
-/// Multiply-adds in each stretch of a forward pass, a product of the input and some steps,
-/// from which helpers are called: threads meet at the end of every one.
+/// Multiply-adds in each stretch of a forward pass (a product of the input and some steps) from
+/// which helpers are called: threads meet at the end of every stretch.
 pub const STRETCH_WORTH_CALLING: usize = unless_miri(1 << 20, 1);
 
-/// Bytes of recurrent weights up to which threads split the batch and each reads all of
-/// them: a core keeps so many in its own cache over the steps.
+/// Bytes of recurrent weights up to which threads split the batch and each thread reads all
+/// weights: a core keeps this many in its own cache from step to step.
 pub(crate) const OWN_CACHE: usize = unless_miri(1 << 20, 1 << 13);
 
-/// Rows of the batch for each thread from which they split it: tiles of fewer are too flat
-/// to be fast.
+/// Rows for each thread from which threads split the batch: tiles of fewer rows are too flat to be
+/// fast.
 pub(crate) const OWN_ROWS: usize = unless_miri(6, 1);
 
-// Which way.
+// Which method.
 
-/// Rows of a batch from which the products of a clocked group are taken move by move, on
-/// inputs where they lie; with fewer the inputs of several moves are gathered.
+/// Rows of a batch from which the products of a clocked group are taken one move at a time, on
+/// inputs in place. With fewer rows the inputs of several moves are gathered.
 pub const ROWS_ALONE: usize = unless_miri(16, 3);
 
-/// Whether a layer of so few outputs is dot products over rows as they lie: a panel is two
-/// vectors wide, and with up to a quarter of its lanes in use these are faster at any depth
-/// and number of rows.
+/// Whether a layer with this many outputs is computed as dot products over rows in place. A panel
+/// is two vectors wide; if at most a quarter of its lanes are used, dot products are faster at any
+/// depth and number of rows.
 pub(crate) const fn suits_dots(outputs: usize, lanes: usize) -> bool {
     outputs <= lanes / 2
 }
 
-/// Bytes of a huge page, and of buffers from which on we ask for them.
+/// Bytes of a huge page. Buffers of at least this size ask for huge pages.
 pub(crate) const HUGE_PAGE: usize = unless_miri(2 << 20, 4 << 10);
 
-// The tile's loop, and what is asked of memory before it is read.
+// The tile's loop, and prefetching.
 
-/// Terms per turn of the tile's loop: so few instructions beside the multiply-adds that
-/// they find slots of their own.
+/// Terms per turn of the tile's loop. With this many, the few other instructions of a turn run in
+/// slots that the multiply-adds leave free.
 pub(crate) const UNROLL: usize = 4;
 
-/// Lines of the panels ahead that a tile asks for in any turn of its loop.
+/// Lines of the panels ahead that a tile prefetches in each turn of its loop.
 pub(crate) const PREFETCH: usize = 2;
 
-/// The most such lines, if it takes so many to have all of the next block in the end. Few
-/// rows are as fast as their panels come, and what they ask for beyond that only delays
-/// those.
+/// The most lines that a tile prefetches in a turn, if it takes that many to have all of the next
+/// block at the end. With few rows a tile is only as fast as its own panels arrive, and more
+/// prefetches would delay them.
 pub(crate) const fn most_prefetches(rows: usize) -> usize {
     match rows {
         1..=3 => PREFETCH,
@@ -122,19 +121,19 @@ pub(crate) const fn most_prefetches(rows: usize) -> usize {
     }
 }
 
-/// Lines ahead of the sum that a row's product with bf16 or int8 asks for: the hardware
-/// follows each panel, and loses it at its end.
+/// Lines ahead of the sum that a row's product with bf16 or int8 prefetches: the hardware
+/// prefetcher follows each panel, and loses it at its end.
 pub(crate) const QUANTISED_AHEAD: usize = 32;
 
-/// Rows by which packing a left operand asks for memory before it reads it: the hardware
-/// follows a row, and loses it at its end.
+/// Rows by which packing an lhs prefetches ahead: the hardware prefetcher follows a row, and loses
+/// it at its end.
 pub(crate) const LHS_AHEAD: usize = 4;
 
-/// Rows by which packing columns asks for memory before it reads it.
+/// Rows by which packing columns prefetches ahead.
 pub(crate) const COLUMNS_AHEAD: usize = 16;
 
-/// Terms of each row by which packing weights by rows asks for them before it reads them.
+/// Terms of each row by which packing weights by rows prefetches ahead.
 pub(crate) const FILL_TERMS_AHEAD: usize = 64;
 
-/// Rows by which packing weights by columns does.
+/// Rows by which packing weights by columns prefetches ahead.
 pub(crate) const FILL_ROWS_AHEAD: usize = 8;

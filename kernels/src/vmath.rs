@@ -1,19 +1,18 @@
-//! exp, logistic and tanh on vectors: their definitions, once for every
-//! instruction set, and the slice entry to them. Knows nothing of cells; a cell's
-//! epilogue calls the three `pub(crate)` functions on its registers.
+//! exp, logistic and tanh on vectors: their definitions, once for all instruction sets, and entries
+//! that apply them to slices. Knows nothing of cells; a cell's epilogue calls the three
+//! `pub(crate)` functions on its registers.
 //!
-//! All three split their argument as x = n·ln 2 + r and get n by adding a large
-//! constant (`SHIFT`), whose sum has the integer in its low bits: the shift
-//! that makes 2ⁿ of it is one instruction, and no conversion is needed. The
-//! polynomials are minimax fits that weigh every error by the spacing of the
-//! *result* and were rounded to f32 one coefficient at a time, the others
-//! refitted after each.
+//! All three split their argument as x = n·ln 2 + r. They get n by adding a large constant
+//! (`SHIFT`): the low bits of the sum are the integer, so one shift makes 2ⁿ of it and no
+//! conversion is needed. The polynomials are minimax fits that weigh every error by the spacing of
+//! floats at the *result*. Their coefficients were rounded to f32 one at a time, and the others
+//! were fitted again after each.
 
 use crate::simd::{Kernel, SHIFT, Simd};
 use crate::{Isa, KernelError, error::check_len};
 
-/// ln 2 in two parts; the first has 9 significant bits, so that its product with
-/// any n in use is exact with and without fused arithmetic.
+/// ln 2 in two parts. The first has 9 significant bits, so that its product with any n in use is
+/// exact with and without fused arithmetic.
 const LN2_HIGH: f32 = 0.693_359_4;
 const LN2_LOW: f32 = -2.121_944_4e-4;
 const LOG2_E: f32 = std::f32::consts::LOG2_E;
@@ -21,7 +20,7 @@ const LOG2_E: f32 = std::f32::consts::LOG2_E;
 /// e^x = 2ⁿ · (1 + r · P(r)), |r| ≤ ½ ln 2.
 #[inline(always)]
 pub(crate) fn exp<S: Simd>(simd: S, x: S::V) -> S::V {
-    // Beyond these the result is ∞ or 0; `x` stands second so that a NaN stays.
+    // Beyond these bounds the result is ∞ or 0. `x` is the second argument so that a NaN is kept.
     let x = simd.min(simd.splat(89.0), simd.max(simd.splat(-104.5), x));
     let t = simd.mul_add(x, simd.splat(LOG2_E), simd.splat(SHIFT));
     let n = simd.sub(t, simd.splat(SHIFT));
@@ -34,26 +33,26 @@ pub(crate) fn exp<S: Simd>(simd: S, x: S::V) -> S::V {
     simd.scale(p, t)
 }
 
-/// 1 / (1 + e^−x) as K / (K + 2ⁿ · (K + Q(r))), Q(r) = K · (e^−r − 1), for both
-/// signs alike: no branch, no lane chosen.
+/// 1 / (1 + e^−x) as K / (K + 2ⁿ · (K + Q(r))), Q(r) = K · (e^−r − 1). Both signs take the same
+/// way, with no branch and no choice of lanes.
 ///
-/// - All is scaled by 2⁻⁶⁴, so that e^104 stays finite and the quotient alone
-///   enters the denormals.
-/// - The denominator is summed as (K + 2ⁿ·Q) + 2ⁿ·K: any other order adds a
-///   rounding of up to half a unit to the last sum's and the quotient's, and the
-///   three can pass 2 ULP.
-/// - K is not a power of two because the result has the most ULP to an error
-///   where 1 + e^−x is just above one, and K moves the denominator's significand
-///   away from 1 there. 1.625 is the best of the short ones.
-/// - A true division: the rest takes the arithmetic units as long as this takes the
-///   divider, and refining an approximate reciprocal would only load them further.
+/// - All terms are scaled by 2⁻⁶⁴, so that e^104 stays finite and only the quotient can be
+///   denormal.
+/// - The denominator is summed as (K + 2ⁿ·Q) + 2ⁿ·K. Any other order adds a rounding of up to half
+///   a unit to the roundings of the last sum and the quotient, and the three together can pass 2
+///   ULP.
+/// - K is not a power of two: an error costs the most ULP of the result where 1 + e^−x is just
+///   above one, and K moves the denominator's significand away from 1 there. 1.625 is the best of
+///   the short values.
+/// - The quotient is a true division: other instructions keep the arithmetic units busy for as long
+///   as the divider takes, and refining an approximate reciprocal would only load those units more.
 #[inline(always)]
 pub(crate) fn logistic<S: Simd>(simd: S, x: S::V) -> S::V {
     const DOWN: f32 = 1.0 / (1u64 << 63) as f32 / 2.0;
     const K: f32 = 1.625;
     // Makes `exponent` give 2ⁿ⁻⁶⁴.
     const BIAS: f32 = SHIFT - 127.0 - 64.0;
-    // At the bounds the result has reached 0 and 1.
+    // At these bounds the result has reached 0 and 1.
     let x = simd.min(simd.splat(40.0), simd.max(simd.splat(-104.0), x));
     let t = simd.mul_add(x, simd.splat(-LOG2_E), simd.splat(BIAS));
     let n = simd.sub(t, simd.splat(BIAS));
@@ -70,20 +69,20 @@ pub(crate) fn logistic<S: Simd>(simd: S, x: S::V) -> S::V {
     simd.div(k, d)
 }
 
-/// tanh x as that of a sum: |x| = b − n·½ ln 2 with |b| ≤ ¼ ln 2, and
-/// tanh |x| = ((1−2ⁿ) + (1+2ⁿ)·B) / ((1+2ⁿ) + (1−2ⁿ)·B), B = tanh b.
+/// tanh x by the formula for the tanh of a sum: |x| = b − n·½ ln 2 with |b| ≤ ¼ ln 2, and tanh |x|
+/// = ((1−2ⁿ) + (1+2ⁿ)·B) / ((1+2ⁿ) + (1−2ⁿ)·B), B = tanh b.
 ///
-/// Near 0 the quotient is 2B / 2, so that small arguments need no branch. The
-/// roundings of numerator and denominator would together pass 2 ULP: a quotient q
-/// is corrected by what it leaves of the *unrounded* two, which also makes an
-/// approximate reciprocal enough. q is shortened so that its products with 1 ± 2ⁿ
-/// and their differences are exact, fused or not.
+/// Near 0 the quotient is 2B / 2, so small arguments need no branch. The roundings of numerator and
+/// denominator together would pass 2 ULP. So the quotient q is corrected by its remainder against
+/// the *unrounded* numerator and denominator, and then an approximate reciprocal is good enough
+/// too. q is shortened so that its products with 1 ± 2ⁿ and their differences are exact, fused or
+/// not.
 #[inline(always)]
 pub(crate) fn tanh<S: Simd>(simd: S, x: S::V) -> S::V {
     const BIAS: f32 = SHIFT - 127.0;
     const HALF_LN2: f32 = std::f32::consts::LN_2 / 2.0;
-    // At 10 the result has reached 1. One constant does for ½ ln 2: where n is
-    // large, the slope of tanh is small.
+    // At 10 the result has reached 1. One constant is enough for ½ ln 2: where n is large, the
+    // slope of tanh is small.
     let a = simd.min(simd.splat(10.0), simd.abs(x));
     let t = simd.mul_add(a, simd.splat(-2.0 * LOG2_E), simd.splat(BIAS));
     let n = simd.sub(t, simd.splat(BIAS));
@@ -100,7 +99,7 @@ pub(crate) fn tanh<S: Simd>(simd: S, x: S::V) -> S::V {
     simd.copysign(simd.mul_add(rest, r, q), x)
 }
 
-/// Which function.
+/// One of the functions on vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Function {
     /// e^x
@@ -111,8 +110,8 @@ pub enum Function {
     Tanh,
 }
 
-/// The two pointers are readable and writable for `len` floats; they are equal
-/// or the ranges do not overlap.
+/// The pointers and the length of one call. `x` is readable and `out` is writable for `len` floats;
+/// they are equal or the ranges do not overlap.
 struct Map {
     function: Function,
     x: *const f32,
@@ -120,13 +119,13 @@ struct Map {
     len: usize,
 }
 
-/// A function of one vector. Not a closure: a closure has no `#[inline(always)]`,
-/// and one that stays a call loses the instruction set.
+/// A function of one vector. It is not a closure: a closure cannot be `#[inline(always)]`, and one
+/// that is not inlined loses the instruction set.
 trait Lanewise {
     fn of<S: Simd>(simd: S, x: S::V) -> S::V;
 }
 
-/// Makes a type of each of the three, for [`Map::each`].
+/// Makes a type for each of the three functions, for [`Map::each`].
 macro_rules! lanewise {
     ($($name:ident = $function:path;)+) => {
         $(struct $name;
@@ -162,8 +161,8 @@ impl Map {
         let tail = self.len % S::LANES;
         let whole = self.len - tail;
         let pairs = whole - whole % (2 * S::LANES);
-        // Two side by side: one is a chain of some fifteen dependent instructions,
-        // and the scheduler does not see far enough to fill it from the next.
+        // Two vectors at a time: one is a chain of some fifteen dependent instructions, and the
+        // scheduler does not look far enough ahead to fill the gaps with the next.
         for i in (0..pairs).step_by(2 * S::LANES) {
             let j = i + S::LANES;
             // SAFETY: j + LANES ≤ pairs ≤ len, for which both are valid.
@@ -188,16 +187,15 @@ impl Map {
     }
 }
 
-/// outᵢ = f(xᵢ), `f` being `function`.
+/// Computes outᵢ = f(xᵢ), where f is `function`.
 ///
-/// Defined for every f32: exact limits at ±∞, NaN for NaN, tanh −0 = −0, and
-/// denormals neither flushed on the way in nor on the way out. An element's
-/// result depends on its value and `isa` alone, not on its place.
+/// The result is defined for every f32: the limits at ±∞ are exact, NaN gives NaN, tanh −0 = −0,
+/// and denormals are not flushed, neither as arguments nor as results. An element's result
+/// depends only on its value and `isa`, not on its place.
 ///
-/// The largest error over all 2³² arguments, in ULP: the distance from the
-/// unrounded result in units of the spacing of the f32 at the latter (2ᵉ⁻²³ for
-/// 2ᵉ ≤ |result| < 2ᵉ⁺¹, at least 2⁻¹⁴⁹), ∞ standing for 2¹²⁸. The bound that is
-/// kept is 2.
+/// No error is above 2 ULP. One ULP is the spacing of f32 numbers at the exact result
+/// (2ᵉ⁻²³ for 2ᵉ ≤ |result| < 2ᵉ⁺¹, at least 2⁻¹⁴⁹), and ∞ counts as 2¹²⁸. These are the largest
+/// errors over all 2³² arguments, in ULP:
 ///
 /// | | avx512 | avx2 | neon | portable |
 /// |---|---|---|---|---|
@@ -205,13 +203,13 @@ impl Map {
 /// | logistic | 1.76 | 1.76 | 1.76 | 1.77 |
 /// | tanh | 1.83 | 1.83 | 1.83 | 1.98 |
 ///
-/// neon was run over a sample of the arguments, not over all; it does avx2's
-/// operations, each of them rounded as IEEE 754 says, and so has avx2's results.
+/// neon was run over a sample of the arguments only; it does the same operations as avx2, each
+/// rounded as IEEE 754 says, so it has the same results.
 ///
 /// `cargo bench --bench vmath` measures it.
 ///
 /// # Errors
-/// [`KernelError::Length`] where `out` is not as long as `x`.
+/// [`KernelError::Length`] if `out` is not as long as `x`.
 ///
 /// # Example
 /// ```
@@ -230,7 +228,7 @@ pub fn map(isa: Isa, function: Function, x: &[f32], out: &mut [f32]) -> Result<(
     Ok(())
 }
 
-/// xᵢ ← f(xᵢ), as [`map`], over any length.
+/// Replaces each xᵢ by f(xᵢ), as [`map`] does, for any length.
 ///
 /// # Example
 /// ```

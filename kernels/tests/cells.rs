@@ -1,6 +1,6 @@
-//! The fused steps: with identities for activations, so that what differs from the
-//! reference is a fault of a product or of the cell, not of an approximation; and the
-//! variants of a forward pass against each other.
+//! The fused steps, with identities for activations, so that a difference from the reference is a
+//! fault of a product or of the cell and not of an approximation. Also compares the variants of a
+//! forward pass with each other.
 
 mod common;
 
@@ -13,12 +13,12 @@ use bptt_reference::{Activation, Bounded, bounds};
 use common::{Case, Kept, Variant, Which, assert_bits, check, dense, filled, isas};
 use proptest::prelude::*;
 
-/// The reference's layer, with identities for gates as well.
+/// The reference's layer, with identities for gates too.
 fn reference(case: &Case) -> Layer {
     let phi = Activation::Identity;
     let cell = match case.which {
         Which::Vanilla => Cell::Vanilla(phi),
-        // α is the kernel's to be given: where it is learned, too.
+        // The caller gives the kernel its α, even if α is learned.
         Which::Leaky { .. } => Cell::Leaky(phi, case.vectors.clone()),
         Which::GruAfter => Cell::GruAfter(phi),
         Which::GruBefore => Cell::GruBefore(phi),
@@ -31,7 +31,7 @@ fn reference(case: &Case) -> Layer {
     Layer { inputs, hidden, outputs, cell, late: false, linear: true, masks, norm: None }
 }
 
-/// Every step as it follows from the pass's own results for the one before, or,
+/// Compares every step with what follows from the pass's own results for the step before or, with
 /// `from_end_to_end`, from the inputs alone.
 fn compare(case: &Case, from_end_to_end: bool) {
     let layer = reference(case);
@@ -86,7 +86,7 @@ fn identities_from_end_to_end() {
 #[test]
 fn identities_step_by_step() {
     check(160, cases(40, 40, 20, 4), |case| compare(&case, false));
-    // Each cell has one of the large ones, and each of these some cells.
+    // Each cell runs with one of the large shapes, and each shape with some cells.
     let large = [(3, 300, 3, 2), (300, 17, 70, 2), (2, 64, 64, 2)];
     for (which, (inputs, hidden, batch, steps)) in
         Which::all().into_iter().zip(large.into_iter().cycle())
@@ -96,7 +96,7 @@ fn identities_step_by_step() {
     }
 }
 
-/// What is not stored has the bits of what is, whatever the activations.
+/// A pass that does not store its values has the bits of one that does, whatever the activations.
 #[test]
 fn the_variants_agree() {
     check(320, cases(40, 40, 80, 4), |case| {
@@ -114,7 +114,7 @@ fn the_variants_agree() {
     });
 }
 
-/// Rows of h and dy that stand apart, and a pass in two stretches, change no bit.
+/// Strides between rows of h and dy, and a pass in two stretches, change no bit.
 #[test]
 fn strides_and_stretches() {
     let of_passes = (cases(9, 40, 30, 5), any::<bool>(), 1..=5usize, 0..=4usize);
@@ -143,8 +143,8 @@ fn strides_and_stretches() {
     });
 }
 
-/// One sequence step by step has the bits of a pass, and its outputs those of the layer's
-/// own product over all of it.
+/// One sequence step by step has the bits of a pass, and its outputs are those of the layer's own
+/// product over all steps.
 #[test]
 fn single_steps() {
     let which = proptest::sample::select(Which::all());

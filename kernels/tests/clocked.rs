@@ -1,5 +1,5 @@
-//! Passes of units in groups: every refusal, with nothing written, and slices that end at
-//! pages that may not be touched.
+//! Passes of units in groups: everything that is refused, with nothing written, and slices that end
+//! at pages that may not be touched.
 
 mod common;
 
@@ -24,7 +24,7 @@ const BATCH: usize = 2;
 /// The units of all groups of a [`Call`].
 const STATE: usize = 9;
 
-/// Groups of these units and periods, one after the other.
+/// Groups with these units and periods, one after the other.
 fn groups(of: &[(usize, usize)]) -> Vec<Group> {
     let mut first = 0;
     let place = |&(units, period): &(usize, usize)| {
@@ -38,7 +38,7 @@ fn hidden(groups: &[Group]) -> usize {
     groups.iter().map(|group| group.units).sum()
 }
 
-/// W of each group by rows, or by columns.
+/// W of each group, packed by rows or by columns.
 fn weights(isa: Isa, groups: &[Group], back: bool) -> Vec<PackedMatrix> {
     let pack = |group: &Group| {
         let depth = hidden(groups) - group.first;
@@ -74,7 +74,7 @@ fn moves_are_counted() {
     }
 }
 
-/// What a call is given: lengths, and what is not one.
+/// The arguments of a call: the lengths of its slices, and the others.
 #[derive(Clone)]
 struct Call {
     groups: Vec<Group>,
@@ -113,7 +113,7 @@ impl Call {
         buffers.try_into().unwrap()
     }
 
-    /// Shows that nothing is written where the call is refused.
+    /// Asserts that nothing is written when the call is refused.
     fn run(&self, isa: Isa, back: bool, weights: &[PackedMatrix]) -> Result<(), KernelError> {
         let clock = Clock { groups: &self.groups, start: 3 };
         let (schedule, activations) = (Schedule::dense(self.steps, BATCH), Activations::Tanh);
@@ -236,8 +236,8 @@ fn groups_stretches_and_weights() {
     }
 }
 
-/// A forward pass in two stretches, and a backward one, with so many floats between rows of h and
-/// of dy: h, dz and ∂L/∂h₀.
+/// h, dz and ∂L/∂h₀ of a forward and a backward pass in two stretches, with extra floats between
+/// the rows of h and of dy.
 #[cfg(unix)]
 fn passes<B: DerefMut<Target = [f32]>>(
     isa: Isa,

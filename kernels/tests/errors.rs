@@ -1,4 +1,4 @@
-//! Every refusal of a kernel's entry: what it says, and that nothing has been
+//! Everything that a kernel's entry refuses: what the error says, and that nothing has been
 //! written.
 
 mod common;
@@ -12,13 +12,13 @@ use common::{Snapshot, filled, isas};
 
 fn length(what: &'static str, given: usize, expected: usize) -> KernelError {
     match what {
-        // May be longer than is needed.
+        // This slice may be longer than is needed.
         "scratch" | "stride" => KernelError::Short { what, given, least: expected },
         _ => KernelError::Length { what, given, expected },
     }
 }
 
-/// Panics unless it is about weights packed for something else.
+/// Panics unless the error is about weights packed for something else.
 #[track_caller]
 fn assert_packing(result: Result<(), KernelError>, packed: &str, needed: &str) {
     let error = result.unwrap_err();
@@ -166,7 +166,7 @@ fn dense_layers() {
             let error = Dense::zeros(isa, outputs, depth).unwrap_err();
             assert!(matches!(error, KernelError::TooLarge { .. }), "{error}");
         }
-        // Rows as they lie, and panels.
+        // Rows in place, and panels.
         for outputs in [1, 40] {
             let mut dense = Dense::zeros(isa, outputs, 3).unwrap();
             let pass = &mut Pass::serial();

@@ -1,6 +1,6 @@
-//! Every entry on slices that end right before, or begin right after, a page that
-//! may not be touched: a lane too far is a fault. So that one can tell where, each
-//! case is printed before it runs: `-- --nocapture --test-threads=1`.
+//! Every entry on slices that end right before, or begin right after, a page that may not be
+//! touched: reading one lane too far ends the program. Each case is printed before it runs, so that
+//! one can see where: `-- --nocapture --test-threads=1`.
 
 mod common;
 
@@ -32,8 +32,8 @@ mod tests {
     /// Odd sizes around the lanes of every instruction set.
     const SIZES: [usize; 9] = [1, 3, 4, 5, 8, 13, 16, 17, 35];
 
-    /// For each instruction set and both sides: what `run` gives on guarded slices
-    /// is what it gives on others.
+    /// Asserts, for each instruction set and both sides, that `run` gives the same on guarded
+    /// slices as on others.
     fn each<const N: usize>(
         what: &str,
         plain: impl Fn(Isa, &dyn Fn(&[f32]) -> Vec<f32>) -> [Vec<f32>; N],

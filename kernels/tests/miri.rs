@@ -1,7 +1,7 @@
-//! Every entry, cell and option at small sizes, in slices of their own: short enough for
-//! Miri, which sees what no guard page does, memory that nobody has written and pointers that
-//! may no longer be used. `scripts/miri.sh` runs it there, where blocks are cut small, so that
-//! these sizes have several of each.
+//! Every entry, cell and option at small sizes, in slices of their own, short enough for Miri. Miri
+//! finds faults that no guard page does: memory that is read before it is written, and pointers
+//! that may no longer be used. `scripts/miri.sh` runs the suite there, where blocks are so small
+//! that these sizes have several of each.
 
 mod common;
 
@@ -17,7 +17,7 @@ use bptt_kernels::{Format, Isa, Joined, PackedMatrix};
 use bptt_reference::sample::uniform;
 use common::{Case, Variant, Which, assert_bits, by_columns, dense, filled, isas};
 
-/// Every kernel, and of an LSTM's options each both ways.
+/// Every kernel, and an LSTM with and without each of its options.
 const CELLS: [Which; 7] = [
     Which::GruAfter,
     Which::Vanilla,
@@ -28,9 +28,9 @@ const CELLS: [Which; 7] = [
     Which::LSTM,
 ];
 
-/// Inputs, steps, batch, units in vectors and lanes beside, and whether there is noise, for
-/// the cell at a place in the list: a row of several groups, two blocks of rows or whole
-/// vectors, and a part of one.
+/// Inputs, steps, batch, units in vectors and extra lanes, and whether there is noise, for the cell
+/// at a place in the list: one row with several groups, two blocks of rows or whole vectors, and a
+/// part of a vector.
 fn shapes(place: usize) -> [([usize; 3], [usize; 2], bool); 3] {
     [
         ([1, 2, 1], [1 + place / 6, 1], false),
@@ -45,7 +45,7 @@ fn shapes(place: usize) -> [([usize; 3], [usize; 2], bool); 3] {
 
 const PLAIN: fn(&[f32]) -> Vec<f32> = <[f32]>::to_vec;
 
-/// Forward passes of all kinds, which agree, single steps, which agree with them, and a
+/// Forward passes of all kinds, which must agree, single steps, which must agree with them, and a
 /// backward pass.
 fn passes(isa: Isa, case: &Case) -> [Vec<f32>; 5] {
     let (which, dims) = (case.which, case.dims);
@@ -53,7 +53,7 @@ fn passes(isa: Isa, case: &Case) -> [Vec<f32>; 5] {
     let kept = case.forward(isa, act, Variant::Keep, PLAIN);
     for &variant in &Variant::of(which)[1..] {
         let given = case.forward(isa, act, variant, PLAIN);
-        // What is normalised in the step's own product is without the bias.
+        // Sums that are normalised in the step's own product leave out the bias.
         if case.noisy && variant == Variant::Fused {
             continue;
         }
@@ -91,8 +91,8 @@ fn cells(threads: usize, places: &[usize]) {
     }
 }
 
-/// Products from each start, of several rows and of one, in each format and both packings;
-/// rows of C may lie apart.
+/// Products from each start, of several rows and of one, in each format and both packings, also
+/// with a stride between the rows of C.
 fn products(threads: usize) {
     for &isa in isas() {
         for (rows, gates, units, depth) in [(1, 4, 3, 5), (2, 3, 9, 1), (7, 1, 9, 33)] {
@@ -175,7 +175,7 @@ fn sums_over_time(threads: usize) {
     }
 }
 
-/// What goes over slices of any length.
+/// Entries that take slices of any length.
 fn elementwise() {
     for &isa in isas() {
         for len in [1, 7, 8, 35] {
@@ -202,14 +202,14 @@ fn elementwise() {
             let entropy = CrossEntropy::new(len, &targets, Some(&[true, false])).unwrap();
             let mut o = [&x[..], &x].concat();
             let loss = entropy.loss(isa, &o).unwrap();
-            // Miri rounds a logarithm one way or the other.
+            // Miri rounds a logarithm at random.
             assert!((entropy.gradient(isa, 1.0, &mut o).unwrap() - loss).abs() < 1e-9);
             assert!((o[0] - y[0] + f32::from(u8::from(len == 1))).abs() < 1e-6);
         }
     }
 }
 
-/// One thread, which never touches rayon.
+/// One thread, which never calls rayon.
 mod alone {
     #[test]
     fn elementwise() {
@@ -221,7 +221,7 @@ mod alone {
         super::cells(1, &[0, 1, 3, 4, 5, 6]);
     }
 
-    /// By itself, for machines of which one cell is enough.
+    /// A test of its own, for machines on which one cell is enough.
     #[test]
     fn projected() {
         super::cells(1, &[2]);
@@ -243,7 +243,7 @@ mod alone {
     }
 }
 
-/// Two; how rayon's queues use pointers is beyond Miri's stricter rules.
+/// Two threads; rayon's queues use pointers in ways that Miri's stricter rules forbid.
 mod threads {
     #[test]
     fn cells() {

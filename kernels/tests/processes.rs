@@ -1,4 +1,4 @@
-//! What a program notices of the threads besides their results: it may fork, and it is idle
+//! How threads affect a program apart from its results: it may fork, and it uses no processor time
 //! when it has nothing to do.
 
 #![cfg(target_os = "linux")]
@@ -44,7 +44,7 @@ impl Product {
     }
 }
 
-/// Runs `child` in a forked process, which has to end within the time.
+/// Runs `child` in a forked process, which has to end within the given time.
 fn ends_in_a_child(child: impl FnOnce() -> bool) {
     // SAFETY: the child computes, allocates, and leaves by `_exit`; the allocator of the C
     // library is usable in it.
@@ -52,13 +52,13 @@ fn ends_in_a_child(child: impl FnOnce() -> bool) {
     assert!(pid >= 0, "fork failed");
     if pid == 0 {
         let right = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)).unwrap_or(false);
-        // SAFETY: ends the child at once, as nothing of the parent's is to be cleaned up in it.
+        // SAFETY: this ends the child at once; it must not clean up anything of the parent's.
         unsafe { libc::_exit(i32::from(!right)) };
     }
     let start = Instant::now();
     loop {
         let mut status = 0;
-        // SAFETY: the process is this one's child, and the status is a local's.
+        // SAFETY: the process is a child of this one, and the status is written to a local.
         match unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) } {
             0 if start.elapsed() > Duration::from_secs(30) => {
                 // SAFETY: as above.
@@ -71,8 +71,9 @@ fn ends_in_a_child(child: impl FnOnce() -> bool) {
     }
 }
 
-/// The child has the caller's thread alone, and all that the helpers left in memory: a pass
-/// goes without them. Forked right after a pass, when a helper is awake, and later.
+/// The child has only the caller's thread, and everything that the helpers left in memory; its
+/// passes run without helpers. The process forks right after a pass, when a helper is awake, and
+/// again later.
 #[test]
 fn a_forked_child_runs_passes() {
     let mut product = Product::new();
@@ -99,7 +100,7 @@ fn processor_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// A process of its own, where no other test runs.
+/// Runs in a process of its own, without other tests.
 #[test]
 fn an_idle_program_is_idle() {
     let program = std::env::current_exe().unwrap();

@@ -1,5 +1,5 @@
-//! GEMM and sums of outer products against `f64`: each element within the error that
-//! any order of its sum may make, γₙ Σ|a||b|.
+//! GEMM and sums of outer products against `f64`: each element is within the error that any order
+//! of its sum may have, γₙ Σ|a||b|.
 
 mod common;
 
@@ -12,7 +12,7 @@ use bptt_reference::{Bounded, Number, bounds};
 use common::{assert_bits, by_columns, by_rows, check, dense, filled, isas};
 use proptest::prelude::*;
 
-/// What a sum starts from.
+/// The start of a sum.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Onto {
     Zero,
@@ -42,14 +42,14 @@ fn cases() -> impl Strategy<Value = Case> {
     )
 }
 
-/// Σ from `start`, of a[k] b[k].
+/// The sum of a[k] b[k], from `start` on.
 fn sum(start: f32, terms: impl Iterator<Item = (f32, f32)>) -> Bounded {
     let exact = |value: f32| Bounded::exact(value.into());
     let start = (start != 0.0).then_some((1.0, start));
     Bounded::dot(start.into_iter().chain(terms).map(|(a, b)| (exact(a), exact(b))))
 }
 
-/// The product of all rows of `a`, from a `c` of NaN where it is overwritten.
+/// The product of all rows of `a`, written to a `c` of NaN if it overwrites.
 fn product(
     isa: Isa,
     (a, packed, bias): (&[f32], &PackedMatrix, &[f32]),
@@ -94,11 +94,11 @@ fn gemm_is_within_its_bounds() {
             let rows_packed = by_rows(isa, gates, depth, &weights);
             let given = product(isa, (&a, &rows_packed, &bias), onto, &c);
             bounds::assert_within("c", &given, &expected);
-            // The order of a sum is that of the depth, however it is packed.
+            // The order of a sum is that of the depth, however the weights are packed.
             let columns_packed = by_columns(isa, depth, &transposed);
             let by_columns = product(isa, (&a, &columns_packed, &bias), onto, &c);
             assert_bits("c, packed by columns", &by_columns, &given);
-            // Rows that lie apart, and what is between them.
+            // Rows with a stride; the floats between them stay as they were.
             let stride = outputs + 1 + seed as usize % 20;
             let mut apart = filled(rows * stride);
             for (row, c) in apart.chunks_mut(stride).zip(c.chunks(outputs)) {
@@ -154,7 +154,7 @@ fn dense_layers_are_within_their_bounds() {
             };
             let c = run(rows, &a, outputs);
             bounds::assert_within("c", &c, &expected);
-            // Rows that lie apart, and what is between them.
+            // Rows with a stride; the floats between them stay as they were.
             let stride = outputs + 1 + seed as usize % 20;
             let apart = run(rows, &a, stride);
             for (apart, c) in apart.chunks(stride).zip(c.chunks(outputs)) {
@@ -168,8 +168,8 @@ fn dense_layers_are_within_their_bounds() {
     });
 }
 
-/// Sums of outer products of the rows of `a` and `b`, and of those of `a`, onto what is
-/// there or not.
+/// Sums of outer products of the rows of `a` and `b`, and the sums of the rows of `a`, which
+/// overwrite or accumulate.
 fn outer(
     isa: Isa,
     (rows, columns): (usize, usize),
@@ -222,7 +222,7 @@ fn sums_of_outer_products_are_within_their_bounds() {
             outer(isa, (rows, columns), (&a, &b), (&mut c, &mut sums), add);
             bounds::assert_within("c", &c, &expected);
             bounds::assert_within("sums", &sums, &expected_sums);
-            // The last rows first, then the others onto them.
+            // The last rows first, then the others accumulated.
             let (a, b) = (a.split_at(cut * rows), b.split_at(cut * columns));
             let (mut parts, mut part_sums) = (start.clone(), ones.clone());
             let to = (&mut parts[..], &mut part_sums[..]);
@@ -235,7 +235,7 @@ fn sums_of_outer_products_are_within_their_bounds() {
     });
 }
 
-/// What a matrix held before it is packed anew is gone, and its padding stays zero.
+/// When a matrix is packed again, its old values are gone and its padding stays zero.
 #[test]
 fn packing_anew() {
     check(32, cases(), |case| {

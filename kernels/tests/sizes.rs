@@ -1,5 +1,5 @@
-//! Sizes that no slice has: what a check reckons from them must not wrap to a length that
-//! one has, and a pass without rows is over at once, however many steps it is said to take.
+//! Sizes that no slice can have: the lengths that a check computes from them must not wrap to the
+//! length of a real slice. A pass without rows ends at once, however many steps it is said to have.
 
 mod common;
 
@@ -15,7 +15,7 @@ use bptt_kernels::team::Pass;
 use bptt_kernels::{Isa, Joined, PackedMatrix};
 use common::{Which, isas};
 
-/// A forward pass of these sizes in slices of nothing, with weights for five units.
+/// A forward pass with these sizes and empty slices, with weights for five units.
 fn forward(isa: Isa, which: Which, dims: Dims) -> Result<(), KernelError> {
     let geometry = which.geometry();
     let zeros = |gates, units, depth| PackedMatrix::zeros(isa, gates, units, depth).unwrap();
@@ -46,7 +46,7 @@ fn forward(isa: Isa, which: Which, dims: Dims) -> Result<(), KernelError> {
     .run(isa, &mut Pass::serial())
 }
 
-/// The same of a backward pass.
+/// A backward pass with these sizes and empty slices.
 fn backward(isa: Isa, which: Which, dims: Dims) -> Result<(), KernelError> {
     let geometry = which.geometry();
     let zeros = |units, depth| PackedMatrix::zeros(isa, 1, units, depth).unwrap();
@@ -159,7 +159,7 @@ fn sums_of_nothing_are_over_at_once() {
 
 #[test]
 fn units_beyond_the_address_space_are_refused() {
-    // Times a few gates they wrap to small numbers.
+    // Sizes that wrap to small numbers when they are multiplied by a few gates.
     for hidden in [usize::MAX, usize::MAX / 2 + 1 + 5, usize::MAX / 4 + 1 + 5] {
         for &isa in isas() {
             for which in Which::all() {
@@ -176,8 +176,8 @@ fn units_beyond_the_address_space_are_refused() {
     }
 }
 
-/// The panels of sixteen right operands, each of a size that there may be, are of one that
-/// wraps to nothing; and no memory is needed to say so, where there are no rows.
+/// The panels of sixteen rhs wrap to a length of zero although each rhs has a valid size. The error
+/// needs no memory, since there are no rows.
 #[test]
 fn the_scratch_of_many_products_is_no_sum_that_wraps() {
     for &isa in isas() {

@@ -11,8 +11,8 @@ const FUNCTIONS: [Function; 3] = [Function::Exp, Function::Logistic, Function::T
 /// The bound that the documentation promises.
 const MAX_ULP: f64 = 2.0;
 
-/// All of this machine's instruction sets; tells which of the whole table those
-/// are, so that a log shows what was not tested.
+/// All instruction sets of this machine. Prints which ones of the whole table those are, so that a
+/// log shows what was not tested.
 fn isas() -> &'static [Isa] {
     for name in ["avx512", "avx2", "neon", "portable"] {
         let verb = if Isa::named(name).is_ok() { "running on" } else { "NOT running on (absent)" };
@@ -30,21 +30,21 @@ fn reference(function: Function, x: f64) -> f64 {
     }
 }
 
-/// The distance of `given` from `expected` in units of the f32 spacing at
-/// `expected`; ∞ stands for 2¹²⁸. Infinite where just one of them is NaN.
+/// The distance of `given` from `expected` in units of the f32 spacing at `expected`; ∞ stands for
+/// 2¹²⁸. The distance is infinite if just one of them is NaN.
 fn ulps(given: f32, expected: f64) -> f64 {
     if given.is_nan() || expected.is_nan() {
         return if given.is_nan() && expected.is_nan() { 0.0 } else { f64::INFINITY };
     }
     let limit = 2f64.powi(128);
     let (given, expected) = (f64::from(given).clamp(-limit, limit), expected.clamp(-limit, limit));
-    // Clearing the significand leaves the power of two at or below.
+    // Clearing the significand leaves the power of two at or below the number.
     let power =
         f64::from_bits(expected.to_bits() & (0x7FF << 52)).clamp(2f64.powi(-126), 2f64.powi(127));
     (given - expected).abs() / (power * 2f64.powi(-23))
 }
 
-/// Where one instruction set was worst.
+/// The argument with the largest error on one instruction set.
 #[derive(Clone, Copy)]
 struct Worst {
     ulps: f64,
@@ -120,17 +120,17 @@ fn check(patterns: &[Patterns]) {
     assert!(bad.is_empty(), "past {MAX_ULP} ULP: {bad:#?}");
 }
 
-/// Every f32; about five minutes on two cores. Run it with
-/// `cargo test --release -p bptt-kernels --test vmath -- --ignored exhaustive --nocapture`.
+/// Tests every f32, in several minutes. Run it with `cargo test --release -p bptt-kernels --test
+/// vmath -- --ignored exhaustive --nocapture`.
 #[test]
 #[ignore = "takes minutes"]
 fn exhaustive() {
     check(&[Patterns { of: 0..1 << 32, stride: 1 }]);
 }
 
-/// Every 1009th bit pattern, 8 thousand of each sign and exponent, and every 17th
-/// of 1/16 ≤ |x| < 128, where all three do their work: there are bands of a few
-/// thousand arguments that the wide stride steps over.
+/// Tests every 1009th bit pattern (8 thousand of each sign and exponent), and every 17th of 1/16 ≤
+/// |x| < 128, where all three functions vary most: there are bands of a few thousand arguments that
+/// the wide stride steps over.
 #[test]
 fn sampled() {
     let (low, high, negative) = (0x3D80_0000, 0x4300_0000, 1 << 31);
@@ -197,7 +197,7 @@ fn specials() {
                 assert_eq!(y[0].to_bits(), expected.to_bits(), "{function:?} of {x:e} on {isa}");
             }
             for nan in [0x7FC0_0000, 0xFFC0_0000, 0x7F80_0001, 0xFFFF_FFFFu32] {
-                // A whole vector beside the NaN: it must not reach its neighbours.
+                // A whole vector around the NaN, which must not reach its neighbours.
                 let mut x = [1.0; 17];
                 x[3] = f32::from_bits(nan);
                 let mut y = [0.0; 17];
@@ -232,8 +232,8 @@ fn every_tail_and_nothing_beyond_it() {
     for isa in isas() {
         for function in FUNCTIONS {
             for len in 0..=67 {
-                // Boxed at its exact length: a read beyond it is outside the
-                // allocation, which memory checkers see.
+                // Boxed at its exact length: a read beyond it is outside the allocation, so memory
+                // checkers see it.
                 let x: Box<[f32]> = (0..len).map(|i| i as f32 / 7.0 - 4.0).collect();
                 let mut out = vec![GUARD; 32 + len];
                 map(*isa, function, &x, &mut out[16..16 + len]).unwrap();

@@ -69,7 +69,7 @@ impl Network {
     /// another network; [`Error::Value`] if the runtime has a wrong number of threads;
     /// [`Error::OutOfMemory`] if the packed parameters cannot be allocated.
     pub fn model(&self, parameters: Parameters, runtime: Runtime) -> Result<Model, Error> {
-        parameters.check_same("parameters", &self.manifest()?)?;
+        parameters.check_same("parameters", &Arc::new(self.manifest()?))?;
         Model::packed(self.clone(), parameters, Format::F32, runtime)
     }
 }
@@ -82,7 +82,7 @@ impl Model {
         runtime: Runtime,
     ) -> Result<Self, Error> {
         let mut team = runtime.team()?;
-        let mut packing = Packing::zeros(&network, format, runtime)?;
+        let mut packing = Packing::zeros(&network, parameters.manifest().clone(), format, runtime)?;
         packing.update(&parameters, &mut team)?;
         let packing = Arc::new(packing);
         Ok(Self { network, runtime, format, parameters, packing, unpacked: false, team })
@@ -180,13 +180,18 @@ impl Model {
         if let Some(packing) = Arc::get_mut(&mut self.packing) {
             packing.update(parameters, &mut self.team)?;
         } else {
-            let mut packing = Packing::zeros(&self.network, self.format, self.runtime)?;
+            let mut packing = self.empty_packing()?;
             packing.update(parameters, &mut self.team)?;
             packing.require(self.packing.wanted(), parameters, &mut self.team)?;
             self.packing = Arc::new(packing);
         }
         self.unpacked = false;
         Ok(())
+    }
+
+    /// Allocates memory for packed parameters like the present ones.
+    fn empty_packing(&self) -> Result<Packing, Error> {
+        Packing::zeros(&self.network, self.packing.manifest(), self.format, self.runtime)
     }
 
     /// Allocates the state of `batch` sequences before the first step, which is all zeros.
@@ -227,7 +232,7 @@ impl Model {
         if self.unpacked || Arc::get_mut(&mut self.packing).is_some() {
             return Ok(());
         }
-        let mut packing = Packing::zeros(&self.network, self.format, self.runtime)?;
+        let mut packing = self.empty_packing()?;
         packing.update(&self.parameters, &mut self.team)?;
         packing.require(self.packing.wanted(), &self.parameters, &mut self.team)?;
         // The values are the same, so the last forward pass can still have its backward pass.

@@ -6,6 +6,7 @@ use crate::params::{Manifest, Parameters};
 use crate::{Error, Format, Runtime};
 use bptt_kernels::team::{Pass as Threads, Team};
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A number that identifies the values of packed parameters. It is unique in the process, and
@@ -31,7 +32,7 @@ impl Version {
 pub(super) struct Packing {
     pub blocks: Vec<Box<dyn Packed>>,
     /// The manifest of the parameters.
-    manifest: Manifest,
+    manifest: Arc<Manifest>,
     /// The range of each block's parameters in the buffer of all parameters.
     ranges: Vec<Range<usize>>,
     /// For each block, the gradients that backward passes can compute with what is packed.
@@ -42,13 +43,15 @@ pub(super) struct Packing {
 }
 
 impl Packing {
-    /// Allocates memory for the parameters of `network`, without any parameters in it.
+    /// Allocates memory for the parameters of `network`, whose manifest is `manifest`, without any
+    /// parameters in it.
     pub(super) fn zeros(
         network: &Network,
+        manifest: Arc<Manifest>,
         format: Format,
         runtime: Runtime,
     ) -> Result<Self, Error> {
-        let (manifest, ranges) = network.declared(|block, manifest| block.parameters(manifest))?;
+        let (_, ranges) = network.declared(|block, manifest| block.parameters(manifest))?;
         let blocks: Result<_, Error> =
             network.blocks().map(|block| block.pack(format, runtime)).collect();
         let wanted = vec![Wanted::default(); ranges.len()];
@@ -102,6 +105,11 @@ impl Packing {
         }
         let (given, expected) = (describe(&self.wanted), describe(wanted));
         Err(Error::Mismatch { what, given, expected })
+    }
+
+    /// Returns the manifest of the parameters.
+    pub(super) fn manifest(&self) -> Arc<Manifest> {
+        self.manifest.clone()
     }
 
     /// Returns, for each block, the gradients that backward passes can compute with what is packed.

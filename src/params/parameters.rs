@@ -76,8 +76,12 @@ impl Parameters {
     }
 
     /// Returns an error, about `what`, unless the tensors are those of the manifest `other`.
-    pub(crate) fn check_same(&self, what: &'static str, other: &Manifest) -> Result<(), Error> {
-        if *self.manifest == *other {
+    pub(crate) fn check_same(
+        &self,
+        what: &'static str,
+        other: &Arc<Manifest>,
+    ) -> Result<(), Error> {
+        if Arc::ptr_eq(&self.manifest, other) || self.manifest == *other {
             return Ok(());
         }
         let (given, expected) = (self.manifest.to_string(), other.to_string());

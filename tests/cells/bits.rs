@@ -1,6 +1,6 @@
-//! What every cell promises to the bit: a sequence alone and in a batch, in one pass
-//! and in several, in a training pass and in a stream; and that nothing is left over from
-//! pass to pass.
+//! What every cell promises to the bit: a sequence gets the same bits alone and in a batch, in one
+//! pass and in several, in a training pass and in a stream; and nothing is left over from pass to
+//! pass.
 
 use crate::common::{
     Data, Kind, Pass, Rig, Shape, any_of, assert_bits, assert_same, check, filled, in_stretches,
@@ -19,14 +19,14 @@ fn kinds() -> impl Strategy<Value = Kind> {
     any_of(Kind::kernels())
 }
 
-/// Cases of each kernel, and of each in a hundred.
+/// Cases of each test, for each kernel.
 const CASES: u32 = 200;
 
-/// Sizes beyond what is handled at a time: rows of a batch, depth of a sum.
+/// I, H, B and τ beyond what is handled at a time: rows of a batch, depth of a sum.
 const LARGE: [(usize, usize, usize, usize); 4] =
     [(300, 20, 70, 2), (3, 270, 13, 2), (2, 17, 193, 2), (5, 64, 64, 3)];
 
-/// The test on large cases.
+/// Runs a test on large cases.
 macro_rules! each_large {
     (|$data:ident| $body:expr) => {
         for (kind, (inputs, hidden, batch, steps)) in shared_out(&LARGE, 1) {
@@ -61,12 +61,12 @@ fn a_sequence_alone_and_in_a_batch() {
     });
 }
 
-/// Up to three places to cut `steps` steps at.
+/// Up to three steps at which to cut a sequence of `steps` steps.
 fn cuts() -> impl Strategy<Value = Vec<Index>> {
     proptest::collection::vec(any::<Index>(), 1..4)
 }
 
-/// The stretches that the cuts leave.
+/// The stretches between the cuts.
 fn stretches(steps: usize, cuts: &[Index]) -> Vec<Range<usize>> {
     let mut ends: Vec<usize> = cuts.iter().map(|cut| cut.index(steps)).collect();
     ends.extend([0, steps]);
@@ -78,7 +78,8 @@ fn stretches(steps: usize, cuts: &[Index]) -> Vec<Range<usize>> {
 fn parts_are_as_the_whole(data: &Data, stretches: &[Range<usize>]) {
     let mut data = data.clone();
     if data.layer.equations().delays()[0] > 1 {
-        // Masked sums of several products: what of them comes in has been masked.
+        // With several masked products, the gradients that a stretch takes in have been masked
+        // already, so the bits differ; no dropout here.
         let [h, c] = data.regularisation.zoneout();
         data.regularisation = Regularisation::none().with_zoneout(h, c).unwrap();
     }
@@ -105,7 +106,7 @@ fn a_sequence_in_one_pass_and_in_several() {
     });
 }
 
-/// Sums over time that pass the depth that is handled at once, at different places
+/// Sums over time that are longer than the depth handled at once, and are split at different places
 /// in the whole and in its parts.
 #[test]
 fn a_long_sequence_in_one_pass_and_in_several() {
@@ -179,7 +180,7 @@ fn stream_is_as_the_pass(data: &Data, feeds: &[Feed]) {
         assert_states(&stream.state().unwrap(), &rig.workspace.last_state().unwrap());
         assert_bits("state", stream.state_slice(), stream.state().unwrap().as_slice());
 
-        // A new stream and one that is reset start from zero.
+        // A new stream and one that has been reset both start from zero.
         stream.reset();
         let again = streamed(&mut stream, data, feeds);
         rig.workspace.reset_state();
@@ -202,19 +203,20 @@ fn a_stream_and_a_pass() {
         run(case.0, case.1, case.2, &case.3);
     });
     each_large!(|data| stream_is_as_the_pass(&data, &[Feed::Step, Feed::Forward(2)]));
-    // One sequence has a step of its own.
+    // One sequence has a kernel of its own for a step.
     let one = (1..=20usize, prop_oneof![1..=70usize, 250..=300usize], 1..=12usize)
         .prop_map(|(inputs, hidden, steps)| Shape::new(inputs, hidden, 1, steps));
     check(CASES, (kinds(), one, any::<u64>(), feeds()), |case| {
         run(case.0, case.1, case.2, &case.3);
     });
-    // More rows than a stream takes at a time, several times over.
+    // Several times more rows than a stream handles at a time.
     for kind in Kind::kernels() {
         run(kind, Shape::new(3, 9, 2, 400), 1, &[Feed::Forward(400)]);
     }
 }
 
-/// The outputs that go with the steps are those of a dense layer that runs after them.
+/// The outputs of a stream's dense layer are those of a dense layer that runs over all steps after
+/// them.
 fn outputs_are_a_dense_layers(data: &Data, outputs: usize, threads: usize) {
     let batch = data.batch;
     let dense = Dense::new(data.layer.output_size(), outputs).unwrap();
@@ -255,13 +257,13 @@ fn a_stream_with_outputs() {
     });
 }
 
-/// A pass that leaves NaN wherever it may.
+/// Runs a pass that leaves NaN wherever it may.
 fn poison(rig: &mut Rig, data: &Data) {
     let mut bad = data.clone();
     bad.inputs = data.inputs.map(|values| vec![f32::NAN; values.len()]);
     let pass = rig.run(&bad);
-    // max(0, a) of no number has a slope of zero, which none of the kinds here are, and what
-    // a unit that keeps its state has made has a gradient of zero.
+    // Without noise every gradient is NaN: max(0, a), which has slope zero for NaN, is not among
+    // the kinds here. With noise a unit that keeps its state has a gradient of zero.
     let noisy = data.regularisation != Regularisation::none();
     assert!(noisy || pass.params.iter().all(|x| x.is_nan()));
 }

@@ -1,5 +1,5 @@
-//! What is the clockwork's own: its groups, its count of steps, what moves when, and that
-//! with one group it is a vanilla unit.
+//! Tests for the clockwork alone: its groups, its count of steps, which groups move when, and that
+//! it is a vanilla layer if it has one group.
 
 use crate::common::{
     Data, Kind, Rig, Subject, assert_bits, assert_same, check, filled, isas, shapes, value,
@@ -34,7 +34,7 @@ fn groups_that_are_refused() {
     let no_input = Clockwork::new(0, Activation::Tanh, &[ClockGroup { units: 1, period: 1 }]);
     assert_eq!(no_input, Err(value("input_size", "0", "1 or more")));
 
-    // In any order, and the shortest period first then.
+    // Groups may be given in any order; they are sorted by period, the shortest first.
     let clockwork = of(&[(3, 65_536), (1, 5), (2, 1)]).unwrap();
     let groups: Vec<_> = clockwork.groups().map(|group| (group.units, group.period)).collect();
     assert_eq!(groups, [(2, 1), (1, 5), (3, 65_536)]);
@@ -47,7 +47,7 @@ fn groups_that_are_refused() {
     let names = "0.weight_ih [6, 2], 0.weight_hh_1 [2, 6], 0.weight_hh_5 [1, 4], \
                  0.weight_hh_65536 [3, 3], 0.bias [6]";
     assert_eq!(network.manifest().unwrap().to_string(), names);
-    // One row of W is of length 1.
+    // One row of W has length 1.
     let w = parameters.tensor("0.weight_hh_5").unwrap();
     assert!((w.iter().map(|w| w * w).sum::<f32>() - 1.0).abs() < 1e-5);
     // The third unit is the only one of the second group.
@@ -60,7 +60,7 @@ fn groups_that_are_refused() {
     assert_eq!(error, value("tensor", "0.weight_hh_2", format!("one of {names}")));
 }
 
-/// A count of steps that is too large, before anything is written.
+/// A count of steps that is too large is refused before anything is written.
 #[test]
 fn steps_beyond_the_count() {
     let kind = Kind::Clockwork(Activation::Tanh, &[1, 3]);
@@ -101,7 +101,7 @@ fn steps_beyond_the_count() {
     }
 }
 
-/// One group that moves at each step is a vanilla unit, to the bit.
+/// One group that moves at each step is a vanilla layer, to the bit.
 #[test]
 fn one_group_of_period_one() {
     check(48, (shapes(40, 60, 40, 9), any::<u64>()), |(shape, seed)| {
@@ -117,8 +117,8 @@ fn one_group_of_period_one() {
     });
 }
 
-/// What stands between two moves is the same number, whatever comes in, and a gradient goes
-/// through it unchanged.
+/// Between two moves a unit keeps its value, whatever the input is, and a gradient goes through it
+/// unchanged.
 #[test]
 fn between_its_moves_a_group_holds() {
     let groups = [(3, 2), (20, 5), (2, 7)].map(|(units, period)| ClockGroup { units, period });
@@ -178,8 +178,8 @@ fn between_its_moves_a_group_holds() {
     }
 }
 
-/// A state that halves at each move becomes zero, not denormal, in the units that move; what
-/// a caller gives stays as it is where they do not.
+/// A state that halves at each move becomes zero, not denormal, in the units that move. In other
+/// units, a state that the caller gives stays as it is.
 #[test]
 fn a_decaying_state_becomes_zero() {
     let groups = [1, 2].map(|period| ClockGroup { units: 9, period });

@@ -1,6 +1,7 @@
-//! Memory in which an earlier pass has left NaN wherever it could: the next pass has the bits
-//! of one in fresh memory, also where it begins from the zero state that nobody gives it
-//! (onnxruntime#3893), and gradients that overwrite have those of a buffer of zeros.
+//! A pass in memory in which an earlier pass has left NaN wherever it could has the same bits as
+//! one in fresh memory, even if it begins from the zero state that no caller gives
+//! (onnxruntime#3893). Gradients that overwrite such memory equal those written to a buffer of
+//! zeros.
 
 use crate::common::{
     Data, Kind, Rig, SENTINEL, assert_bits, assert_same, fewer, filled, is_slow, isas,
@@ -9,12 +10,12 @@ use crate::with_layer;
 use bptt::{Accumulate, Dense, Isa, Model, Runtime, State, Stream};
 use bptt_reference::sample::uniform;
 
-/// I, H, B and τ: units that fill a vector and that do not, one group of them and more, each
-/// with a batch that is one row, fewer than a tile's, and more.
+/// I, H, B and τ: units that fill a vector and units that do not, one group of them and more, each
+/// with a batch of one row, of fewer rows than a tile, and of more.
 const SHAPES: [(usize, usize, usize, usize); 6] =
     [(3, 3, 1, 4), (1, 16, 1, 4), (2, 16, 2, 3), (5, 20, 3, 4), (3, 40, 13, 3), (7, 150, 2, 2)];
 
-/// The test on data of each kernel and shape, with and without biases and noise.
+/// Runs a test on data of each kernel and shape, with and without biases and noise.
 macro_rules! each_case {
     (|$data:ident| $body:expr) => {
         for kind in Kind::kernels() {
@@ -33,7 +34,7 @@ macro_rules! each_case {
     };
 }
 
-/// A pass from NaN to NaN.
+/// A pass whose inputs and gradients are all NaN.
 fn poison(rig: &mut Rig, data: &Data) {
     let mut bad = data.clone();
     bad.inputs = data.inputs.map(|values| vec![f32::NAN; values.len()]);
@@ -41,8 +42,7 @@ fn poison(rig: &mut Rig, data: &Data) {
     assert!(pass.h.iter().any(|h| h.is_nan()) && pass.dx.iter().any(|dx| dx.is_nan()));
 }
 
-/// States and gradients of a pass that is given nothing but its input and a gradient of its
-/// outputs.
+/// States and gradients of a pass that is given only its input and a gradient of its outputs.
 fn from_nothing(rig: &mut Rig, data: &Data) -> [Vec<f32>; 4] {
     let Rig { model, workspace } = rig;
     workspace.set_noise(data.noise);
@@ -84,7 +84,7 @@ fn a_workspace_full_of_nan() {
         assert_all(&from_nothing(&mut rig, data), &from_zero);
         poison(&mut rig, data);
         assert_same(&rig.run(data), &expected);
-        // What a state that was given has left is none of a pass that is given none.
+        // A state that was given to one pass is not used by a later pass that is given none.
         assert_all(&from_nothing(&mut rig, data), &from_zero);
 
         // The memory of a larger pass, as it comes back from the allocator.
@@ -109,7 +109,7 @@ fn a_workspace_full_of_nan() {
 
 const OUTPUTS: usize = 3;
 
-/// Streams of the layer, and of it and a dense layer after it.
+/// Streams of the layer, and of the layer with a dense layer after it.
 struct Streams {
     layer: Stream,
     outputs: Stream,
@@ -147,7 +147,7 @@ impl Streams {
         self.outputs.reset();
     }
 
-    /// A dense layer has no state, so that both have the same.
+    /// A dense layer has no state, so both streams have the same states.
     fn set_state(&mut self, state: &State) {
         self.layer.set_state(state).unwrap();
         self.outputs.set_state(state).unwrap();
@@ -184,7 +184,8 @@ fn a_stream_full_of_nan() {
     }
 }
 
-/// Buffers of NaN, of zeros and of anything that are overwritten, and zeros that are added to.
+/// Gradients that overwrite are the same in buffers of NaN, of zeros and of any numbers, and equal
+/// those added to zeros.
 #[test]
 fn gradients_do_not_depend_on_what_they_overwrite() {
     fn run(isa: Isa, data: &Data) {

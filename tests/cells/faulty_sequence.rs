@@ -1,5 +1,5 @@
-//! A sequence of a batch that becomes NaN or infinite: the others keep their bits, forward and
-//! backward (keras#449), and so do its own steps before.
+//! One sequence of a batch becomes NaN or infinite: the other sequences keep their bits, forward
+//! and backward (keras#449), and so do its own earlier steps.
 
 use crate::common::{
     Data, Kind, Pass, Rig, assert_bits, assert_same, fewer, filled, is_slow, isas, rows_of,
@@ -9,16 +9,16 @@ use crate::with_layer;
 use bptt::{Format, Isa, Model};
 use bptt_reference::cells::Cell as Equations;
 
-/// I, H, B and τ: units that fill a vector and that do not, and more than one group of them.
+/// I, H, B and τ: units that fill a vector and units that do not, and more than one group of them.
 const SHAPES: [(usize, usize, usize, usize); 5] =
     [(3, 3, 13, 6), (2, 16, 13, 6), (5, 20, 13, 6), (3, 40, 13, 6), (4, 140, 13, 5)];
 
 const FAULTS: [f32; 3] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
 
-/// The step at which an input is at fault.
+/// The step at which an input is faulty.
 const STEP: usize = 3;
 
-/// The same with a fault in one input of a sequence, or in all of a step's.
+/// The same data with a fault in one input of a sequence, or in all inputs of a step.
 fn faulty(data: &Data, n: usize, fault: f32, all: bool) -> Data {
     let mut faulty = data.clone();
     let width = data.layer.input_size();
@@ -27,7 +27,7 @@ fn faulty(data: &Data, n: usize, fault: f32, all: bool) -> Data {
     faulty
 }
 
-/// The others' part of a buffer, `[τ, B, width]`, is what it was.
+/// Asserts that the other sequences' part of a buffer, `[τ, B, width]`, is unchanged.
 #[track_caller]
 fn assert_others(data: &Data, n: usize, given: &[f32], expected: &[f32]) {
     let width = data.layer.output_size();
@@ -37,7 +37,7 @@ fn assert_others(data: &Data, n: usize, given: &[f32], expected: &[f32]) {
     }
 }
 
-/// Passes in each of which one of the sequences is at fault.
+/// Runs passes in each of which one of the sequences has a fault.
 fn passes(isa: Isa, threads: usize, data: &Data, clean: &Pass, bad: [usize; 3]) {
     let mut rig = Rig::with_threads(isa, data, threads);
     for (n, fault) in bad.into_iter().zip(FAULTS) {
@@ -47,7 +47,7 @@ fn passes(isa: Isa, threads: usize, data: &Data, clean: &Pass, bad: [usize; 3]) 
         }
         let before = STEP * data.state();
         assert_bits("h before it", &given.h[..before], &clean.h[..before]);
-        // Of groups with periods none may move at that step.
+        // In a layer whose groups have periods, possibly none moves at that step.
         let sees = !matches!(data.layer.equations(), Equations::Clockwork(..));
         if fault.is_nan() && sees {
             let own = sequence(&given, data, n);
@@ -71,7 +71,7 @@ fn the_others_of_a_batch_keep_their_bits() {
             });
         }
     }
-    // More rows than are handled at a time, and work for which helpers are called.
+    // More rows than are handled at a time, and enough work that helpers are called.
     for kind in Kind::kernels().into_iter().step_by(if is_slow() { 40 } else { 2 }) {
         with_layer!(kind, (30, 70), |layer| {
             let data = Data::draw(layer, 101, 5, 1, 0.2);

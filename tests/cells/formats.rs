@@ -1,6 +1,5 @@
-//! Weights in fewer bits: that a pass over them has the bits of one over f32 weights
-//! rounded to the format, how far the rounding is off, what it does to the outputs,
-//! and what is refused.
+//! Weights in fewer bits: a pass over them has the bits of one over f32 weights rounded to the
+//! format. Also how large the rounding is, what it does to the outputs, and what is refused.
 
 use crate::common::{
     Data, Kind, Rig, Shape, Subject, any_of, assert_bits, assert_mismatch, check, filled, isas,
@@ -23,7 +22,7 @@ fn round_row(row: &mut [f32], format: Format) {
     }
 }
 
-/// The parameters that a format takes them for: U, W and P rounded output by output.
+/// The parameters that a format rounds to: U, W and P are rounded output by output.
 fn rounded(parameters: &Parameters, format: Format) -> Parameters {
     let mut rounded = parameters.clone();
     for tensor in parameters.manifest().tensors() {
@@ -37,8 +36,8 @@ fn rounded(parameters: &Parameters, format: Format) -> Parameters {
     rounded
 }
 
-/// The outputs of a training pass, of a stream and of single steps; the workspace is of a model
-/// that has weights in f32.
+/// The outputs of a training pass, of a stream and of single steps; the workspace belongs to a
+/// model with f32 weights.
 fn outputs(data: &Data, model: &Model, workspace: &mut Workspace) -> [Vec<f32>; 3] {
     let x = &data.inputs.x;
     workspace.set_state(&data.initial()).unwrap();
@@ -102,7 +101,7 @@ fn rounding_is_within_its_bounds() {
         let bf16 = Format::Bf16.rounded(weight, largest);
         assert!((bf16 - weight).abs() <= weight.abs() / 256.0, "{weight} to {bf16}");
         let int8 = Format::Int8.rounded(weight, largest);
-        // Half a step, and the roundings of the scale, the quotient and the product.
+        // Half a quantisation step, and the roundings of the scale, the quotient and the product.
         let bound = largest * (0.5 / 127.0 + 2.0 * f32::EPSILON);
         assert!((int8 - weight).abs() <= bound, "{weight} of {largest} to {int8}");
     });
@@ -110,8 +109,8 @@ fn rounding_is_within_its_bounds() {
     assert_eq!(Format::Int8.rounded(f32::MIN_POSITIVE, f32::MIN_POSITIVE), 0.0);
 }
 
-/// Weights that are finite stay so, the largest included, also beside tiny ones, and a step
-/// over them has the bits of one over what they are rounded to.
+/// Finite weights stay finite, the largest included, even beside tiny ones, and a step over them
+/// has the bits of a step over the rounded weights.
 #[test]
 fn the_largest_weights_stay_finite() {
     const MAX: f32 = f32::MAX;
@@ -138,7 +137,7 @@ fn the_largest_weights_stay_finite() {
     }
     assert!(Format::Bf16.rounded(f32::NAN, MAX).is_nan());
 
-    // Rows of the largest, of its negative, and of both with tiny ones between.
+    // Rows of the largest number, of its negative, and of both with tiny numbers between.
     let rows: [[f32; 3]; 6] = [
         [MAX, MAX, MAX],
         [-MAX, -MAX, 1e-30],
@@ -171,8 +170,8 @@ fn the_largest_weights_stay_finite() {
     }
 }
 
-/// What the formats' documentation says of the outputs of untrained layers: each
-/// output, which is within ±1, over 100 steps of inputs within ±1.
+/// Checks what the formats' documentation says of the outputs of untrained layers: each output,
+/// within ±1, over 100 steps of inputs within ±1.
 #[test]
 fn outputs_are_as_close_as_documented() {
     let isa = Isa::best().unwrap();
@@ -203,11 +202,11 @@ fn weights_that_int8_cannot_hold_are_refused_and_nothing_is_written() {
     let data = lstm_data(3, 5, 2, 4, 0.5);
     let Rig { model, mut workspace } = Rig::new(isa, &data);
     for bad in [f32::NAN, f32::INFINITY] {
-        // In U and in W: what comes before must not be packed either.
+        // A fault in U, then in W: no weights before it may be packed either.
         for at in [7, 4 * 5 * 3 + 11] {
             let mut narrow = model.quantised(Format::Int8).unwrap();
             let before = outputs(&data, &narrow, &mut workspace);
-            // Alone, and beside a stream that goes on with the weights from before.
+            // A model alone, and one whose stream goes on with the weights from before.
             for stream in [None, Some(narrow.stream(2).unwrap())] {
                 let change = |p: &mut Parameters| {
                     p.as_mut_slice()[at] = bad;
@@ -241,7 +240,7 @@ fn they_have_no_backward_pass() {
         let error = narrow.training_workspace(data.schedule()).unwrap_err();
         assert_mismatch(error, "weights", &given, "F32, for training");
 
-        // Nor in a workspace of a model that has one.
+        // A workspace of an f32 model takes its forward pass, but refuses its backward pass.
         let y = narrow.forward(&mut workspace, &data.inputs.x).unwrap().to_vec();
         workspace.gradients_mut().as_mut_slice().fill(7.0);
         let loss = data.loss();
@@ -255,7 +254,7 @@ fn they_have_no_backward_pass() {
     }
 }
 
-/// They take the bytes that the format says, and scales.
+/// Weights take the bytes that the format says, plus the scales.
 #[test]
 fn their_size() {
     let network = Network::new(Lstm::new(64, 128).unwrap());

@@ -1,6 +1,6 @@
-//! Gradients that come in through the last state alone, through h or c by itself
-//! (deeplearning4j#8838), and passes that begin from one of them by itself
-//! (onnx-tensorflow#408), against the `f64` reference and against finite differences of it.
+//! Gradients that come in only through the last state, through h or c alone (deeplearning4j#8838),
+//! and passes that begin from only one of them (onnx-tensorflow#408), against the `f64` reference
+//! and against its finite differences.
 
 use crate::common::{Data, Kind, Pass, Rig, Subject, filled, isas};
 use crate::with_layer;
@@ -11,8 +11,8 @@ use bptt_reference::cells::{Inputs, Outcome};
 use bptt_reference::finite::gradient_with_error;
 use bptt_reference::sample::widen;
 
-/// Of h and c one and not the other: the loss is its sum after the last step, or it is what is
-/// drawn before the first.
+/// h alone or c alone: the loss is the sum of one of them after the last step, or only one of them
+/// is drawn before the first step.
 const EITHER: [[f32; 2]; 2] = [[1.0, 0.0], [0.0, 1.0]];
 
 fn data(layer: Subject, steps: usize, loss: [f32; 2], state: [f32; 2]) -> Data {
@@ -27,7 +27,7 @@ fn data(layer: Subject, steps: usize, loss: [f32; 2], state: [f32; 2]) -> Data {
     data
 }
 
-/// A pass whose loss is of the last state alone: of the outputs it has no gradient.
+/// A pass whose loss depends on the last state only, so the outputs have no gradient.
 fn run(isa: Isa, data: &Data) -> Pass {
     assert!(data.inputs.dy.iter().all(|&dy| dy == 0.0));
     let mut rig = Rig::new(isa, data);
@@ -80,7 +80,7 @@ fn check(data: &Data, smooth: bool) {
 #[test]
 fn the_last_state_alone() {
     for kind in Kind::kernels() {
-        // Of few units that are nearly the same, normalised ones move far.
+        // If a row has few units that are nearly equal, normalisation moves them far.
         let smooth = kind == kind.plain();
         for steps in [1, 4] {
             for (loss, state) in EITHER.into_iter().flat_map(|l| EITHER.map(|state| (l, state))) {

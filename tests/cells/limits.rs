@@ -1,5 +1,5 @@
-//! Gates that are driven to their limits have exactly these, and slopes of exactly 0: no step
-//! and no gradient is NaN but where the equations say ∞ − ∞ or 0 · ∞ (dynet#1525,
+//! Gates that are driven to their limits have exactly these values, and slopes of exactly 0: no
+//! step and no gradient is NaN unless the equations say ∞ − ∞ or 0 · ∞ (dynet#1525,
 //! ComputeLibrary#779).
 
 use crate::common::{Data, Kind, Pass, Rig, Subject, assert_bits, fewer, filled, isas};
@@ -8,20 +8,21 @@ use bptt::{Accumulate, Activation, Format, Isa};
 use bptt_reference::cells::Cell as Equations;
 use bptt_reference::sample::widen;
 
-/// From these on the logistic function and tanh are 1 in f32, and from their negatives on tanh
-/// is −1.
+/// From this argument on the logistic function and tanh are 1 in f32; below its negative tanh is
+/// −1.
 const SATURATED: [f32; 7] = [40.0, 88.0, 89.0, 104.0, 710.0, 3e38, f32::INFINITY];
 
-/// From here on the logistic function of a negative number is 0 in f32.
+/// Below this negative argument the logistic function is 0 in f32.
 const VANISHED: f32 = 104.0;
 
-/// H and B: rows alone and together, of units that fill a vector and that do not. With one
-/// input and U = 1 each sum is x and what of h comes in.
+/// H and B: single rows and several, with units that fill a vector and units that do not. With one
+/// input and U = 1 each sum is x plus the part from h.
 const SHAPES: [(usize, usize); 6] = [(3, 1), (16, 1), (40, 1), (3, 13), (20, 13), (72, 2)];
 
 const STEPS: usize = 2;
 
-/// Whether its non-linearity has no bound: the products of an infinite h may be NaN.
+/// Whether the cell's non-linearity has no bound, so that the products with an infinite h may be
+/// NaN.
 fn is_unbounded(kind: Kind) -> bool {
     matches!(
         kind.plain(),
@@ -30,7 +31,7 @@ fn is_unbounded(kind: Kind) -> bool {
     )
 }
 
-/// Fills the parameters whose names begin so, but those of another bias.
+/// Fills the parameters whose names begin with `name`, except a GRU's b_hn.
 fn fill(data: &mut Data, name: &str, value: f32) {
     let parameters = data.parameters();
     for tensor in parameters.manifest().tensors() {
@@ -45,14 +46,14 @@ fn data(layer: Subject, batch: usize, steps: usize, x: f32, weights: f32) -> Dat
     let mut data = Data::draw(layer, batch, steps, 1, weights);
     fill(&mut data, "0.weight_ih", 1.0);
     fill(&mut data, "0.bias", 0.0);
-    // Of what a late layer has not seen yet there is none.
+    // A late layer has an input that it has not seen yet; that one is zero.
     data.inputs.dx_last.fill(0.0);
     data.inputs.x.fill(x);
     data.inputs.x0.fill(x);
     data
 }
 
-/// What it should be but for rounding, and NaN nowhere else.
+/// Asserts that values are as expected except for rounding, and NaN nowhere else.
 #[track_caller]
 fn assert_near(name: &str, given: &[f32], expected: &[f64], of: &str) {
     assert_eq!(given.len(), expected.len(), "length of {name}");
@@ -62,7 +63,7 @@ fn assert_near(name: &str, given: &[f32], expected: &[f64], of: &str) {
     }
 }
 
-/// Each gate is 0, 1 or −1, as its non-linearity is, at all steps.
+/// Asserts that each gate is 0, 1 or −1, as its non-linearity says, at all steps.
 fn assert_gates(data: &Data, x: f32, pass: &Pass, of: &str) {
     let (candidate, at) = match data.layer.equations() {
         Equations::GruAfter(phi) | Equations::GruBefore(phi) => (phi, 2),
@@ -78,7 +79,7 @@ fn assert_gates(data: &Data, x: f32, pass: &Pass, of: &str) {
     }
 }
 
-/// Passes and streams whose gates are at their limits, or as near as makes no difference.
+/// Passes and streams whose gates are at their limits, or so near that it makes no difference.
 fn bounded(data: &Data, x: f32) {
     let expected = data.reference().run::<f64>(&data.inputs.map(|part| widen(part)), None);
     let exact = x >= SATURATED[0] || x <= -VANISHED;
@@ -122,7 +123,8 @@ fn bounded(data: &Data, x: f32) {
     }
 }
 
-/// A stream at once and step by step; weights in fewer bits where these cannot matter.
+/// A stream over all steps at once and step by step, and weights in fewer bits where the weights do
+/// not matter.
 fn streams(data: &Data, isa: Isa, h: &[f32], exact: bool, of: &str) {
     let layer = &data.layer;
     let (model, projected) = (data.model(isa, 1), layer.output_size() != layer.hidden_size());
@@ -156,7 +158,7 @@ fn gates_have_their_limits() {
     }
 }
 
-/// One step of units without a bound, whose states before have no part in it.
+/// One step of units without a bound, which does not depend on the state before.
 #[test]
 fn what_has_no_limit_is_infinite_and_not_nan() {
     let kinds = Kind::all().into_iter().filter(|&kind| kind == kind.plain());

@@ -1,5 +1,5 @@
-//! What holds for every cell. One program, since each suite's own would compile the same cells
-//! and the same helpers once more.
+//! Tests that hold for every cell. They are one program, since separate suites would each compile
+//! the same cells and the same helpers again.
 //!
 //!     cargo test --test cells bits::
 

@@ -1,5 +1,5 @@
-//! Layer normalisation where rounding could be magnified: rows of equal values, rows far from
-//! zero, and rows of large values.
+//! Layer normalisation where it could magnify rounding: rows of equal values, rows far from zero,
+//! and rows of large values.
 
 use crate::common::{Kind, Subject, assert_bits, fewer, filled, isas, vanilla};
 use crate::with_layer;
@@ -20,14 +20,14 @@ struct Case {
 }
 
 impl Case {
-    /// With drawn parameters.
+    /// A network with drawn parameters.
     fn drawn(network: Network, init: Init, seed: u64) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
         let model = network.init_with(init, &mut rng, Runtime::new(isas()[0])).unwrap();
         Self { network, parameters: model.parameters().clone() }
     }
 
-    /// A layer that shows x̂ of the sums `a`, which are its weights from one input of 1.
+    /// A layer that outputs x̂ of the sums `a`, which are its weights from one input of 1.
     fn shows(a: &[f32], epsilon: f32) -> Self {
         let layer = LayerNorm::new(vanilla(Activation::Identity, 1, a.len())).unwrap();
         let network = Network::new(layer.with_epsilon(epsilon).unwrap());
@@ -38,8 +38,8 @@ impl Case {
     }
 }
 
-/// h of all steps, by a pass and by a stream, which have the same bits, and the gradients of
-/// parameters and inputs.
+/// h of all steps, from a pass and from a stream, which must have the same bits, and the gradients
+/// of parameters and inputs.
 fn pass(
     isa: Isa,
     case: &Case,
@@ -86,7 +86,7 @@ fn rows_of_equal_values_become_zeros() {
                     for x in h {
                         assert_eq!(x, 0.0, "{hidden} values of {value} on {isa}");
                     }
-                    // That of x is a sum of products with the value.
+                    // The gradient of x is a sum of products with the value.
                     let sum_is_finite = value.abs() < 1e30;
                     let count = if sum_is_finite { gradients.len() } else { 4 * hidden };
                     assert!(gradients[..count].iter().all(|g| g.is_finite()), "{value} on {isa}");
@@ -96,7 +96,8 @@ fn rows_of_equal_values_become_zeros() {
     }
 }
 
-/// Each cell, from parameters that make a gate's sums equal: as if they were 0.
+/// For each cell: parameters that make all sums of a gate equal give the results of sums that are
+/// 0.
 #[test]
 fn each_cell_normalises_them_so() {
     fn run(layer: Subject, hidden: usize) {
@@ -121,8 +122,8 @@ fn each_cell_normalises_them_so() {
     }
 }
 
-/// Sums that are all further from zero by what f32 can add to them exactly: the same x̂, and
-/// the same gradients but for the input's.
+/// Sums that are all further from zero by an amount that f32 adds to them exactly have the same x̂
+/// and the same gradients, except for the input.
 #[test]
 fn an_offset_changes_no_bit() {
     for &isa in isas() {
@@ -142,7 +143,7 @@ fn an_offset_changes_no_bit() {
     }
 }
 
-/// x̂ is within a few roundings of what it is in f64, wherever the first of a row stands.
+/// x̂ is within a few roundings of its f64 value, whatever the first value of a row is.
 #[test]
 fn rows_are_normalised_as_in_f64() {
     for &isa in isas() {
@@ -158,7 +159,7 @@ fn rows_are_normalised_as_in_f64() {
                 let mean = a.iter().map(|&a| f64::from(a)).sum::<f64>() / count;
                 let squares = a.iter().map(|&a| (f64::from(a) - mean).powi(2)).sum::<f64>();
                 let deviation = (squares / count + 1e-2).sqrt();
-                // Off by some roundings of the largest deviation, of which all others are taken.
+                // The error is some roundings of the largest deviation from the mean.
                 let most = a.iter().fold(0.0f64, |m, &a| m.max((f64::from(a) - mean).abs()));
                 let bound = 16.0 * f64::from(f32::EPSILON) * (1.0 + most / deviation);
                 for (&h, &a) in h.iter().zip(&a) {
@@ -174,8 +175,8 @@ fn rows_are_normalised_as_in_f64() {
     }
 }
 
-/// Inputs of 10¹⁵: states and gradients are finite, and as ε is nothing beside them, x̂ is the
-/// one of inputs of 10³.
+/// Inputs of 10¹⁵: states and gradients are finite. ε is negligible beside them, so x̂ is that of
+/// inputs of 10³.
 #[test]
 fn large_inputs_stay_finite() {
     let skip = Skip::new(3, 40, Activation::Identity, &[1, 3]).unwrap();

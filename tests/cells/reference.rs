@@ -1,5 +1,5 @@
-//! Every cell's outputs, states and gradients against the `f64` reference, within
-//! bounds that are derived from each case and not tuned.
+//! Every cell's outputs, states and gradients against the `f64` reference, within bounds that are
+//! derived for each case and not tuned.
 
 use crate::common::{
     Data, Kind, Pass, Rig, Shape, assert_bits, check, fewer, filled, is_slow, isas, shapes,
@@ -23,7 +23,7 @@ fn exact<N: Number>(data: &Data) -> Inputs<Vec<N>> {
     data.inputs.map(|values| lift(values))
 }
 
-/// The worst share of its bound that each result came to, for the log.
+/// For the log: the largest share of its bound that each result has reached.
 #[derive(Default)]
 struct Worst(RefCell<BTreeMap<&'static str, f64>>);
 
@@ -47,7 +47,7 @@ impl Worst {
     }
 }
 
-/// Whether the derivative of its non-linearity jumps: that of max(0, a).
+/// Whether the derivative of the non-linearity jumps, as that of max(0, a) does.
 fn has_jump(kind: Kind) -> bool {
     matches!(
         kind.plain(),
@@ -56,7 +56,7 @@ fn has_jump(kind: Kind) -> bool {
     )
 }
 
-/// `test` on drawn cases of each kind.
+/// Runs a test on drawn cases of each kind.
 fn each_kind(
     cases: u32,
     shapes: impl Fn() -> BoxedStrategy<Shape>,
@@ -68,10 +68,10 @@ fn each_kind(
     }
 }
 
-/// Short passes, whose bounds from end to end are small still.
+/// Short passes, whose bounds from end to end are still small.
 #[test]
 fn short_sequences_from_end_to_end() {
-    /// How many bounds there are, and how many that would find no fault.
+    /// How many bounds there are, and how many are so wide that they would find no fault.
     fn run(data: &Data, worst: &Worst) -> [usize; 2] {
         let expected = data.reference().run(&exact(data), None);
         for &isa in isas() {
@@ -89,7 +89,7 @@ fn short_sequences_from_end_to_end() {
             let [bounds, loose] = with_layer!(kind, (shape.inputs, shape.hidden), |layer| {
                 run(&Data::of(layer, shape, seed, weights).noisy(seed), &worst)
             });
-            // Where the slope of max(0, a) is not certain, its bound is one.
+            // Where the slope of max(0, a) is not certain, its bound is 1.
             if !has_jump(kind) {
                 all.set([all.get()[0] + bounds, all.get()[1] + loose]);
             }
@@ -101,8 +101,8 @@ fn short_sequences_from_end_to_end() {
     assert!(loose * 200 < bounds, "{loose} of {bounds} bounds find no fault");
 }
 
-/// Each step, and each gradient, as it follows from the pass's own results before
-/// it: a bound of few operations, however long the sequence.
+/// Compares each step, and each gradient, with what follows from the pass's own results before it:
+/// a bound that covers few operations, however long the sequence.
 fn step_by_step(worst: &Worst, data: &Data) {
     let (inputs, layer) = (exact::<Bounded>(data), data.reference());
     for &isa in isas() {
@@ -120,7 +120,7 @@ fn drawn_shapes_step_by_step() {
         |kind, shape, seed| {
             let weights: f32 = [0.1, 0.5, 3.0][(seed % 3) as usize];
             with_layer!(kind, (shape.inputs, shape.hidden), |layer| {
-                // A state that grows threefold a step would overflow.
+                // A state that grows threefold in a step would overflow.
                 let weights =
                     if matches!(kind, Kind::Lstm(_)) { weights } else { weights.min(0.5) };
                 step_by_step(&worst, &Data::of(layer, shape, seed, weights).noisy(seed))
@@ -130,8 +130,8 @@ fn drawn_shapes_step_by_step() {
     worst.print("step by step");
 }
 
-/// Batches beyond the rows that are handled at a time, sums beyond the depth that
-/// is, inputs beyond the rows of a chunk, and long sequences.
+/// Batches with more rows than are handled at a time, sums longer than the depth handled at a time,
+/// more inputs than the rows of a chunk, and long sequences.
 #[test]
 fn large_shapes_step_by_step() {
     let worst = Worst::default();
@@ -150,7 +150,7 @@ fn large_shapes_step_by_step() {
     let cases = shared_out(shapes, each).into_iter().enumerate();
     for (nth, (kind, (inputs, hidden, batch, steps))) in cases {
         with_layer!(kind, (inputs, hidden), |layer| {
-            // All noise there is, or none.
+            // All kinds of noise, or none.
             let data = Data::draw(layer, batch, steps, 1, 0.1);
             step_by_step(&worst, &data.noisy(if nth % 2 == 0 { !0 } else { 0 }))
         });
@@ -158,11 +158,12 @@ fn large_shapes_step_by_step() {
     worst.print("large shapes");
 }
 
-/// The chain rule alone could be wrong in the kernels and in the reference alike.
+/// Compares with finite differences, since the chain rule could be wrong in the kernels and in the
+/// reference alike.
 #[test]
 fn gradients_are_difference_quotients_of_the_loss() {
     const STEP: f64 = 1e-6;
-    /// The unit roundoff of `f64` over that of `f32`, and so of their bounds.
+    /// The unit roundoff of `f64` divided by that of `f32`, and so the ratio of their bounds.
     const F64_OVER_F32: f64 = 1.0 / (1u64 << 29) as f64;
     fn run(data: &Data, all: &Cell<[usize; 2]>) {
         let (bounded, layer) = (exact::<Bounded>(data), data.reference());
@@ -210,7 +211,7 @@ fn gradients_are_difference_quotients_of_the_loss() {
     }
     let all = Cell::new([0; 2]);
     for kind in Kind::all() {
-        // Where it jumps no quotient is a gradient.
+        // Where the derivative jumps, no difference quotient is a gradient.
         if has_jump(kind) {
             continue;
         }
@@ -223,12 +224,12 @@ fn gradients_are_difference_quotients_of_the_loss() {
     }
     let [quotients, loose] = all.get();
     println!("{loose} of {quotients} quotients above 0.001");
-    // A case whose normalised sums happen to be nearly the same is loose throughout, some 50
+    // A case whose normalised sums happen to be nearly equal has wide bounds throughout, some 50
     // quotients, in one run of ten; a mistake in the bounds would be in all cases of a kind.
     assert!(loose * 20 < quotients, "{loose} of {quotients} quotients find no fault");
 }
 
-/// What is not given is zero, and what is not wanted changes nothing.
+/// Anything that is not given counts as zero, and a result that is not asked for changes nothing.
 #[test]
 fn optional_arguments() {
     fn run(isa: Isa, data: &Data) {
@@ -262,13 +263,13 @@ fn optional_arguments() {
         let dz = workspace.activations("0.preactivation_gradients").unwrap();
         let dz = zero.layer.all_steps(dz, zero.first, zero.steps, zero.batch);
         assert_bits("dz", &dz, &expected.dz);
-        // What was not planned is not there.
+        // Gradients that were not planned are absent.
         let without = "a pass without these gradients";
         let refused = |error| matches!(error, Error::Order { given, .. } if given == without);
         assert!(refused(workspace.input_gradients().unwrap_err()));
         assert!(refused(workspace.state_gradients().unwrap_err()));
 
-        // No gradient from outside: all gradients are zero.
+        // With no gradient from outside all gradients are zero.
         model.forward(&mut workspace, x).unwrap();
         workspace.set_last_gradient(None).unwrap();
         model.backward(&mut workspace, x, &none, Accumulate::No).unwrap();
@@ -284,8 +285,8 @@ fn optional_arguments() {
     }
 }
 
-/// Gradients that are added to what was there: those of the pass and that, with one more
-/// rounding for each term of a sum.
+/// Gradients that are accumulated are the sums of the pass's gradients and the earlier values, with
+/// one more rounding for each term of a sum.
 #[test]
 fn accumulating_adds_to_what_is_there() {
     fn run(isa: Isa, data: &Data, worst: &Worst) {
@@ -294,7 +295,7 @@ fn accumulating_adds_to_what_is_there() {
         let alone = rig.run(data);
         let mut expected =
             data.reference().run::<Bounded>(&exact(data), Some(&alone.map(|part| lift(part))));
-        // Every partial sum is larger by the prior, at most.
+        // Every partial sum is larger by the earlier value, at most.
         let terms = (data.steps * data.batch + 1) as f64;
         for (gradient, &prior) in expected.params.iter_mut().zip(&prior) {
             let prior = f64::from(prior);

@@ -1,7 +1,6 @@
-//! Dropout and zoneout: what is drawn, what it costs in memory, what inference makes of
-//! it, what is refused. That training passes compute with the noise what they should, and
-//! to the same bits whatever the batch, the stretches and the threads, the other suites
-//! show, whose cases have noise as well.
+//! Dropout and zoneout: what is drawn, how much memory it takes, how inference replaces it, and
+//! what is refused. Other suites, whose cases have noise too, show that training passes compute
+//! correctly with noise, and to the same bits whatever the batch, the stretches and the threads.
 
 use crate::common::{
     Data, Kind, Options, Rig, Subject, any_of, assert_bits, assert_mismatch, assert_same, check,
@@ -18,7 +17,7 @@ fn half() -> Regularisation {
     Regularisation::none().with_dropout(0.5).unwrap().with_zoneout(0.5, 0.0).unwrap()
 }
 
-/// The usual LSTM.
+/// An LSTM without options.
 fn subject(inputs: usize, hidden: usize) -> Subject {
     Subject { kind: Kind::LSTM, inputs, hidden }
 }
@@ -41,7 +40,7 @@ fn noise_is_a_function_of_its_place(data: &Data) {
         let noise = data.noise;
         assert_ne!(moved(Noise { seed: noise.seed ^ 1, ..noise }), first.h);
         assert_ne!(moved(Noise { sequence: noise.sequence + 99, ..noise }), first.h);
-        // Dropout does not know steps, zoneout does.
+        // Dropout does not depend on the step, zoneout does.
         assert_ne!(moved(Noise { step: noise.step + 99, ..noise }), first.h);
         assert_same(&rig.run(data), &first);
     }
@@ -58,7 +57,7 @@ fn a_pass_can_be_repeated() {
     }
 }
 
-/// How many units keep their state: the share that was asked for, within what chance does.
+/// The share of units that keep their state is as requested, up to chance.
 #[test]
 fn as_many_are_kept_as_were_asked_for() {
     let (steps, batch, hidden) = (50, 20, 100);
@@ -79,7 +78,7 @@ fn as_many_are_kept_as_were_asked_for() {
     }
 }
 
-/// A stream keeps the share that training keeps on average.
+/// A stream keeps the share of its state that training keeps on average.
 fn inference_is_the_expectation(data: &Data) {
     let (steps, batch) = (data.steps, data.batch);
     let (outputs, hidden) = (data.layer.output_size(), data.layer.hidden_size());
@@ -117,7 +116,7 @@ fn a_stream_after_training_with_noise() {
     });
 }
 
-/// Without noise a layer's passes and streams are what they were, and take no more memory.
+/// Without noise a layer's passes and streams are as before, and take no more memory.
 #[test]
 fn none_is_none() {
     let data = Data::draw(subject(5, 20), 3, 4, 1, 0.3);
@@ -162,7 +161,7 @@ fn what_is_refused() {
             let block = block.blocks().next().unwrap().as_recurrent().unwrap();
             let noisy = Regularised::new(block, of_c);
             if layer.equations().has_state() {
-                // Nor a second one inside of the first.
+                // Nor can a layer with noise be wrapped in noise again.
                 let given = noisy.as_ref().unwrap().config().to_string();
                 let again = Regularised::new(noisy.unwrap(), Regularisation::none());
                 assert_eq!(again.unwrap_err(), value("layer", &given, "one without noise"));
@@ -174,8 +173,8 @@ fn what_is_refused() {
     }
 }
 
-/// What cannot be made into a layer cannot be wrapped, which is an error of the compiler's: the
-/// page of [`Regularised::new`] has it.
+/// A type that cannot be made into a layer cannot be wrapped; the compiler refuses it, and the page
+/// of [`Regularised::new`] shows that.
 #[test]
 fn groups_with_periods_have_none() {
     let layer = crate::common::clockwork(Activation::Tanh, &[1, 2], 2, 5);
@@ -183,8 +182,8 @@ fn groups_with_periods_have_none() {
     assert!(lstm(Options::NONE, 2, 5).as_recurrent().is_some());
 }
 
-/// A pass with noise wants memory that has room for it, and nobody has to say what to draw it
-/// from: at first it is seed 0, and an update takes the next one.
+/// A pass with noise needs a workspace with room for it. No seed has to be given: the first is seed
+/// 0, and each update takes the next one.
 #[test]
 fn passes_without_their_noise_are_refused() {
     let plain = Data::draw(subject(5, 20), 3, 4, 1, 0.3);

@@ -1,5 +1,5 @@
-//! Inputs that drive every non-linearity to its limit, and ∞ itself: a step has the limit of
-//! its equations, and no NaN that they have not.
+//! Inputs that drive every non-linearity to its limit, and ∞ itself: a step has the limit that its
+//! equations have, and no NaN that they have not.
 
 use crate::common::{Alpha, Data, Kind, Rig, Subject, filled, isas};
 use crate::with_layer;
@@ -24,10 +24,10 @@ const INPUTS: [f32; 14] = [
     f32::NEG_INFINITY,
 ];
 
-/// A first step of U = 1 and W = 0 from the zero state, or from a given one.
+/// The first step of a layer with U = 1 and W = 0, from the zero state or from a given one.
 fn one_step(layer: Subject, x: f32, batch: usize, state: f32) -> Data {
     let mut data = Data::made(layer, batch, 1, |k, len| match k {
-        // The input that a late layer sees is the one that waits.
+        // The input that a late layer uses is the one that waits in its state.
         2 | 8 => vec![x; len],
         3 | 4 => uniform(k, len, state),
         _ => vec![0.0; len],
@@ -43,7 +43,8 @@ fn one_step(layer: Subject, x: f32, batch: usize, state: f32) -> Data {
     data
 }
 
-/// A step of a network, which is the data's layer or has its parameters, beside its reference.
+/// A step of a network, which is the data's layer or has its parameters, together with the
+/// reference.
 fn check_step(network: &Network, data: &Data, reference: &ReferenceLayer) {
     let widened: Inputs<Vec<f64>> =
         data.inputs.map(|part| part.iter().map(|&x| f64::from(x)).collect());
@@ -93,7 +94,7 @@ fn a_step_has_the_limit_of_its_equations() {
     }
 }
 
-/// Units that keep much, little or nothing of their state, whose input has no bound.
+/// Units that keep much, little or nothing of their state, and whose input has no bound.
 #[test]
 fn leaky_units_have_it_where_their_input_is_infinite() {
     for alpha in [0.0, 1e-30, 0.3, 0.5, 0.9, 0.999_999_94] {
@@ -102,7 +103,7 @@ fn leaky_units_have_it_where_their_input_is_infinite() {
                 for batch in [1, 13] {
                     let kind = Kind::Leaky(activation, Alpha::Layer);
                     let data = one_step(Subject { kind, inputs: 1, hidden: 19 }, x, batch, 0.75);
-                    // The same layer but for its α.
+                    // The same layer with another α.
                     let layer = Leaky::new(1, 19, activation, Leak::Layer(alpha)).unwrap();
                     let Equations::Leaky(phi, _) = data.layer.equations() else { panic!() };
                     let cell = Equations::Leaky(phi, vec![alpha; 19]);
@@ -114,7 +115,7 @@ fn leaky_units_have_it_where_their_input_is_infinite() {
     }
 }
 
-/// The gradient by what enters: (1 − α) of an infinite one.
+/// An infinite gradient of the state reaches the input as (1 − α) times it.
 #[test]
 fn leaky_units_pass_an_infinite_gradient_on() {
     for &isa in isas() {

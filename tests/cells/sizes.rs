@@ -1,4 +1,4 @@
-//! Sizes of nothing and sizes beyond memory: errors, never an abort.
+//! Sizes of zero and sizes beyond memory give errors and never abort.
 
 use crate::common::{assert_mismatch, isas, value};
 use bptt::blocks::Block;
@@ -50,13 +50,13 @@ fn sizes_beyond_memory() {
     let half = usize::BITS / 2;
     assert_eq!(Lstm::new(1, 1 << half), Err(too_large("the parameters")));
 
-    // Layers that fit one by one.
+    // Layers that fit the address space one by one.
     let large = Lstm::new(1 << (half - 4), 1 << (half - 4)).unwrap();
     let network = Network::new(large).then(large).then(large).then(large);
     assert_eq!(network.manifest().unwrap_err(), too_large("the tensors"));
     assert_eq!(network.parameters().unwrap_err(), too_large("the tensors"));
 
-    // Sizes that fit the address space in principle, and no machine.
+    // Sizes that fit the address space in principle, but no machine.
     let (side, far) = (1usize << (half - 4), 1usize << (2 * half - 10));
     let out_of_memory = |result: Result<(), Error>, at_least: usize| match result {
         Err(error @ Error::OutOfMemory { bytes }) => {
@@ -87,7 +87,7 @@ fn sizes_beyond_memory() {
             assert_eq!(training.workspace().unwrap_err(), error);
             error
         };
-        // Rows that fit the address space, and not what is kept of each.
+        // Rows that fit the address space, with values kept for each that do not.
         for (steps, batch) in [(usize::MAX / 32, 1), (1, usize::MAX / 32)] {
             assert_eq!(planned(steps, batch), too_large("the workspace"));
         }
@@ -129,7 +129,7 @@ fn normalisation_without_its_epsilon() {
         let network = Network::new(normed());
         let mut model = drawn(&network, isa);
         assert_eq!(model.parameters().tensor("0.gain").unwrap(), [1.0; 12]);
-        // Another ε makes another layer, of the same parameters.
+        // Another ε makes another layer with the same parameters.
         let other = Network::new(normed().with_epsilon(1e-3).unwrap());
         let other = other.model(model.parameters().clone(), Runtime::new(isa)).unwrap();
         let mut workspace = model.training_workspace(Schedule::dense(2, 1)).unwrap();
@@ -138,7 +138,7 @@ fn normalisation_without_its_epsilon() {
     }
 }
 
-/// A layer is normalised once, and late by one step.
+/// A layer can be normalised only once, and delayed only by one step.
 #[test]
 fn what_cannot_be_wrapped_twice() {
     let lstm = Lstm::new(2, 3).unwrap();
@@ -149,7 +149,7 @@ fn what_cannot_be_wrapped_twice() {
     let given = late.config().to_string();
     let twice = Delayed::new(late.clone()).unwrap_err();
     assert_eq!(twice, value("layer", &given, "one whose input is not late yet"));
-    // With another wrapper between.
+    // The same with another wrapper between.
     assert!(LayerNorm::new(Delayed::new(normed).unwrap()).is_err());
     assert!(Delayed::new(LayerNorm::new(late).unwrap()).is_err());
 }
@@ -172,7 +172,7 @@ fn initial_biases_and_leaks() {
     let parameters = model.parameters();
     let rho = parameters.tensor("0.rho").unwrap();
     assert!(rho.iter().all(|rho| (rho - 3f32.ln()).abs() < 1e-6));
-    // What they began from does not matter later.
+    // The initial values do not matter later.
     let of = |network: Network| network.model(parameters.clone(), Runtime::new(isa));
     let other = of(leaky(Leak::Learned { initial: 0.5 })).unwrap();
     let mut model = drawn(&leaky(Leak::Learned { initial: 0.75 }), isa);

@@ -1,5 +1,5 @@
-//! Passes on several threads: the bits of one thread whatever the number and
-//! whoever comes, and an end whatever the pool does.
+//! Passes on several threads have the bits of one thread, whatever their number and whoever comes,
+//! and they end whatever the pool does.
 
 use crate::common::{
     Data, Kind, Rig, Shape, Subject, any_of, assert_bits, assert_mismatch, assert_same, check,
@@ -18,7 +18,7 @@ fn pool(threads: usize) -> ThreadPool {
     ThreadPoolBuilder::new().num_threads(threads).build().unwrap()
 }
 
-/// The outputs of a stream, one step by itself and then the rest.
+/// The outputs of a stream: one step by itself, then the rest.
 fn streamed(isa: Isa, data: &Data, threads: usize) -> Vec<f32> {
     let mut stream = data.model(isa, threads).stream(data.batch).unwrap();
     stream.set_state(&data.initial()).unwrap();
@@ -30,9 +30,9 @@ fn streamed(isa: Isa, data: &Data, threads: usize) -> Vec<f32> {
     y
 }
 
-/// Passes and streams on each number of threads against those on one.
+/// Compares passes and streams on each number of threads with those on one.
 fn as_on_one_thread(data: &Data) {
-    // Streams with what noise is on average, and without any.
+    // Streams with the averages of noise, and without.
     let quiet = Data { regularisation: Regularisation::none(), ..data.clone() };
     for &isa in isas() {
         let expected = Rig::new(isa, data).run(data);
@@ -71,8 +71,8 @@ fn some_data() -> Data {
     Data::draw(Subject { kind: Kind::LSTM, inputs: 20, hidden: 150 }, 5, 12, 3, 0.3)
 }
 
-/// A pool of one thread, which is the caller, has nobody to send; one of more
-/// threads than cores has some that come late.
+/// A pool of one thread, which is the caller, has no helpers; in a pool of more threads than cores
+/// some come late.
 #[test]
 fn within_pools_of_one_thread_and_of_many() {
     for threads in [1, 2, 16] {
@@ -80,8 +80,8 @@ fn within_pools_of_one_thread_and_of_many() {
     }
 }
 
-/// Passes side by side in the tasks of one pool, each of which calls for helpers
-/// where all threads have a pass of their own.
+/// Passes side by side in the tasks of one pool, each of which calls for helpers while every thread
+/// has a pass of its own.
 #[test]
 fn nested_in_the_tasks_of_a_pool() {
     pool(3).scope(|scope| {
@@ -91,7 +91,7 @@ fn nested_in_the_tasks_of_a_pool() {
     });
 }
 
-/// The other threads of the caller's pool wait for what happens only after the pass.
+/// The other threads of the caller's pool wait for an event that happens only after the pass.
 #[test]
 fn a_pool_that_never_comes() {
     let pool = pool(3);

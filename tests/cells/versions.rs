@@ -1,5 +1,5 @@
-//! The parameters of a backward pass are those of its forward pass: not another model's, nor the
-//! same model's after a change.
+//! A backward pass must have the same parameters as its forward pass: not another model's, and not
+//! the same model's after a change.
 
 use crate::common::{
     Data, Kind, Options, Rig, Snapshot, Subject, assert_bits, assert_mismatch, assert_same,
@@ -22,7 +22,7 @@ fn assert_of_others(result: Result<f64, Error>) {
     assert!(text.contains("expected a forward pass of these parameters"), "{text}");
 }
 
-/// A backward pass that is refused, of which nothing is written.
+/// A backward pass that is refused and writes nothing.
 #[track_caller]
 fn assert_refused(model: &Model, workspace: &mut Workspace, data: &Data) {
     let marks = filled(data.inputs.params.len());
@@ -58,8 +58,8 @@ fn check_layer(layer: Subject) {
             let mut rig = Rig::with_threads(isa, &data, threads);
             let expected = rig.run(&data);
 
-            // After a change, be it to the same values, and whether or not streams go on with
-            // the parameters from before.
+            // After a change, even to the same values, and whether or not streams go on with the
+            // parameters from before.
             for values in [&other.inputs.params, &data.inputs.params] {
                 for streams in [0, 1] {
                     let _streams = (0..streams).map(|_| rig.model.stream(1)).collect::<Vec<_>>();
@@ -68,18 +68,18 @@ fn check_layer(layer: Subject) {
                     assert_refused(&rig.model, &mut rig.workspace, &data);
                 }
             }
-            // One that was refused has changed nothing. Then again a pass of its own.
+            // The refused pass has changed nothing. A pass of its own works again.
             let forward = rig.forward(&data);
             let pass = rig.backward(&data, &mut parameters, Accumulate::No, forward);
             assert_same(&pass, &expected);
 
-            // Another model of the same parameters, and this one again.
+            // Another model with the same parameters, then this one again.
             let forward = rig.forward(&data);
             let mut others = Rig::with_threads(isa, &data, threads).model;
             assert_refused(&others, &mut rig.workspace, &data);
             let pass = rig.backward(&data, &mut parameters, Accumulate::No, forward);
             assert_same(&pass, &expected);
-            // The same change of both leaves them two.
+            // The same change to both models does not make them one.
             changed(&mut rig.model, &other.inputs.params);
             changed(&mut others, &other.inputs.params);
             rig.forward(&data);
@@ -95,8 +95,9 @@ fn they_are_those_of_the_forward_pass() {
     }
 }
 
-/// More panels of the same parameters are no change of them: another workspace, with gradients
-/// that nobody asked for so far, in the place of what streams read or beside it.
+/// Packing more panels of the same parameters does not count as a change: another workspace needs
+/// gradients that nobody asked for so far, and packs over the weights that streams read or beside
+/// them.
 #[test]
 fn what_is_packed_later_is_of_the_same_parameters() {
     let data = Data::draw(Subject { kind: Kind::LSTM, inputs: 3, hidden: 5 }, 2, 4, 1, 0.5);
@@ -114,7 +115,7 @@ fn what_is_packed_later_is_of_the_same_parameters() {
             let mut other = training.workspace().unwrap();
             let all = model.packed_bytes();
             assert!(all > bytes);
-            // Fewer gradients than have been asked for take nothing away.
+            // A workspace that needs fewer gradients takes none of the panels away.
             let _more = (0..streams).map(|_| model.stream(1)).collect::<Vec<_>>();
             model.training_workspace(data.schedule()).unwrap();
             assert_eq!(model.packed_bytes(), all);
@@ -127,7 +128,7 @@ fn what_is_packed_later_is_of_the_same_parameters() {
     }
 }
 
-/// A change that is refused leaves passes what they were.
+/// A change that is refused leaves passes valid.
 #[test]
 fn a_refused_update_is_none() {
     let layer = Subject { kind: Kind::LSTM, inputs: 3, hidden: 5 };
@@ -144,12 +145,12 @@ fn a_refused_update_is_none() {
             assert_same(&rig.run(&data), &expected);
             error
         };
-        // One that the caller gives up.
+        // A change that the caller gives up.
         let error = check(&mut rig, &mut |model| {
             model.change(|_| Err(length("values", 3, 4))).unwrap_err()
         });
         assert_eq!(error, length("values", 3, 4));
-        // Parameters of other layers, of fewer and of more.
+        // Parameters of other layers, with fewer and with more tensors.
         for hidden in [4, 6] {
             let other = Network::new(Lstm::new(3, hidden).unwrap()).parameters().unwrap();
             let error = check(&mut rig, &mut |model| {
@@ -165,7 +166,7 @@ fn a_refused_update_is_none() {
     }
 }
 
-/// Nor are gradients written over parameters of other layers that were put in their place.
+/// Gradients are not written over parameters of other layers that were put in their place.
 #[test]
 fn gradients_of_another_network_are_refused() {
     let layer = Subject { kind: Kind::LSTM, inputs: 3, hidden: 5 };
@@ -187,7 +188,7 @@ fn gradients_of_another_network_are_refused() {
     }
 }
 
-/// A forward pass that is refused leaves the workspace the pass that it holds.
+/// A forward pass that is refused leaves the workspace with the pass that it holds.
 #[test]
 fn a_refused_forward_pass_is_none() {
     let layer =
@@ -198,12 +199,12 @@ fn a_refused_forward_pass_is_none() {
         let mut rig = Rig::new(isa, &data);
         let expected = rig.run(&data);
         let forward = rig.forward(&data);
-        // A state that no sequence can have come to is none.
+        // No sequence can have come to this state, so it is refused.
         let mut state = data.initial();
         let error = state.set_step(1 << 63).unwrap_err();
         assert!(matches!(error, Error::Value { what: "step", .. }), "{error}");
         assert_eq!(state, data.initial());
-        // Of the same model, of another one of its network, and of one of another.
+        // Workspaces of the same model, of another model of its network, and of another network.
         let (Rig { model, workspace }, x) = (&mut rig, &data.inputs.x);
         let others = data.model(isa, 1);
         for model in [&*model, &others] {
@@ -222,8 +223,8 @@ fn a_refused_forward_pass_is_none() {
     }
 }
 
-/// Several stretches that hand the state on, the last one first on the way back, and gradients
-/// added up over several passes: all with the parameters as they are between two updates.
+/// Several stretches that hand the state on, the last one first on the way back, with gradients
+/// accumulated over several passes, all with the parameters as they are between two updates.
 #[test]
 fn stretches_and_accumulation_go_on_working() {
     let layer = Subject { kind: Kind::LSTM, inputs: 3, hidden: 5 };
@@ -254,7 +255,7 @@ fn stretches_and_accumulation_go_on_working() {
                 gradients.copy_from_slice(workspace.gradients().as_slice());
                 carried = Some(workspace.state_gradients().unwrap());
             }
-            // The same in one pass.
+            // The same steps in one pass.
             model.gradients(&mut whole, &data.inputs.x, &data.loss(), Accumulate::No).unwrap();
             assert_bits("gradients", &gradients, whole.gradients().as_slice());
 
@@ -267,7 +268,7 @@ fn stretches_and_accumulation_go_on_working() {
     }
 }
 
-/// It asks for no such thing, and goes on through changes.
+/// A stream needs no such match, and goes on through changes.
 fn a_stream_has_the_parameters_it_began_with(model: &mut Model, data: &Data) {
     let mut expected = filled(data.inputs.dy.len());
     model.stream(2).unwrap().forward(&data.inputs.x, &mut expected).unwrap();
@@ -279,8 +280,8 @@ fn a_stream_has_the_parameters_it_began_with(model: &mut Model, data: &Data) {
     }
 }
 
-/// A dense layer's too, of a loss of ours, alone and after another layer: by an update of an
-/// optimiser's as by the caller's.
+/// The same holds for a dense layer with a loss of our own, alone and after another layer, for an
+/// update by an optimiser and by the caller.
 #[test]
 fn those_of_a_dense_layer_are_those_of_its_loss() {
     let dense = Dense::new(5, 4).unwrap();

@@ -1,12 +1,12 @@
-//! What an `f32` pass with `f = 1 − i` may be off by: not what one with `i = 1 − f` may, for a
-//! gate near zero keeps its digits only where it is computed itself. Logistic and tanh are
-//! taken to be as near as ours.
+//! The error that an `f32` pass with `f = 1 − i` may have. It is not that of a pass with `i = 1 −
+//! f`, since a gate near zero keeps its digits only where it is computed itself. Logistic and tanh
+//! are assumed to be as accurate as ours.
 
 use crate::common::Data;
 use bptt_reference::{Bounded, Number, bounds};
 
-/// The bounds of h of all steps, h of the last, c of the last, where the weights that are
-/// ours for f are, with the other sign, those of i.
+/// Bounds of h of all steps, h of the last step, and c of the last step. The weights that are ours
+/// for f are, with the opposite sign, the weights for i.
 pub fn errors(data: &Data) -> Vec<Vec<f64>> {
     let (hidden, inputs) = (data.layer.hidden_size(), data.layer.input_size());
     let [u, w, b, p, _] = data.layer.reference().sections();

@@ -31,7 +31,7 @@ impl File {
         Self { name, tensors: SafeTensors::deserialize(bytes).unwrap() }
     }
 
-    /// Its cases: tensors have their number before the name.
+    /// The cases of the file; the name of each tensor begins with the number of its case.
     pub fn cases(&self) -> Vec<Case<'_>> {
         let has = |number: &usize| {
             let prefix = format!("{number}/");
@@ -52,7 +52,8 @@ pub struct Case<'a> {
 }
 
 impl Case<'_> {
-    /// The bytes of a tensor, `N` each, as `number` reads them. Nothing where there is none.
+    /// A tensor's values, of `N` bytes each, converted by `number`; `None` if there is no such
+    /// tensor.
     fn read<T, const N: usize>(
         &self,
         name: &str,
@@ -66,22 +67,22 @@ impl Case<'_> {
         Some(numbers.iter().map(|&bytes| number(bytes)).collect())
     }
 
-    /// What the library was given, if it was.
+    /// An input of the library, if it had one.
     pub fn option(&self, name: &str) -> Option<Vec<f32>> {
         self.read(name, Dtype::F32, f32::from_le_bytes)
     }
 
-    /// What the library was given.
+    /// An input of the library.
     pub fn given(&self, name: &str) -> Vec<f32> {
         self.option(name).unwrap_or_else(|| panic!("{self:?}: no {name}"))
     }
 
-    /// What the library gave, if it did.
+    /// A result of the library, if it gave one.
     pub fn result_option(&self, name: &str) -> Option<Vec<f64>> {
         self.read(name, Dtype::F64, f64::from_le_bytes)
     }
 
-    /// What the library gave.
+    /// A result of the library.
     pub fn result(&self, name: &str) -> Vec<f64> {
         self.result_option(name).unwrap_or_else(|| panic!("{self:?}: no {name}"))
     }

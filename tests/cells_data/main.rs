@@ -1,9 +1,9 @@
-//! Every cell that PyTorch or ONNX has too, against what they computed: the files of
-//! `tests/data`, whose README says how they were made. Needs neither of them.
+//! Every cell that PyTorch or ONNX has too, against their results: the files of `tests/data`, whose
+//! README says how they were made. Needs neither library.
 //!
-//! Two things are told apart. Their `f64` and the reference's agree to what `f64` rounds, so
-//! the equations are the same ones; and a pass in `f32` is as near to theirs as the
-//! reference, run over intervals, says that it must be.
+//! Two comparisons are kept apart. The library's `f64` results and the reference's agree up to the
+//! rounding of `f64`, so the equations are the same; and an `f32` pass is as near to the library's
+//! results as the reference, run over intervals, says that it must be.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -18,18 +18,18 @@ use common::{Data, Kind, Options, Rig, Subject, isas, say};
 use file::{Case, File};
 use theirs::{Biases, Theirs};
 
-/// A bound from here on would find no fault.
+/// A bound this wide would find no fault.
 const LOOSEST: f64 = 1e-3;
 
-/// The unit roundoff of `f64` over that of `f32`, and so of the errors that they make.
+/// The unit roundoff of `f64` divided by that of `f32`, and so the ratio of the errors.
 const F64_OVER_F32: f64 = 1.0 / (1u64 << 29) as f64;
 
-/// What two passes in `f64` may differ by: each makes at most 2⁻²⁹ of the error that the loosest
-/// bound allows to `f32`. That is flat, and not element by element, since a library may write
-/// an equation in another way, with a bound of its own.
+/// The most by which two `f64` passes may differ: each has at most 2⁻²⁹ of the error that the
+/// widest bound allows `f32`. It is the same for all elements, since a library may write an
+/// equation in another way, with a bound of its own.
 const AGREEMENT: f64 = 2.0 * F64_OVER_F32 * LOOSEST;
 
-/// The results of a pass that a library gives too, in the order of [`Theirs::parts`].
+/// The results of a pass that a library has too, in the order of [`Theirs::parts`].
 fn parts<T: Clone>(
     pass: &Outcome<Vec<T>>,
     given: &Inputs<Vec<f32>>,
@@ -46,8 +46,8 @@ fn parts<T: Clone>(
     ]
 }
 
-/// Panics unless a library is as near to the reference as `within` says for each element.
-/// Gives the largest distance, and the largest as a share of what is allowed.
+/// Panics unless each element of a library's result is as near to the reference as `within` says.
+/// Returns the largest distance, and the largest distance as a share of the allowed one.
 fn assert_near(
     name: &str,
     theirs: &[f64],
@@ -69,13 +69,13 @@ fn assert_near(
     worst
 }
 
-/// What is worth saying of a file.
+/// A summary of a file's comparisons, for the log.
 #[derive(Default)]
 struct Seen {
     values: usize,
-    /// How far the library is from the reference, and what share of what it may be.
+    /// How far the library is from the reference, and which share of the allowed distance that is.
     theirs: [f64; 2],
-    /// The largest share of its bound that a pass came to.
+    /// The largest share of its bound that a pass reached.
     ours: f64,
     loosest: f64,
 }
@@ -89,7 +89,7 @@ impl Seen {
         ));
     }
 
-    /// One case: the library beside the reference, and the passes beside the library.
+    /// Compares one case: the library with the reference, and the passes with the library.
     fn compare(&mut self, data: &Data, theirs: &Theirs) {
         let inputs = data.inputs.map(|values| bounds::exact(values));
         let expected = parts(&data.layer.reference().run(&inputs, None), &data.inputs);
@@ -118,7 +118,7 @@ impl Seen {
     }
 }
 
-/// All cases of a file.
+/// Compares all cases of a file.
 fn check(file: &File, case: impl Fn(&mut Seen, &Case)) {
     let mut seen = Seen::default();
     for each in file.cases() {
@@ -170,7 +170,7 @@ fn pytorch_gru() {
     });
 }
 
-/// The layer of a kind that an operator of ONNX is given the input and the state of.
+/// The layer of a kind that gets the input and the state that an ONNX operator got.
 fn onnx_layer(case: &Case, kind: Kind) -> Subject {
     Subject { kind, inputs: case.width("X"), hidden: case.width("initial_h") }
 }
@@ -199,9 +199,9 @@ fn onnx_gru() {
     }
 }
 
-/// ONNX Runtime couples the other way round, `f = 1 − i`, and computes in `f32`: the
-/// weights of our f are those of its i with the other sign, since σ(−z) = 1 − σ(z), and what
-/// it may be off by is the bound of its own way to write it.
+/// ONNX Runtime couples the gates the other way round, `f = 1 − i`, and computes in `f32`. The
+/// weights of our f are those of its i with the opposite sign, since σ(−z) = 1 − σ(z), and its
+/// error is bounded by its own way to write the equation.
 #[test]
 fn onnx_runtime_lstm_with_coupled_gates() {
     for (file, peepholes) in

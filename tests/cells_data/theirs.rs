@@ -1,4 +1,4 @@
-//! What each library calls the parts of a cell, and in which order it has the gates.
+//! The names that each library gives the parts of a cell, and the order of its gates.
 
 use crate::AGREEMENT;
 use crate::common::{Data, Subject};
@@ -6,15 +6,15 @@ use crate::file::Case;
 use bptt_reference::cells::Inputs;
 use std::ops::Neg;
 
-/// What a library gives, in our order.
+/// A library's results, in our order.
 #[derive(Debug)]
 pub struct Theirs {
     h: Vec<f64>,
     h_last: Vec<f64>,
     c_last: Vec<f64>,
-    /// ∂L/∂ of parameters, x, h₀ and s₀, where it has gradients.
+    /// ∂L/∂ of parameters, x, h₀ and s₀, if the library gives gradients.
     gradients: Option<[Vec<f64>; 4]>,
-    /// What it may be off by, part by part, where it does not compute in `f64`.
+    /// The error that each part may have, if the library does not compute in `f64`.
     pub errors: Option<Vec<Vec<f64>>>,
 }
 
@@ -27,17 +27,18 @@ impl Theirs {
     }
 }
 
-/// Libraries have two vectors of biases, beside the input's product and beside h₋'s.
+/// How to convert biases: libraries have two vectors, one beside the input's product and one beside
+/// that of h₋.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Biases {
-    /// Ours are their sums.
+    /// Our biases are the sums of theirs.
     Summed,
-    /// But for the last gate, whose second is the cell's own parameter.
+    /// The same, except for the last gate, whose second bias is a parameter of our cell.
     LastApart,
 }
 
 impl Biases {
-    /// Our b, and what is the cell's own.
+    /// Our b, and the cell's own parameter.
     fn joined(self, input: &[f32], recurrent: &[f32], hidden: usize) -> (Vec<f32>, Vec<f32>) {
         let summed = self.summed(input.len(), hidden);
         let sum = |(&a, &b): (&f32, &f32)| {
@@ -49,8 +50,8 @@ impl Biases {
         (sums.chain(input[summed..].iter().copied()).collect(), recurrent[summed..].to_vec())
     }
 
-    /// The same of gradients: a sum's is that of each of its terms, but for the order in which
-    /// steps were added up.
+    /// The same for gradients: the gradient of a sum is that of each of its terms, except for the
+    /// order in which steps were added up.
     fn gradients(self, input: &[f64], recurrent: &[f64], hidden: usize) -> (Vec<f64>, Vec<f64>) {
         let summed = self.summed(input.len(), hidden);
         for (a, b) in input[..summed].iter().zip(recurrent) {
@@ -108,29 +109,29 @@ pub fn pytorch(case: &Case, layer: Subject, biases: Biases) -> (Data, Theirs) {
     (Data::with_inputs(layer, batch, steps, inputs), theirs)
 }
 
-/// Where a gate of ours stands in ONNX, and whether with the other sign.
+/// The place of one of our gates in ONNX, and whether its sign is opposite.
 type Place = (usize, bool);
 
-/// Where our gates and peepholes stand in an operator of ONNX.
+/// The places of our gates and peepholes in an operator of ONNX.
 #[derive(Debug)]
 pub struct Order {
     gates: &'static [Place],
     peepholes: &'static [Place],
 }
 
-/// i, f, g, o of i, o, f, c; and i, f, o of i, o, f.
+/// Gates i, f, g, o from i, o, f, c; peepholes i, f, o from i, o, f.
 pub const LSTM: Order = Order {
     gates: &[(0, false), (2, false), (3, false), (1, false)],
     peepholes: &[(0, false), (2, false), (1, false)],
 };
-/// r, u, n of z, r, h.
+/// Gates r, u, n from z, r, h.
 pub const GRU: Order = Order { gates: &[(1, false), (0, false), (2, false)], peepholes: &[] };
-/// f, g, o of i, o, f, c, where f = σ(z) is 1 − σ(−z), and so what is there 1 − i.
+/// Gates f, g, o from i, o, f, c, where f = σ(z) is 1 − σ(−z), which ONNX has as 1 − i.
 pub const COUPLED: Order = Order { gates: &[(0, true), (3, false), (1, false)], peepholes: &[] };
-/// The same, and f, o of i, o, f.
+/// The same gates, and peepholes f, o from i, o, f.
 pub const COUPLED_PEEPHOLES: Order = Order { peepholes: &[(0, true), (1, false)], ..COUPLED };
 
-/// Blocks of `len`, in another order.
+/// Puts blocks of `len` in another order.
 fn ordered<T: Copy + Neg<Output = T>>(values: &[T], len: usize, places: &[Place]) -> Vec<T> {
     let block = |&(place, negated): &Place| {
         let signed = move |&value: &T| if negated { -value } else { value };
@@ -139,7 +140,7 @@ fn ordered<T: Copy + Neg<Output = T>>(values: &[T], len: usize, places: &[Place]
     places.iter().flat_map(block).collect()
 }
 
-/// A case of ONNX, which has outputs and last states alone.
+/// A case of ONNX, which only has outputs and last states.
 pub fn onnx(case: &Case, layer: Subject, order: &Order, biases: Biases) -> (Data, Theirs) {
     let (features, hidden) = (layer.input_size(), layer.hidden_size());
     let (steps, batch) = case.steps_and_batch("X");

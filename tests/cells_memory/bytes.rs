@@ -8,20 +8,21 @@ use allocation_counter::{AllocationInfo, measure};
 use bptt::{Isa, Model, Network, Runtime, Schedule};
 use proptest::prelude::*;
 
-/// What a network's workspace or stream of any size allocates beside its memory.
+/// The most that a network's workspace or stream may allocate apart from its memory, whatever its
+/// size.
 #[derive(Debug, PartialEq)]
 struct Beside {
     allocations: u64,
     bytes: u64,
-    /// Bytes that stay.
+    /// Bytes that are still allocated at the end.
     kept: i64,
 }
 
-/// That of a workspace and of a stream.
+/// The bytes of a workspace and of a stream.
 fn beside(network: &Network, isa: Isa, (steps, batch): (usize, usize)) -> [Beside; 2] {
     let parameters = network.parameters().unwrap();
     let mut model = network.model(parameters, Runtime::new(isa)).unwrap();
-    // The first one packs what backward passes read.
+    // The first workspace also packs the weights that backward passes read.
     model.training_workspace(Schedule::dense(1, 1)).unwrap();
     let gradients = measure(|| drop(std::hint::black_box(model.parameters().clone())));
     assert_eq!(gradients.count_total, 1);
@@ -40,11 +41,11 @@ fn beside(network: &Network, isa: Isa, (steps, batch): (usize, usize)) -> [Besid
     [of_workspace, less(made, stream.as_ref().unwrap().bytes() as u64, 1)]
 }
 
-/// What is planned takes little and does not depend on rows: the rest is the memory, which is one
-/// allocation, and of a workspace the parameters' gradients, which are another.
+/// The plans take little memory, which does not depend on the rows. The rest is one allocation, and
+/// for a workspace a second one, the parameters' gradients.
 fn memory_is_one_allocation(network: &Network, isa: Isa, steps: usize, batch: usize) {
     let given = beside(network, isa, (steps, batch));
-    // A stream of one sequence keeps what its single step has planned, too.
+    // A stream of one sequence also keeps the plan of its single step.
     let few = beside(network, isa, (1, batch.min(2)));
     assert_eq!(given, few, "{network:?}, {steps}, {batch} on {isa}");
     for planned in given {
@@ -97,7 +98,7 @@ fn memory_of_networks_is_as_documented() {
     }
 }
 
-/// What noise adds, and passes with it that allocate nothing.
+/// Memory that noise adds; passes with noise allocate nothing.
 #[test]
 fn memory_of_noise_is_as_documented() {
     let case = (any_of(Kind::kernels()), shapes(40, 40, 40, 9), any::<u64>());
@@ -119,7 +120,7 @@ fn memory_of_noise_is_as_documented() {
     });
 }
 
-/// Floats that the noise of a layer adds to a pass and to a stream.
+/// The floats that a layer's noise adds to a pass and to a stream.
 fn floats_of_noise(data: &Data, shape: Shape) -> (usize, usize) {
     let (layer, [h, c]) = (&data.layer, data.regularisation.zoneout());
     let (rows, state) = (shape.steps * shape.batch, data.state());
@@ -144,7 +145,8 @@ fn floats_of_noise(data: &Data, shape: Shape) -> (usize, usize) {
     (in_passes, in_streams)
 }
 
-/// The table of floats per step and sequence, and the gradients by outputs and inputs.
+/// The documentation's table of floats per step and sequence, and of gradients by outputs and
+/// inputs.
 #[test]
 fn a_workspace_grows_by_so_much_a_step() {
     for kind in Kind::all() {
@@ -155,7 +157,7 @@ fn a_workspace_grows_by_so_much_a_step() {
                 let without = training.bytes().unwrap();
                 [without, training.with_input_gradients().bytes().unwrap()]
             };
-            // As many as all periods divide.
+            // A multiple of all periods.
             let floats = layer.floats_of_steps(60) + 60 * layer.output_size();
             let (long, short) = (bytes(180), bytes(120));
             assert_eq!(long[0] - short[0], 4 * 16 * floats, "{kind:?}");
@@ -166,7 +168,7 @@ fn a_workspace_grows_by_so_much_a_step() {
     assert_eq!(lstm.floats_of_steps(1), 6 * 32);
 }
 
-/// Gradients that are not wanted need no panels.
+/// Gradients that are not asked for need no panels.
 #[test]
 fn weights_take_what_their_purpose_needs() {
     for kind in Kind::kernels() {
@@ -180,7 +182,7 @@ fn weights_take_what_their_purpose_needs() {
             model.training(schedule).with_input_gradients().workspace().unwrap();
             let all = model.packed_bytes();
             assert!(training < all, "{kind:?} on {isa}");
-            // What is packed is not packed again.
+            // Weights that are packed already are not packed again.
             model.training_workspace(schedule).unwrap();
             assert_eq!(model.packed_bytes(), all);
         });

@@ -1,11 +1,11 @@
-//! The formulas of the documentation: the bytes of a workspace and of a stream. Told from the
-//! kinds and options of blocks, not by the crate.
+//! The documentation's formulas for the bytes of a workspace and of a stream, computed from the
+//! kinds and options of blocks and not by the crate.
 
 use crate::common::{Alpha, Kind, Options, Subject};
 use bptt::{Isa, Reset};
 use bptt_reference::cells::Cell as Equations;
 
-/// Floats, rounded up to whole lines.
+/// Rounds a number of floats up to whole cache lines.
 pub fn lines(floats: usize) -> usize {
     floats.next_multiple_of(16)
 }
@@ -18,7 +18,7 @@ pub enum Part {
     Embedding { tokens: usize, outputs: usize },
 }
 
-/// Rows, and what they run on.
+/// The rows of a pass, and the machine it runs on.
 #[derive(Clone, Copy, Debug)]
 pub struct Pass {
     pub steps: usize,
@@ -27,7 +27,7 @@ pub struct Pass {
     pub threads: usize,
 }
 
-/// What the formulas of layers are of.
+/// The quantities in the formulas of layers.
 #[derive(Debug)]
 pub struct Sizes {
     inputs: usize,
@@ -41,15 +41,15 @@ pub struct Sizes {
     late: usize,
     /// How many delays there are, and the longest.
     delays: (usize, usize),
-    /// Blocks of H that the products of a stage are of, backward: each a row of its own.
+    /// Blocks of H in the lhs of a stage's backward products; each is a row of its own.
     back: Vec<usize>,
     /// Whether there is a second stage, and whether the input is part of a step.
     double: bool,
     fuses: bool,
-    /// Sums that are normalised: as many as gates, and those that are apart.
+    /// Sums that are normalised: one for each gate, and those kept apart.
     normed: bool,
     apart: usize,
-    /// Units and period of each group, where there are such.
+    /// Units and period of each group, for a clockwork.
     groups: Vec<(usize, usize)>,
 }
 
@@ -60,7 +60,8 @@ pub fn workspace(parts: &[Part], pass: Pass, has_dx: bool) -> usize {
         4 * lines(part.state(pass.batch)) + part.kept(pass) + lines(rows * part.outputs())
     });
     let last = &parts[parts.len() - 1];
-    // The gradient by the last output, where a layer's pass reads that, and those before it.
+    // The gradient by the last output, if the last block's backward pass reads the outputs, and the
+    // gradients before it.
     let beside = parts.iter().rev().skip(usize::from(!matches!(last, Part::Layer(_))));
     let dx = if has_dx { lines(rows * parts[0].inputs()) } else { 0 };
     4 * (of_blocks.sum::<usize>() + in_turns(beside, rows) + dx)
@@ -68,7 +69,7 @@ pub fn workspace(parts: &[Part], pass: Pass, has_dx: bool) -> usize {
 
 /// The bytes of a stream through these blocks.
 pub fn stream(parts: &[Part], batch: usize, threads: usize) -> usize {
-    // An embedding and the layer after it are one, where the table is not too large.
+    // An embedding and the layer after it count as one, unless the table is too large.
     let (parts, table) = match parts {
         [Part::Embedding { tokens, .. }, Part::Layer(of), ..] if of.takes_tokens(*tokens) => {
             (&parts[1..], tokens * lines(of.gates * of.hidden))
@@ -81,13 +82,14 @@ pub fn stream(parts: &[Part], batch: usize, threads: usize) -> usize {
     4 * (lines(states) + own + table + between)
 }
 
-/// Two regions of so many rows, of which each holds what every other one of these has.
+/// Two buffers of `rows` rows that take turns: the outputs of every second part fit the first
+/// buffer, those of the other parts the second.
 fn in_turns<'a>(parts: impl Iterator<Item = &'a Part> + Clone, rows: usize) -> usize {
     let widest = |turn| parts.clone().skip(turn).step_by(2).map(Part::outputs).max();
     [0, 1].map(|turn| lines(rows * widest(turn).unwrap_or(0))).iter().sum()
 }
 
-/// The steps whose products of the input are taken at once.
+/// The steps for which the input's products are computed at once.
 fn stretch(batch: usize) -> usize {
     (192 / batch).max(1)
 }
@@ -119,7 +121,7 @@ impl Part {
         batch * (of.delays.1 * of.outputs + of.cells * of.hidden + of.late)
     }
 
-    /// Floats that a training pass keeps, beside outputs and states.
+    /// Floats that a training pass keeps, apart from outputs and states.
     fn kept(&self, pass: Pass) -> usize {
         match *self {
             Self::Layer(ref of) if of.groups.is_empty() => of.kept(pass),
@@ -133,7 +135,7 @@ impl Part {
         }
     }
 
-    /// Floats that a stream has beside the states.
+    /// Floats that a stream has, apart from the states.
     fn kept_by_stream(&self, batch: usize, threads: usize) -> usize {
         match *self {
             Self::Layer(ref of) if of.groups.is_empty() => of.kept_by_stream(batch, threads),
@@ -191,13 +193,13 @@ impl Sizes {
         }
     }
 
-    /// Whether a stream's steps have a table of the input's part of each token's gates.
+    /// Whether a stream's steps use a table of the input's part of each token's gates.
     fn takes_tokens(&self, tokens: usize) -> bool {
         let terms = self.inputs + self.delays.0 * self.outputs;
         self.groups.is_empty() && self.late == 0 && tokens <= 4 * terms
     }
 
-    /// What is kept of so many rows, each floats of a copy and then the deviations.
+    /// Memory for several rows, each with a copy of some floats and then the deviations.
     fn norm(&self, rows: usize, copies: usize) -> usize {
         if !self.normed {
             return 0;
@@ -206,11 +208,11 @@ impl Sizes {
         copies * each + lines(rows * (self.gates + self.apart))
     }
 
-    /// The formula of a layer's pass.
+    /// The formula for a layer's pass.
     fn kept(&self, pass: Pass) -> usize {
         let Pass { steps, batch, isa, threads } = pass;
         let &Self { inputs, hidden, outputs, gates, extra, cells, projected, .. } = self;
-        // A weight gradient's right operands are x, h and, with a second product, the extra block.
+        // The rhs of weight gradients are x, h and, with a second product, the extra block.
         let recurrent = if self.double { hidden.max(outputs) } else { outputs };
         let columns = padded(inputs, isa) + padded(recurrent, isa);
         let rows = steps * batch;
@@ -231,7 +233,7 @@ impl Sizes {
         regions + lines(scratch.max(256 * columns + 24_576 * threads))
     }
 
-    /// The formula of a layer's steps.
+    /// The formula for a layer's steps.
     fn kept_by_stream(&self, batch: usize, threads: usize) -> usize {
         let &Self { inputs, hidden, outputs, gates, extra, .. } = self;
         let rows = stretch(batch) * batch;
@@ -248,8 +250,8 @@ impl Sizes {
             + lines(scratch)
     }
 
-    /// Floats that groups keep in so many steps, and the shortest period above 1 with the units
-    /// from its group's first.
+    /// Floats that groups keep in a number of steps, and the shortest period above 1 with the
+    /// number of units from its group on.
     fn moves(&self, steps: usize, batch: usize) -> (usize, Option<(usize, usize)>) {
         let kept =
             self.groups.iter().map(|&(units, period)| steps.div_ceil(period) * batch * units);
@@ -258,7 +260,7 @@ impl Sizes {
         (kept.sum(), slow.map(|at| (self.groups[at].1, read(at))))
     }
 
-    /// The formula of a clockwork's pass.
+    /// The formula for a clockwork's pass.
     fn kept_of_groups(&self, pass: Pass) -> usize {
         let Pass { steps, batch, isa, threads } = pass;
         let &Self { inputs, hidden, .. } = self;
@@ -273,7 +275,7 @@ impl Sizes {
         lines(kept) + gathered + lines(products.max(batch * lines(hidden)).max(sums))
     }
 
-    /// The formula of a clockwork's steps.
+    /// The formula for a clockwork's steps.
     fn kept_by_stream_of_groups(&self, batch: usize, threads: usize) -> usize {
         let (&Self { inputs, hidden, .. }, steps) = (self, stretch(batch));
         let (kept, slow) = self.moves(steps, batch);

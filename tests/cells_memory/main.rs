@@ -1,5 +1,5 @@
-//! What passes and streams allocate: nothing once set up, and before that as many bytes as
-//! documented.
+//! How much passes and streams allocate: as many bytes as documented when they are made, and
+//! nothing after that.
 
 mod bytes;
 #[path = "../common/mod.rs"]
@@ -13,18 +13,18 @@ use bptt::{Dense, Embedding, Network};
 use common::{Kind, Options, Subject, gru, lstm};
 use formulas::{Part, Sizes};
 
-/// Allocations of this thread while `run` runs.
+/// The allocations of this thread while `run` runs.
 fn allocations(run: impl FnOnce()) -> u64 {
     measure(run).count_total
 }
 
-/// The suite would pass with a counter that does not count.
+/// Without this test the suite would pass with a counter that does not count.
 #[test]
 fn the_counter_counts() {
     assert_eq!(allocations(|| drop(std::hint::black_box(vec![0u8; 10]))), 1);
 }
 
-/// Networks of several blocks, and what their formulas are of.
+/// Networks of several blocks, with the quantities of their formulas.
 fn networks() -> Vec<(Network, Vec<Part>)> {
     let of = |kind, inputs, hidden| Part::Layer(Sizes::of(&Subject { kind, inputs, hidden }));
     let projected = Options { projected: true, ..Options::NONE };
@@ -41,7 +41,7 @@ fn networks() -> Vec<(Network, Vec<Part>)> {
                 .then(dense(40, 11)),
             vec![embedding_part(11, 6), of(Kind::LSTM, 6, 40), dense_part(40, 11)],
         ),
-        // One token more than a table is worth it for, and as many as it is.
+        // One token too many for a table, and the largest number that has one.
         (
             Network::new(Embedding::new(4 * 46 + 1, 6).unwrap()).then(lstm(Options::NONE, 6, 40)),
             vec![embedding_part(4 * 46 + 1, 6), of(Kind::LSTM, 6, 40)],

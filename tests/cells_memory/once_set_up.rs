@@ -10,13 +10,13 @@ use bptt_reference::sample::uniform;
 use proptest::prelude::*;
 use rand::{SeedableRng, rngs::SmallRng};
 
-/// All gradients that there are.
+/// All gradients.
 fn all_gradients(model: &mut Model, data: &Data) -> Workspace {
     let training = model.training(data.schedule());
     training.with_input_gradients().with_state_gradients().workspace().unwrap()
 }
 
-/// Passes over these data, and updates by them, on one thread.
+/// Passes over these data, and updates by their gradients, on one thread.
 pub fn passes_allocate_nothing(model: &mut Model, data: &Data) {
     let (x, loss) = (&data.inputs.x, data.loss());
     let (initial, last) = (data.initial(), data.last_gradient());
@@ -73,7 +73,7 @@ pub fn passes_allocate_nothing(model: &mut Model, data: &Data) {
     }
 }
 
-/// A stream alone, and where a dense layer comes after the layer.
+/// A stream through the layer alone, and one with a dense layer after it.
 pub fn streams_allocate_nothing(data: &Data, isa: Isa) {
     let (x, one) = (&data.inputs.x, data.input());
     let dense = Dense::new(data.layer.output_size(), 2).unwrap();
@@ -120,7 +120,7 @@ fn nothing_is_allocated_once_set_up() {
     }
 }
 
-/// A pass with nothing but parameter gradients, of a loss whose gradient is zero.
+/// A pass that computes only parameter gradients, with a loss whose gradient is zero.
 #[test]
 fn optional_arguments_allocate_nothing_either() {
     for kind in Kind::kernels() {
@@ -142,7 +142,7 @@ fn optional_arguments_allocate_nothing_either() {
     }
 }
 
-/// Inputs of so many rows.
+/// Inputs of `rows` rows.
 enum Rows {
     Features(Vec<f32>),
     Tokens(Vec<u32>),
@@ -196,8 +196,8 @@ fn networks_allocate_nothing_either() {
     }
 }
 
-/// A stream goes on with the parameters that it began with, so the next change has to make room
-/// for others, once.
+/// A stream goes on with the parameters that it began with, so the next change has to allocate
+/// others, once.
 #[test]
 fn a_change_beside_a_stream_makes_room_once() {
     let schedule = Schedule::dense(9, 4);

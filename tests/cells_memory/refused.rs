@@ -1,8 +1,8 @@
-//! Memory that the system refuses is an error, after which all is as before it and the same call
-//! goes on once there is memory.
+//! Memory that the system refuses gives an error. Everything is as before then, and the same call
+//! succeeds once there is memory.
 //!
-//! The test runs itself in processes that may have only so much, from too little for the
-//! parameters to enough for all.
+//! The test runs itself in processes with limited memory, from too little for the parameters to
+//! enough for everything.
 
 use bptt::{
     Accumulate, Adam, Dense, Error, Format, Lstm, Model, Network, Parameters, Runtime, Schedule,
@@ -13,20 +13,20 @@ use rand::{SeedableRng, rngs::SmallRng};
 use std::collections::BTreeSet;
 use std::process::Command;
 
-/// Says that a process is one of those, and makes it ready to give what it has held back.
+/// The environment variable that marks such a process, which then holds memory back that it can
+/// release.
 const CHILD: &str = "BPTT_TEST_REFUSED";
 
 const THIS: &str = "refused::memory_that_is_refused_is_an_error";
 
-/// More than any two calls need.
+/// More bytes than any two calls need.
 const HELD_BACK: usize = 32 << 20;
 
 const SCHEDULE: (usize, usize) = (20, 16);
 const INPUTS: usize = 128;
 const SEQUENCES: usize = 400;
 
-/// What the calls make, one after the other, and what they are given, which there is from the
-/// start.
+/// The results of the calls, one after the other, and their inputs, which exist from the start.
 struct Made {
     parameters: Option<Parameters>,
     model: Option<Model>,
@@ -58,7 +58,7 @@ impl Made {
     }
 }
 
-/// Takes the bits of some numbers into account.
+/// Adds the bits of some numbers to a hash.
 fn take(hash: &mut u64, values: &[f32]) {
     for value in values {
         let mixed = (*hash ^ u64::from(value.to_bits())).wrapping_mul(0x0100_0000_01b3);
@@ -86,8 +86,8 @@ fn workspace(_: &Network, made: &mut Made) -> Result<(), Error> {
     Ok(())
 }
 
-/// An update, of which the first one makes room for the moments, and the next one for parameters
-/// of the model's own where a stream has those from before.
+/// An update. The first one allocates the moments; the next one allocates parameters of the model's
+/// own if a stream has the earlier ones.
 fn train(_: &Network, made: &mut Made) -> Result<(), Error> {
     let Made { model, workspace, adam, x, targets, hash, .. } = made;
     let (model, workspace) = (model.as_mut().unwrap(), workspace.as_mut().unwrap());
@@ -130,7 +130,7 @@ const CALLS: [(&str, Call); 8] = [
     ("quantised", quantised),
 ];
 
-/// Runs the calls, each again after it was refused, and prints those and what came out.
+/// Runs the calls, each again after it was refused, and prints the refused calls and the results.
 fn all_calls() {
     let lstm = Lstm::new(INPUTS, 256).unwrap();
     let network = Network::new(lstm).then(Dense::new(256, 1).unwrap());
@@ -151,21 +151,21 @@ fn all_calls() {
     drop(held_back);
 }
 
-/// KiB of this process's address space, which is what the system limits.
+/// KiB of this process's address space, which is the quantity that the system limits.
 fn address_space() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
     line.trim().trim_end_matches("kB").trim().parse().unwrap()
 }
 
-/// The lines that the calls print in a process that may have so many KiB.
+/// The lines that the calls print in a process that may have `limit` KiB.
 fn run(limit: Option<usize>) -> Vec<String> {
     let limit = limit.map_or("unlimited".into(), |limit| limit.to_string());
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -v $0 && exec \"$@\"", &limit]);
     command.arg(std::env::current_exe().unwrap());
     command.args(["--exact", THIS, "--nocapture", "--test-threads", "1"]).env(CHILD, "1");
-    // All that is large comes from the system, and nothing small has to.
+    // Large blocks always come from the system, and small ones need not.
     command.envs([("MALLOC_ARENA_MAX", "1"), ("MALLOC_MMAP_THRESHOLD_", "131072")]);
     command.envs([("MALLOC_TOP_PAD_", "1048576"), ("MALLOC_TRIM_THRESHOLD_", "268435456")]);
     let output = command.output().unwrap();
@@ -175,7 +175,7 @@ fn run(limit: Option<usize>) -> Vec<String> {
     text.lines().map(String::from).collect()
 }
 
-/// What comes after `start` in the line that has it.
+/// The rest of the line that begins with `start`.
 fn after<'a>(lines: &'a [String], start: &str) -> &'a str {
     let found = lines.iter().find_map(|line| Some(line.split_once(start)?.1));
     found.unwrap_or_else(|| panic!("no {start:?} in {lines:?}"))
@@ -201,7 +201,7 @@ fn memory_that_is_refused_is_an_error() {
         let names = lines.iter().filter_map(|line| line.split_once("refused "));
         refused.extend(names.map(|(_, name)| name.to_string()));
     }
-    // A step has all that it needs.
+    // A step needs no more memory.
     for (name, _) in CALLS {
         assert_eq!(refused.contains(name), name != "step", "{name}: {refused:?}");
     }

@@ -110,7 +110,7 @@ fn gradients_are_the_slopes_of_the_loss() {
             .unwrap();
         (loss, workspace.gradients().tensor(name).unwrap()[at])
     };
-    // The embedding of "i", which the chunks contain, an entry of U, one of V.
+    // An entry of the embedding of "i", which the chunks contain, one of U, and one of V.
     let (i, n) = (usize::from(b'i'), usize::from(b'n'));
     for (name, at) in [("0.weight", 5 * i + 2), ("1.weight_ih", 3), ("2.weight", 7 * n)] {
         let (_, gradient) = run(name, at, 0.0);
@@ -124,7 +124,7 @@ fn gradients_are_the_slopes_of_the_loss() {
 fn threads_change_no_bit() {
     let corpus =
         Corpus { name: String::new(), train: TRUTH.to_vec(), held_out: vec![TRUTH.to_vec()] };
-    // Passes that are worth two threads, so that some come.
+    // Passes that are long enough for two threads, so that helpers come in some of them.
     let arguments = "char_lm --quiet --updates 4 --batch 40 --steps 6 --clip 0.1";
     let options = Options::parse_from(arguments.split(' '));
     let trained = |threads| {
@@ -174,7 +174,7 @@ fn context_helps() {
 
 #[test]
 fn shorter_contexts_count_what_came_before() {
-    // "a" is there more often, but after "x" only.
+    // "a" occurs more often, but only after "x".
     let model = NGram::fit(b"xaxaxaxaxaxaxaxaxaxabxbyb");
     let [all, after_x] = [&b""[..], b"x"].map(|context| {
         let seen = &model.counts[context];

@@ -1,4 +1,4 @@
-//! What the program answers to what it refuses, from outside.
+//! The program's answers to arguments and files that it refuses, seen from outside.
 
 use super::{Directory, SMALL, can_start, char_lm, refused};
 use bptt::{Dense, Network, Runtime};
@@ -37,7 +37,7 @@ fn bad_arguments() {
         (&["--unheard-of"], "--unheard-of"),
         (&["stray"], "stray"),
     ] {
-        // Where the arguments were good, this would be a fault too: no such text.
+        // Even with good arguments this would be refused: there is no such text.
         refused(&char_lm(arguments), mention);
     }
 }

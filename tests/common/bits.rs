@@ -26,7 +26,7 @@ pub fn assert_bits(name: &str, given: &[f32], expected: &[f32]) {
 pub struct Snapshot(Vec<Vec<u32>>);
 
 impl Snapshot {
-    /// The bits that stand in the buffers now.
+    /// The current bits of the buffers.
     pub fn of(buffers: &[&[f32]]) -> Self {
         Self(buffers.iter().map(|b| b.iter().map(|x| x.to_bits()).collect()).collect())
     }

@@ -1,13 +1,12 @@
-//! Drawn cases, shrunk where one fails.
+//! Drawn cases, which are shrunk when one fails.
 
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, TestRunner};
 
-/// What `PROPTEST_CASES` is taken to be where it is not set: with half of it each test has
-/// half of its cases.
+/// The value of `PROPTEST_CASES` if it is not set; with half of it each test has half of its cases.
 const USUAL: u32 = 64;
 
-/// `test` on `cases` values, or more or fewer as `PROPTEST_CASES` says.
+/// Runs `test` on `cases` values, or on more or fewer if `PROPTEST_CASES` says so.
 pub fn check<S: Strategy>(cases: u32, strategy: S, test: impl Fn(S::Value)) {
     let mut config = Config { failure_persistence: None, ..Config::default() };
     let share = if std::env::var_os("PROPTEST_CASES").is_some() { config.cases } else { USUAL };

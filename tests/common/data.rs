@@ -22,13 +22,13 @@ impl Shape {
     }
 }
 
-/// All that a pass is given.
+/// Everything that a pass is given.
 #[derive(Clone, Debug)]
 pub struct Data {
     pub layer: Subject,
     pub batch: usize,
     pub steps: usize,
-    /// The steps that the sequences have taken before, which some cells count.
+    /// Steps that the sequences have taken before, which some cells count.
     pub first: u64,
     pub inputs: Inputs<Vec<f32>>,
     pub regularisation: Regularisation,
@@ -36,7 +36,7 @@ pub struct Data {
 }
 
 impl Data {
-    /// Made of what `draw` gives for each part, in the order of the fields, and its length.
+    /// Data whose parts, in the order of the fields, are made by `draw` from a name and a length.
     pub fn made(
         layer: Subject,
         batch: usize,
@@ -61,7 +61,7 @@ impl Data {
         Self::with_inputs(layer, batch, steps, inputs)
     }
 
-    /// Made of its parts, without noise.
+    /// Data made of its parts, without noise.
     pub fn with_inputs(
         layer: Subject,
         batch: usize,
@@ -72,7 +72,7 @@ impl Data {
         Self { layer, batch, steps, first: 0, inputs, regularisation, noise }
     }
 
-    /// The same with noise in the recurrence, of each kind in half of all seeds.
+    /// The same data with noise in the recurrence; each kind of noise occurs for half of all seeds.
     pub fn noisy(self, seed: u64) -> Self {
         if matches!(self.layer.equations(), Equations::Clockwork(..)) {
             return self;
@@ -88,7 +88,7 @@ impl Data {
         Self { regularisation, noise, ..self }
     }
 
-    /// What the reference draws the noise from.
+    /// The source of the reference's noise.
     pub fn draw_noise(&self) -> noise::Draw {
         let (dropout, zoneout) = (self.regularisation.dropout(), self.regularisation.zoneout());
         let Noise { seed, step, sequence } = self.noise;
@@ -102,8 +102,7 @@ impl Data {
         ReferenceLayer { masks, ..self.layer.reference() }
     }
 
-    /// Drawn evenly: parameters up to ±`weights`, cell states up to ±2, the rest up
-    /// to ±1.
+    /// Data drawn evenly: parameters up to ±`weights`, cell states up to ±2, the rest up to ±1.
     pub fn draw(layer: Subject, batch: usize, steps: usize, seed: u64, weights: f32) -> Self {
         Self::made(layer, batch, steps, |k, len| {
             let limit = match k {
@@ -122,12 +121,12 @@ impl Data {
         Self { regularisation, noise, ..other }
     }
 
-    /// The same after some steps that have been taken before, where the cell counts them.
+    /// The same data after some earlier steps, if the cell counts them.
     pub fn begun(self, seed: u64) -> Self {
         Self { first: seed % 11, ..self }
     }
 
-    /// The same of a shape, whose sizes are the layer's.
+    /// The same for a shape, whose sizes are the layer's.
     pub fn of(layer: Subject, shape: Shape, seed: u64, weights: f32) -> Self {
         Self::draw(layer, shape.batch, shape.steps, seed, weights)
     }
@@ -146,7 +145,7 @@ impl Data {
         self.layer.parameters(&self.inputs.params)
     }
 
-    /// A model of the parameters, with the noise, on so many threads.
+    /// A model of the parameters, with the noise, on `threads` threads.
     pub fn model(&self, isa: Isa, threads: usize) -> Model {
         let network = self.layer.network_with(self.regularisation);
         network.model(self.parameters(), Runtime::new(isa).threads(threads)).unwrap()
@@ -176,7 +175,7 @@ impl Data {
         }
     }
 
-    /// One sequence of the batch.
+    /// The data of one sequence of the batch.
     pub fn sequence(&self, n: usize) -> Self {
         let (layer, batch) = (self.layer, self.batch);
         let of = |values: &[f32], width| rows_of(values, width, batch, n);
@@ -198,8 +197,8 @@ impl Data {
         Self { layer, batch: 1, inputs, noise, ..*self }
     }
 
-    /// A stretch of time. The states at its ends, and how many steps were before it, are those
-    /// of the whole.
+    /// The data of a stretch of time. The states at its ends, and the number of steps before it,
+    /// are those of the whole.
     pub fn stretch(&self, steps: Range<usize>) -> Self {
         let of = |values: &[f32], width| values[steps.start * width..steps.end * width].to_vec();
         let inputs = Inputs {
@@ -212,7 +211,7 @@ impl Data {
     }
 }
 
-/// The rows, `width` floats each, of sequence `n` in `values`, `[steps, batch, width]`.
+/// The rows of sequence `n`, `width` floats each, in `values`, `[steps, batch, width]`.
 pub fn rows_of(values: &[f32], width: usize, batch: usize, n: usize) -> Vec<f32> {
     values.chunks(width).skip(n).step_by(batch).flatten().copied().collect()
 }

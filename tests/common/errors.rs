@@ -1,4 +1,4 @@
-//! The errors that a call is expected to give.
+//! The errors that a call is expected to return.
 
 use bptt::Error;
 use std::borrow::Cow;
@@ -11,7 +11,7 @@ pub fn value(what: &'static str, given: &str, expected: impl Into<Cow<'static, s
     Error::Value { what, given: given.into(), expected: expected.into() }
 }
 
-/// Panics unless it is a mismatch of `what`, whose two sides contain these.
+/// Panics unless the error is a mismatch of `what` whose two sides contain these texts.
 #[track_caller]
 pub fn assert_mismatch(error: Error, what: &str, given: &str, expected: &str) {
     let Error::Mismatch { what: of, given: made_for, expected: needed } = &error else {

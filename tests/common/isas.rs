@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 /// Every name of the table.
 const TABLE: [&str; 4] = ["avx512", "avx2", "neon", "portable"];
 
-/// The one that `BPTT_ISA` names, or all that this machine has. Says once which of
-/// the table that leaves out.
+/// The instruction set that `BPTT_ISA` names, or all that this machine has. Prints once which ones
+/// of the table are left out.
 pub fn isas() -> &'static [Isa] {
     static ISAS: OnceLock<Vec<Isa>> = OnceLock::new();
     ISAS.get_or_init(|| {
@@ -23,17 +23,17 @@ pub fn isas() -> &'static [Isa] {
     })
 }
 
-/// Whether the CPU is emulated or the code instrumented, by tens of times slower.
+/// Whether the CPU is emulated or the code instrumented, so that it is tens of times slower.
 pub fn is_slow() -> bool {
     std::env::var_os("EMULATED").is_some()
 }
 
-/// All of them, or the first few where that would take minutes.
+/// All of them, or the first few where all would take minutes.
 pub fn fewer<T>(all: &[T], few: usize) -> &[T] {
     if is_slow() { &all[..few] } else { all }
 }
 
-/// Says it also where the test passes, when the harness swallows `eprintln!`.
+/// Prints the line even if the test passes, when the harness swallows `eprintln!`.
 pub fn say(what: &str) {
     let mut log = std::io::stderr();
     writeln!(log, "{what}").unwrap();

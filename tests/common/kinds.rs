@@ -10,25 +10,25 @@ use bptt_reference::sample::uniform;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
     Vanilla(Activation),
-    /// With an α for all units, one for each, or learned ones.
+    /// Leaky units with one α for the layer, one α per unit, or a learned α.
     Leaky(Activation, Alpha),
-    /// With these delays.
+    /// Skip connections with these delays.
     Skip(Activation, &'static [usize]),
-    /// Of groups with these periods, the first as many as there are units for.
+    /// A clockwork with groups of these periods; the first groups, as many as there are units for.
     Clockwork(Activation, &'static [usize]),
     Gru(Reset, Candidate),
-    /// A GRU whose input is late: with the gate before the product and a logistic candidate
-    /// the book's.
+    /// A GRU with a delayed input; with the reset gate before the product and a logistic candidate
+    /// it is the book's.
     LateGru(Reset, Candidate),
-    /// An LSTM whose input is late, for a state of all parts.
+    /// An LSTM with a delayed input, whose state has all parts.
     LateLstm(Options),
     Lstm(Options),
-    /// Layers whose gates are normalised.
+    /// Layers with normalised gates.
     NormedLeaky(Activation, Alpha),
     NormedSkip(Activation, &'static [usize]),
     NormedGru(Reset, Candidate),
     NormedLstm(Options),
-    /// And whose input is late besides.
+    /// Layers with normalised gates and a delayed input.
     NormedLateGru(Reset, Candidate),
 }
 
@@ -48,16 +48,16 @@ pub struct Options {
 }
 
 impl Options {
-    /// None of them, and the usual candidate.
+    /// No options, and the usual candidate.
     pub const NONE: Self =
         Self { candidate: Candidate::Tanh, peepholes: false, coupled: false, projected: false };
 }
 
 impl Kind {
-    /// The usual LSTM.
+    /// An LSTM without options.
     pub const LSTM: Self = Self::Lstm(Options::NONE);
 
-    /// All of them.
+    /// All kinds.
     pub fn all() -> Vec<Self> {
         use Activation::{Identity, Logistic, Relu, Tanh};
         let mut all = vec![];
@@ -96,7 +96,7 @@ impl Kind {
         all
     }
 
-    /// The same without normalisation.
+    /// The same kind without normalisation.
     pub fn plain(self) -> Self {
         match self {
             Self::NormedLeaky(phi, alpha) => Self::Leaky(phi, alpha),
@@ -108,7 +108,7 @@ impl Kind {
         }
     }
 
-    /// One of each kernel: what does not depend on a non-linearity.
+    /// One kind of each kernel, for tests that do not depend on a non-linearity.
     pub fn kernels() -> Vec<Self> {
         let usual = |kind: &Self| match kind {
             Self::Vanilla(phi)
@@ -130,7 +130,7 @@ impl Kind {
 /// The ε of layers that are normalised.
 pub const EPSILON: f32 = 1e-2;
 
-/// With an ε that keeps what few units have of a variance from mattering too much.
+/// Uses an ε so large that the small variance of a few units does not matter too much.
 pub fn normed(layer: impl Layer) -> LayerNorm {
     LayerNorm::new(layer).unwrap().with_epsilon(EPSILON).unwrap()
 }
@@ -140,7 +140,7 @@ pub fn vanilla(phi: Activation, inputs: usize, hidden: usize) -> Vanilla {
 }
 
 impl Alpha {
-    /// α of each unit, where it is given.
+    /// α of each unit, if it is given.
     pub fn values(self, hidden: usize) -> Vec<f32> {
         match self {
             Self::Units => uniform(9, hidden, 0.45).iter().map(|a| a + 0.45).collect(),
@@ -178,7 +178,8 @@ pub fn gru(reset: Reset, candidate: Candidate, inputs: usize, hidden: usize) -> 
     Gru::new(inputs, hidden, reset).unwrap().with_candidate(candidate)
 }
 
-/// A projection has half as many features as units, or one more where there is one unit.
+/// The number of features after a projection: half as many as units, or one more if there is one
+/// unit.
 pub fn lstm(options: Options, inputs: usize, hidden: usize) -> Lstm {
     let mut lstm = Lstm::new(inputs, hidden).unwrap().with_candidate(options.candidate);
     if options.peepholes {
@@ -193,7 +194,7 @@ pub fn lstm(options: Options, inputs: usize, hidden: usize) -> Lstm {
     lstm
 }
 
-/// Runs an expression on the layer of a kind with so many inputs and units.
+/// Runs an expression on the layer of a kind with the given numbers of inputs and units.
 #[macro_export]
 macro_rules! with_layer {
     ($kind:expr, ($inputs:expr, $hidden:expr), |$layer:ident| $body:expr) => {{

@@ -1,5 +1,5 @@
-//! What the suites share: the instruction sets to run on, passes over drawn data,
-//! and comparisons to the bit.
+//! Code that the suites share: the instruction sets to run on, passes over drawn data, and
+//! comparisons to the bit.
 #![allow(dead_code, unused_imports, reason = "each suite uses its own part")]
 
 mod bits;

@@ -4,10 +4,10 @@ use super::{Data, assert_bits, filled, rows_of};
 use bptt::{Accumulate, Isa, Model, State, Workspace};
 use bptt_reference::cells::Outcome;
 
-/// What a forward and a backward pass gave.
+/// The results of a forward and a backward pass.
 pub type Pass = Outcome<Vec<f32>>;
 
-/// All that a pass runs on.
+/// Everything that a pass runs on.
 #[derive(Debug)]
 pub struct Rig {
     pub model: Model,
@@ -20,12 +20,13 @@ pub fn part(state: &State, name: &str) -> Vec<f32> {
 }
 
 impl Rig {
-    /// For passes over `data` and others of its shape.
+    /// A rig for passes over `data` and other data of its shape.
     pub fn new(isa: Isa, data: &Data) -> Self {
         Self::with_threads(isa, data, 1)
     }
 
-    /// Work is cut for so many threads if the pool has them, whatever cores this machine has.
+    /// The same on several threads. Work is cut for `threads` threads if the pool has them,
+    /// whatever cores this machine has.
     pub fn with_threads(isa: Isa, data: &Data, threads: usize) -> Self {
         bptt_kernels::team::set_cores(8);
         let mut model = data.model(isa, threads);
@@ -35,7 +36,7 @@ impl Rig {
         Self { model, workspace }
     }
 
-    /// Runs it, and gives what it left; there are no gradients yet.
+    /// Runs a forward pass and returns its results; there are no gradients yet.
     pub fn forward(&mut self, data: &Data) -> Pass {
         let Self { model, workspace } = self;
         workspace.set_noise(data.noise);
@@ -49,8 +50,8 @@ impl Rig {
         Pass { gates, h, c, dz: none(), params, dx, dh0, dc0, dx0 }
     }
 
-    /// With the parameter gradients going into `parameters` as `accumulate` says; adds the
-    /// gradients to what a forward pass has left.
+    /// Runs a backward pass whose parameter gradients go into `parameters` as `accumulate` says;
+    /// adds the gradients to the results of the forward pass.
     pub fn backward(
         &mut self,
         data: &Data,
@@ -71,7 +72,7 @@ impl Rig {
         Pass { params: parameters.to_vec(), dx, dh0, dc0, dx0, dz, ..forward }
     }
 
-    /// Forward and backward, into buffers full of NaN.
+    /// Runs forward and backward, into buffers full of NaN.
     pub fn run(&mut self, data: &Data) -> Pass {
         let forward = self.forward(data);
         let mut parameters = filled(data.inputs.params.len());
@@ -79,7 +80,7 @@ impl Rig {
     }
 }
 
-/// Every gate, state and gradient, to the bit.
+/// Asserts that every gate, state and gradient is equal to the bit.
 #[track_caller]
 pub fn assert_same(given: &Pass, expected: &Pass) {
     for ((name, given), (_, expected)) in given.parts().into_iter().zip(expected.parts()) {
@@ -87,8 +88,8 @@ pub fn assert_same(given: &Pass, expected: &Pass) {
     }
 }
 
-/// Sequence `n` of a pass over a batch, but for the parameters' gradients, which
-/// are sums over the batch.
+/// Sequence `n` of a pass over a batch, without the parameters' gradients, which are sums over the
+/// batch.
 pub fn sequence(pass: &Pass, data: &Data, n: usize) -> Pass {
     let of = |values: &[f32], width| rows_of(values, width, data.batch, n);
     let (inputs, hidden, outputs) =

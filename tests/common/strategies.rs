@@ -19,8 +19,8 @@ pub fn any_of(kinds: Vec<Kind>) -> impl Strategy<Value = Kind> {
     proptest::sample::select(kinds)
 }
 
-/// Large shapes, shared out: each kernel has `each` of them and the usual LSTM all, so that
-/// each shape has some kernels.
+/// Large shapes, distributed over the kernels: each kernel has `each` of them and the plain LSTM
+/// has all, so that each shape is tested with some kernels.
 pub fn shared_out<T: Copy>(shapes: &[T], each: usize) -> Vec<(Kind, T)> {
     let mut pairs = Vec::new();
     for (nth, kind) in Kind::kernels().into_iter().enumerate() {

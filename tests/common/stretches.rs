@@ -5,8 +5,8 @@ use super::{Data, Pass, Rig, filled};
 use bptt::{Accumulate, Isa};
 use std::ops::Range;
 
-/// Forward stretch by stretch with the state handed on, then backward from the
-/// last stretch with its gradients handed on.
+/// Runs forward, stretch by stretch, with the state handed on, then backward from the last stretch
+/// with its gradients handed on.
 pub fn in_stretches(isa: Isa, data: &Data, stretches: &[Range<usize>]) -> Pass {
     let given = data.inputs.clone();
     let mut state = (given.h0, given.c0, given.x0);

@@ -1,5 +1,5 @@
-//! A layer that the suites run on, of a kind and sizes, and what is known of it: the network of
-//! it, the reference's equations, and how much a pass keeps.
+//! A layer of a kind and sizes that the suites run on, with its network, the reference's equations,
+//! and how much a pass keeps.
 
 use super::{Alpha, Kind, Options, clockwork, gru, leaky, lstm, normed, skip, vanilla};
 use bptt::{
@@ -9,7 +9,7 @@ use bptt::{
 use bptt_reference::cells::{Cell as Equations, Layer as ReferenceLayer};
 use bptt_reference::noise::Masks;
 
-/// A layer of a kind with so many inputs and units.
+/// A layer of a kind, with its numbers of inputs and units.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Subject {
     pub kind: Kind,
@@ -34,7 +34,7 @@ fn candidate(candidate: Candidate) -> bptt_reference::Activation {
 }
 
 impl Subject {
-    /// The network of the layer alone, with noise in its recurrence if there is to be some.
+    /// The network of the layer alone, with noise in its recurrence if there is any.
     pub fn network_with(&self, noise: Regularisation) -> Network {
         let Self { kind, inputs, hidden } = *self;
         fn of(layer: impl Layer, noise: Regularisation) -> Network {
@@ -79,21 +79,21 @@ impl Subject {
         self.network().model(self.parameters(parameters), Runtime::new(isa)).unwrap()
     }
 
-    /// A model of drawn parameters on one thread.
+    /// A model with drawn parameters on one thread.
     pub fn init(&self, isa: Isa, init: Init, seed: u64) -> Model {
         use rand::SeedableRng;
         let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
         self.network().init_with(init, &mut rng, Runtime::new(isa)).unwrap()
     }
 
-    /// Parameters of these values.
+    /// Parameters with these values.
     pub fn parameters(&self, values: &[f32]) -> Parameters {
         let mut parameters = self.network().parameters().unwrap();
         parameters.as_mut_slice().copy_from_slice(values);
         parameters
     }
 
-    /// A state of parts, where the layer has them, after so many steps.
+    /// A state made of the parts that the layer has, after `step` steps.
     pub fn state(&self, batch: usize, h: &[f32], c: &[f32], x: &[f32], step: u64) -> State {
         let mut state = self.network().state(batch).unwrap();
         state.as_mut_slice().copy_from_slice(&[h, c, x].concat());
@@ -175,12 +175,12 @@ impl Subject {
         matches!(self.kind, Kind::LateGru(..) | Kind::LateLstm(..) | Kind::NormedLateGru(..))
     }
 
-    /// ε, where gates are normalised.
+    /// ε, if gates are normalised.
     pub fn epsilon(&self) -> Option<f64> {
         (self.kind != self.kind.plain()).then_some(f64::from(super::kinds::EPSILON))
     }
 
-    /// Floats that a pass keeps for so many steps of a sequence, with its outputs.
+    /// Floats that a pass keeps for `steps` steps of a sequence, with its outputs.
     pub fn floats_of_steps(&self, steps: usize) -> usize {
         let (hidden, output) = (self.hidden, self.output_size());
         let of_step = match self.kind.plain() {
@@ -198,13 +198,13 @@ impl Subject {
             }
             normed => unreachable!("{normed:?} is not plain"),
         };
-        // What is normalised, its gradients, and a deviation for each.
+        // The normalised sums, their gradients, and a deviation for each.
         let norms = if self.epsilon().is_some() { self.equations().norms() } else { 0 };
         steps * (of_step + norms * (2 * hidden + 1))
     }
 
-    /// ∂L/∂z as the reference has it, `[τ, B, G, H]`, of what a pass over so many steps from this
-    /// one on has left.
+    /// ∂L/∂z as the reference has it, `[τ, B, G, H]`, from the results of a pass over `steps` steps
+    /// from step `first` on.
     pub fn all_steps(&self, dz: &[f32], first: u64, steps: usize, batch: usize) -> Vec<f32> {
         if self.groups().is_empty() {
             return dz.to_vec();

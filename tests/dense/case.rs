@@ -1,4 +1,4 @@
-//! Passes over one shape, and what they should give.
+//! Passes over one shape, and their expected results.
 
 use bptt::{
     Accumulate, Dense, Error, Isa, Loss, Model, Network, Runtime, Schedule, SoftmaxCrossEntropy,
@@ -34,7 +34,7 @@ impl<'a> Targets<'a> {
     }
 }
 
-/// A loss whose gradient by the outputs is noted on its way.
+/// A loss that records the gradient by the outputs.
 pub struct Seen<'a> {
     loss: &'a dyn Loss,
     d_o: RefCell<Vec<f32>>,
@@ -56,7 +56,7 @@ impl Loss for Seen<'_> {
     }
 }
 
-/// What a loss and a backward pass gave.
+/// The results of a loss and a backward pass.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pass {
     pub loss: f64,
@@ -65,7 +65,7 @@ pub struct Pass {
     pub gradients: Vec<f32>,
 }
 
-/// What a pass over one shape needs.
+/// Everything that a pass over one shape needs.
 pub struct Case {
     pub model: Model,
     pub workspace: Workspace,
@@ -156,7 +156,7 @@ impl Case {
         self.check_backward(&params, &x, &sample::uniform(7, o.len(), 1.0));
     }
 
-    /// From a given ∂L/∂o.
+    /// Gradients from a given ∂L/∂o.
     fn check_backward(&mut self, params: &[Bounded], x: &[Bounded], d_o: &[f32]) {
         let (rows, inputs, outputs) = self.shape;
         let given = |y: &mut [f32]| {
@@ -191,13 +191,14 @@ impl Case {
     }
 }
 
-/// What a loss and its gradient should be.
+/// The expected value of a loss, and its gradient.
 pub struct Expected {
     pub loss: Bounded,
     pub d_o: Vec<Bounded>,
 }
 
-/// A loss and its gradient from f32 outputs, with bounds for exponentials of 2 ULP.
+/// A loss and its gradient from f32 outputs, with bounds for exponentials that are off by up to 2
+/// ULP.
 pub fn expected_loss(o: &[f32], outputs: usize, targets: Targets<'_>) -> Expected {
     let u = UNIT_ROUNDOFF;
     let reduction = targets.reduction;
@@ -217,7 +218,7 @@ pub fn expected_loss(o: &[f32], outputs: usize, targets: Targets<'_>) -> Expecte
             continue;
         }
         let max = o.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        // o − max is rounded, the exponential is 2 ULP, each at most 2u, off.
+        // o − max is rounded once; the exponential is 2 ULP off, each at most 2u.
         let e: Vec<f64> = o.iter().map(|o| (o - max).exp()).collect();
         let factor = |o: f64| (u * (o - max).abs()).exp() * (1.0 + 4.0 * u);
         let sum: f64 = e.iter().sum();

@@ -1,4 +1,4 @@
-//! Every typed error, and that nothing is written where one is returned.
+//! Every typed error, and that nothing is written when one is returned.
 
 use crate::case::{Case, Targets};
 use bptt::{
@@ -73,17 +73,17 @@ fn sizes_are_checked() {
     assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
 }
 
-/// What a model has a loss taken by.
+/// A method of a model that takes a loss.
 type Taken = fn(&Model, &mut Workspace, Input<'_>, Targets<'_>) -> Result<f64, Error>;
 
-/// Evaluation, gradients, and gradients of a forward pass from before.
+/// Evaluation, gradients, and the gradients of an earlier forward pass.
 const TAKEN: [Taken; 3] = [
     |model, workspace, x, targets| model.evaluate(workspace, x, &targets.loss()),
     |model, workspace, x, targets| model.gradients(workspace, x, &targets.loss(), Accumulate::Yes),
     |model, workspace, x, targets| model.backward(workspace, x, &targets.loss(), Accumulate::Yes),
 ];
 
-/// Every wrong argument of every pass, one at a time; none of them is written to.
+/// Every wrong argument of every pass, one at a time; none of these calls writes anything.
 #[test]
 fn what_does_not_fit_is_an_error_and_nothing_is_written() {
     let isa = Isa::best().unwrap();
@@ -124,11 +124,11 @@ fn what_does_not_fit_is_an_error_and_nothing_is_written() {
         assert_mismatch(taken(model, &mut other.workspace, (&x[..]).into(), targets), "workspace");
         untouched(workspace);
     }
-    // After all of these the pass from before is still there.
+    // After all of these the earlier pass is still there.
     model.backward(workspace, &*x, &targets.loss(), Accumulate::No).unwrap();
 }
 
-/// A backward pass is of a forward pass of the same parameters, which it uses up.
+/// A backward pass needs a forward pass with the same parameters, and uses it up.
 #[test]
 fn passes_have_an_order() {
     let mut case = Case::new(Isa::best().unwrap(), (4, 3, 5), 1);

@@ -1,8 +1,8 @@
-//! The dense layer and its cross-entropy, in a network, against the equations, on every
-//! instruction set.
+//! The dense layer and its cross-entropy, in a network, against the equations, on every instruction
+//! set.
 //!
-//! Each stage is compared on its own, from what the stage before has given: bounds
-//! stay as narrow as the stage is accurate.
+//! Each stage is compared on its own, from the results of the stage before: bounds stay as narrow
+//! as the stage is accurate.
 
 mod case;
 mod errors;
@@ -35,7 +35,8 @@ proptest! {
         rows in 1usize..4, classes in 1usize..150, limit in 0.1f32..80.0, seed: u64,
     ) {
         let o = sample::uniform(seed, rows * classes, limit);
-        // The gradient of a sum but for the target's one, so with the same bounds.
+        // A probability is the gradient of a summed loss, apart from the 1 that is subtracted at
+        // the target, so the gradient's bounds hold for it.
         let expected: Vec<Bounded> = o
             .chunks(classes)
             .flat_map(|o| {
@@ -92,7 +93,7 @@ fn evaluation_gives_the_loss_and_no_gradient() {
     }
 }
 
-/// A forward pass and then a backward pass have the bits of both in one call.
+/// A forward pass and then a backward pass have the bits of one call that does both.
 #[test]
 fn passes_by_themselves() {
     for &isa in Isa::available() {
@@ -109,7 +110,7 @@ fn passes_by_themselves() {
     }
 }
 
-/// The last rows first, the first rows added: the bits of one pass.
+/// The last rows first, then the first rows added: the bits of one pass.
 #[test]
 fn stretches_add_up_to_one_pass_bit_for_bit() {
     let (rows, first_rows, inputs, outputs) = (310, 170, 19, 21);
@@ -151,7 +152,7 @@ fn where_no_row_counts_the_loss_and_the_gradients_are_zero() {
     }
 }
 
-/// A pass that leaves NaN wherever it may leaves none to the next, whose gradients overwrite.
+/// A pass that leaves NaN wherever it may leaves none to the next pass, whose gradients overwrite.
 #[test]
 fn nothing_is_left_over() {
     for &isa in Isa::available() {
@@ -168,7 +169,7 @@ fn nothing_is_left_over() {
     }
 }
 
-/// A row that is at fault is at fault alone; its part of the sums over all rows is not looked at.
+/// A faulty row affects no other row; its part of the sums over all rows is not checked.
 #[test]
 fn the_other_rows_keep_their_bits() {
     for &isa in Isa::available() {
@@ -226,8 +227,8 @@ fn stacked(isa: Isa, sizes: &[usize]) -> Model {
     network.model(parameters, Runtime::new(isa)).unwrap()
 }
 
-/// Layers one after another have the bits of each alone, of what the one before and the one
-/// after have given.
+/// Several layers in a network have the bits of each layer alone, given the outputs of the layer
+/// before and the gradients of the layer after.
 #[test]
 fn layers_in_a_network_have_their_own_bits() {
     const SIZES: [usize; 5] = [7, 20, 3, 33, 5];
@@ -322,7 +323,8 @@ fn initial_weights_are_drawn_and_biases_zero() {
     assert!(matches!(error, Error::Value { what: "limit", .. }), "{error}");
 }
 
-/// Rows of logits at the edges of f32, each length as part of a vector and more.
+/// Rows of logits at the limits of f32; each length is tested as a part of a vector and as more
+/// than a vector.
 #[test]
 fn extreme_logits() {
     let (inf, nan) = (f32::INFINITY, f32::NAN);
@@ -335,7 +337,7 @@ fn extreme_logits() {
                 let entropy = CrossEntropy::new(classes, &target, None).unwrap();
                 let loss = entropy.loss(isa, &o).unwrap();
                 let with_gradient = entropy.gradient(isa, 1.0, &mut o).unwrap();
-                // Which NaN it is, is not said: Rust leaves the sign open.
+                // Any NaN is accepted: Rust does not define its sign.
                 let both_nan = loss.is_nan() && with_gradient.is_nan();
                 assert!(both_nan || loss.to_bits() == with_gradient.to_bits());
                 (loss, o)
@@ -365,7 +367,7 @@ fn extreme_logits() {
     }
 }
 
-/// One fault in the outputs must not pass for rounding.
+/// A single fault in the outputs must not pass for rounding.
 #[test]
 fn the_bounds_find_a_fault() {
     let mut case = Case::new(Isa::best().unwrap(), (10, 20, 30), 1);

@@ -1,4 +1,4 @@
-//! What passes allocate, and how much they say that they will.
+//! How much passes allocate, and how much they say that they will.
 
 use crate::case::{Case, Targets};
 use bptt::{Accumulate, Dense, Error, Isa, Network, Runtime, Schedule};
@@ -22,8 +22,8 @@ fn nothing_is_allocated_in_a_pass() {
     }
 }
 
-/// One allocation for the passes and one for the gradients; what else there is are the plan's few
-/// words and names.
+/// One allocation for the passes and one for the gradients; the rest are the plan's few words and
+/// names.
 #[test]
 fn a_workspace_takes_what_it_says() {
     for &isa in Isa::available() {
@@ -40,7 +40,7 @@ fn a_workspace_takes_what_it_says() {
     }
 }
 
-/// The block's scratch, the outputs, and the gradient of the input where it is asked for.
+/// The block's scratch, the outputs, and the gradient of the input if it is asked for.
 #[test]
 fn a_workspace_has_the_size_that_is_documented() {
     for &isa in Isa::available() {

@@ -1,4 +1,4 @@
-//! Passes on several threads: the bits of one thread, whatever the number.
+//! Passes on several threads have the bits of one thread, whatever the number.
 
 use crate::case::Case;
 use bptt::Isa;
@@ -6,7 +6,7 @@ use bptt_kernels::team::set_cores;
 use bptt_reference::readout::Reduction;
 
 /// Rows, inputs and outputs: few rows, few outputs, several blocks of rows and of columns, and
-/// work that is worth sending for helpers.
+/// enough work that helpers are called.
 const SHAPES: [(usize, usize, usize); 7] = [
     (1, 16, 1),
     (13, 20, 33),
@@ -19,7 +19,7 @@ const SHAPES: [(usize, usize, usize); 7] = [
 
 #[test]
 fn any_number_of_threads() {
-    // Work is cut for so many threads if the pool has them, whatever cores there are.
+    // Work is cut for this many threads if the pool has them, however many cores there are.
     set_cores(8);
     for &isa in Isa::available() {
         for shape in SHAPES {

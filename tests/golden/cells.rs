@@ -9,26 +9,27 @@ use crate::with_layer;
 use bptt::{Dense, Format, Isa, Model, Runtime, Stream};
 use bptt_reference::sample::uniform;
 
-/// I, H, B and τ that every kind has: units that do not fill a vector, and a batch.
+/// I, H, B and τ for every kind: units that do not fill a vector, and a batch.
 const EVERY: [(usize, usize, usize, usize); 2] = [(3, 3, 1, 7), (2, 16, 13, 5)];
 
-/// Those that every kernel has: rows alone, edges of vectors, more than 96 rows.
+/// Shapes for every kernel: single rows, edges of vectors, more than 96 rows.
 const KERNELS: [(usize, usize, usize, usize); 4] =
     [(1, 16, 1, 9), (5, 20, 13, 6), (3, 40, 1, 5), (4, 40, 100, 3)];
 
-/// Those that kernels share: groups of units, blocks of a sum's depth over units, inputs and
-/// time, a batch of several blocks of rows, and work that is worth sending for helpers.
+/// Shapes that are distributed over the kernels: groups of units, blocks of a sum's depth over
+/// units, inputs and time, a batch of several blocks of rows, and enough work that helpers are
+/// called.
 const LARGE: [(usize, usize, usize, usize); 5] =
     [(20, 150, 13, 3), (3, 270, 5, 2), (300, 17, 2, 3), (2, 9, 3, 150), (40, 100, 200, 2)];
 
-/// A seed for which there is noise of each kind.
+/// A seed with which there is noise of each kind.
 const NOISE: u64 = 7 << 17;
 
 pub fn run(isa: Isa, log: &mut Log) {
     let mut cases: Vec<(Kind, (usize, usize, usize, usize))> = Vec::new();
     cases.extend(Kind::all().into_iter().flat_map(|kind| EVERY.map(|shape| (kind, shape))));
     cases.extend(Kind::kernels().into_iter().flat_map(|kind| KERNELS.map(|shape| (kind, shape))));
-    // Where that would take minutes only small cases, on one thread.
+    // Where everything would take minutes, only small cases run, on one thread.
     if !is_slow() {
         cases.extend(shared_out(&LARGE, 2));
     }
@@ -36,7 +37,7 @@ pub fn run(isa: Isa, log: &mut Log) {
         let case = format!("{}/I{inputs}-H{hidden}-B{batch}-T{steps}", name(kind));
         with_layer!(kind, (inputs, hidden), |layer| {
             let shape = Shape::new(inputs, hidden, batch, steps);
-            // Sums of about the same size whatever there are of terms.
+            // Sums of about the same size, however many terms there are.
             let weights = 1.5 / ((inputs + hidden) as f32).sqrt();
             let data = Data::of(layer, shape, 1, weights).begun(3);
             let mut hashes = passes(isa, &data, &case, log);
@@ -53,12 +54,13 @@ pub fn run(isa: Isa, log: &mut Log) {
     }
 }
 
-/// Units that move at periods of their own have none, and it knows no non-linearity.
+/// Noise does not depend on the non-linearity, so one kind of each kernel is enough. A clockwork
+/// has no noise.
 fn has_noise(kind: Kind) -> bool {
     !matches!(kind, Kind::Clockwork(..)) && Kind::kernels().contains(&kind)
 }
 
-/// A name without spaces, of a kind and its options.
+/// A name without spaces, for a kind and its options.
 fn name(kind: Kind) -> String {
     let list = |numbers: &[usize]| {
         let words: Vec<String> = numbers.iter().map(usize::to_string).collect();
@@ -106,7 +108,7 @@ fn passes(isa: Isa, data: &Data, case: &str, log: &mut Log) -> Hashes {
         let threaded = hashes_of(&Rig::with_threads(isa, data, 3).run(data));
         log.expect(threaded == hashes, case, isa, "on three threads");
     }
-    // Of masked sums of several products the stretches are not promised the whole's bits.
+    // With several masked products, stretches are not promised to have the bits of the whole.
     let masked_delays =
         data.layer.equations().delays()[0] > 1 && data.regularisation.dropout() > 0.0;
     if !masked_delays {
@@ -127,7 +129,7 @@ fn outputs(data: &Data, model: &mut Model) -> [Vec<f32>; 3] {
     for (x, y) in data.inputs.x.chunks(data.input()).zip(stepped.chunks_mut(data.state())) {
         stream.step(x, y).unwrap();
     }
-    // Passes have f32 alone.
+    // Only f32 has passes.
     if model.format() != Format::F32 {
         return [whole.clone(), whole, stepped];
     }
@@ -142,7 +144,7 @@ fn stream(data: &Data, model: &Model) -> Stream {
     stream
 }
 
-/// Inference in each format, and with a layer after it of few outputs and of more.
+/// Inference in each format, and with a layer after it that has few outputs, or more.
 fn streams(isa: Isa, data: &Data, case: &str, log: &mut Log) -> Hashes {
     let mut hashes = Hashes::new();
     let model = data.model(isa, 1);
@@ -177,7 +179,7 @@ fn streams(isa: Isa, data: &Data, case: &str, log: &mut Log) -> Hashes {
     hashes
 }
 
-/// The outputs of a stream that keeps the shares of its states which training keeps on average.
+/// The outputs of a stream that keeps the shares of its states that training keeps on average.
 fn kept(isa: Isa, data: &Data) -> Vec<f32> {
     let mut y = filled(data.steps * data.state());
     stream(data, &data.model(isa, 1)).forward(&data.inputs.x, &mut y).unwrap();

@@ -1,10 +1,10 @@
-//! Hashes of what a pass computes. Knows numbers; must not know what they are of.
+//! Hashes of the results of a pass. Knows numbers; must not know what they mean.
 
-/// The hashes of a case, each with the name of the part that it is of.
+/// The hashes of a case, each with the name of the part that was hashed.
 pub type Hashes = Vec<(&'static str, u32)>;
 
-/// FNV-1a of 64 bits over the bits of f32 numbers, the halves of which are folded together
-/// in the end: what differs by accident is not found once in 2³² times.
+/// FNV-1a of 64 bits over the bits of f32 numbers; at the end the two halves are combined. A change
+/// goes unnoticed by chance once in 2³² times.
 #[derive(Clone, Copy)]
 pub struct Hash(u64);
 
@@ -20,8 +20,8 @@ impl Hash {
         (hash ^ hash >> 32) as u32
     }
 
-    /// The hash of `values` after what has been hashed. Their number counts too. A NaN has no
-    /// business here: which of the many it is, is not promised.
+    /// Continues a hash with `values`, whose number counts too. NaN must not occur: which NaN an
+    /// operation gives is not promised.
     #[track_caller]
     pub fn and(self, values: &[f32]) -> Self {
         assert!(values.iter().all(|value| !value.is_nan()), "a NaN among {values:?}");

@@ -1,15 +1,15 @@
-//! What every cell and option computes, to the bit, held against hashes that were recorded
-//! before: a change that was to change nothing shows here, and one that was to change
-//! something shows as lines of a diff.
+//! Compares the results of every cell and option, to the bit, with hashes that were recorded
+//! before. A change that was meant to change nothing fails here if it does, and the effect of any
+//! other change shows as lines of a diff.
 //!
-//! `hashes.txt` has a line for each case and instruction set. Each case is computed on one
-//! thread and on three, in one pass and in several, by a plan and by a stream, and has the
-//! same hashes in all of these ways. The inputs are made of integers and the four operations
-//! on f32, and what the system's libraries compute in f64 is rounded to f32 before it
-//! counts, so the hashes of portable code are those of every machine and compiler.
+//! `hashes.txt` has a line for each case and instruction set. Each case is computed on one thread
+//! and on three, in one pass and in several, by a plan and by a stream, and has the same hashes in
+//! all of these ways. The inputs are made with integers and the four operations on f32, and values
+//! that the system's libraries compute in f64 are rounded to f32 before they are hashed, so the
+//! hashes of portable code are the same on every machine and with every compiler.
 //!
-//! Lines of an instruction set that this machine lacks are not looked at, and the test says
-//! so. Where the change is meant, this records the lines of those that it has:
+//! Lines of an instruction set that this machine lacks are not compared, and the test says so. If a
+//! change is meant, this records the lines of the instruction sets that the machine has:
 //!
 //! ```text
 //! BPTT_GOLDEN=record cargo test -p bptt --test golden
@@ -33,7 +33,7 @@ const HEAD: &str = "\
 Hashes of what each case computes on each instruction set: the case, the set, and each part
 with its hash. tests/golden/main.rs says what they are for and how they are recorded.";
 
-/// The cases on the instruction sets that are here, and what broke a promise among them.
+/// The cases on the instruction sets of this machine, and the promises that were broken.
 #[derive(Default)]
 pub struct Log {
     table: Table,
@@ -41,12 +41,12 @@ pub struct Log {
 }
 
 impl Log {
-    /// Takes the hashes of a case.
+    /// Adds the hashes of a case.
     pub fn add(&mut self, case: &str, isa: bptt::Isa, hashes: &Hashes) {
         self.table.insert(case, isa.name(), hashes);
     }
 
-    /// Notes where a part is not the same in another way of computing it.
+    /// Notes if a part has other bits in another way of computing it.
     pub fn expect(&mut self, same: bool, case: &str, isa: bptt::Isa, way: &str) {
         if !same {
             self.broken.push(format!("{case} on {isa}: other bits {way}"));

@@ -6,7 +6,7 @@ use bptt::{Adam, AdamConfig, Isa, Sgd, SgdConfig};
 use bptt_kernels::optim;
 use bptt_reference::sample::uniform;
 
-/// How many parameters: parts of vectors of each width, and several.
+/// Numbers of parameters: parts of vectors of each width, and several vectors.
 const LENGTHS: [usize; 5] = [1, 5, 16, 37, 100];
 
 const UPDATES: u64 = 4;

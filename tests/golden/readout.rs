@@ -73,7 +73,7 @@ fn pass(isa: Isa, (rows, inputs, outputs): (usize, usize, usize), log: &mut Log)
     log.add(&format!("readout/R{rows}-I{inputs}-O{outputs}"), isa, &hashes);
 }
 
-/// A loss whose gradient is noted on its way.
+/// A loss that records its gradient.
 struct Seen<'a> {
     loss: &'a dyn Loss,
     of_outputs: &'a RefCell<Vec<f32>>,

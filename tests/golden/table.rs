@@ -1,11 +1,11 @@
-//! The file of hashes: a line for each case and instruction set. Knows text; must not know
-//! what is computed.
+//! The file of hashes: a line for each case and instruction set. Knows text; must not know what is
+//! computed.
 
 use super::hash::Hashes;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// The name of a case and of an instruction set: what a line begins with.
+/// The key of a line: the names of a case and of an instruction set.
 pub type Key = (String, String);
 
 /// Lines in the order of their keys.
@@ -27,7 +27,7 @@ fn parts(line: &str) -> BTreeMap<&str, &str> {
 }
 
 impl Table {
-    /// The table that a file holds.
+    /// Reads the table from the text of a file.
     pub fn parse(file: &str) -> Self {
         let lines = file.lines().filter(|line| !line.starts_with('#')).map(|line| {
             let [case, isa, rest] = line.splitn(3, "  ").collect::<Vec<_>>()[..] else {
@@ -38,7 +38,7 @@ impl Table {
         Self { lines: lines.collect() }
     }
 
-    /// The file that holds the table.
+    /// The text of a file with this table.
     pub fn print(&self, head: &str) -> String {
         let mut file: String = head.lines().map(|line| format!("# {line}\n")).collect();
         for ((case, isa), rest) in &self.lines {
@@ -53,8 +53,8 @@ impl Table {
         assert!(before.is_none(), "two cases are called {case}");
     }
 
-    /// What differs from `expected` among the lines of these instruction sets: a sentence for
-    /// each line. Of what was not computed nothing is said unless `whole`.
+    /// The differences from `expected` in the lines of these instruction sets, one sentence per
+    /// line. Lines that were not computed are left out unless `whole` is true.
     pub fn differences(&self, expected: &Self, isas: &[&str], whole: bool) -> Vec<String> {
         let mut found = Vec::new();
         for ((case, isa), given) in &self.lines {
@@ -75,7 +75,7 @@ impl Table {
         found
     }
 
-    /// Puts these lines in the place of all lines of these instruction sets.
+    /// Replaces all lines of these instruction sets by `lines`.
     pub fn replace(&mut self, isas: &[&str], by: Self) {
         self.lines.retain(|(_, isa), _| !isas.contains(&isa.as_str()));
         self.lines.extend(by.lines);

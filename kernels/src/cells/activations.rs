@@ -1,11 +1,11 @@
-//! The non-linearities of cells, and their slopes.
+//! The activation functions of cells, and their derivatives.
 
 use crate::simd::Simd;
 use crate::vmath::{logistic, tanh};
 
-/// The non-linearities of a cell, named for φ, the one of its candidate (or of the
-/// whole of a vanilla one); gates are logistic, and what shows of an LSTM's state is its
-/// tanh.
+/// The activation functions of a cell. Each variant is named for φ, the function of the candidate
+/// (or of the whole unit, if it is a vanilla one). Gates are logistic, and the cell state of an
+/// LSTM goes through tanh before it is output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Activations {
     /// φ = tanh, as is usual.
@@ -15,8 +15,8 @@ pub enum Activations {
     Logistic,
     /// φ(a) = max(0, a).
     Relu,
-    /// φ(a) = a, for a linear recurrence. Gates, and what shows of an LSTM's state, are left as
-    /// they are too.
+    /// φ(a) = a, for a linear recurrence. Gates and the output of an LSTM's cell state have no
+    /// other function either.
     Identity,
 }
 
@@ -47,7 +47,7 @@ impl Activations {
         if self == Self::Identity { dy } else { simd.mul(dy, simd.neg_mul_add(y, y, y)) }
     }
 
-    /// `dy · φ'`, from the candidate's value `y`; of max(0, a) it is 0 at 0.
+    /// `dy · φ'`, from the candidate's value `y`. The derivative of max(0, a) is 0 at 0.
     #[inline(always)]
     pub(crate) fn candidate_gradient<S: Simd>(self, simd: S, dy: S::V, y: S::V) -> S::V {
         match self {
@@ -57,7 +57,7 @@ impl Activations {
         }
     }
 
-    /// `dy · tanh'`, from the value `y` of `tanh c`.
+    /// `dy · tanh'`, from `y`, the value of `tanh c`.
     #[inline(always)]
     pub(crate) fn cell_gradient<S: Simd>(self, simd: S, dy: S::V, y: S::V) -> S::V {
         if self == Self::Identity {

@@ -1,5 +1,5 @@
-//! The gated recurrent unit (Cho et al. 2014), with `h = u ⊙ h₋ + (1 − u) ⊙ n` and
-//! `r, u = σ(z)`, where the reset gate comes after the recurrent product or before it.
+//! The gated recurrent unit (Cho et al. 2014): `h = u ⊙ h₋ + (1 − u) ⊙ n`, `r, u = σ(z)`. The reset
+//! gate r is applied after the recurrent product or before it.
 
 use super::{Activations, BackwardLhs, BackwardUnits, Epilogue, ForwardUnits, MOST_SUMS};
 use crate::KernelError;
@@ -10,8 +10,9 @@ const RESET: usize = 0;
 const UPDATE: usize = 1;
 const CANDIDATE: usize = 2;
 
-/// What both share backward: `dn = (1 − u) ⊙ dh` and `du = dh ⊙ (h₋ − n)`, and
-/// `u ⊙ dh` goes on to h₋. The gradients of z_u and z_n.
+/// Computes the part of the gradients that both variants share: `dn = (1 − u) ⊙ dh`,
+/// `du = dh ⊙ (h₋ − n)`, and `u ⊙ dh`, which is carried to h₋. Returns the gradients of z_u and
+/// z_n.
 #[inline(always)]
 fn shared<S: Simd, C: Epilogue>(
     act: Activations,
@@ -25,18 +26,19 @@ fn shared<S: Simd, C: Epilogue>(
     [act.gate_gradient(simd, du, u), act.candidate_gradient(simd, simd.neg_mul_add(u, dh, dh), n)]
 }
 
-/// The gate after the product: `n = φ(z_n + r ⊙ q)`, `q = b_hn + W_n h₋`, as PyTorch,
-/// cuDNN and oneDNN's "lbr" have it. The gates are r, u, n in all; q is kept beside
-/// them, and becomes its gradient `r ⊙ dz_n`.
+/// A GRU that applies the reset gate after the product: `n = φ(z_n + r ⊙ q)`, `q = b_hn + W_n h₋`,
+/// as PyTorch, cuDNN and oneDNN's "lbr" do. The gates are in the order r, u, n. The extra block
+/// keeps q, which the backward pass replaces with its gradient, `r ⊙ dz_n`.
 #[derive(Clone, Copy, Debug)]
 pub struct GruAfter<'a> {
-    /// The non-linearities.
+    /// The activation functions.
     pub activations: Activations,
     /// b_hn, `[H]`.
     pub bias: &'a [f32],
 }
 
-// SAFETY: `check` answers `Ok` where there is a bias for each unit, of lengths that do not change.
+// SAFETY: `check` returns `Ok` only if there is a bias for each unit (1); the length of `bias` does
+// not change (2).
 unsafe impl Epilogue for GruAfter<'_> {
     const GATES: usize = 3;
     const EXTRA: usize = 1;
@@ -67,7 +69,7 @@ unsafe impl Epilogue for GruAfter<'_> {
     ) {
         let act = self.activations;
         let (r, u) = (act.gate(simd, z_r), act.gate(simd, z_u));
-        // SAFETY: `check` has seen that there is a bias for each unit.
+        // SAFETY: `check` has verified that there is a bias for each unit.
         let bias = unsafe { at.vector(simd, self.bias, 0) };
         let q = simd.add(bias, recurrent);
         let n = act.candidate(simd, simd.mul_add(r, q, input));
@@ -89,12 +91,12 @@ unsafe impl Epilogue for GruAfter<'_> {
     }
 }
 
-/// The gate before the product: `n = φ(z_n + W_n (r ⊙ h₋))`, as ONNX has it by default;
-/// φ = σ is the book's (equations 10.45 to 10.47). A step has two stages: r and u, and
-/// then n of `r ⊙ h₋`, which is kept beside the gates.
+/// A GRU that applies the reset gate before the product: `n = φ(z_n + W_n (r ⊙ h₋))`, the default
+/// of ONNX. With φ = σ it is the book's (equations 10.45 to 10.47). A step has two stages: first r
+/// and u, then n from `r ⊙ h₋`, which is kept in the extra block.
 #[derive(Clone, Copy, Debug)]
 pub struct GruBefore {
-    /// The non-linearities.
+    /// The activation functions.
     pub activations: Activations,
 }
 
@@ -117,7 +119,7 @@ unsafe impl Epilogue for GruBefore {
         let act = self.activations;
         let (r, u) = (act.gate(simd, z_r), act.gate(simd, z_u));
         at.set_extra(simd, simd.mul(r, at.h_seen(simd)));
-        // Until the second stage comes, u stands where h will.
+        // The second stage reads u from here, where it will store h.
         at.set_h(simd, u);
         at.store_gates(simd, &[r, u, u, u], 2);
     }
@@ -137,7 +139,7 @@ unsafe impl Epilogue for GruBefore {
         at.store_gradient(simd, CANDIDATE, dz_n);
     }
 
-    /// `d` is the gradient of `r ⊙ h₋`.
+    /// `d` is ∂L/∂(r ⊙ h₋).
     #[inline(always)]
     fn second_backward<S: Simd>(&self, simd: S, at: &BackwardUnits<Self>, d: S::V) {
         let (r, h_seen) = (at.gate(simd, RESET), at.h_seen(simd));

@@ -1,23 +1,25 @@
 //! The leaky unit (Goodfellow et al., section 10.9.2; Jaeger et al. 2007):
-//! `h = α ⊙ h₋ + (1 − α) ⊙ y`, `y = φ(z)`, with α of each unit. Backward
-//! `dz = (1 − α) ⊙ dh ⊙ φ'(z)`, `dh₋ = α ⊙ dh` beside what comes through W, and
-//! `dα = dh ⊙ (h₋ − y)`.
+//! `h = α ⊙ h₋ + (1 − α) ⊙ y`, `y = φ(z)`, with one α for each unit. Backward,
+//! `dz = (1 − α) ⊙ dh ⊙ φ'(z)` and `dα = dh ⊙ (h₋ − y)`; `dh₋ = α ⊙ dh` is added to the gradient
+//! that comes through W.
 
 use super::{Activations, BackwardUnits, Epilogue, ForwardUnits, MOST_SUMS};
 use crate::KernelError;
 use crate::error::check_len;
 use crate::simd::Simd;
 
-/// A leaky unit; with `LEARNED` it leaves each step's ∂L/∂ρ, α = σ(ρ), beside the gate's.
+/// A leaky unit. With `LEARNED`, α = σ(ρ) is a parameter, and the backward pass leaves ∂L/∂ρ of
+/// each step in the extra block.
 #[derive(Clone, Copy, Debug)]
 pub struct Leaky<'a, const LEARNED: bool> {
-    /// φ.
+    /// The activation functions, of which φ is used.
     pub activations: Activations,
     /// α, `[H]`.
     pub alpha: &'a [f32],
 }
 
-// SAFETY: `check` answers `Ok` where there is an α for each unit, of lengths that do not change.
+// SAFETY: `check` returns `Ok` only if there is an α for each unit (1); the length of `alpha` does
+// not change (2).
 unsafe impl<const LEARNED: bool> Epilogue for Leaky<'_, LEARNED> {
     const GATES: usize = 1;
     const EXTRA: usize = LEARNED as usize;
@@ -29,11 +31,11 @@ unsafe impl<const LEARNED: bool> Epilogue for Leaky<'_, LEARNED> {
 
     #[inline(always)]
     fn forward<S: Simd>(&self, simd: S, at: &ForwardUnits<Self>, [z, ..]: [S::V; MOST_SUMS]) {
-        // SAFETY: `check` has seen that there is an α for each unit.
+        // SAFETY: `check` has verified that there is an α for each unit.
         let alpha = unsafe { at.vector(simd, self.alpha, 0) };
         let h_prev = at.h_prev(simd);
         let y = self.activations.candidate(simd, z);
-        // Two products and not y + α (h₋ − y), which is ∞ − ∞ where y is infinite.
+        // Two products, and not y + α (h₋ − y), which is ∞ − ∞ if y is infinite.
         let enters = simd.mul(simd.sub(simd.splat(1.0), alpha), y);
         at.set_h(simd, simd.mul_add(alpha, h_prev, enters));
         at.store_gates(simd, &[y; MOST_SUMS], 1);
@@ -41,7 +43,7 @@ unsafe impl<const LEARNED: bool> Epilogue for Leaky<'_, LEARNED> {
 
     #[inline(always)]
     fn backward<S: Simd>(&self, simd: S, at: &BackwardUnits<Self>, dh: S::V) {
-        // SAFETY: `check` has seen that there is an α for each unit.
+        // SAFETY: `check` has verified that there is an α for each unit.
         let alpha = unsafe { at.vector(simd, self.alpha, 0) };
         let y = at.gate(simd, 0);
         let dy = simd.mul(simd.sub(simd.splat(1.0), alpha), dh);

@@ -1,34 +1,37 @@
 //! Long short-term memory (Goodfellow et al., equations 10.40 to 10.44):
 //! `i, f, o = σ(z)`, `g = φ(z)`, `c = f ⊙ c₋ + i ⊙ g`, `h = o ⊙ tanh(c)`.
 //!
-//! Backward, with `dh = ∂L/∂h` of the step and `dc` carried:
-//! `do = dh ⊙ tanh(c)`, `dc += dh ⊙ o ⊙ tanh'(c)`, `df = dc ⊙ c₋`, `di = dc ⊙ g`,
-//! `dg = dc ⊙ i`, each times its activation's slope gives `dz`, and `dc₋ = dc ⊙ f`.
+//! Backward, `dh` is ∂L/∂h of the step, and `dc` is ∂L/∂c, which is carried from step to step:
+//! `do = dh ⊙ tanh(c)`, `dc += dh ⊙ o ⊙ tanh'(c)`, `df = dc ⊙ c₋`, `di = dc ⊙ g`, `dg = dc ⊙ i`,
+//! and `dc₋ = dc ⊙ f`. Each gate's gradient times the derivative of its activation is its `dz`.
 
 use super::{Activations, BackwardUnits, Epilogue, ForwardUnits, MOST_SUMS};
 use crate::KernelError;
 use crate::error::check_len;
 use crate::simd::Simd;
 
-/// An LSTM of `G` gates: i, f, g, o, or f, g, o where they are coupled, `i = 1 − f`.
+/// An LSTM with `G` gates: i, f, g, o if `G` is 4, or f, g, o if `G` is 3, where the input gate is
+/// coupled to the forget gate by `i = 1 − f`.
 #[derive(Clone, Copy, Debug)]
 pub struct Lstm<'a, const G: usize = 4> {
-    /// The non-linearities.
+    /// The activation functions.
     pub activations: Activations,
-    /// What each gate but the candidate sees of the cell state, `[G − 1, H]` in the gates'
-    /// order: i and f of the old one, `p ⊙ c₋`, o of the new one (Gers and Schmidhuber 2000).
+    /// The peephole weights p, `[G − 1, H]`, in the order of the gates without g (Gers and
+    /// Schmidhuber 2000): i and f see the old cell state, as `p ⊙ c₋`, and o sees the new one, as
+    /// `p ⊙ c`.
     pub peepholes: Option<&'a [f32]>,
 }
 
 impl<const G: usize> Lstm<'_, G> {
-    /// Where gates stand.
+    /// The indices of the gates.
     const FORGET: usize = G - 3;
     const CANDIDATE: usize = G - 2;
     const OUTPUT: usize = G - 1;
     const COUPLED: bool = G == 3;
 }
 
-// SAFETY: `check` answers `Ok` where there are G − 1 peepholes for each unit, if any, of lengths that do not change.
+// SAFETY: `check` returns `Ok` only if there are no peepholes or G − 1 for each unit (1); their
+// number does not change (2).
 unsafe impl<const G: usize> Epilogue for Lstm<'_, G> {
     const GATES: usize = G;
     const CELLS: bool = true;
@@ -43,7 +46,8 @@ unsafe impl<const G: usize> Epilogue for Lstm<'_, G> {
     #[inline(always)]
     fn forward<S: Simd>(&self, simd: S, at: &ForwardUnits<Self>, mut z: [S::V; MOST_SUMS]) {
         let act = self.activations;
-        // SAFETY: of the peepholes, which `check` has seen to be G − 1 for each unit.
+        // SAFETY: `vector` reads the peepholes, of which `check` has verified that there are G − 1
+        // for each unit.
         unsafe {
             let c_prev = at.c_prev(simd);
             if let Some(p) = self.peepholes {
@@ -69,12 +73,14 @@ unsafe impl<const G: usize> Epilogue for Lstm<'_, G> {
     #[inline(always)]
     fn backward<S: Simd>(&self, simd: S, at: &BackwardUnits<Self>, dh: S::V) {
         let act = self.activations;
-        // SAFETY: of the peepholes, which `check` has seen to be G − 1 for each unit.
+        // SAFETY: `vector` reads the peepholes, of which `check` has verified that there are G − 1
+        // for each unit.
         unsafe {
             let f = at.gate(simd, Self::FORGET);
             let i = if Self::COUPLED { simd.sub(simd.splat(1.0), f) } else { at.gate(simd, 0) };
             let (g, o) = (at.gate(simd, Self::CANDIDATE), at.gate(simd, Self::OUTPUT));
-            // As the forward pass had it, and not as zoneout may have left it.
+            // c is computed again as in the forward pass, since zoneout may have changed the stored
+            // one.
             let c_prev = at.c_prev(simd);
             let c = simd.mul_add(f, c_prev, simd.mul(i, g));
             let y = act.cell(simd, c);

@@ -1,6 +1,6 @@
-//! Cells: what becomes of the sums of a step, forward and backward. One file each, which
-//! knows its equations on vectors; must not know products, steps, batches or threads,
-//! which are [`recurrence`](crate::recurrence)'s.
+//! The cells: equations that turn the sums of a step into states, and their gradients. One file for
+//! each cell, which knows its equations on vectors of units; must not know products, steps, batches
+//! or threads, which are in [`recurrence`](crate::recurrence).
 
 mod activations;
 mod epilogue;
@@ -22,17 +22,18 @@ pub(crate) use epilogue::{
     BackwardPointers, BackwardUnits, Epilogue, ForwardPointers, ForwardUnits, MOST_SUMS,
 };
 
-/// A cell of this crate: what [`Forward`](crate::recurrence::Forward),
-/// [`Backward`](crate::recurrence::Backward) and
-/// [`Single`](crate::recurrence::Single) are passes of. Their code is compiled here, once
-/// for each, and not where they are used.
+/// A cell of this crate, as [`Forward`](crate::recurrence::Forward),
+/// [`Backward`](crate::recurrence::Backward) and [`Single`](crate::recurrence::Single) take it.
+///
+/// It is an enum so that the code of these passes is compiled in this crate, once for each cell,
+/// and not in the crates that use them.
 #[derive(Clone, Copy, Debug)]
 pub enum Cell<'a> {
     /// See [`Vanilla`].
     Vanilla(Vanilla),
-    /// See [`Leaky`]; α is given.
+    /// See [`Leaky`]; α is given, not learned.
     Leaky(Leaky<'a, false>),
-    /// α is learned.
+    /// See [`Leaky`]; α is learned.
     LeakyLearned(Leaky<'a, true>),
     /// See [`GruAfter`].
     GruAfter(GruAfter<'a>),
@@ -40,15 +41,15 @@ pub enum Cell<'a> {
     GruBefore(GruBefore),
     /// See [`Lstm`].
     Lstm(Lstm<'a, 4>),
-    /// With coupled gates.
+    /// An LSTM with coupled input and forget gates.
     LstmCoupled(Lstm<'a, 3>),
-    /// With a projection.
+    /// An LSTM with a projection; see [`Projected`].
     LstmProjected(Projected<Lstm<'a, 4>>),
-    /// With coupled gates and a projection.
+    /// An LSTM with coupled gates and a projection.
     LstmCoupledProjected(Projected<Lstm<'a, 3>>),
 }
 
-/// An expression of the cell itself, of its own type.
+/// Evaluates `$body` with `$cell` bound to the cell inside `$any`, whose type is then known.
 macro_rules! with_cell {
     ($any:expr, |$cell:ident| $body:expr) => {
         match $any {
@@ -67,16 +68,17 @@ macro_rules! with_cell {
 pub(crate) use with_cell;
 
 impl Cell<'_> {
-    /// What there is of it to make room for.
+    /// Returns the sizes that a caller needs to allocate memory for the cell's passes and to pack
+    /// its weights.
     #[inline]
     pub fn geometry(&self) -> Geometry {
         with_cell!(self, |cell| Geometry::of(cell))
     }
 
-    /// `Ok` where the cell's own vectors fit so many units.
+    /// Checks that the cell's own vectors (bias, peepholes, α) fit `hidden` units.
     ///
     /// # Errors
-    /// [`KernelError::Length`](crate::KernelError).
+    /// [`KernelError::Length`](crate::KernelError) if one of them has another length.
     #[inline]
     pub(crate) fn check(&self, hidden: usize) -> Result<(), crate::KernelError> {
         with_cell!(self, |cell| cell.check(hidden))
@@ -86,57 +88,62 @@ impl Cell<'_> {
 /// The sizes of a step's second product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SecondProduct {
-    /// Its outputs, forward.
+    /// Outputs of the product, in the forward pass.
     pub units: usize,
-    /// The terms of each.
+    /// Terms of the sum of each output.
     pub depth: usize,
 }
 
 impl SecondProduct {
-    /// Those of the product with its weights the other way round, as backward has it.
+    /// Returns the sizes of the product with the transposed weights, as the backward pass computes
+    /// it.
     #[inline]
     pub const fn turned(self) -> Self {
         Self { units: self.depth, depth: self.units }
     }
 }
 
-/// What a caller has to know of a cell to make room for its passes and to pack its
-/// weights: W is `[GH, R]`, of which the first `sums` blocks of H rows are packed by rows
-/// for the step's product, and the others, if there is a second product, for that.
+/// The sizes by which a caller allocates memory for a cell's passes and packs its weights.
+///
+/// W is `[GH, R]`. Its first `sums` blocks of H rows are packed by rows for the first product of a
+/// step. The other blocks, if there are any, are packed by rows for the second product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
-    /// Gates, G: blocks of H of the input's product, and of what is kept of a step.
+    /// Gates, G: blocks of H that the input's product has, and that are kept of each step.
     pub gates: usize,
-    /// Blocks that are kept beside them, E.
+    /// Extra blocks of H that are kept of each step beside the gates, E.
     pub extra: usize,
-    /// Gates of the step's product.
+    /// Gates whose sums the first product of a step computes.
     pub sums: usize,
-    /// Whether there is a cell state beside h.
+    /// Whether there is a cell state c beside the hidden state h.
     pub cells: bool,
-    /// Whether the product with the input can be part of the step.
+    /// Whether the product with the input can be computed as part of the step.
     pub fuses: bool,
-    /// The gate of which a second product, of the extra block, is a part.
+    /// The gate to whose sum the second product, of the extra block, is added.
     pub second: Option<usize>,
-    /// Whether the second product makes h of the extra block.
+    /// Whether h is the second product: a projection of the extra block.
     pub projects: bool,
-    /// Sums that layer normalisation is of, N: the gates, and, where the recurrent sums are
-    /// apart from the input's part, one more of the last gate.
+    /// Sums of a unit that layer normalisation normalises, N: one for each gate and, if the
+    /// recurrent sums are separate from the input's part, one more for the recurrent sum of the
+    /// last gate.
     pub norms: usize,
-    /// Whether a part of ∂L/∂h is carried from step to step.
+    /// Whether a part of ∂L/∂h is carried from step to step beside the products.
     pub carries: bool,
-    /// What backward's products are of: as many blocks of W as each says, from the first,
-    /// are packed by columns for it.
+    /// The left operands of the products of a step backward. The blocks of W are packed by columns
+    /// for them in order: the first operand takes as many blocks as it has itself, from the first
+    /// block of W on, and the next operand takes the blocks that follow.
     pub back: &'static [BackwardLhs],
 }
 
 impl Geometry {
-    /// That of a cell.
+    /// Returns the geometry of a cell's type.
     #[inline]
     fn of<C: Epilogue>(_cell: &C) -> Self {
         Self::new::<C>()
     }
 
-    /// The same of its type; where its constants contradict each other it does not compile.
+    /// Returns the geometry of the cell type `C`. Does not compile if its constants contradict each
+    /// other.
     pub(crate) const fn new<C: Epilogue>() -> Self {
         assert!(0 < C::SUMS && C::SUMS <= C::GATES && C::GATES <= MOST_SUMS);
         assert!(!C::SEPARATE_SUMS || C::SUMS == C::GATES, "the input's part is of the gates");
@@ -167,13 +174,14 @@ impl Geometry {
         }
     }
 
-    /// Whether a step has two products, one after the other.
+    /// Returns whether a step has two products, one after the other.
     #[inline]
     pub const fn is_double(&self) -> bool {
         self.projects || self.second.is_some()
     }
 
-    /// The sizes of the second product, if there is one, of H and R.
+    /// Returns the sizes of the second product, if there is one, from H (`hidden`) and R
+    /// (`outputs`).
     #[inline]
     pub fn second_product(&self, hidden: usize, outputs: usize) -> Option<SecondProduct> {
         match (self.projects, self.second) {

@@ -1,18 +1,18 @@
-//! A recurrent projection (Sak et al. 2014): what the cell would show is kept as m, and
-//! `h = P m`, without a bias, is what shows and what recurs.
+//! A recurrent projection (Sak et al. 2014): the inner cell's output m is kept in the extra block,
+//! and the hidden state, which is output and recurs, is `h = P m`, without a bias.
 
 use super::{BackwardLhs, BackwardUnits, Epilogue, ForwardUnits, MOST_SUMS};
 use crate::KernelError;
 use crate::simd::Simd;
 
-/// A cell whose hidden state is projected.
+/// A cell whose output m is projected to the hidden state, `h = P m`.
 #[derive(Clone, Copy, Debug)]
 pub struct Projected<C>(
-    /// The cell.
+    /// The inner cell, which computes m.
     pub C,
 );
 
-// SAFETY: the vectors are the inner cell's, which checks them.
+// SAFETY: the only vectors are the inner cell's, which checks them.
 unsafe impl<C: Epilogue> Epilogue for Projected<C> {
     const GATES: usize = C::GATES;
     const EXTRA: usize = 1;

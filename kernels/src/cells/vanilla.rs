@@ -7,7 +7,7 @@ use crate::simd::Simd;
 /// A vanilla recurrent unit.
 #[derive(Clone, Copy, Debug)]
 pub struct Vanilla {
-    /// φ.
+    /// The activation functions, of which φ is used.
     pub activations: Activations,
 }
 

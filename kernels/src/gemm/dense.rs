@@ -1,5 +1,5 @@
-//! A dense layer, `c = bias + W a`: what turns hidden units into outputs. Knows which
-//! layout of W suits how many outputs; must not know what the outputs mean.
+//! A dense layer, `c = bias + W a`, which turns hidden states into outputs. Knows which
+//! layout of W suits a number of outputs; must not know what the outputs mean.
 
 use crate::error::{check_len, check_room};
 use crate::format::Format;
@@ -11,7 +11,7 @@ use crate::team::Pass;
 use crate::tuning::suits_dots;
 use crate::{AlignedBuffer, Isa, KernelError, PackedMatrix, checked_len};
 
-/// W and the bias, in the layout that the product reads.
+/// The weights W and the bias of a dense layer, in the layout that the product reads.
 #[derive(Clone, Debug)]
 pub struct Dense {
     isa: Isa,
@@ -24,25 +24,25 @@ pub struct Dense {
 #[derive(Clone, Debug)]
 enum Weights {
     Packed(PackedMatrix),
-    /// `[outputs, depth]`, for few outputs, in f32: rounded to the format, which would save next
-    /// to nothing.
+    /// `[outputs, depth]`, for few outputs. The weights are rounded to the format but stored as
+    /// f32, since smaller values would save next to nothing.
     Rows(AlignedBuffer),
 }
 
 impl Dense {
-    /// From `depth` inputs to `outputs`, all zero.
+    /// Allocates a layer from `depth` inputs to `outputs`, all weights zero, in f32.
     ///
     /// # Errors
-    /// [`KernelError::Dimension`] where a dimension is 0, `TooLarge` or `OutOfMemory`
-    /// where there is no room.
+    /// [`KernelError::Dimension`] where a dimension is 0, `TooLarge` where the weights do not fit
+    /// the address space, `OutOfMemory` where the allocator has no room for them.
     pub fn zeros(isa: Isa, outputs: usize, depth: usize) -> Result<Self, KernelError> {
         Self::zeros_as(Format::F32, isa, outputs, depth)
     }
 
-    /// [`zeros`](Self::zeros) with weights of another format.
+    /// Allocates a layer as [`zeros`](Self::zeros) does, with weights of `format`.
     ///
     /// # Errors
-    /// As [`zeros`](Self::zeros).
+    /// As for [`zeros`](Self::zeros).
     pub fn zeros_as(
         format: Format,
         isa: Isa,
@@ -63,22 +63,22 @@ impl Dense {
         Ok(Self { isa, format, bias: AlignedBuffer::try_new(outputs)?, weights, depth })
     }
 
-    /// `Ok` where [`pack`](Self::pack) would take the weights.
+    /// Returns an error unless [`pack`](Self::pack) accepts `weights`.
     ///
     /// # Errors
-    /// [`KernelError::Length`] where they are not `[outputs, depth]`, `NotFinite` where the format
-    /// is int8 and one of them is ∞ or NaN.
+    /// [`KernelError::Length`] where `weights` is not `[outputs, depth]`, `NotFinite` where the
+    /// format is int8 and a weight is ∞ or NaN.
     pub fn check_weights(&self, weights: &[f32]) -> Result<(), KernelError> {
         let expected = checked_len("weights", &[self.bias.len(), self.depth])?;
         check_len("weights", weights.len(), expected)?;
         self.format.check(weights)
     }
 
-    /// Takes over W, `[outputs, depth]` row-major, and the bias, `[outputs]`.
+    /// Copies W, `[outputs, depth]` row-major, and the bias, `[outputs]`, into the layer.
     ///
     /// # Errors
-    /// As [`check_weights`](Self::check_weights), and [`KernelError::Length`] where the bias is of
-    /// another length; nothing is written then.
+    /// As for [`check_weights`](Self::check_weights), and [`KernelError::Length`] where the bias
+    /// has another length; nothing is written then.
     pub fn pack(
         &mut self,
         weights: &[f32],
@@ -102,7 +102,7 @@ impl Dense {
         }
     }
 
-    /// The bytes that it holds.
+    /// Returns the bytes of memory that the weights and the bias take.
     pub fn bytes(&self) -> usize {
         let weights = match &self.weights {
             Weights::Packed(packed) => packed.bytes(),
@@ -111,15 +111,17 @@ impl Dense {
         size_of_val::<[f32]>(&self.bias) + weights
     }
 
-    /// `c` `[rows, outputs]`, whose rows are `stride` floats apart, of `a` `[rows, depth]`;
-    /// `scratch` is what [`gemm::team_scratch_len`] says, or more. A sum's order is that of the depth,
-    /// and with outputs for up to half a vector that of vectors side by side, whose lanes
-    /// are added last: it knows the depth alone, so a row gives the same bits alone and
-    /// among others.
+    /// Computes `c` `[rows, outputs]`, whose rows are `stride` floats apart, from `a`
+    /// `[rows, depth]`. `scratch` has [`gemm::team_scratch_len`] floats or more.
+    ///
+    /// Each output sums its terms in the order of the depth; if there are at most half a vector
+    /// of outputs, it sums them in vectors side by side and adds the lanes last. Neither order
+    /// depends on the number of rows, so a row gives the same bits alone and among others.
     ///
     /// # Errors
-    /// [`KernelError::Length`] where `a`, `c`, the stride or the scratch does not fit; nothing is
-    /// written then.
+    /// [`KernelError::Length`] where `a` or `c` does not fit, `Short` where the stride or the
+    /// scratch is too short, `TooLarge` where the dimensions do not fit the address space; nothing
+    /// is written then.
     pub fn run(
         &self,
         rows: usize,
@@ -139,16 +141,18 @@ impl Dense {
                 check_room("stride", stride, self.bias.len())?;
                 check_len("c", c.len(), checked_len("c", &[rows, stride])?)?;
                 let c = RowsMut::new(c.as_mut_ptr(), stride);
-                // SAFETY: A and C have just been seen to be of these lengths, and were borrowed
-                // for this call.
+                // SAFETY: A and C have these lengths, as was just checked, and were borrowed for
+                // this call.
                 unsafe { pass.run(self.isa, &self.dots(weights, rows, a.as_ptr(), c)) };
                 Ok(())
             }
         }
     }
 
+    /// Returns the product of `rows` rows of A with weights that are stored by rows.
+    ///
     /// # Safety
-    /// As [`Dots::new`], of A and C.
+    /// As for [`Dots::new`], as far as A and C are concerned.
     #[inline(always)]
     unsafe fn dots(&self, weights: &[f32], rows: usize, a: *const f32, c: RowsMut) -> Dots {
         let operands = dots::Operands {
@@ -160,12 +164,12 @@ impl Dense {
             bias: self.bias.as_ptr(),
             c,
         };
-        // SAFETY: A and C are this function's own promise; the weights were made with depth
-        // floats for each output, and the bias with one.
+        // SAFETY: this function asks for the same of A and C; the weights were made with depth
+        // floats for each output, and the bias with one float.
         unsafe { Dots::new(operands) }
     }
 
-    /// `Ok` where it is for `isa` and has these dimensions.
+    /// Returns an error unless the layer is packed for `isa` and has these dimensions.
     #[inline(always)]
     pub(crate) fn check(&self, isa: Isa, outputs: usize, depth: usize) -> Result<(), KernelError> {
         if (self.isa, self.bias.len(), self.depth) == (isa, outputs, depth) {
@@ -183,14 +187,14 @@ impl Dense {
         KernelError::Packing { given, expected: tell(isa, outputs, depth) }
     }
 
-    /// One row, within a kernel.
+    /// Computes the outputs `c` `[outputs]` of one row `a` `[depth]`, inside a kernel.
     ///
     /// # Safety
-    /// `a` is readable for the depth, `c` writable for the outputs; S is the set that
-    /// [`check`](Self::check) was asked for.
+    /// `a` is readable for the depth, and `c` is writable for the outputs; S is the instruction
+    /// set that was passed to [`check`](Self::check).
     #[inline(always)]
     pub(crate) unsafe fn row<S: Simd>(&self, simd: S, a: *const f32, c: *mut f32) {
-        // SAFETY: A and C are as long as the layer says, for which the weights were made.
+        // SAFETY: A and C have the lengths of the layer, for which the weights were made.
         unsafe {
             match &self.weights {
                 Weights::Packed(packed) => {

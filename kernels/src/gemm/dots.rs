@@ -1,6 +1,6 @@
-//! Products with few outputs: each is the dot product of two rows that lie as they lie.
-//! A panel would be mostly padding there, and its sums a chain as long as the depth.
-//! Knows rows; must not know what they are for.
+//! Products with few outputs. Each output is the dot product of two rows that are not packed:
+//! a panel would be mostly padding, and each of its sums a chain as long as the depth. Knows
+//! rows; must not know what they are for.
 
 use crate::gemm::tile::load_lanes;
 use crate::rows::RowsMut;
@@ -8,43 +8,45 @@ use crate::simd::{Kernel, Simd};
 use crate::team::Phases;
 use crate::tuning::DOTS_ROW_BLOCK;
 
-/// Sums side by side, so that one need not wait for the last.
+/// Sums side by side, so that an addition need not wait for the one before it.
 const SUMS: usize = 4;
 
-/// `C = bias + A · Wᵀ`, checked.
+/// The product `C = bias + A · Wᵀ`, after the checks. A task is a block of rows.
 #[derive(Clone, Copy)]
 pub(crate) struct Dots(Operands);
 
-/// What it reads and writes.
+/// The memory that a product reads and writes.
 #[derive(Clone, Copy)]
 pub(crate) struct Operands {
     /// Rows of A and C.
     pub rows: usize,
     /// Terms of each dot product.
     pub depth: usize,
-    /// Rows of W, columns of C.
+    /// Rows of W and columns of C.
     pub outputs: usize,
     /// A, `[rows, depth]`.
     pub a: *const f32,
     /// W, `[outputs, depth]`.
     pub weights: *const f32,
-    /// `[outputs]`.
+    /// The bias, `[outputs]`.
     pub bias: *const f32,
     /// C, `[rows, outputs]`.
     pub c: RowsMut,
 }
 
 impl Dots {
+    /// Takes the operands of a product.
+    ///
     /// # Safety
-    /// For as long as it is used, A, W and the bias are readable and C is writable for so many
-    /// floats as [`Operands`] says, and nobody else writes them or reads C.
+    /// While the result is in use, A, W and the bias are readable and C is writable in the shapes
+    /// that [`Operands`] gives, and nobody else writes any of them or reads C.
     #[inline(always)]
     pub(crate) unsafe fn new(operands: Operands) -> Self {
         Self(operands)
     }
 }
 
-// SAFETY: tasks write disjoint rows of C, which nobody else has meanwhile.
+// SAFETY: tasks write disjoint rows of C, which nobody else uses meanwhile.
 unsafe impl Sync for Dots {}
 
 // SAFETY: the number of tasks follows from the sizes, and a task writes its own rows of C.
@@ -77,7 +79,8 @@ impl Kernel for Dots {
         let all = self.0;
         for row in 0..all.rows {
             for output in 0..all.outputs {
-                // SAFETY: rows, outputs and depth are those that `new` was promised them for.
+                // SAFETY: the caller of `new` promised the operands for these rows, outputs and
+                // depth.
                 unsafe {
                     let a = all.a.add(row * all.depth);
                     let weights = all.weights.add(output * all.depth);
@@ -89,16 +92,16 @@ impl Kernel for Dots {
     }
 }
 
-/// Σ a b: term k goes to lane k mod LANES of one of the sums, in the order of the
-/// depth, and the lanes are added last. The order knows the depth alone.
+/// Returns Σ a b. Term k is added to lane k mod LANES of one of the sums, in the order of the
+/// depth, and the lanes are added last. The order depends on nothing but the depth and LANES.
 ///
 /// # Safety
-/// Both are readable for `depth` floats.
+/// `a` and `b` are readable for `depth` floats.
 #[inline(always)]
 unsafe fn dot<S: Simd>(simd: S, a: *const f32, b: *const f32, depth: usize) -> f32 {
     let mut acc = [simd.zero(); SUMS];
     let mut k = 0;
-    // SAFETY: k + lanes ≤ depth, for which both are readable.
+    // SAFETY: k + lanes ≤ depth, and both are readable for depth floats.
     unsafe {
         while k + SUMS * S::LANES <= depth {
             for i in 0..SUMS {

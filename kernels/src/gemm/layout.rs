@@ -1,5 +1,5 @@
-//! How operands are cut and laid out, as packing, tiles and sums all have to know it. Knows
-//! rows, columns and terms; must not know what is computed of them.
+//! How operands are cut into blocks and laid out, for all code that packs, multiplies or sums.
+//! Knows rows, columns and terms; must not know what is computed from them.
 
 #[cfg(test)]
 mod tests;
@@ -9,83 +9,88 @@ pub(crate) use crate::tuning::{DEPTH_BLOCK, ROW_BLOCK};
 
 /// Vectors side by side in a panel.
 pub(crate) const PANEL: usize = 2;
-/// Vectors of a whole group.
+/// The most vectors in a group.
 pub(crate) const GROUP: usize = 8;
-/// Terms of one row of the left operand that lie side by side: a line of the cache.
+/// Terms of one lhs row that lie side by side: a cache line.
 pub(crate) const RUN: usize = 16;
 
-/// Some that follow one another: rows, columns, vectors or steps.
+/// A range of rows, columns, vectors or steps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Span {
-    /// Which is the first.
+    /// Index of the first.
     pub first: usize,
-    /// How many they are.
+    /// Number of them.
     pub len: usize,
 }
 
 impl Span {
-    /// The one after the last.
+    /// Returns the index after the last.
     #[inline(always)]
     pub(crate) fn end(self) -> usize {
         self.first + self.len
     }
 }
 
-/// Rows, and vectors of a group in them.
+/// A range of rows and, in them, a range of a group's vectors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Area {
-    /// Which rows.
+    /// The rows.
     pub rows: Span,
-    /// Which of the group's vectors.
+    /// The vectors, counted from the group's first.
     pub vecs: Span,
 }
 
-/// Terms of sums that go from a matrix's last row up: rows `end` − 1 down to `end` − `depth`.
+/// The terms of sums over a matrix's rows in descending order: term k is row `end` − 1 − k, for
+/// k < `depth`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Terms {
-    /// The row after the first term's.
+    /// Index of the first term's row, plus 1.
     pub end: usize,
-    /// How many terms they are.
+    /// Number of terms.
     pub depth: usize,
 }
 
-/// Floats that `rows` packed rows of a lhs operand take, `depth` terms each: whole runs.
+/// Returns the floats that `rows` packed lhs rows of `depth` terms take. Each row takes whole
+/// runs.
 #[inline(always)]
 pub(crate) const fn lhs_len(rows: usize, depth: usize) -> usize {
     rows * depth.next_multiple_of(RUN)
 }
 
-/// The rows of tile `tile` of the `tiles` that rows are cut into: heights differ by one at most,
-/// so that none is much slower than the others. No product of two sizes, which could exceed a
-/// word of 32 bits.
+/// Cuts `rows` rows into `tiles` tiles and returns the rows of number `tile`. Heights differ by
+/// at most one, so that no tile is much slower than the others. No two sizes are multiplied: the
+/// product could overflow a `usize` of 32 bits.
 #[inline(always)]
 pub(crate) fn cut(rows: usize, tiles: usize, tile: usize) -> Span {
-    // A division takes as long as a vector of units of a single row.
+    // The division is avoided for one tile: with a single row it takes as long as a vector of
+    // units.
     if tiles == 1 { Span { first: 0, len: rows } } else { cut_by_division(rows, tiles, tile) }
 }
 
-/// The same without a branch, which is for loops that the branch would have compiled worse.
+/// Cuts as [`cut`] does, but without its branch: the compiler makes some loops slower if the
+/// branch comes before them.
 #[inline(always)]
 pub(crate) fn cut_by_division(rows: usize, tiles: usize, tile: usize) -> Span {
     let (height, taller) = (rows / tiles, rows % tiles);
     Span { first: tile * height + tile.min(taller), len: height + usize::from(tile < taller) }
 }
 
-/// All of them, of at most [`Simd::MAX_ROWS`] rows.
+/// Cuts `rows` rows into tiles of at most [`Simd::MAX_ROWS`] rows and returns all of them.
 #[inline(always)]
 pub(crate) fn heights<S: Simd>(rows: usize) -> impl Iterator<Item = Span> {
     let tiles = rows.div_ceil(S::MAX_ROWS);
     (0..tiles).map(move |tile| cut(rows, tiles, tile))
 }
 
-/// The batch cut into blocks of at most [`ROW_BLOCK`] rows of about equal height.
+/// Cuts the rows of a batch into blocks of about equal height, at most [`ROW_BLOCK`] rows, and
+/// returns all of them.
 #[inline(always)]
 pub(crate) fn row_blocks(batch: usize) -> impl Iterator<Item = Span> {
     let blocks = batch.div_ceil(ROW_BLOCK);
     (0..blocks).map(move |block| row_block(batch, block))
 }
 
-/// The rows of one of them.
+/// Returns the rows of number `block` of the [`row_blocks`].
 #[inline(always)]
 pub(crate) fn row_block(batch: usize, block: usize) -> Span {
     cut(batch, batch.div_ceil(ROW_BLOCK), block)

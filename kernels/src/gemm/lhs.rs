@@ -1,8 +1,8 @@
-//! The left operands of products, packed in tiles as the tile reads them:
-//! `[tile][k / RUN][row][RUN]`, cut as [`heights`] cuts. Twelve rows read where
-//! they lie are twelve streams that no prefetcher follows and twelve addresses to
-//! reckon; packed they are one of each, and a row's terms still lie side by side,
-//! so that packing is copying.
+//! Packs the lhs of a product in the order in which the register tile reads it:
+//! `[tile][k / RUN][row][RUN]`, with the rows cut into tiles by [`heights`]. Twelve rows that
+//! are not packed would be twelve streams, more than a hardware prefetcher follows, and twelve
+//! addresses to compute; packed rows are one stream. The terms of a row still lie side by side,
+//! so packing only copies. Knows rows and terms; must not know the rhs.
 
 #[cfg(test)]
 mod tests;
@@ -16,22 +16,23 @@ use crate::rows::Rows;
 use crate::simd::{QUAD, Simd};
 use crate::tuning::{COLUMNS_AHEAD, LHS_AHEAD, STEP_PARTS};
 
-/// [`lhs_len`] of a caller's sizes.
+/// Returns [`lhs_len`] for sizes that come from the caller.
 ///
 /// # Errors
-/// [`KernelError::TooLarge`] where that does not fit the address space.
+/// [`KernelError::TooLarge`] where that many floats do not fit the address space.
 #[inline]
 pub(crate) fn checked_len(rows: usize, depth: usize) -> Result<usize, KernelError> {
     crate::checked_len("scratch", &[rows, depth.div_ceil(RUN), RUN])
 }
 
-/// Packs part `part` of `parts` of `a`, `rows` rows of `depth`,
-/// block of depth after block of depth: block `first_k` begins at rows · first_k. One row
-/// need not be packed, it lies as it would be.
+/// Packs part `part` of `parts` of `a` `[rows, depth]`. The blocks of depth follow one another:
+/// the block that starts at term `first_k` is packed from float `rows · first_k` of `to` on. A
+/// single row need not be packed: its packed order is the order that it already has.
 ///
 /// # Safety
-/// 1. The rows of `a` are readable for the depth;
-/// 2. `to` is writable for [`lhs_len`] of them, and nobody else's but that of other parts.
+/// 1. The rows of `a` are readable for `depth` floats;
+/// 2. `to` is writable for [`lhs_len`] of `rows` and `depth`, and nobody else uses it except calls
+///    for the other parts.
 #[inline(always)]
 pub(crate) unsafe fn pack<S: Simd>(
     simd: S,
@@ -46,8 +47,8 @@ pub(crate) unsafe fn pack<S: Simd>(
     for tile in tiles * part / parts..tiles * (part + 1) / parts {
         let Span { first, len: height } = cut(rows, tiles, tile);
         for row in 0..height {
-            // SAFETY: first + row < rows and first_k + k < depth, so that the row has the
-            // terms (1), and the packed block of that depth the row's run (2).
+            // SAFETY: first + row < rows and first_k + k < depth, so the row has these terms (1),
+            // and the packed block of this depth has the row's run (2).
             unsafe {
                 let a = a.from(first + row, 0);
                 for first_k in (0..depth).step_by(DEPTH_BLOCK) {
@@ -65,16 +66,17 @@ pub(crate) unsafe fn pack<S: Simd>(
     }
 }
 
-/// The parts in which a batch is packed: none where it is of one row.
+/// Returns the number of parts in which a batch is packed: 0 for a batch of one row.
 pub(crate) fn batch_parts(batch: usize) -> usize {
     if batch == 1 { 0 } else { row_blocks(batch).count() * STEP_PARTS }
 }
 
-/// Packs part `part` of [`batch_parts`] of a batch, each of its [`row_blocks`] as
-/// [`pack`] does; the block from row `row` begins at [`lhs_len`] of so many rows.
+/// Packs part `part` of the [`batch_parts`] of `a` `[batch, depth]`. Each of the [`row_blocks`]
+/// is packed as by [`pack`]; the block that starts at row `row` is packed from float
+/// [`lhs_len`]`(row, depth)` of `to` on.
 ///
 /// # Safety
-/// As [`pack`], of the batch and all of its parts.
+/// As for [`pack`], with the rows of the whole batch and all of its parts.
 #[inline(always)]
 pub(crate) unsafe fn pack_batch<S: Simd>(
     simd: S,
@@ -86,21 +88,21 @@ pub(crate) unsafe fn pack_batch<S: Simd>(
 ) {
     assert!(part < batch_parts(batch), "a part of the batch");
     let Span { first: row, len: rows } = row_block(batch, part / STEP_PARTS);
-    // SAFETY: the part's block is rows of the batch, and its place in `to` that of these. No
-    // block is of one row: they are of about equal height.
+    // SAFETY: the part's block consists of rows of the batch, and its place in `to` belongs to
+    // these rows. No block has only one row, since the heights are about equal.
     unsafe {
         let to = to.add(lhs_len(row, depth));
         pack(simd, a.from(row, 0), rows, depth, to, part % STEP_PARTS, STEP_PARTS);
     }
 }
 
-/// Packs these terms of `height` columns of `a` as rows. Each column's terms are added to its
-/// one of `sums`.
+/// Packs `height` columns of `a` as lhs rows of `depth` terms, the rows of `a` in the order of
+/// [`Terms`], and adds the terms of each column to its element of `sums` `[height]`.
 ///
 /// # Safety
-/// 1. The first `end` rows of A are readable for `height` columns, and depth ≤ end;
-/// 2. `to` is writable for [`lhs_len`] of the height and the depth, and nobody else's;
-/// 3. `sums` are readable and writable for `height` floats, and nobody else's.
+/// 1. The first `end` rows of `a` are readable for `height` columns, and depth ≤ end;
+/// 2. `to` is writable for [`lhs_len`] of the height and the depth, and nobody else uses it;
+/// 3. `sums` is readable and writable for `height` floats, and nobody else uses it.
 #[inline(always)]
 pub(crate) unsafe fn by_columns<S: Simd>(
     simd: S,
@@ -115,8 +117,9 @@ pub(crate) unsafe fn by_columns<S: Simd>(
         for Span { first, len: rows } in heights::<S>(height) {
             for r in (0..rows).step_by(S::LANES) {
                 let columns = height - first - r;
-                // SAFETY: rows end − 1 − k and `terms` − 1 above are there, since k + terms ≤
-                // depth, of the columns first + r and on (1); the runs lie in the tile (2).
+                // SAFETY: row end − 1 − k and the `terms` − 1 rows before it exist, since
+                // k + terms ≤ depth, with the columns from first + r on (1); the runs lie in the
+                // tile (2), and the sums belong to the same columns (3).
                 unsafe {
                     let from = a.from(end - 1 - k, first + r);
                     let to = to.add(lhs_len(first, depth) + k * rows + r * RUN);
@@ -133,23 +136,23 @@ pub(crate) unsafe fn by_columns<S: Simd>(
     }
 }
 
-/// Columns and terms of them that become runs of rows.
+/// The size of a block of `a` that becomes one run for each of its columns.
 #[derive(Clone, Copy, Debug)]
 struct Run {
-    /// The columns that are there; a vector of them is taken, or all where they are fewer.
+    /// Columns from the first on; at most a vector of them is packed.
     columns: usize,
-    /// The terms that are there, up to a run.
+    /// Terms of each column, at most a run.
     terms: usize,
 }
 
-/// [`by_columns`] of a vector of columns and a run of terms, of which `WHOLE` has all: what
-/// costs the time is to ask which there are.
+/// Does the work of [`by_columns`] for one vector of columns and one run of terms. `WHOLE` says
+/// that neither is cut short, which saves the checks that would take most of the time.
 ///
 /// # Safety
-/// 1. Of each of the terms, upwards from the row of `from`, so many columns are readable, up to
-///    a vector;
-/// 2. `to` is writable for the runs of as many `rows`, up to a vector;
-/// 3. `sums` are readable and writable for so many columns, up to a vector.
+/// 1. The first row of `from` and the `terms` − 1 rows before it in memory are readable for
+///    `columns` floats, at most a vector;
+/// 2. `to` is writable for the runs of `rows` rows, at most a vector of them;
+/// 3. `sums` is readable and writable for `columns` floats, at most a vector.
 #[inline(always)]
 unsafe fn runs<S: Simd, const WHOLE: bool>(
     simd: S,
@@ -160,13 +163,13 @@ unsafe fn runs<S: Simd, const WHOLE: bool>(
     sums: *mut f32,
 ) {
     let columns = columns.min(S::LANES);
-    // SAFETY: what is read and written is of the terms (1), the rows (2) and the columns (3):
-    // past the last term its row is read again, and lands where no term is.
+    // SAFETY: all reads and writes stay within the terms (1), the rows (2) and the columns (3):
+    // after the last term its row is read again, and is stored where the run has no term.
     unsafe {
         let mut sum = if WHOLE { simd.load(sums) } else { simd.load_first(sums, columns) };
         let mut quads = [[simd.zero(); QUAD]; RUN / QUAD];
-        // Row by row, and not each reckoned from the first: RUN products with the stride would
-        // not fit the registers.
+        // The address moves row by row and is not computed from the first row: the RUN multiples
+        // of the stride would not fit the registers.
         let (mut row, ahead) = (from.at(0, 0), COLUMNS_AHEAD * from.stride());
         for q in 0..RUN / QUAD {
             for i in 0..QUAD {
@@ -182,7 +185,7 @@ unsafe fn runs<S: Simd, const WHOLE: bool>(
             }
             quads[q] = simd.transpose4(quads[q]);
         }
-        // A column beyond the rows is the next tile's to add.
+        // Columns beyond `rows` belong to the next tile, which adds them.
         store_lanes(simd, sums, sum, rows.min(columns));
         for i in 0..QUAD {
             let runs = simd.zip_quads([quads[0][i], quads[1][i], quads[2][i], quads[3][i]]);

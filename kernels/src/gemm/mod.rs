@@ -1,6 +1,6 @@
-//! Products of matrices, one of which has been packed for them beforehand: the packed layouts of
-//! both operands, the register tile that multiplies them, and the loops around it. Knows blocking
-//! for the caches; must not know cells.
+//! Matrix products whose rhs is packed beforehand: the packed layouts of both operands, the
+//! register tile that multiplies them, and the loops around the tile. Knows blocking for the
+//! caches; must not know cells.
 
 mod dense;
 mod dots;

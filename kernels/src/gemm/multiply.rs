@@ -1,5 +1,5 @@
-//! Rows times a group of a packed matrix, whatever its format. Knows which way a format
-//! takes; must not know where rows come from and sums go to.
+//! Products of rows with a group of a packed matrix of any format. Knows which function
+//! multiplies which format; must not know where rows come from and where sums go.
 
 use crate::format::Format;
 use crate::gemm::layout::DEPTH_BLOCK;
@@ -10,14 +10,15 @@ use crate::gemm::tile::{self, Sums};
 use crate::simd::Simd;
 
 impl PackedMatrix {
-    /// Adds the product of `rows` rows of `a` with a group, for the block of depth from
-    /// `first_k`, to `sums`; `a` starts at its first row and at that k.
+    /// Adds the product of `rows` packed rows `a` with a group to `sums`, for the block of depth
+    /// from term `first_k` on; `a` points to the first row at that term.
     ///
     /// # Safety
-    /// 1. The place is of the matrix, which is packed for `S`, and first_k below its depth;
-    /// 2. `a` is readable for [`lhs_len`](crate::gemm::layout::left_len) of the rows and the block's
+    /// 1. The place is one of the matrix, which is packed for `S`, and `first_k` is less than its
+    ///    depth;
+    /// 2. `a` is readable for [`lhs_len`](crate::gemm::layout::lhs_len) of the rows and the block's
     ///    terms;
-    /// 3. the sums are what [`tile::group`] asks, of the rows and the place's vectors.
+    /// 3. the sums are as [`tile::group`] asks, for the rows and the place's vectors.
     #[inline(always)]
     pub(crate) unsafe fn multiply<S: Simd>(
         &self,
@@ -29,7 +30,7 @@ impl PackedMatrix {
         prefetches: &[Prefetch],
     ) {
         // SAFETY: the block of the matrix has the panels of the place (1); operand (2) and sums
-        // (3) are what the tile asks, and what `Widened` does.
+        // (3) are as both the tile and `Widened` ask.
         unsafe {
             match self.format() {
                 Format::F32 => {
@@ -41,13 +42,13 @@ impl PackedMatrix {
         }
     }
 
-    /// Adds the product of one row `a` with a group, which has `V` vectors, to `acc`: sums
-    /// that never leave the registers.
+    /// Adds the product of one row `a` with a group of `V` vectors to `acc`, whose sums stay in
+    /// registers.
     ///
     /// # Safety
-    /// 1. The group is one of the matrix, of V vectors with the padding to whole panels, or, in
-    ///    f32, without, and the matrix is packed for `S`;
-    /// 2. `a` is readable for its depth.
+    /// 1. The group is one of the matrix, which is packed for `S`. The group has V vectors,
+    ///    counted with the padding to whole panels or, if the format is f32, without it;
+    /// 2. `a` is readable for the matrix's depth.
     #[inline(always)]
     pub(crate) unsafe fn multiply_row<S: Simd, const V: usize>(
         &self,
@@ -56,7 +57,7 @@ impl PackedMatrix {
         Turn { group, next }: Turn,
         acc: &mut [[S::V; V]; 1],
     ) {
-        // SAFETY: first_k < depth, so that `a` has the terms (2) and the group the panels (1).
+        // SAFETY: first_k < depth, so `a` has the terms (2), and the group has the panels (1).
         unsafe {
             match self.format() {
                 Format::F32 => {}

@@ -1,46 +1,50 @@
-//! What a tile asks memory for while it multiplies: rows that a cell or a later tile
-//! will want. Knows grids of rows and vectors; must not know what they hold.
+//! Prefetches that a tile issues while it multiplies, for rows that a cell or a later tile will
+//! read. Knows grids of rows and vectors; must not know what they hold.
 
 use crate::gemm::layout::{Area, GROUP, PANEL};
 use crate::rows::Rows;
 use crate::simd::Simd;
 use std::mem::MaybeUninit;
 
-/// Rows that are asked for while a product runs.
+/// Rows that are prefetched while a product runs.
 #[derive(Clone, Copy)]
 pub(crate) struct Prefetch {
     pub rows: Rows,
-    /// Of every `every`th vector, as [`Grid::offset`](crate::gemm::tile::Grid::offset).
+    /// The column at which each of the group's vectors starts, as in
+    /// [`Grid::offset`](crate::gemm::tile::Grid::offset).
     pub offset: [usize; GROUP],
-    /// Vectors of a whole group.
+    /// Vectors of a full group.
     pub group: usize,
-    /// From a group's offsets to those of the one that comes after it; wraps.
+    /// Columns from a group's offsets to the next group's; added with wrapping.
     pub advance: usize,
+    /// Prefetches every `every`th vector.
     pub every: usize,
     pub when: When,
 }
 
-/// When rows that are fetched will be wanted.
+/// When prefetched rows will be read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum When {
-    /// After the tile: a tile fetches them for its own vectors.
+    /// After a tile: each tile prefetches the rows of its own vectors.
     After,
-    /// When a tile starts: a tile fetches them for the one to its right.
+    /// At the start of a tile: each tile prefetches the rows for the next tile to its right.
     Start,
 }
 
-/// A tile's way through what it fetches: the rows of one pair of vectors after the
-/// other.
+/// The order in which a tile prefetches: all rows of one pair of vectors, then all rows of the
+/// next pair.
 pub(crate) struct Walk<'a> {
     prefetches: &'a [Prefetch],
     /// The tile's rows and vectors.
     area: Area,
-    /// Which of its vectors is next.
+    /// The next of the tile's vectors, counted from its first.
     vec: usize,
-    /// The row of the present pair that is next, and how many are left of it.
+    /// The next row of the present pair, at its first vector.
     at: *const f32,
     stride: usize,
+    /// Floats from the pair's first vector to its second; 0 if only one is prefetched.
     pair: usize,
+    /// Rows of the present pair that are left.
     rows: usize,
 }
 
@@ -53,19 +57,19 @@ impl<'a> Walk<'a> {
         walk
     }
 
-    /// A way past nothing.
+    /// Returns a walk that prefetches nothing.
     #[inline(always)]
     pub(crate) fn none() -> Self {
         Self::new(&[], Area::default())
     }
 
-    /// Whether rows are left to be asked for.
+    /// Returns whether rows are left.
     #[inline(always)]
     pub(crate) fn is_under_way(&self) -> bool {
         self.rows > 0
     }
 
-    /// Asks for the next pair's lines.
+    /// Prefetches the present pair of vectors in the next row.
     #[inline(always)]
     pub(crate) fn ask<S: Simd>(&mut self, simd: S) {
         if self.rows > 0 {
@@ -79,7 +83,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Turns to the next pair that there is.
+    /// Goes on to the next pair that has to be prefetched, if there is one.
     #[inline(always)]
     fn turn(&mut self) {
         let Area { rows, vecs } = self.area;
@@ -93,7 +97,7 @@ impl<'a> Walk<'a> {
             self.vec += PANEL;
             let wanted = vec.next_multiple_of(prefetch.every);
             if wanted < vec + PANEL {
-                // A vector beyond the group is one of the next.
+                // A vector beyond the group belongs to the next group.
                 let (vec, beyond) = match wanted.checked_sub(prefetch.group) {
                     Some(vec) => (vec, 1),
                     None => (wanted, 0),
@@ -113,10 +117,10 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The most operands that a step fetches.
+/// The most operands that a step prefetches.
 const MOST: usize = 8;
 
-/// The operands of a step that are fetched.
+/// The prefetches of a step: one for each operand.
 pub(crate) struct Prefetches {
     all: [MaybeUninit<Prefetch>; MOST],
     count: usize,
@@ -136,7 +140,7 @@ impl Prefetches {
 
     #[inline(always)]
     pub(crate) fn as_slice(&self) -> &[Prefetch] {
-        // SAFETY: `push` has filled the first `count`, and never more than there are.
+        // SAFETY: `push` has written the first `count` elements, and panics beyond the last.
         unsafe { std::slice::from_raw_parts(self.all.as_ptr().cast(), self.count) }
     }
 }

@@ -1,5 +1,5 @@
-//! Products with packed weights: `C = start + A · packed`, whole sequences at a
-//! time. Knows blocking for the caches; must not know cells.
+//! Products with packed weights, `C = start + A · B`, for whole sequences at once. Knows
+//! blocking for the caches; must not know cells.
 
 use crate::error::{check_len, check_room};
 use crate::gemm::layout::{DEPTH_BLOCK, GROUP, PANEL, ROW_BLOCK, Span, cut, lhs_len};
@@ -14,70 +14,70 @@ use crate::team::{Pass, Phases};
 use crate::tuning::{FLAT_ROWS, GAP, GEMM_PARTS, PERIOD};
 use crate::{Isa, KernelError, checked_len};
 
-/// What the sums of a product start from.
+/// The values from which the sums of a product start.
 #[derive(Clone, Copy, Debug)]
 pub enum Start<'a> {
     /// Zero: `C = A · B`.
     Zero,
-    /// What stands in `C`: `C += A · B`.
+    /// The values in `C`: `C += A · B`.
     Accumulate,
     /// A value per column, `[outputs]`: `C = bias + A · B`.
     Bias(&'a [f32]),
 }
 
-/// A product, `C = start + A · B`: A `[rows, depth]`, B packed, C `[rows, outputs]`,
-/// all row-major. Each element of C is one sum in the order of the depth.
+/// A product, `C = start + A · B`, with A `[rows, depth]` and C `[rows, outputs]`, both
+/// row-major, and a packed B. Each element of C is one sum in the order of the depth.
 ///
 /// `cargo bench --bench products` measures it.
 #[derive(Debug)]
 pub struct Gemm<'a> {
     /// Rows of A and C.
     pub rows: usize,
-    /// A.
+    /// A, `[rows, depth]`.
     pub a: &'a [f32],
-    /// B.
+    /// B, from `depth` inputs to `outputs`.
     pub weights: &'a PackedMatrix,
-    /// Where the sums start.
+    /// The values from which the sums start.
     pub start: Start<'a>,
-    /// C.
+    /// C, `[rows, outputs]`, whose rows are `stride` floats apart.
     pub c: &'a mut [f32],
     /// Floats from one row of C to the next, `outputs` or more: see [`spread`].
     pub stride: usize,
-    /// [`team_scratch_len`] floats or more, overwritten.
+    /// Scratch of [`team_scratch_len`] floats or more, which is overwritten.
     pub scratch: &'a mut [f32],
 }
 
-/// Floats of scratch that [`gemm`] needs.
+/// Returns the floats of scratch that [`gemm`] needs.
 ///
 /// # Errors
-/// [`KernelError::TooLarge`] where that does not fit the address space.
+/// [`KernelError::TooLarge`] where the scratch does not fit the address space.
 pub fn scratch_len(rows: usize, depth: usize) -> Result<usize, KernelError> {
     team_scratch_len(1, rows, depth)
 }
 
-/// Floats of scratch that a [`Gemm`] needs on so many threads: for each a block of 96
-/// rows of A, or all of A where that is less.
+/// Returns the floats of scratch that a [`Gemm`] needs on `threads` threads: room for a block of
+/// 96 rows of A for each thread, or for all rows of A if they are fewer.
 ///
 /// # Errors
-/// [`KernelError::TooLarge`] where that does not fit the address space.
+/// [`KernelError::TooLarge`] where the scratch does not fit the address space.
 pub fn team_scratch_len(threads: usize, rows: usize, depth: usize) -> Result<usize, KernelError> {
     let most = threads.checked_mul(ROW_BLOCK).ok_or(KernelError::TooLarge { what: "scratch" })?;
     lhs::checked_len(rows.min(most), depth)
 }
 
-/// A stride for rows of so many floats that come and go: rows a multiple of the cache's
-/// period apart evict each other and the weights (3 % of the time at H 512 to 2048).
+/// Returns a stride for temporary rows of `len` floats: `len`, or a little more where rows that
+/// directly follow one another would evict each other and the weights from the cache.
 pub const fn spread(len: usize) -> usize {
     if len.is_multiple_of(PERIOD) { len + GAP } else { len }
 }
 
 impl Gemm<'_> {
-    /// Computes it.
+    /// Computes the product.
     ///
     /// # Errors
-    /// [`KernelError::Length`] where `a`, `c`, the bias or the scratch does not fit,
-    /// `Packing` where the weights are packed for another instruction set; nothing is
-    /// written then.
+    /// [`KernelError::Length`] where `a`, `c` or the bias does not fit, `Short` where the stride
+    /// or the scratch is too short, `Packing` where the weights are packed for another instruction
+    /// set, `TooLarge` where the dimensions do not fit the address space; nothing is written then.
     pub fn run(self, isa: Isa, pass: &mut Pass<'_>) -> Result<(), KernelError> {
         let Self { rows, a, weights, start, c, stride, scratch } = self;
         weights.check(isa, weights.gates(), weights.units(), weights.depth())?;
@@ -100,9 +100,9 @@ impl Gemm<'_> {
     }
 }
 
-/// A checked product. Where each thread can have rows enough, a task is a block of rows: it
-/// packs them and multiplies them with all groups. Otherwise all rows are packed, in parts, and
-/// then a task is a block with one group.
+/// A product after the checks. If there are rows enough for each thread, a task is a block of
+/// rows: it packs them and multiplies them with all groups. Otherwise a first phase packs all
+/// rows, in parts, and in the second phase a task multiplies one block with one group.
 struct Work<'a> {
     rows: usize,
     a: *const f32,
@@ -112,21 +112,21 @@ struct Work<'a> {
     stride: usize,
     scratch: *mut f32,
     threads: usize,
-    /// Of the rows.
+    /// The blocks of rows.
     blocks: Blocks,
 }
 
-// SAFETY: tasks write disjoint parts of what the pointers point to, which nobody else
-// has meanwhile.
+// SAFETY: tasks write disjoint parts of the memory behind the pointers, which nobody else uses
+// meanwhile.
 unsafe impl Sync for Work<'_> {}
 
 /// How the rows are cut into blocks of at most [`ROW_BLOCK`].
 #[derive(Clone, Copy, Debug)]
 struct Blocks {
-    /// How many they are.
+    /// Number of blocks.
     count: usize,
-    /// Whether a task is all of a block. Then they are as many as threads, or several times as
-    /// many, so that nobody waits for another's last block, and none is too flat to be fast.
+    /// Whether a task is a whole block. Then the number of blocks is a multiple of the threads, so
+    /// that no thread waits for another's last block, and no block is too flat to be fast.
     whole: bool,
 }
 
@@ -181,13 +181,13 @@ unsafe impl Phases for Work<'_> {
         };
         let block = cut(self.rows, self.blocks.count, task / tasks);
         let Span { first: first_row, len: rows } = block;
-        // Where the scratch has room for all rows each block has a place of its own, otherwise
-        // each thread has.
+        // If the scratch has room for all rows, each block has a place of its own; otherwise each
+        // thread has one.
         let place =
             if self.rows <= self.threads * ROW_BLOCK { first_row } else { thread * ROW_BLOCK };
         // SAFETY: `Gemm::run` has checked that A is rows × depth, and that the scratch has
-        // room for all rows packed, or for a block of each thread; `Phases::run`'s caller
-        // promises that no other thread has this one's number.
+        // room for all packed rows, or for one block per thread; the caller of `Phases::run`
+        // promises that no other thread has this thread's number.
         unsafe {
             let a = self.a.add(first_row * depth);
             let packed = self.scratch.add(lhs_len(place, depth));
@@ -196,7 +196,7 @@ unsafe impl Phases for Work<'_> {
                     lhs::pack(simd, Rows::new(a, depth), rows, depth, packed, part, GEMM_PARTS);
                 }
             }
-            // One row lies as it would be packed.
+            // The packed order of a single row is the order that it already has.
             let a = if rows == 1 { a } else { packed };
             for group in groups {
                 self.multiply(simd, block, a, group);
@@ -206,11 +206,11 @@ unsafe impl Phases for Work<'_> {
 }
 
 impl Work<'_> {
-    /// A block of rows times one group of columns.
+    /// Multiplies a block of rows with one group of columns.
     ///
     /// # Safety
-    /// 1. The rows and the group are of the product, and no one else has them;
-    /// 2. `a` is the rows, packed.
+    /// 1. The rows and the group are some of the product's, and nobody else uses their part of C;
+    /// 2. `a` points to these rows, packed.
     #[inline(always)]
     unsafe fn multiply<S: Simd>(
         &self,
@@ -225,11 +225,11 @@ impl Work<'_> {
         let next = if group + 1 == w.groups() { 0 } else { group + 1 };
         let place = Place { group, vecs: columns.vecs, next };
         let mut between = scratch::For::<S>::new();
-        // One grid for all blocks: another would be the end of the first.
+        // One grid serves all blocks of depth: a second call of `grid` would invalidate the first.
         let between = between.grid();
-        // SAFETY: `Gemm::run` has checked that C has rows of the stride, the stride and the
-        // bias as many floats as outputs or more; of these the columns are some (1), and `a`
-        // is what the product asks (2).
+        // SAFETY: `Gemm::run` has checked that C has the rows at this stride, and that the stride
+        // and the bias have as many floats as outputs or more; the columns are some of these
+        // (1), and `a` is as `multiply` asks (2).
         unsafe {
             let c = RowsMut::new(self.c.add(first_row * self.stride), self.stride);
             let to = columns.grid(c);
@@ -241,8 +241,8 @@ impl Work<'_> {
             let mut sums = Sums { from, to, lanes: columns.lanes, whole: columns.whole };
             let prefetches = [columns.prefetch(c.as_rows(), 1, When::After)];
             for first_k in (0..depth).step_by(DEPTH_BLOCK) {
-                // Between blocks of depth the sums stay on the stack: rows of C a
-                // power of two apart evict each other.
+                // Between blocks of depth the sums stay on the stack: rows of C that are a power
+                // of two apart would evict each other from the cache.
                 let last = depth - first_k <= DEPTH_BLOCK;
                 sums.to = if last { to } else { between };
                 let a = a.add(rows * first_k);
@@ -254,12 +254,13 @@ impl Work<'_> {
     }
 }
 
-/// One group of columns of a product of one row, whose sums stay in the registers.
+/// Multiplies one row `a` `[depth]` with one group of columns and writes these columns of `c`
+/// `[outputs]`. The sums start from `from` `[outputs]`, or from zero, and stay in registers.
 ///
 /// # Safety
-/// 1. `a` is readable for the depth, and `from`, if the sums start from something, for the
-///    outputs; `c` is writable for them, and nobody else's;
-/// 2. the weights are packed for `S`, and the group is one of theirs.
+/// 1. `a` is readable for the depth, and `from`, if there is one, for the outputs; `c` is writable
+///    for the outputs, and nobody else uses it;
+/// 2. the weights are packed for `S`, and the group is one of their groups.
 #[inline(always)]
 pub(crate) unsafe fn row<S: Simd>(
     simd: S,
@@ -288,7 +289,7 @@ struct Row<'a> {
     columns: &'a Columns,
 }
 
-/// [`row`] of a group of `V` vectors, with padding.
+/// The product of [`row`] with a group of `V` vectors, padding included.
 struct RowOf<'a, const V: usize>(Row<'a>);
 
 impl<const V: usize> Kernel for RowOf<'_, V> {
@@ -298,8 +299,8 @@ impl<const V: usize> Kernel for RowOf<'_, V> {
         let Row { a, weights, from, c, group, columns } = self.0;
         let next = if group + 1 == weights.groups() { 0 } else { group + 1 };
         let mut sums = [[simd.zero(); V]; 1];
-        // SAFETY: the promises of `row`, the only one to make one: its operands (1), and the
-        // group (2), whose vectors V are, padding included.
+        // SAFETY: only `row` makes a `RowOf`, and its caller promises the operands (1) and the
+        // group (2), which has V vectors, padding included.
         unsafe {
             if let Some(from) = from {
                 for v in 0..V {
@@ -314,10 +315,10 @@ impl<const V: usize> Kernel for RowOf<'_, V> {
     }
 }
 
-/// [`Gemm`] on the calling thread.
+/// Computes a [`Gemm`] on the calling thread, with rows of `c` that directly follow one another.
 ///
 /// # Errors
-/// As [`Gemm::run`].
+/// As for [`Gemm::run`].
 pub fn gemm(
     isa: Isa,
     rows: usize,
@@ -335,8 +336,8 @@ pub fn gemm(
 mod tests {
     use super::*;
 
-    /// Blocks cover the rows, have a place of their own in the scratch, and are as many as
-    /// threads where they are tasks.
+    /// Blocks cover the rows, have a place of their own in the scratch, and their number is a
+    /// multiple of the threads where they are tasks.
     #[test]
     fn blocks_of_rows() {
         for rows in 2..=1100 {

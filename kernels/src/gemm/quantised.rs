@@ -1,13 +1,12 @@
-//! Products with weights in fewer bits, for inference: where a pass is bound by reading
-//! them, it is as much faster as they are smaller. Knows formats and how a register gets
-//! their values; must not know cells.
+//! Products with quantised weights, for inference. If a pass spends its time on reading
+//! weights, weights of half the size make it twice as fast. Knows formats and how to
+//! load their values into registers; must not know cells.
 //!
-//! The arithmetic stays that of f32: a value is widened on its way to a register (and
-//! an int8 multiplied by its scale), so a pass gives the bits of one whose f32 weights
-//! were rounded to the format. The order of a panel is that of f32,
-//! `[group][block of depth][panel][k]`; within a term the two vectors of bf16 are
-//! interleaved, so that a shift gives one and a mask the other, and those of int8 stand
-//! one after the other.
+//! The arithmetic is in f32: a value is widened when it is loaded (and an int8 is multiplied by
+//! its scale), so the result has the same bits as with f32 weights that were rounded to the
+//! format. Panels are in the same order as in f32, `[group][block of depth][panel][k]`. Within
+//! a term, the two vectors of bf16 are interleaved, so that a shift gives one vector and a mask
+//! the other; the two vectors of int8 stand one after the other.
 
 use crate::format::Format;
 use crate::gemm::layout::{DEPTH_BLOCK, GROUP, PANEL};
@@ -19,15 +18,16 @@ use crate::tuning::QUANTISED_AHEAD;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
-/// A format that is not f32, as a kernel reads it.
+/// A format other than f32, as kernels read it.
 ///
 /// # Safety
 /// An implementation promises that a value takes `BYTES` bytes, and that [`pair`](Self::pair)
-/// reads no more than it says.
+/// reads no more than its 2 · LANES values.
 pub(crate) unsafe trait Quantised {
+    /// Bytes of a value.
     const BYTES: usize;
 
-    /// The two vectors of a panel's term.
+    /// Loads the two vectors of a panel's term as f32. `scales` has a scale for each lane.
     ///
     /// # Safety
     /// `p` is readable for 2 · LANES values of the format.
@@ -48,7 +48,7 @@ unsafe impl Quantised for Bf16 {
 
 pub(crate) struct Int8;
 
-// SAFETY: an int8 has one byte, and twice LANES of them are read.
+// SAFETY: an int8 has one byte, and 2 · LANES of them are read.
 unsafe impl Quantised for Int8 {
     const BYTES: usize = Format::Int8.bytes();
     #[inline(always)]
@@ -62,13 +62,13 @@ unsafe impl Quantised for Int8 {
     }
 }
 
-/// `acc[v] += Σₖ a[k] · b[k][FIRST + v]` for one row and a block of depth, whose panels
-/// start at `panels`.
+/// Computes `acc[v] += Σₖ a[k] · b[k][FIRST + v]` for one row `a` and a block of depth, whose
+/// panels start at `panels`.
 ///
 /// # Safety
 /// 1. `a` is readable for `depth` floats;
-/// 2. the panels are for as many terms of FIRST + V vectors, in whole panels of `W`;
-/// 3. the scales, if there are some, for as many vectors.
+/// 2. the panels are readable for `depth` terms of FIRST + V vectors, in whole panels of `W`;
+/// 3. the scales, if there are some, are readable for FIRST + V vectors.
 #[inline(always)]
 unsafe fn row<S: Simd, W: Quantised, const FIRST: usize, const V: usize>(
     simd: S,
@@ -79,8 +79,8 @@ unsafe fn row<S: Simd, W: Quantised, const FIRST: usize, const V: usize>(
     acc: &mut [S::V; V],
 ) {
     let mut scale = [simd.zero(); V];
-    // SAFETY: k < depth, so that `a` (1) and the panels (2) have the term; first + v is below
-    // FIRST + V, of which there are scales (3).
+    // SAFETY: k < depth, so `a` (1) and the panels (2) have the term; FIRST + v < FIRST + V, so
+    // there are scales for the vector (3).
     unsafe {
         if let Some(scales) = scales {
             for v in 0..V {
@@ -104,7 +104,7 @@ unsafe fn row<S: Simd, W: Quantised, const FIRST: usize, const V: usize>(
 /// Adds the product of one row `a` with a group of `V` vectors to `acc`.
 ///
 /// # Safety
-/// As [`PackedMatrix::multiply_row`], and the matrix's format is `W`.
+/// As for [`PackedMatrix::multiply_row`], and the matrix's format is `W`.
 #[inline(always)]
 pub(crate) unsafe fn multiply_row<S: Simd, W: Quantised, const V: usize>(
     simd: S,
@@ -113,16 +113,17 @@ pub(crate) unsafe fn multiply_row<S: Simd, W: Quantised, const V: usize>(
     group: usize,
     acc: &mut [[S::V; V]; 1],
 ) {
-    // Sums whose address is taken live in memory: a copy, so that only these do.
+    // Sums whose address is taken live in memory. This takes the address of a copy, so that `acc`
+    // can stay in registers.
     let mut sums = *acc;
     let to = sums.as_mut_ptr().cast();
-    // SAFETY: `a`, the group and the format are this function's own promises; the sums are V
+    // SAFETY: this function asks for the same of `a`, the group and the format; the sums are V
     // vectors.
     simd.call(unsafe { Row::<W, V>::new(a, weights, group, to) });
     *acc = sums;
 }
 
-/// A function of its own, which all cells share.
+/// The work of [`multiply_row`] as a kernel: a function of its own, which all cells share.
 struct Row<'a, W, const V: usize> {
     a: *const f32,
     weights: &'a PackedMatrix,
@@ -133,8 +134,10 @@ struct Row<'a, W, const V: usize> {
 }
 
 impl<'a, W: Quantised, const V: usize> Row<'a, W, V> {
+    /// Takes the operands of one product.
+    ///
     /// # Safety
-    /// 1. As [`multiply_row`];
+    /// 1. As for [`multiply_row`];
     /// 2. `to` is readable and writable for V vectors.
     #[inline(always)]
     unsafe fn new(a: *const f32, weights: &'a PackedMatrix, group: usize, to: *mut f32) -> Self {
@@ -148,8 +151,8 @@ impl<W: Quantised, const V: usize> Kernel for Row<'_, W, V> {
     fn run<S: Simd>(self, simd: S) {
         let Self { a, weights, group, to, .. } = self;
         let mut sums = [[simd.zero(); V]; 1];
-        // SAFETY: the sums are V vectors (2), the operands what `whole_row` asks (1), says who
-        // called `new`.
+        // SAFETY: the caller of `new` promised that the sums are V vectors (2) and that the
+        // operands are as `whole_row` asks (1).
         unsafe {
             for v in 0..V {
                 sums[0][v] = simd.load(to.add(v * S::LANES));
@@ -162,11 +165,11 @@ impl<W: Quantised, const V: usize> Kernel for Row<'_, W, V> {
     }
 }
 
-/// [`row`] over the whole depth, of the `V` vectors of a group; in two halves where the
-/// registers do not hold their scales beside their sums.
+/// Runs [`row`] over the whole depth for the `V` vectors of a group. It takes the vectors in two
+/// halves if the registers cannot hold the scales of all beside the sums.
 ///
 /// # Safety
-/// As [`multiply_row`].
+/// As for [`multiply_row`].
 #[inline(always)]
 unsafe fn whole_row<S: Simd, W: Quantised, const V: usize>(
     simd: S,
@@ -181,7 +184,7 @@ unsafe fn whole_row<S: Simd, W: Quantised, const V: usize>(
     let mut first_k = 0;
     while first_k < depth {
         let terms = DEPTH_BLOCK.min(depth - first_k);
-        // SAFETY: first_k < depth, so that `a` has the terms and the group the panels, with a
+        // SAFETY: first_k < depth, so `a` has the terms, and the group has the panels, with a
         // scale for each of its columns; FIRST + HALF ≤ V.
         unsafe {
             let panels = weights.block_start(group, V, first_k, S::LANES);
@@ -203,8 +206,8 @@ unsafe fn whole_row<S: Simd, W: Quantised, const V: usize>(
     }
 }
 
-/// Several rows times a block of depth of a group: its panels are widened once, and
-/// then multiplied as f32.
+/// The product of several rows with a block of depth of a group. It widens the panels once and
+/// then multiplies them as f32.
 pub(crate) struct Widened<'a> {
     weights: &'a PackedMatrix,
     rows: usize,
@@ -216,8 +219,10 @@ pub(crate) struct Widened<'a> {
 }
 
 impl<'a> Widened<'a> {
+    /// Takes the operands of [`PackedMatrix::multiply`].
+    ///
     /// # Safety
-    /// As [`PackedMatrix::multiply`], and the matrix's format is not f32.
+    /// As for [`PackedMatrix::multiply`], and the matrix's format is not f32.
     #[inline(always)]
     pub(crate) unsafe fn new(
         weights: &'a PackedMatrix,
@@ -239,8 +244,8 @@ impl Kernel for Widened<'_> {
         let depth = DEPTH_BLOCK.min(weights.depth() - first_k);
         let mut stage = Stage(MaybeUninit::uninit());
         let to = stage.0.as_mut_ptr().cast::<f32>();
-        // SAFETY: `new`'s promises are what `widen` asks of the place and the tile of operand and
-        // sums; the stage has room for a block of a group's panels.
+        // SAFETY: the caller of `new` promised the place as `widen` asks, and the operand and sums
+        // as the tile asks; the stage has room for a block of a group's panels.
         unsafe {
             match weights.format() {
                 Format::F32 => unreachable!("f32 needs no widening"),
@@ -254,12 +259,14 @@ impl Kernel for Widened<'_> {
     }
 }
 
-/// A block of depth of a group, as f32.
+/// Room for the panels of a block of depth of a group, as f32.
 #[repr(align(64))]
 struct Stage(MaybeUninit<[f32; DEPTH_BLOCK * GROUP * MAX_LANES]>);
 
+/// Widens a group's block of depth, `depth` terms from `first_k` on, to f32.
+///
 /// # Safety
-/// 1. The place is of the matrix, first_k below its depth and its format `W`;
+/// 1. The place is one of the matrix, `first_k` is less than its depth, and its format is `W`;
 /// 2. `to` is writable for the block in f32.
 #[inline(always)]
 unsafe fn widen<S: Simd, W: Quantised>(
@@ -271,8 +278,8 @@ unsafe fn widen<S: Simd, W: Quantised>(
     to: *mut f32,
 ) {
     let scales = weights.scales(place.group, S::LANES);
-    // SAFETY: vectors come in pairs, padding included, and so do the scales (1); so many pairs
-    // of so many terms are the block, here and there (2).
+    // SAFETY: vectors come in pairs, padding included, and so do the scales (1); the loops go over
+    // the pairs and terms of the block, in the matrix (1) and in `to` (2).
     unsafe {
         let mut from = weights.block_start(place.group, place.vecs, first_k, S::LANES);
         let mut to = to;

@@ -1,6 +1,6 @@
-//! The sums of one group of columns for a block of rows, on the stack: where a
-//! recurrent step keeps its pre-activations between the product and the cell, and a
-//! product its sums between two blocks of depth.
+//! The sums of one group of columns for a block of rows, on the stack. A recurrent step keeps
+//! its pre-activations here between the product and the cell; a product keeps its sums here
+//! between two blocks of depth. Knows rows and vectors; must not know what the sums mean.
 
 #[cfg(test)]
 mod tests;
@@ -11,7 +11,7 @@ use crate::rows::RowsMut;
 use crate::simd::Simd;
 use std::mem::MaybeUninit;
 
-/// `[panel][row][2]` vectors.
+/// Room for the sums, as vectors `[panel][row][2]`.
 pub(crate) struct Scratch<V> {
     sums: MaybeUninit<[[[V; PANEL]; ROW_BLOCK]; GROUP / PANEL]>,
 }
@@ -28,25 +28,27 @@ impl<V: Copy> Scratch<V> {
         (vec / PANEL * ROW_BLOCK + row) * PANEL + vec % PANEL
     }
 
+    /// Returns vector `vec` of row `row`.
+    ///
     /// # Safety
-    /// `row < ROW_BLOCK`, `vec < GROUP`, and the place has been written.
+    /// `row < ROW_BLOCK`, `vec < GROUP`, and this vector has been written.
     #[inline(always)]
     pub(crate) unsafe fn get(&self, row: usize, vec: usize) -> V {
-        // SAFETY: the place lies in the array, since row and vec do, and has been written.
+        // SAFETY: row and vec are in range, so the vector lies in the array; it has been written.
         unsafe { *self.sums.as_ptr().cast::<V>().add(Self::at(row, vec)) }
     }
 
-    /// A place, as floats.
+    /// Returns the address of vector `vec` of row `row`, as floats.
     ///
     /// # Safety
     /// `row < ROW_BLOCK` and `vec < GROUP`.
     #[inline(always)]
     pub(crate) unsafe fn place(&mut self, row: usize, vec: usize) -> *mut f32 {
-        // SAFETY: the place lies in the array, since row and vec do.
+        // SAFETY: row and vec are in range, so the vector lies in the array.
         unsafe { self.sums.as_mut_ptr().cast::<V>().add(Self::at(row, vec)).cast() }
     }
 
-    /// The grid that a group's product fills, in whole vectors.
+    /// Returns the grid to which a group's product writes its sums, in whole vectors.
     #[inline(always)]
     pub(crate) fn grid(&mut self) -> Grid {
         let lanes = size_of::<V>() / size_of::<f32>();
@@ -61,5 +63,5 @@ impl<V: Copy> Scratch<V> {
 
 const _: () = assert!(cfg!(miri) || size_of::<Scratch<[f32; 16]>>() == 48 << 10);
 
-/// Marks that a scratch is made for `S`'s vectors.
+/// The scratch for vectors of the instruction set `S`.
 pub(crate) type For<S> = Scratch<<S as Simd>::V>;

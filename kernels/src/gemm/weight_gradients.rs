@@ -1,6 +1,5 @@
-//! Sums of outer products over time, `C += Aᵀ B`: the gradients of weights, where
-//! both operands change with every pass. Knows blocking and its scratch; must not
-//! know cells.
+//! Weight gradients, `C += Aᵀ B`: sums over time of products of a row of A with a row of B. Both
+//! operands change with every pass. Knows blocking and its scratch; must not know cells.
 
 #[cfg(test)]
 mod tests;
@@ -20,11 +19,11 @@ use crate::tuning::{FLAT_COLUMNS, WEIGHT_GRADIENT_PARTS};
 use crate::{Isa, KernelError, checked_len};
 use std::ops::Range;
 
-/// Floats of scratch that [`WeightGradients`] needs for products of so many columns each, on
-/// so many threads.
+/// Returns the floats of scratch that [`WeightGradients`] needs on `threads` threads; `columns`
+/// has the number of columns of each product.
 ///
 /// # Errors
-/// [`KernelError::TooLarge`] where that does not fit the address space.
+/// [`KernelError::TooLarge`] where the scratch does not fit the address space.
 pub fn scratch_len(isa: Isa, threads: usize, columns: &[usize]) -> Result<usize, KernelError> {
     let mut len = checked_len("scratch", &[threads, ROW_BLOCK * DEPTH_BLOCK])?;
     for &columns in columns {
@@ -34,57 +33,59 @@ pub fn scratch_len(isa: Isa, threads: usize, columns: &[usize]) -> Result<usize,
     Ok(len)
 }
 
-/// `C = Aᵀ B`, or `C += Aᵀ B`, for one A and one or more B: the gradients of all
-/// the weights that an A meets, so that A is packed once for all of them.
+/// The products `C = Aᵀ B`, or `C += Aᵀ B`, of one A with `N` matrices B, each with its own C:
+/// the gradients of all weights that share an A, so that A is packed only once.
 ///
 /// `cargo bench --bench products` measures them.
 #[derive(Debug)]
 pub struct WeightGradients<'a, 'b, const N: usize> {
     /// Rows of A and of each B: the terms of each sum.
     pub depth: usize,
-    /// A: `depth` rows, `stride` floats apart, of which the first `rows` are meant.
+    /// A, `[depth, rows]`: `depth` rows, `stride` floats apart, of whose floats the first `rows`
+    /// are used.
     pub a: &'a [f32],
     /// Floats from one row of A to the next, `rows` or more.
     pub stride: usize,
-    /// Columns of A, rows of each C.
+    /// Columns of A and rows of each C.
     pub rows: usize,
-    /// The products.
+    /// The B and C of each product.
     pub products: [Rhs<'b>; N],
-    /// The sums of A's columns, `[rows]`: the product with a column of ones, so the
-    /// gradient of a bias; or none.
+    /// Receives the sums of A's columns, `[rows]`, if they are wanted: the product with a column
+    /// of ones, which is the gradient of a bias.
     pub sums: Option<&'a mut [f32]>,
-    /// Whether each C, and the sums, are added to.
+    /// Whether the results are added to each C and to `sums`; otherwise they replace them.
     pub accumulate: bool,
-    /// [`scratch_len`] floats or more, overwritten.
+    /// Scratch of [`scratch_len`] floats or more, which is overwritten.
     pub scratch: &'a mut [f32],
 }
 
-/// A right operand and its result.
+/// The rhs and the result of one product.
 #[derive(Debug)]
 pub struct Rhs<'b> {
     /// B, `[depth, columns]`.
     pub b: Joined<'b>,
     /// C, `[rows, columns]`.
     pub c: &'b mut [f32],
-    /// Columns of B and C.
+    /// Columns of B and of C.
     pub columns: usize,
 }
 
 impl<'b> Rhs<'b> {
-    /// With a B, `[depth, columns]`, that stands in one place.
+    /// Takes a `b`, `[depth, columns]`, that is all in one place.
     pub fn new(b: &'b [f32], c: &'b mut [f32], columns: usize) -> Self {
         Self { b: Joined::whole(b, columns), c, columns }
     }
 }
 
 impl<const N: usize> WeightGradients<'_, '_, N> {
-    /// Computes them. Each element of a C is one chain from the last row of A and B
-    /// to the first, so rows may be handed in several calls, the last ones first,
-    /// and the result has the bits of one call.
+    /// Computes the products. Each element of a C is one chain from the last row of A and B to
+    /// the first. A caller may therefore split the rows among several calls, the last rows first,
+    /// and gets the same bits as from one call.
     ///
     /// # Errors
-    /// [`KernelError::Length`] where a slice does not fit the dimensions; nothing
-    /// is written then.
+    /// [`KernelError::Length`] where a B, a C or the sums do not fit the dimensions, `Short` where
+    /// A, a stride or the scratch is too short, `TooLarge` where the dimensions do not fit the
+    /// address space; nothing is written then.
     pub fn run(self, isa: Isa, pass: &mut Pass<'_>) -> Result<(), KernelError> {
         let threads = pass.threads();
         check_room("stride", self.stride, self.rows)?;
@@ -103,7 +104,7 @@ impl<const N: usize> WeightGradients<'_, '_, N> {
             check_len("sums", sums.len(), self.rows)?;
         }
         check_room("scratch", self.scratch.len(), expected)?;
-        // Without rows of C any number of rows of A may be nothing.
+        // If `rows` is 0, A may be empty whatever `depth` is.
         if self.depth == 0 || self.rows == 0 {
             if !self.accumulate {
                 self.sums.into_iter().for_each(|sums| sums.fill(0.0));
@@ -135,7 +136,7 @@ impl<const N: usize> WeightGradients<'_, '_, N> {
     }
 }
 
-/// A product's operands, as [`Rhs`].
+/// The operands of an [`Rhs`], as pointers.
 #[derive(Clone, Copy)]
 struct Operands {
     b: JoinedAt,
@@ -143,9 +144,8 @@ struct Operands {
     columns: usize,
 }
 
-/// Checked products. For each block of depth, the last rows first, the right operands
-/// are packed, some rows per task, and then multiplied, a block of A's columns per
-/// task.
+/// The products after the checks. Each block of depth, the last rows first, takes two phases: one
+/// packs every B, some rows per task, and one multiplies, a block of A's columns per task.
 struct Work<const N: usize> {
     depth: usize,
     a: *const f32,
@@ -154,34 +154,37 @@ struct Work<const N: usize> {
     products: [Operands; N],
     sums: Option<*mut f32>,
     accumulate: bool,
-    /// Of A's columns.
+    /// The blocks of A's columns.
     blocks: Blocks,
-    /// A block of A's columns for each thread.
+    /// Scratch for a packed block of A's columns for each thread.
     packed: *mut f32,
+    /// Scratch for the panels of every B, for one block of depth.
     panels: *mut f32,
 }
 
-// SAFETY: tasks write disjoint parts of what the pointers point to, which nobody else
-// has meanwhile.
+// SAFETY: tasks write disjoint parts of the memory behind the pointers, which nobody else uses
+// meanwhile.
 unsafe impl<const N: usize> Sync for Work<N> {}
 
-/// Columns of A that stay together where threads share them: a vector's, on every instruction
-/// set.
+/// The number of A's columns that cuts keep together where several threads share them: at least a
+/// vector on every instruction set.
 const TOGETHER: usize = if ROW_BLOCK < 16 { ROW_BLOCK } else { 16 };
 const _: () = assert!(ROW_BLOCK.is_multiple_of(TOGETHER), "a block has whole ones");
 
 /// How the columns of A are cut into blocks of at most [`ROW_BLOCK`].
 #[derive(Clone, Copy)]
 struct Blocks {
+    /// Number of blocks.
     count: usize,
-    /// Columns that no cut goes through.
+    /// Cuts are at multiples of this number of columns.
     together: usize,
 }
 
 impl Blocks {
-    /// For one thread full blocks and one of what is left, since tiles are flat only in that. For
-    /// several as many blocks as threads, or several times as many, of about equal size, so
-    /// that nobody waits for another's last block.
+    /// Cuts the `rows` columns of A. One thread gets full blocks and a last block with the rest, so
+    /// that only the last has flat tiles. Several threads get a multiple of `threads` blocks of
+    /// about equal size, so that no thread waits for another's last block; but no block gets
+    /// much fewer than [`FLAT_COLUMNS`] columns.
     fn of(rows: usize, threads: usize) -> Self {
         let least = rows.div_ceil(ROW_BLOCK);
         if threads == 1 {
@@ -191,7 +194,7 @@ impl Blocks {
         Self { count: least.next_multiple_of(threads).min(most), together: TOGETHER }
     }
 
-    /// The columns of a block, of so many columns.
+    /// Returns the columns of number `block` of the blocks of `rows` columns.
     #[inline(always)]
     fn columns(self, rows: usize, block: usize) -> Span {
         let Span { first, len } = cut(rows.div_ceil(self.together), self.count, block);
@@ -200,18 +203,19 @@ impl Blocks {
     }
 }
 
-/// The terms of a block of depth. Blocks are of about equal depth.
+/// Returns the terms of number `block` of the blocks of depth, which are of about equal depth.
 ///
-/// Not by [`cut`]: with its branch for a single block before them, the loops that pack columns
-/// keep products with the stride in memory, and training takes 2 to 4 % longer.
+/// It does not use [`cut`]: with the branch of `cut` before the loops that pack columns, the
+/// compiler keeps multiples of the stride in memory there, which slows training down.
 #[inline(always)]
 fn depth_block(depth: usize, block: usize) -> Terms {
     let after = cut_by_division(depth, depth.div_ceil(DEPTH_BLOCK), block);
     Terms { end: depth - after.first, depth: after.len }
 }
 
-// SAFETY: the numbers follow from the sizes. A packing task writes its terms of the panels, any
-// other its rows of each C and of the sums, and the thread's own part of the scratch.
+// SAFETY: the numbers of phases and tasks follow from the sizes. A packing task writes its terms
+// of the panels. Any other task writes its rows of each C and of the sums, and the thread's own
+// part of the scratch.
 unsafe impl<const N: usize> Phases for Work<N> {
     fn phases(&self) -> usize {
         2 * self.depth.div_ceil(DEPTH_BLOCK)
@@ -266,17 +270,18 @@ unsafe impl<const N: usize> Phases for Work<N> {
     }
 }
 
-/// Columns with the padding to whole panels.
+/// Returns the number of columns with the padding to whole panels.
 #[inline(always)]
 fn padded<S: Simd>(columns: usize) -> usize {
     columns.next_multiple_of(PANEL * S::LANES)
 }
 
-/// Adds the product of packed rows, of `depth` terms, with the panels of one right operand to `c`.
+/// Multiplies `height` packed rows `a` of `depth` terms with the panels of one B and writes `c`
+/// `[height, columns]`. With `resume` the product is added to `c`.
 ///
 /// # Safety
-/// 1. `a` is the packed rows, and the panels have all columns;
-/// 2. `c` is readable and writable for `height` rows of `columns`, and nobody else's.
+/// 1. `a` points to the packed rows, and the panels have all columns;
+/// 2. `c` is readable and writable for `height` rows of `columns`, and nobody else uses it.
 #[inline(always)]
 unsafe fn multiply<S: Simd>(
     simd: S,
@@ -299,17 +304,18 @@ unsafe fn multiply<S: Simd>(
         let ahead = panels.wrapping_add(group * depth);
         let panel_stride = PANEL * S::LANES * depth;
         let product = Product { a, panels, panel_stride, depth, ahead };
-        // SAFETY: the group's panels (1) and its columns of C (2) are some of all.
+        // SAFETY: the group's panels are some of the panels (1), and its columns of C are some of
+        // the columns (2).
         unsafe { tile::group(simd, height, product, place.vecs, &sums, &[prefetch]) };
     }
 }
 
-/// Rows of B that are the terms of a block as panels; `terms` of them.
+/// Packs rows of B into panels: the `terms` of a block of depth, in the order of [`Terms`].
 ///
 /// # Safety
-/// 1. B is readable for `end` rows of `columns`, and the terms are below depth ≤ end;
-/// 2. `to` is writable for `depth` rows of padded panels, and those of the terms are nobody
-///    else's.
+/// 1. B is readable for `end` rows of `columns`, and the terms are less than depth ≤ end;
+/// 2. `to` is writable for `depth` rows of padded panels, and nobody else uses the rows of these
+///    terms.
 #[inline(always)]
 unsafe fn pack_rhs<S: Simd>(
     simd: S,
@@ -320,8 +326,8 @@ unsafe fn pack_rhs<S: Simd>(
     to: *mut f32,
 ) {
     for k in terms {
-        // SAFETY: k is below the depth, so that end − 1 − k is a row (1) and has its place in
-        // the panels (2).
+        // SAFETY: k < depth, so end − 1 − k is a row of B (1), and term k has its place in the
+        // panels (2).
         unsafe {
             let row = b.at(end - 1 - k, 0);
             for vec in 0..columns.div_ceil(S::LANES).next_multiple_of(PANEL) {

@@ -1,4 +1,5 @@
-//! The sizes and the weights of a pass. Knows which have to fit which; must not know steps.
+//! The sizes and the weights of a pass. Knows which of them must fit each other; must not know
+//! steps.
 
 use super::schedule::Schedule;
 use crate::cells::SecondProduct;
@@ -12,32 +13,32 @@ use std::ops::Range;
 pub struct Dims {
     /// The rows of τ steps of B sequences.
     pub schedule: Schedule,
-    /// Units, H.
+    /// Hidden units, H.
     pub hidden: usize,
-    /// Floats of a hidden state, R: H where it is not projected.
+    /// Floats of a hidden state, R, which is H unless the cell projects.
     pub outputs: usize,
 }
 
 impl Dims {
-    /// τ.
+    /// Returns the number of steps, τ.
     #[inline]
     pub fn steps(self) -> usize {
         self.schedule.steps()
     }
 
-    /// B.
+    /// Returns the number of sequences, B.
     #[inline]
     pub fn batch(self) -> usize {
         self.schedule.batch()
     }
 
-    /// Floats of `width` for each sequence.
+    /// Returns the floats of `[B, width]`.
     #[inline]
     pub(super) fn sequences(self, what: &'static str, width: usize) -> Result<usize, KernelError> {
         checked_len(what, &[self.batch(), width])
     }
 
-    /// Floats of `blocks` blocks of `width` for each row of the schedule.
+    /// Returns the floats of `[τ, B, blocks, width]`.
     #[inline]
     pub(super) fn rows(
         self,
@@ -48,7 +49,7 @@ impl Dims {
         checked_len(what, &[self.steps(), self.batch(), blocks, width])
     }
 
-    /// `Ok` where a stretch is some of the steps.
+    /// Checks that `stretch` is a range of the schedule's steps.
     pub(super) fn check_stretch(self, stretch: &Range<usize>) -> Result<(), KernelError> {
         if stretch.start <= stretch.end && stretch.end <= self.steps() {
             return Ok(());
@@ -58,8 +59,9 @@ impl Dims {
         Err(KernelError::Dimension { what, given, expected })
     }
 
-    /// `Ok` where a slice has a row of `width` floats for each of the schedule, `stride` floats
-    /// apart. What lies between them may be missing after the last.
+    /// Checks that a slice of `len` floats has a row of `width` floats for each row of the
+    /// schedule, `stride` floats from one row to the next. The gap after the last row may be
+    /// missing.
     #[inline]
     pub(super) fn check_rows(
         self,
@@ -78,28 +80,28 @@ impl Dims {
 /// The recurrent weights of a pass.
 #[derive(Clone, Copy, Debug)]
 pub struct Recurrent<'a> {
-    /// The weights of each product: forward one for each delay, backward as many for each
-    /// as [`Geometry::back`](crate::cells::Geometry) says.
+    /// The weights of each product. Forward there is one matrix for each delay; backward, for each
+    /// delay, one for each operand in [`Geometry::back`](crate::cells::Geometry).
     pub weights: &'a [PackedMatrix],
-    /// For each product how many steps lie between the states that it connects, the
-    /// longest delay first, which is also how many states a pass begins from, D.
+    /// For each product, how many steps lie between the two states that it connects, the longest
+    /// delay first. The longest delay, D, is also the number of states that a pass starts from.
     pub delays: &'a [usize],
-    /// The weights of a second product in a step.
+    /// The weights of the second product of a step, if the cell has one.
     pub second: Option<&'a PackedMatrix>,
 }
 
 impl<'a> Recurrent<'a> {
-    /// One product with the state of the step before.
+    /// Returns the weights of a single product, with the state of the step before.
     pub fn of(weights: &'a PackedMatrix) -> Self {
         Self { weights: std::slice::from_ref(weights), delays: &[1], second: None }
     }
 
-    /// D.
+    /// Returns the longest delay, D.
     pub(super) fn history(&self) -> usize {
         self.delays[0]
     }
 
-    /// `Ok` where there are products, with a delay each, in their order.
+    /// Checks that there are products, and a delay of 1 or more for each, the longest first.
     pub(super) fn check(&self) -> Result<(), KernelError> {
         check_len("delays", self.delays.len(), self.weights.len())?;
         let sorted = self.delays.is_sorted_by(|a, b| a >= b);
@@ -113,7 +115,8 @@ impl<'a> Recurrent<'a> {
         }
     }
 
-    /// `Ok` where the second product's weights are there if there is one, and fit.
+    /// Checks that the second product's weights are given if and only if the cell has a second
+    /// product, and that they fit.
     #[inline]
     pub(super) fn check_second(
         &self,

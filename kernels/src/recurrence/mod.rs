@@ -1,6 +1,6 @@
-//! Passes over time: in each step products with packed weights, whose sums a cell turns
-//! into states while they are at hand. Knows steps, rows, groups of units and threads;
-//! must not know a cell's equations, which are those of [`cells`](crate::cells).
+//! Passes over time. Each step multiplies states by packed weights, and a cell turns the sums into
+//! new states while they are in registers or in the cache. Knows steps, rows, groups of units and
+//! threads; must not know a cell's equations, which are in [`cells`](crate::cells).
 
 mod backward;
 mod clocked;

@@ -1,5 +1,5 @@
-//! What comes between a step's result and the states that later steps see: zoneout, and
-//! dropout of what the recurrent products see. Knows units and steps; must not know cells.
+//! Noise between the result of a step and the states that later steps see: zoneout, and dropout of
+//! the states that the recurrent products see. Knows units and steps; must not know cells.
 
 use super::dims::Dims;
 use super::step::Block;
@@ -11,21 +11,22 @@ use crate::simd::{Kernel, MAX_LANES, Simd};
 use crate::threefry::Draw;
 use crate::{KernelError, checked_len};
 
-/// Zoneout (Krueger et al. 2017): units that keep a state of the step before,
-/// `h = m ⊙ h₋ + (1 − m) ⊙ ĥ`, and the cell state with an m of its own; ĥ is the cell's
-/// result, of the cell state as it was before some of it was kept.
+/// Zoneout (Krueger et al. 2017): units that keep their state from the step before,
+/// `h = m ⊙ h₋ + (1 − m) ⊙ ĥ`, and the same for the cell state, with an m of its own. ĥ is the
+/// cell's result, which is computed from the new cell state before zoneout changes that.
 #[derive(Clone, Copy, Debug)]
 pub struct Zoneout<'a> {
-    /// How often h is kept, and c: from 0 to 1, below and above as these.
+    /// The probabilities that h and c are kept, from 0 to 1. Values below 0 act as 0 and values
+    /// above 1 as 1 if there are keys.
     pub rates: [f32; 2],
-    /// The key of each step and sequence, `[τ, B, 2]`, of which [`threefry`](crate::threefry)
-    /// makes m, 0 or 1, for each unit: the counter (unit, 0) gives the numbers that
-    /// are compared with the rates. Without keys m is the rate, as in inference.
+    /// The key of each step and sequence, `[τ, B, 2]`, from which [`threefry`](crate::threefry)
+    /// draws m, 0 or 1, for each unit: the counter (unit, 0) gives the two numbers that are
+    /// compared with the rates. Without keys m is the rate, as in inference.
     pub keys: Option<&'a [u32]>,
 }
 
 impl Zoneout<'_> {
-    /// `Ok` where it fits a pass.
+    /// Checks that the keys, if there are any, fit a pass.
     pub(super) fn check(&self, dims: Dims) -> Result<(), KernelError> {
         let keys = dims.rows("keys", 2, 1)?;
         self.keys.map_or(Ok(()), |given| check_len("keys", given.len(), keys))
@@ -36,16 +37,16 @@ impl Zoneout<'_> {
 /// one mask for all steps of a sequence.
 #[derive(Debug)]
 pub struct Dropout<'a> {
-    /// `[B, R]`.
+    /// The mask, `[B, R]`.
     pub mask: &'a [f32],
-    /// What they see of the states before the first step, `[D, B, R]`.
+    /// Input: `mask ⊙ h` of the states before the first step, `[D, B, R]`.
     pub before: &'a [f32],
-    /// What they see of each step's comes out, `[τ, B, R]`.
+    /// Output: `mask ⊙ h` of the state after each step, `[τ, B, R]`.
     pub seen: &'a mut [f32],
 }
 
 impl Dropout<'_> {
-    /// `Ok` where it fits a pass that begins from so many states.
+    /// Checks that the slices fit a pass that starts from `history` states.
     pub(super) fn check(&self, dims: Dims, history: usize) -> Result<(), KernelError> {
         let state = dims.sequences("mask", dims.outputs)?;
         check_len("mask", self.mask.len(), state)?;
@@ -54,16 +55,16 @@ impl Dropout<'_> {
     }
 }
 
-/// A zoneout that has been checked.
+/// A zoneout that has been checked, with its keys as a pointer.
 #[derive(Clone, Copy)]
-pub(super) struct Zone {
+pub(super) struct ZoneoutAt {
     pub on: bool,
     rates: [f32; 2],
     /// The key of the first row of the first step, if there are keys.
     keys: Option<*const [u32; 2]>,
 }
 
-impl Zone {
+impl ZoneoutAt {
     pub(super) const OFF: Self = Self { on: false, rates: [0.0; 2], keys: None };
 
     pub(super) fn new(zoneout: Option<Zoneout<'_>>) -> Self {
@@ -74,13 +75,14 @@ impl Zone {
         })
     }
 
-    /// The same from a later row on: one of a step, or of all.
+    /// Returns the zoneout for the rows from `row` on.
     #[inline(always)]
     pub(super) fn from(self, row: usize) -> Self {
         Self { keys: self.keys.map(|keys| keys.wrapping_add(row)), ..self }
     }
 
-    /// Draws the numbers of some units of a row.
+    /// Draws the two numbers, for h and for c, of a vector of units from `unit` on; zeros without
+    /// keys.
     ///
     /// # Safety
     /// If there are keys, the row has one.
@@ -95,7 +97,8 @@ impl Zone {
         unsafe { [simd.load(drawn[0].as_ptr()), simd.load(drawn[1].as_ptr())] }
     }
 
-    /// What later steps see of a result, and of the state before it: of h, or of c.
+    /// Returns the state that later steps see, from the state before the step and the cell's
+    /// result. `state` is 0 for h and 1 for c.
     #[inline(always)]
     fn mix<S: Simd>(&self, simd: S, state: usize, drawn: S::V, [before, made]: [S::V; 2]) -> S::V {
         let rate = simd.splat(self.rates[state]);
@@ -105,7 +108,8 @@ impl Zone {
         }
     }
 
-    /// A gradient's two parts, by the result and by the state before.
+    /// Splits the gradient `d` of a state into its parts by the cell's result and by the state
+    /// before the step. `state` is 0 for h and 1 for c.
     #[inline(always)]
     fn split<S: Simd>(&self, simd: S, state: usize, drawn: S::V, d: S::V) -> [S::V; 2] {
         let kept = simd.lt(drawn, simd.splat(self.rates[state]));
@@ -113,45 +117,45 @@ impl Zone {
     }
 }
 
-/// The rows of a state, after a step and before it.
+/// The rows of a state after a step (`now`) and before it.
 #[derive(Clone, Copy)]
 pub(super) struct State {
     pub now: RowsMut,
     pub before: Rows,
 }
 
-/// What share of h the products see, and where that goes.
+/// The dropout mask, and where `mask ⊙ h` is stored.
 #[derive(Clone, Copy)]
 pub(super) struct Seen {
     pub mask: Rows,
     pub to: RowsMut,
 }
 
-/// States after the cell has made them: what later steps and products see. A kernel of its
-/// own, which all cells share, so that theirs have none of it in the way.
+/// The kernel that changes states after the cell has computed them, by zoneout and dropout. It is a
+/// kernel of its own, which all cells share, so that the cells' kernels need no code for noise.
 pub(super) struct After {
     at: Block,
-    zone: Zone,
+    zoneout: ZoneoutAt,
     h: Option<State>,
     c: Option<State>,
     seen: Option<Seen>,
 }
 
 impl After {
-    /// Of h and c where they are complete, and of what products see of h.
+    /// Takes h and c if they are complete, and where to store what the products see of h.
     ///
     /// # Safety
-    /// Of the block's rows and units all of these are readable, and what is now and what is
-    /// seen is writable and nobody else's; the zone, if it has keys, has one of each row.
+    /// For the block's rows and units all of these are readable, and `now` and `seen.to` are
+    /// writable and nobody else's; if the zoneout has keys, it has one for each row.
     #[inline(always)]
     pub(super) unsafe fn new(
         at: Block,
-        zone: Zone,
+        zoneout: ZoneoutAt,
         h: Option<State>,
         c: Option<State>,
         seen: Option<Seen>,
     ) -> Self {
-        Self { at, zone, h, c, seen }
+        Self { at, zoneout, h, c, seen }
     }
 }
 
@@ -159,28 +163,28 @@ impl Kernel for After {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { at, zone, .. } = self;
+        let Self { at, zoneout, .. } = self;
         for row in at.row..at.row + at.rows {
             let mut unit = at.first;
             while unit < at.end {
                 let lanes = S::LANES.min(at.end - unit);
                 let place = At { row, column: unit };
-                // SAFETY: the row and the units are of the block, for which `new` has been
-                // promised all that is there.
+                // SAFETY: the row and the units are of the block, for which `new` has been promised
+                // all of these places.
                 unsafe {
-                    let drawn = zone.draw(simd, row, unit);
-                    if zone.on
+                    let drawn = zoneout.draw(simd, row, unit);
+                    if zoneout.on
                         && let Some(State { now, before }) = self.c
                     {
                         let states =
                             [before.load(simd, place, lanes), now.load(simd, place, lanes)];
-                        now.store(simd, place, zone.mix(simd, 1, drawn[1], states), lanes);
+                        now.store(simd, place, zoneout.mix(simd, 1, drawn[1], states), lanes);
                     }
                     if let Some(State { now, before }) = self.h {
                         let mut h = now.load(simd, place, lanes);
-                        if zone.on {
+                        if zoneout.on {
                             let before = before.load(simd, place, lanes);
-                            h = zone.mix(simd, 0, drawn[0], [before, h]);
+                            h = zoneout.mix(simd, 0, drawn[0], [before, h]);
                             now.store(simd, place, h, lanes);
                         }
                         if let Some(Seen { mask, to }) = self.seen {
@@ -195,49 +199,49 @@ impl Kernel for After {
     }
 }
 
-/// ∂L/∂h of what the cell made, from the products' sums and all else that is known of it.
+/// What ∂L/∂h of the cell's result is computed from: the products' sums, and all that is added.
 #[derive(Clone, Copy)]
 pub(super) struct Incoming {
-    /// The sums, a vector each, which it replaces.
+    /// The sums, one vector each, which the kernel replaces with ∂L/∂h.
     pub sums: Grid,
-    /// What share of a sum counts.
+    /// The dropout mask, by which the sums are multiplied.
     pub mask: Option<Rows>,
-    /// What else there is, in the order in which it is added: what the caller gives, what
-    /// zoneout has left to this step, and what comes from outside.
+    /// What is added to the sums, in this order: the gradient that the caller gives, the part that
+    /// zoneout has left for this step, and the gradient from outside.
     pub more: [Option<Rows>; 3],
-    /// Where zoneout leaves its part to the step before, if there is such a step.
+    /// Where zoneout stores its part for the step before, if there is such a step.
     pub carry: Option<RowsMut>,
 }
 
-/// ∂L/∂c, and where zoneout leaves its part of it.
+/// ∂L/∂c, and where zoneout stores its part for the step before.
 #[derive(Clone, Copy)]
-pub(super) struct Parted {
+pub(super) struct CellGradient {
     pub dc: RowsMut,
     pub kept: RowsMut,
 }
 
-/// Gradients before the cell has them: ∂L/∂h and ∂L/∂c.
+/// The kernel that applies dropout and zoneout to ∂L/∂h and ∂L/∂c before the cell gets them.
 pub(super) struct Before {
     at: Block,
-    zone: Zone,
+    zoneout: ZoneoutAt,
     dh: Option<Incoming>,
-    dc: Option<Parted>,
+    dc: Option<CellGradient>,
 }
 
 impl Before {
     /// # Safety
-    /// Of the block's rows and units all that is there is readable, and the sums, what is
-    /// carried, ∂L/∂c and what is kept of it is writable and nobody else's; the sums are those
-    /// of the block's rows from their first on, in whole vectors. The zone, if it has keys and
-    /// there is something to be carried or ∂L/∂c, has one of each row.
+    /// For the block's rows and units everything that is `Some` is readable, and the sums, `carry`,
+    /// `dc` and `kept` are writable and nobody else's; the sums are those of the block's rows, from
+    /// the first one on, in whole vectors. If the zoneout has keys and there is a `carry` or a
+    /// `dc`, it has a key for each row.
     #[inline(always)]
     pub(super) unsafe fn new(
         at: Block,
-        zone: Zone,
+        zoneout: ZoneoutAt,
         dh: Option<Incoming>,
-        dc: Option<Parted>,
+        dc: Option<CellGradient>,
     ) -> Self {
-        Self { at, zone, dh, dc }
+        Self { at, zoneout, dh, dc }
     }
 }
 
@@ -245,7 +249,7 @@ impl Kernel for Before {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { at, zone, .. } = self;
+        let Self { at, zoneout, .. } = self;
         let splits = self.dc.is_some() || self.dh.is_some_and(|dh| dh.carry.is_some());
         for r in 0..at.rows {
             let row = at.row + r;
@@ -253,10 +257,11 @@ impl Kernel for Before {
                 let unit = at.first + vec * S::LANES;
                 let lanes = S::LANES.min(at.end - unit);
                 let place = At { row, column: unit };
-                // SAFETY: the row and the units are of the block, for which `new` has been
-                // promised all that is there.
+                // SAFETY: the row and the units are of the block, for which `new` has been promised
+                // all of these places.
                 unsafe {
-                    let drawn = if splits { zone.draw(simd, row, unit) } else { [simd.zero(); 2] };
+                    let drawn =
+                        if splits { zoneout.draw(simd, row, unit) } else { [simd.zero(); 2] };
                     if let Some(Incoming { sums, mask, more, carry }) = self.dh {
                         let sum = sums.rows.at(r, sums.offset[vec]);
                         let mut dh = simd.load(sum);
@@ -269,15 +274,15 @@ impl Kernel for Before {
                             }
                         }
                         if let Some(carry) = carry {
-                            let [made, kept] = zone.split(simd, 0, drawn[0], dh);
+                            let [made, kept] = zoneout.split(simd, 0, drawn[0], dh);
                             carry.store(simd, place, kept, lanes);
                             dh = made;
                         }
                         simd.store(sum, dh);
                     }
-                    if let Some(Parted { dc, kept }) = self.dc {
+                    if let Some(CellGradient { dc, kept }) = self.dc {
                         let [made, left] =
-                            zone.split(simd, 1, drawn[1], dc.load(simd, place, lanes));
+                            zoneout.split(simd, 1, drawn[1], dc.load(simd, place, lanes));
                         dc.store(simd, place, made, lanes);
                         kept.store(simd, place, left, lanes);
                     }
@@ -287,18 +292,18 @@ impl Kernel for Before {
     }
 }
 
-/// Adds to ∂L/∂c of the step before what zoneout has left to it.
+/// The kernel that adds the part that zoneout has kept of ∂L/∂c to ∂L/∂c of the step before.
 pub(super) struct Rejoin {
     at: Block,
-    parted: Parted,
+    cell_gradient: CellGradient,
 }
 
 impl Rejoin {
     /// # Safety
-    /// Of the block's rows and units both are readable, and ∂L/∂c is writable and nobody else's.
+    /// For the block's rows and units both are readable, and `dc` is writable and nobody else's.
     #[inline(always)]
-    pub(super) unsafe fn new(at: Block, parted: Parted) -> Self {
-        Self { at, parted }
+    pub(super) unsafe fn new(at: Block, cell_gradient: CellGradient) -> Self {
+        Self { at, cell_gradient }
     }
 }
 
@@ -306,12 +311,12 @@ impl Kernel for Rejoin {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { at, parted: Parted { dc, kept } } = self;
+        let Self { at, cell_gradient: CellGradient { dc, kept } } = self;
         for row in at.row..at.row + at.rows {
             each!(S, at.end - at.first, |unit, lanes| {
                 let place = At { row, column: at.first + unit };
-                // SAFETY: the row and the units are of the block, for which `new` has been
-                // promised both.
+                // SAFETY: the row and the units are of the block, for which `new` has been promised
+                // both.
                 unsafe {
                     let sum = simd.add(dc.load(simd, place, lanes), kept.load(simd, place, lanes));
                     dc.store(simd, place, sum, lanes);

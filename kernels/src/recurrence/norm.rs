@@ -1,7 +1,7 @@
-//! Layer normalisation of a step's sums (Ba et al. 2016), gate by gate over the units:
-//! `x̂ = (a − μ) / √(σ² + ε)`, of which the cell sees `b + γ ⊙ x̂`. A row's sums have to be
-//! there, all of them, before its cell: so a stage leaves them, and another goes over
-//! rows. Knows rows of units; must not know cells.
+//! Layer normalisation of a step's sums (Ba et al. 2016), for each gate over the units:
+//! `x̂ = (a − μ) / √(σ² + ε)`. The cell gets `b + γ ⊙ x̂`. It needs all sums of a row, so the sweep
+//! of a stage only stores the sums, and a kernel for each row then normalises them and runs the
+//! cell. Knows rows of units; must not know cells.
 
 use super::dims::Dims;
 use crate::cells::Geometry;
@@ -11,43 +11,44 @@ use crate::gemm::tile::{load_lanes, store_lanes};
 use crate::simd::{Kernel, Simd};
 use crate::{KernelError, checked_len};
 
-/// The normalisation of a forward pass. Where the recurrent sums are apart from the input's
-/// part, the last gate's are normalised apart too: there is an extra block.
+/// The layer normalisation of a forward pass. If the recurrent sums are separate from the input's
+/// part, both are normalised for the last gate, the recurrent sum as an extra block.
 #[derive(Debug)]
 pub struct Norm<'a> {
     /// ε.
     pub epsilon: f32,
-    /// γ, `[N, H]`: of each gate, and of the extra block if there is one.
+    /// γ, `[N, H]`: for each gate, and for the extra block if there is one.
     pub gain: &'a [f32],
-    /// b, `[G, H]`, which the input's part is without. The extra block's is the cell's own.
+    /// b, `[G, H]`, which the input's part must not include. The bias of the extra block is in the
+    /// cell.
     pub bias: &'a [f32],
-    /// x̂ comes out, `[τ, B, G, H]` where gates are kept, else that of one step.
+    /// Output: x̂, `[τ, B, G, H]` if gates are kept, else `[B, G, H]` of one step.
     pub normal: &'a mut [f32],
-    /// That of the extra block, `[τ, B, H]` or one step's, or nothing.
+    /// Output: x̂ of the extra block, `[τ, B, H]` or `[B, H]` of one step; empty if there is none.
     pub normal_extra: &'a mut [f32],
-    /// 1 / √(σ² + ε) comes out, `[τ, B, N]` or one step's.
+    /// Output: 1 / √(σ² + ε), `[τ, B, N]` or `[B, N]` of one step.
     pub inverse: &'a mut [f32],
 }
 
 /// The normalisation of a backward pass.
 #[derive(Debug)]
 pub struct NormBack<'a> {
-    /// As in the forward pass.
+    /// γ, as in the forward pass.
     pub gain: &'a [f32],
-    /// What the forward pass has left: x̂, that of the extra block, and the inverse deviation.
+    /// x̂, as the forward pass has stored it: see [`Norm::normal`].
     pub normal: &'a [f32],
     /// See [`Norm::normal_extra`].
     pub normal_extra: &'a [f32],
     /// See [`Norm::inverse`].
     pub inverse: &'a [f32],
-    /// ∂L/∂a comes out, `[τ, B, G, H]`, beside that by what the cell saw, which is left
-    /// where the gates were.
+    /// Output: ∂L/∂a, `[τ, B, G, H]`. The gradient by `b + γ ⊙ x̂`, which the cell got, is left in
+    /// the place of the gates.
     pub da: &'a mut [f32],
-    /// That of the extra block, `[τ, B, H]`, or nothing.
+    /// Output: ∂L/∂a of the extra block, `[τ, B, H]`; empty if there is none.
     pub da_extra: &'a mut [f32],
 }
 
-/// Floats of x̂, of its extra block and of the inverse deviations, of so many rows.
+/// Returns the floats of `normal`, `normal_extra` and `inverse` for `rows` rows.
 fn lens(cell: &Geometry, rows: usize, hidden: usize) -> Result<[usize; 3], KernelError> {
     Ok([
         checked_len("normal", &[rows, cell.gates, hidden])?,
@@ -57,7 +58,7 @@ fn lens(cell: &Geometry, rows: usize, hidden: usize) -> Result<[usize; 3], Kerne
 }
 
 impl Norm<'_> {
-    /// `Ok` where it fits a pass that keeps all steps, or one.
+    /// Checks that the slices fit a pass that keeps all steps (`keeps`) or only one.
     pub(super) fn check(
         &self,
         cell: &Geometry,
@@ -75,7 +76,7 @@ impl Norm<'_> {
 }
 
 impl NormBack<'_> {
-    /// `Ok` where it fits a pass.
+    /// Checks that the slices fit a pass.
     pub(super) fn check(&self, cell: &Geometry, dims: Dims) -> Result<(), KernelError> {
         let rows = dims.sequences("rows", dims.steps())?;
         check_len("gain", self.gain.len(), cell.norms * dims.hidden)?;
@@ -88,21 +89,22 @@ impl NormBack<'_> {
     }
 }
 
-/// Normalises a row of sums where it stands. What is summed for the mean are the distances from
-/// the first value: of equal values these are 0, and of values far from zero they are as exact as
-/// near it, where the rounding of a sum of the values would be divided by √ε.
+/// The kernel that normalises a row of sums in place. For the mean it adds the distances from the
+/// first value. These are 0 if all values are equal, and as exact for values far from zero as for
+/// values near it. A sum of the values themselves would have a rounding error, which would then be
+/// divided by √ε.
 pub(super) struct Normalise {
     row: *mut f32,
     hidden: usize,
     epsilon: f32,
-    /// Where the inverse deviation goes.
+    /// Where the inverse deviation is stored.
     inverse: *mut f32,
 }
 
 impl Normalise {
     /// # Safety
-    /// The row is readable and writable for `hidden` floats, one or more, and `inverse` is
-    /// writable for one, and they are nobody else's.
+    /// The row is readable and writable for `hidden` floats, at least one, `inverse` is writable
+    /// for one, and both are nobody else's.
     #[inline(always)]
     pub(super) unsafe fn new(
         row: *mut f32,
@@ -120,14 +122,15 @@ impl Kernel for Normalise {
     fn run<S: Simd>(self, simd: S) {
         let Self { row, hidden, epsilon, inverse } = self;
         let count = simd.splat(hidden as f32);
-        // SAFETY: `each!` gives places of the row, for which `new` has been promised it.
+        // SAFETY: `each!` gives places of the row, which `new` has been promised.
         unsafe {
             let first = simd.splat(*row);
             let mut sums = simd.zero();
             each!(S, hidden, |unit, lanes| {
                 let mut off = simd.sub(load_lanes(simd, row.add(unit), lanes), first);
                 if lanes < S::LANES {
-                    // Through memory, the lanes that are no units are none of the sum.
+                    // Storing and loading again sets the lanes beyond the units to zero, for the
+                    // sum.
                     store_lanes(simd, row.add(unit), off, lanes);
                     off = load_lanes(simd, row.add(unit), lanes);
                 }
@@ -158,22 +161,22 @@ impl Kernel for Normalise {
     }
 }
 
-/// The gradient by a row of sums from that by what the cell saw of them:
-/// `(γ ⊙ d − mean(γ ⊙ d) − x̂ ⊙ mean(γ ⊙ d ⊙ x̂)) / √(σ² + ε)`.
+/// The kernel that computes the gradient by a row of sums from d, the gradient by what the cell got
+/// of them: `(γ ⊙ d − mean(γ ⊙ d) − x̂ ⊙ mean(γ ⊙ d ⊙ x̂)) / √(σ² + ε)`.
 pub(super) struct Denormalise(RowGradients);
 
-/// What [`Denormalise`] reads and writes of a row.
+/// The places that [`Denormalise`] reads and writes for one row.
 #[derive(Clone, Copy)]
 pub(super) struct RowGradients {
-    /// d, the gradient by what the cell saw.
+    /// d, the gradient by `b + γ ⊙ x̂`, which the cell got.
     pub d: *const f32,
     /// γ.
     pub gain: *const f32,
     /// x̂.
     pub normal: *const f32,
-    /// Its one inverse deviation.
+    /// The inverse deviation of the row, one float.
     pub inverse: *const f32,
-    /// Where the gradient by the sums goes.
+    /// Where the gradient by the sums is stored.
     pub da: *mut f32,
     /// Units of the row.
     pub hidden: usize,
@@ -181,8 +184,8 @@ pub(super) struct RowGradients {
 
 impl Denormalise {
     /// # Safety
-    /// All are readable for `hidden` floats, and `inverse` for one; `da` is writable for them
-    /// and nobody else's.
+    /// All are readable for `hidden` floats, and `inverse` for one; `da` is writable for `hidden`
+    /// floats and nobody else's.
     #[inline(always)]
     pub(super) unsafe fn new(row: RowGradients) -> Self {
         Self(row)
@@ -195,7 +198,7 @@ impl Kernel for Denormalise {
     fn run<S: Simd>(self, simd: S) {
         let RowGradients { d, gain, normal, inverse, da, hidden } = self.0;
         let count = simd.splat(hidden as f32);
-        // SAFETY: `each!` gives places of the rows, for which `new` has been promised them.
+        // SAFETY: `each!` gives places of the rows, which `new` has been promised.
         unsafe {
             let (mut sums, mut products) = (simd.zero(), simd.zero());
             each!(S, hidden, |unit, lanes| {

@@ -1,5 +1,5 @@
-//! The phases of a pass over time: steps one after another, on one thread or on several.
-//! Knows steps, stages and tasks; must not know what a step is of.
+//! The phases of a pass over time: its steps one after another, on one thread or on several. Knows
+//! steps, stages and tasks; must not know what a step computes.
 
 use super::dims::Recurrent;
 use super::row::Row;
@@ -12,23 +12,25 @@ use crate::simd::{Kernel, Simd};
 use crate::team::Phases;
 use crate::tuning::{OWN_CACHE, OWN_ROWS, STEP_WORTH_SPLITTING};
 
-/// A checked pass. Either parts of the batch go through all steps each on its own, or in
-/// each stage the left operands are packed, in parts, and then the groups of units are
-/// swept.
+/// A pass that has been checked. Either each part of the batch goes through all steps on its own,
+/// or each stage of each step has three phases: one packs the left operands, one sweeps the groups
+/// of units, and one goes over rows.
 pub(crate) struct StepPhases<T> {
     pub steps: T,
-    /// Parts of the batch, or 0: see [`parts`].
+    /// The number of parts of the batch, or 0 if the units of each step are split instead: see
+    /// [`parts`].
     pub parts: usize,
 }
 
 impl<T: Steps> StepPhases<T> {
-    /// Of each stage one packs, one sweeps, and one, if there is something for it, goes over
-    /// rows.
+    /// Phases of a step: in each stage one packs, one sweeps, and one goes over rows. A phase
+    /// without tasks is empty.
     const PHASES: usize = if T::TWO { 6 } else { 3 };
 }
 
-// SAFETY: the numbers follow from the steps, which do not change. A task writes its part of the
-// packed operands, its group's units, its row, or, where the batch is split, its own rows.
+// SAFETY: the numbers of phases and tasks follow from the steps, which do not change. A task writes
+// its part of the packed operands, the units of its group, its row, or, where the batch is split,
+// its own rows.
 unsafe impl<T: Steps> Phases for StepPhases<T> {
     fn phases(&self) -> usize {
         let steps = self.steps.count();
@@ -79,7 +81,7 @@ unsafe impl<T: Steps> Phases for StepPhases<T> {
     }
 }
 
-/// The tasks of a part of a stage.
+/// Returns the number of tasks in part `part` of a stage: see [`PartTask::part`].
 #[inline(always)]
 fn tasks(step: &impl Step, part: usize) -> usize {
     match part {
@@ -90,18 +92,18 @@ fn tasks(step: &impl Step, part: usize) -> usize {
     }
 }
 
-/// A task of a part of a stage.
+/// A task in one part of a stage.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PartTask {
-    /// Which part: 0 packs, 1 sweeps, and 2 goes over rows.
+    /// The part: 0 packs, 1 sweeps, and 2 goes over rows.
     pub part: usize,
-    /// The task's number in it.
+    /// The number of the task in this part.
     pub task: usize,
-    /// Whether it sweeps backwards.
+    /// Whether the sweep goes from the last group to the first.
     pub backwards: bool,
 }
 
-/// Does a task of a stage: a part of packing it, a group, or a row.
+/// Runs one task of a stage: packs a part of the left operands, sweeps a group, or ends a row.
 #[inline(always)]
 pub(super) fn part<S: Simd>(
     simd: S,
@@ -115,7 +117,7 @@ pub(super) fn part<S: Simd>(
     }
 }
 
-/// All of a stage.
+/// Runs a whole stage of a step on this thread.
 #[inline(always)]
 pub(super) fn whole<S: Simd>(simd: S, step: &impl Step, backwards: bool) {
     for part in 0..packing(step) {
@@ -133,7 +135,7 @@ pub(super) fn whole<S: Simd>(simd: S, step: &impl Step, backwards: bool) {
     }
 }
 
-/// The end of a stage for a row.
+/// The kernel that ends a stage for one row: see [`Step::end_row`].
 struct End<'a, T> {
     step: &'a T,
     row: usize,
@@ -144,20 +146,21 @@ impl<T: Step> Kernel for End<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         assert!(self.row < self.step.batch(), "a row of the batch");
-        // SAFETY: the row is one of the batch's; sweeps have finished its units, in the phase
-        // before or in `whole`, and no other task has it.
+        // SAFETY: the row is one of the batch; sweeps have finished its units, in the phase before
+        // or in `whole`, and no other task has it.
         unsafe { self.step.end_row(simd, self.row) };
     }
 }
 
-/// Tasks of packing a step's left operands. A single row lies as it would be packed.
+/// Returns the number of tasks that pack the left operands of a step. A single row is not packed:
+/// it already lies in memory as the kernels read it.
 #[inline(always)]
 pub(super) fn packing(step: &impl Step) -> usize {
     let any = (0..step.terms()).any(|index| step.term(index).is_some());
     if any { lhs::batch_parts(step.batch()) } else { 0 }
 }
 
-/// The sums of one group of units, and what becomes of them.
+/// Sweeps one group of units: computes their sums, and finishes them.
 #[inline(always)]
 fn sweep<S: Simd, T: Step>(simd: S, step: &T, group: usize, backwards: bool) {
     if step.batch() == 1 {
@@ -167,10 +170,12 @@ fn sweep<S: Simd, T: Step>(simd: S, step: &T, group: usize, backwards: bool) {
     }
 }
 
-/// In how many parts the batch goes through all steps, each part on its own: rows do not
-/// know of each other, so threads that split them meet once, not in every step. 0 where
-/// the units of each step are split instead: all threads then read a part of the weights
-/// each, where splitting rows has each read them all.
+/// Returns in how many parts the batch goes through all steps, each part on its own; with 1 part,
+/// one thread does all.
+///
+/// Rows do not depend on each other, so threads that split the batch wait for each other once, and
+/// not in every step. But each of them reads all weights. So 0 is returned where the units of each
+/// step are to be split instead: then each thread reads only a part of the weights.
 #[inline]
 pub(super) fn parts(
     threads: usize,
@@ -182,7 +187,7 @@ pub(super) fn parts(
         return 1;
     }
     let all = || recurrent.weights.iter().chain(recurrent.second);
-    // Other sizes than those of slices, which may be larger than a word of 32 bits.
+    // Unlike the lengths of slices, these numbers may be larger than a word of 32 bits.
     let sum = |sum: usize, part| sum.saturating_add(part);
     let step = batch.saturating_mul(all().map(PackedMatrix::row_terms).fold(0, sum));
     let bytes = all().map(PackedMatrix::bytes).fold(0, sum);

@@ -1,5 +1,5 @@
-//! The kernels of a step of one row, which lies as it would be packed: its sums stay in
-//! registers, of few units up to the cell.
+//! The kernels for a step of one row, which need not be packed. The sums stay in registers, and
+//! with few units so do the inputs of the cell.
 
 use super::step::{Block, Step, Term, Units};
 use super::sweep::after;
@@ -12,7 +12,7 @@ use crate::rows::{At, RowsMut};
 use crate::simd::{Kernel, Simd};
 use std::mem::MaybeUninit;
 
-/// A group of units of a batch of one.
+/// The kernel that sweeps one group of units, for a batch of one.
 pub(crate) struct Row<'a, T> {
     pub step: &'a T,
     pub group: usize,
@@ -31,7 +31,7 @@ impl<T: Step> Kernel for Row<'_, T> {
         let turn = Turn { group, next: after(group, weights.groups(), backwards) };
         let first = group * (whole / T::SUMS * S::LANES);
         let vecs = whole.min((weights.units() - first).div_ceil(S::LANES) * T::SUMS);
-        // SAFETY: the group is one of the weights', of so many vectors or, to fill a panel, one
+        // SAFETY: the group is one of the weights', of `vecs` vectors or, to fill a panel, one
         // more, and no other task has it.
         unsafe {
             if const { T::SHORT } {
@@ -50,20 +50,20 @@ impl<T: Step> Kernel for Row<'_, T> {
     }
 }
 
-/// The units from `first` of one row, in a group of `V` vectors that are one or two vectors
-/// of units, whose sums never leave the registers.
+/// Computes the units from `first` on for one row. Their group has `V` vectors of sums, for one or
+/// two vectors of units. The sums never leave the registers.
 ///
 /// # Safety
-/// 1. The turn's group is one of the weights', with these units, in V vectors, padding
+/// 1. The group of `turn` is one of the weights', with these units, in `V` vectors, padding
 ///    included;
-/// 2. as [`Step::finish`] of all of its units.
+/// 2. as [`Step::finish`] for all units of the group.
 #[inline(always)]
 unsafe fn row<S: Simd, T: Step, const V: usize>(simd: S, step: &T, first: usize, turn: Turn) {
     let units = step.weights().units();
     let mut sums = [[simd.zero(); V]; 1];
-    // SAFETY: the origin's row has the units' sums (`Step`, 3), each term's row its weights'
-    // depth (2) and these the group (1), which a row that is not packed lies for. All units
-    // are the group's (2).
+    // SAFETY: the row of `start` has the units' sums (`Step`, 3), each term's row has the depth of
+    // its weights (`Step`, 2), and the weights have the group (1). A row that is not packed lies as
+    // `multiply_row` reads it. All units are the group's (2).
     unsafe {
         if let Some(from) = step.start() {
             for v in 0..V {
@@ -99,17 +99,17 @@ unsafe fn row<S: Simd, T: Step, const V: usize>(simd: S, step: &T, first: usize,
     }
 }
 
-/// The same of any group, whose sums are taken by a kernel that all cells share.
+/// Computes any group for one row. The sums are computed by a kernel that all cells share.
 ///
 /// # Safety
-/// As [`row`]; the group has so many vectors, without padding.
+/// As [`row`]; the group has `vecs` vectors, without padding.
 #[inline(always)]
 unsafe fn long_row<S: Simd, T: Step>(simd: S, step: &T, first: usize, vecs: usize, turn: Turn) {
     let weights = step.weights();
     let units = weights.units();
     let mut room = MaybeUninit::<[S::V; GROUP]>::uninit();
     let to = room.as_mut_ptr().cast::<f32>();
-    // Panels of fewer bits are read whole.
+    // Panels of formats with fewer bits than f32 are read whole, padding included.
     let is_f32 = |term: Option<Term<'_>>| term.is_none_or(|t| t.weights.format() == Format::F32);
     let exact = (0..step.terms()).all(|index| is_f32(step.term(index)));
     let sums = if exact { vecs } else { vecs.next_multiple_of(PANEL) };
@@ -119,9 +119,10 @@ unsafe fn long_row<S: Simd, T: Step>(simd: S, step: &T, first: usize, vecs: usiz
         None => Start::Zero,
         Some(from) => Start::At { from: from.at(0, 0), first, units, sums: T::SUMS },
     };
-    // SAFETY: the origin's row has the units' sums (`Step`, 3), each term's row its weights'
-    // depth (2) and these the group (1); the room is for its vectors, and sums are resumed once
-    // they are there. All units are the group's.
+    // SAFETY: the row of `start` has the units' sums (`Step`, 3), each term's row has the depth of
+    // its weights (`Step`, 2), and the weights have the group (1). `to` has room for the group's
+    // vectors, and sums are resumed only after they have been stored there. All units are the
+    // group's (2).
     unsafe {
         for index in 0..step.terms() {
             let Some(term) = step.term(index) else { continue };
@@ -153,13 +154,13 @@ unsafe fn long_row<S: Simd, T: Step>(simd: S, step: &T, first: usize, vecs: usiz
     }
 }
 
-/// Where the sums of a row start.
+/// What the sums of a row start from.
 #[derive(Clone, Copy)]
 enum Start {
-    /// Where they have been left.
+    /// The sums that an earlier call has stored.
     Resumed,
     Zero,
-    /// What lies there, from the first unit, of so many, each of which has so many sums.
+    /// The values `[sums, units]` at `from`, of the units from `first` on.
     At {
         from: *const f32,
         first: usize,
@@ -168,8 +169,8 @@ enum Start {
     },
 }
 
-/// Adds the product of one row, or nothing where there is none, with a group to sums in
-/// `to`, a vector after the other.
+/// Adds the product of one row with a group to the group's sums, and stores them in `to`, one
+/// vector after the other. Without a `product` it stores what the sums start from.
 #[derive(Clone, Copy)]
 struct RowSum<'a> {
     product: Option<(*const f32, &'a PackedMatrix)>,
@@ -180,12 +181,11 @@ struct RowSum<'a> {
 
 impl<'a> RowSum<'a> {
     /// # Safety
-    /// 1. The row is readable for its matrix's depth, which is packed for the set of
-    ///    instructions that the kernel is called with, and of which the turn's group is one;
-    /// 2. what the sums start from, if it lies somewhere, is readable for so many units of so
-    ///    many sums;
-    /// 3. `to` is writable for [`GROUP`] vectors, and the group's have been written where sums are
-    ///    resumed.
+    /// 1. The row of `product` is readable for the depth of its matrix, which is packed for the
+    ///    instruction set that the kernel is called with, and which has the group of `turn`;
+    /// 2. if the sums start from [`Start::At`], `from` is readable for `sums` times `units` floats;
+    /// 3. `to` is writable for [`GROUP`] vectors, and the group's vectors have been written there
+    ///    if the sums are resumed.
     #[inline(always)]
     unsafe fn new(
         product: Option<(*const f32, &'a PackedMatrix)>,
@@ -196,12 +196,12 @@ impl<'a> RowSum<'a> {
         Self { product, turn, start, to }
     }
 
-    /// With the kernel for so many vectors. Of few, one that fills a panel costs nothing: there
-    /// are no more sums than a multiply-add takes cycles.
+    /// Calls the kernel for `vecs` vectors. If they are few, one more to fill a panel costs
+    /// nothing: there are no more sums than the cycles that a multiply-add takes.
     ///
     /// # Safety
-    /// They are those of the group, and with the padding to whole panels where the matrix is not
-    /// f32.
+    /// `vecs` is the number of the group's vectors, with the padding to whole panels if the matrix
+    /// is not f32.
     #[inline(always)]
     unsafe fn call<S: Simd>(self, simd: S, vecs: usize) {
         match vecs {
@@ -215,7 +215,7 @@ impl<'a> RowSum<'a> {
     }
 }
 
-/// One of so many vectors. [`RowSum::call`] alone makes it.
+/// The kernel for `V` vectors. Only [`RowSum::call`] makes it.
 struct RowSumOf<'a, const V: usize>(RowSum<'a>);
 
 impl<const V: usize> Kernel for RowSumOf<'_, V> {
@@ -224,8 +224,8 @@ impl<const V: usize> Kernel for RowSumOf<'_, V> {
     fn run<S: Simd>(self, simd: S) {
         let RowSum { product, turn, start, to } = self.0;
         let mut sums = [[simd.zero(); V]; 1];
-        // SAFETY: V are the group's vectors, says who called `call`, and so `to` has them (3);
-        // the start (2) and the row (1) are promised to `new`.
+        // SAFETY: `V` is the number of the group's vectors, as the caller of `call` promises, and
+        // so `to` has room for them (3). The start (2) and the row (1) are promised to `new`.
         unsafe {
             match start {
                 Start::Resumed => {

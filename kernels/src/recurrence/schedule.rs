@@ -1,8 +1,8 @@
-//! Which rows of the memory over time are whose. Knows steps and sequences; must not know what a
-//! row holds.
+//! Where the row of each sequence at each step lies in memory. Knows steps and sequences; must not
+//! know what a row holds.
 
-/// Where the steps of some sequences lie in the memory over time. A row is one sequence at one
-/// step; the rows of a step stand together, and the steps one after another, the first one first.
+/// The order in memory of the steps of some sequences. A row is one sequence at one step. The rows
+/// of a step are next to each other, and the steps follow one another, the first step first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedule {
     steps: usize,
@@ -10,25 +10,26 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// `steps` (τ) steps of `batch` (B) sequences, all of one length: row `t · B + n` is sequence
-    /// n at step t.
+    /// Returns the schedule of `steps` (τ) steps of `batch` (B) sequences of the same length: row
+    /// `t · B + n` is sequence n at step t.
     pub const fn dense(steps: usize, batch: usize) -> Self {
         Self { steps, batch }
     }
 
-    /// τ, the steps of the longest sequence.
+    /// Returns τ, the number of steps of the longest sequence.
     #[inline(always)]
     pub const fn steps(self) -> usize {
         self.steps
     }
 
-    /// B, the sequences, which are the most rows that a step has.
+    /// Returns B, the number of sequences, which is the maximum number of rows of a step.
     #[inline(always)]
     pub const fn batch(self) -> usize {
         self.batch
     }
 
-    /// The row at which a step, counted from 0, starts. That of step τ is the number of all rows.
+    /// Returns the first row of `step`, counted from 0. For `step` = τ it returns the number of all
+    /// rows.
     #[inline(always)]
     pub const fn start(self, step: usize) -> usize {
         step * self.batch

@@ -1,6 +1,5 @@
-//! One step of one sequence, as real-time audio has it, some tens of nanoseconds long:
-//! what [`Forward`](super::Forward) spends on steps, batches and threads would be a third
-//! of it.
+//! One step of one sequence, as real-time audio needs it. Such a step is so short that the work of
+//! [`Forward`](super::Forward) for steps, batches and threads would be a large part of it.
 
 use super::dims::Recurrent;
 use super::forward::{History, Input, Operands, Second, Step};
@@ -20,47 +19,51 @@ use crate::simd::{Kernel, Simd};
 use crate::{Isa, KernelError};
 use std::ptr::dangling_mut;
 
-/// A step of one sequence, with the product of the input, on the calling thread. R is
-/// the length of `h`, I that of `x`. For cells whose state is that of the step before.
+/// One step of one sequence, with the product of the input, on the calling thread. R is the length
+/// of `h`, and I is the length of `x`. The only delay must be 1: the step reads the state of the
+/// step before and no older one.
 ///
-/// Of an LSTM of 16 units more than half of the time is the latency of instructions that wait
-/// for one another; of one of 64 the weights no longer fit the first-level cache.
+/// With few units most of the time is the latency of instructions that wait for one another. With
+/// more units the weights no longer fit the first-level cache, and reading them takes longer.
 /// `cargo bench --bench latency` measures it.
 #[derive(Debug)]
 pub struct Single<'a> {
-    /// H.
+    /// Hidden units, H.
     pub hidden: usize,
-    /// The cell. By reference: a copy would load, a vector at a time, what has just been
-    /// stored in words.
+    /// The cell. It is a reference because copying the cell would stall: the copy loads whole
+    /// vectors from memory that has just been written in words.
     pub cell: &'a Cell<'a>,
     /// U packed by rows, with G gates.
     pub input: &'a PackedMatrix,
-    /// The recurrent weights, packed by rows, as [`Forward`](super::Forward) has them.
+    /// The recurrent weights, packed by rows, as for [`Forward`](super::Forward).
     pub recurrent: Recurrent<'a>,
     /// b, `[G, H]`.
     pub bias: &'a [f32],
-    /// `[I]`.
+    /// The input, `[I]`.
     pub x: &'a [f32],
-    /// The hidden state, `[R]`.
+    /// The hidden state, `[R]`, which the step replaces with the next one.
     pub h: &'a mut [f32],
-    /// The cell state, `[H]`, or nothing.
+    /// The cell state, `[H]`, which the step replaces with the next one; empty if the cell has
+    /// none.
     pub c: &'a mut [f32],
-    /// Room for the next hidden state, `[R]`.
+    /// Scratch for the next hidden state, `[R]`.
     pub next: &'a mut [f32],
-    /// Room for the input's part, `[G, H]`, where it is no part of the step's product.
+    /// Scratch for the input's part, `[G, H]`; empty if the step's product includes the input.
+    /// [`single_room`] gives its length.
     pub z: &'a mut [f32],
-    /// Room for what is beside the gates, `[E, H]`, where a second product reads it.
+    /// Scratch for the extra blocks, `[E, H]`; empty if no second product reads them.
+    /// [`single_room`] gives its length.
     pub extra: &'a mut [f32],
-    /// Whether the units are swept from the last to the first. In turns with the other way
-    /// it finds what the step before has left in the cache.
+    /// Whether the units are swept from the last to the first. Callers alternate it from step to
+    /// step, so that a step first reads the weights that the step before has left in the cache.
     pub backwards: bool,
-    /// A layer that the hidden state goes through.
+    /// A layer that is applied to the new hidden state, if any.
     pub output: Option<&'a Dense>,
-    /// Where its outputs go, `[O]`.
+    /// Where the outputs of that layer are stored, `[O]`.
     pub o: &'a mut [f32],
 }
 
-/// Floats of room that a [`Single`] of so many units needs for its `z` and `extra`.
+/// Returns the floats that a [`Single`] of `hidden` units needs for its `z` and for its `extra`.
 #[inline]
 pub fn single_room(cell: &Geometry, hidden: usize) -> [usize; 2] {
     let z = if cell.fuses { 0 } else { cell.gates * hidden };
@@ -68,24 +71,25 @@ pub fn single_room(cell: &Geometry, hidden: usize) -> [usize; 2] {
 }
 
 impl Single<'_> {
-    /// Takes the step; the bits are those of [`Forward`](super::Forward) and of
-    /// [`Dense::run`].
+    /// Takes the step. The results have the same bits as the results of [`Forward`](super::Forward)
+    /// and [`Dense::run`].
     ///
     /// # Errors
-    /// [`KernelError`] where a slice does not fit the dimensions or weights are packed
-    /// for something else; nothing is written then.
+    /// [`KernelError`] if a slice does not fit the sizes or weights are packed for something else;
+    /// nothing is written then.
     #[inline]
     pub fn run(mut self, isa: Isa) -> Result<(), KernelError> {
         self.dispatch(isa)
     }
 
-    /// Compiled here, not where it is called; by reference for the same reason as the cell.
+    /// Calls `take` for the type of the cell. It is compiled once, here, and not where `run` is
+    /// called; `self` is a reference for the same reason as `cell`.
     #[inline(never)]
     fn dispatch(&mut self, isa: Isa) -> Result<(), KernelError> {
         with_cell!(self.cell, |cell| self.take(isa, cell))
     }
 
-    /// With the cell's type known, so that what is checked against it are constants.
+    /// Takes the step for a cell of known type, so that the sizes to check are constants.
     #[inline(always)]
     fn take<C: Epilogue>(&mut self, isa: Isa, cell: &C) -> Result<(), KernelError> {
         let geometry = const { Geometry::new::<C>() };
@@ -137,14 +141,14 @@ impl<C: Epilogue> Kernel for Checked<'_, '_, C> {
         let (cells, z) = (single.c.as_mut_ptr(), single.z.as_mut_ptr());
         let (x, bias) = (single.x.as_ptr(), single.bias.as_ptr());
         let groups = recurrent.weights[0].groups();
-        // A group has read all of h before it writes its units.
+        // A single group has read all of h before it writes its units, and so it may overwrite h.
         let in_place = groups == 1 && const { !Self::TWO };
         let input = if const { Self::FUSES } {
             Input::Fused { x: Rows::new(x, u.depth()), weights: u, bias }
         } else {
             for group in 0..u.groups() {
-                // SAFETY: `Single::take` has checked x, z, the bias and the weights, of which
-                // this is a group.
+                // SAFETY: `Single::take` has checked x, z, the bias and the weights, and `group` is
+                // one of the weights' groups.
                 unsafe { gemm::row(simd, x, u, Some(bias), z, group) };
             }
             Input::Computed(Rows::new(z, C::GATES * hidden))
@@ -174,30 +178,30 @@ impl<C: Epilogue> Kernel for Checked<'_, '_, C> {
             first_row: 0,
             c_prev: cells,
             c: cells,
-            // One row lies as it would be packed.
+            // A single row is not packed.
             scratch: dangling_mut(),
             room: 0,
         };
-        // SAFETY: `Single::take` has seen that all slices fit the cell and the units, and that
-        // the weights are packed for them; what is read and written has one pointer for both.
-        // Where h is overwritten, its one group has been summed before.
+        // SAFETY: `Single::take` has verified that all slices fit the cell and the units, and that
+        // the weights are packed for them. What is both read and written has one pointer for both.
+        // Where h is overwritten, the sums of its one group have been computed before.
         let step = unsafe { Step::new(operands) };
-        for turn in 0..groups {
-            let group = if backwards { groups - 1 - turn } else { turn };
-            // Not called: the step would have to be in memory for it, which takes as long as
-            // the products of 16 units.
+        for index in 0..groups {
+            let group = if backwards { groups - 1 - index } else { index };
+            // `run` and not `simd.call`: a call needs the step in memory, and storing it there
+            // takes as long as the products of a small layer.
             Row { step: &step, group, backwards }.run(simd);
         }
         if const { Self::TWO }
             && let Some(step) = Second::of(step)
         {
             let groups = step::Step::weights(&step).groups();
-            for turn in 0..groups {
-                let group = if backwards { groups - 1 - turn } else { turn };
+            for index in 0..groups {
+                let group = if backwards { groups - 1 - index } else { index };
                 simd.call(Row { step: &step, group, backwards });
             }
         }
-        // SAFETY: `Single::take` has checked every slice against H, the layer and the outputs.
+        // SAFETY: `Single::take` has checked every slice against H, R and the outputs of the layer.
         unsafe {
             if !in_place {
                 each!(S, outputs, |at, lanes| {

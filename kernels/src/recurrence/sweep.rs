@@ -1,5 +1,5 @@
-//! The kernels of a step of several rows: packing its left operands, and the sums of one group
-//! of units by way of the tile.
+//! The kernels for a step of several rows: one packs the left operands, and one computes the sums
+//! of a group of units, tile by tile, and finishes the units.
 
 use super::step::{Block, Step, Units};
 use crate::cells::MOST_SUMS;
@@ -12,7 +12,7 @@ use crate::gemm::tile::{Grid, Sums};
 use crate::rows::{At, Rows};
 use crate::simd::{Kernel, Simd};
 
-/// Packs a part of the left operands.
+/// The kernel that packs one part of the left operands.
 pub(super) struct Pack<'a, T> {
     pub step: &'a T,
     pub part: usize,
@@ -27,8 +27,8 @@ impl<T: Step> Kernel for Pack<'_, T> {
         for index in 0..self.step.terms() {
             let Some(term) = self.step.term(index) else { continue };
             let depth = term.weights.depth();
-            // SAFETY: `Step`'s promises of its terms (2) and of its scratch (4), which has room
-            // for this term behind those before it.
+            // SAFETY: `Step` promises that the rows of its terms are readable (2), and that its
+            // scratch has room for this term after those before it (4).
             unsafe {
                 lhs::pack_batch(simd, term.rows, batch, depth, to, self.part);
                 to = to.add(lhs_len(batch, depth));
@@ -37,7 +37,8 @@ impl<T: Step> Kernel for Pack<'_, T> {
     }
 }
 
-/// A group of units of several rows, whose left operands have been packed.
+/// The kernel that sweeps one group of units for several rows, whose left operands have been
+/// packed.
 pub(super) struct Sweep<'a, T> {
     pub step: &'a T,
     pub group: usize,
@@ -52,7 +53,7 @@ impl<T: Step> Kernel for Sweep<'_, T> {
         let (batch, weights) = (step.batch(), step.weights());
         assert!(group < weights.groups(), "a group of the weights");
         let columns = weights.columns(group, S::LANES).swept(backwards);
-        // The same in every term: their weights have the same outputs.
+        // This is the same for every term, since the weights of all terms have the same outputs.
         let next = after(group, weights.groups(), backwards);
         let place = Place { group, vecs: columns.vecs, next };
         let mut between = scratch::For::<S>::new();
@@ -66,10 +67,10 @@ impl<T: Step> Kernel for Sweep<'_, T> {
             for index in 0..step.terms() {
                 let Some(term) = step.term(index) else { continue };
                 let depth = term.weights.depth();
-                // SAFETY: the rows are of the batch, the group of the weights, and so of every
-                // term's (`Step`, 1); `Pack` has packed the operands, in the phase before or in
-                // `whole`. The sums start from the origin's columns (3) or what the term before
-                // has left, and are left in the scratch, which has room for them.
+                // SAFETY: the rows are of the batch, and the group is one of the weights' and so of
+                // every term's (`Step`, 1); `Pack` has packed the operands, in the phase before or
+                // in `whole`. The sums start from the columns of `start` (`Step`, 3) or from what
+                // the term before has left, and are left in the scratch, which has room for them.
                 unsafe {
                     let a = packed.add(lhs_len(row, depth));
                     let prefetches = prefetches.as_slice();
@@ -82,9 +83,9 @@ impl<T: Step> Kernel for Sweep<'_, T> {
             let noisy = step.is_noisy();
             let at = Block { row, rows, first: columns.offset[0], end: end(&columns, T::SUMS) };
             if noisy {
-                // SAFETY: the rows and columns are of the origin and of the scratch, where all
-                // sums are, by a term or by `settle`. The block is of the batch and of the group,
-                // whose units no other task has.
+                // SAFETY: the rows and columns are of `start` and of the scratch, where all sums
+                // are, left by a term or by `store_start`. The block is of the batch and of the
+                // group, whose units no other task has.
                 unsafe {
                     if !summed {
                         store_start(simd, rows, &columns, from, &mut between);
@@ -97,8 +98,8 @@ impl<T: Step> Kernel for Sweep<'_, T> {
                 let (first, lanes) = (columns.offset[vec], columns.lanes[vec]);
                 for r in 0..rows {
                     let mut sums = [simd.zero(); MOST_SUMS];
-                    // SAFETY: the products have left all sums of these rows, or the origin has
-                    // them. The units are of the group, which no other task has.
+                    // SAFETY: either the products have left all sums of these rows in the scratch,
+                    // or `start` has them. The units are of the group, which no other task has.
                     unsafe {
                         for i in 0..T::SUMS {
                             if summed {
@@ -113,24 +114,25 @@ impl<T: Step> Kernel for Sweep<'_, T> {
                 }
             }
             if noisy {
-                // SAFETY: all of the block has just been finished.
+                // SAFETY: all units of the block have just been finished.
                 unsafe { step.complete(simd, at) };
             }
         }
     }
 }
 
-/// The unit after the last of a group whose units have so many sums each.
+/// Returns the end of a group's units, each of which has `sums` sums.
 #[inline(always)]
 fn end(columns: &Columns, sums: usize) -> usize {
     let last = columns.vecs - sums;
     columns.offset[last] + columns.lanes[last]
 }
 
-/// Sums that no product has been added to, a vector each: what they start from, or zero.
+/// Stores the sums of a group to which no product has been added, one vector each: what they start
+/// from, or zero.
 ///
 /// # Safety
-/// The rows and columns are of the start and of the scratch.
+/// The rows and columns are of `from` and of the scratch `to`.
 #[inline(always)]
 unsafe fn store_start<S: Simd>(
     simd: S,
@@ -156,12 +158,12 @@ unsafe fn store_start<S: Simd>(
     }
 }
 
-/// Adds the product of a block of `rows` packed rows `a` with a group of columns to `sums`;
-/// of `prefetches`, each block of depth sees to its share. A function of its own, which all
-/// cells share.
+/// Adds the product of a block of `rows` packed rows `a` with a group of columns to `sums`. Each
+/// block of the depth issues its share of `prefetches`. It is a kernel of its own, which all cells
+/// share.
 struct GroupSum<'a> {
     rows: usize,
-    /// So many rows of the matrix's depth.
+    /// `rows` packed rows, each as long as the depth of `weights`.
     a: *const f32,
     weights: &'a PackedMatrix,
     place: Place,
@@ -171,7 +173,7 @@ struct GroupSum<'a> {
 
 impl<'a> GroupSum<'a> {
     /// # Safety
-    /// As [`PackedMatrix::multiply`], for all of the depth.
+    /// As [`PackedMatrix::multiply`], for the whole depth.
     #[inline(always)]
     unsafe fn new(
         (rows, a): (usize, *const f32),
@@ -204,8 +206,8 @@ impl Kernel for GroupSum<'_> {
     }
 }
 
-/// The group that a sweep comes to after `group`. They are swept to and fro: what the
-/// last step left in the cache is read first.
+/// Returns the group that a sweep comes to after `group`. Sweeps alternate between the two
+/// directions, so that a step first reads what the step before has left in the cache.
 #[inline(always)]
 pub(super) fn after(group: usize, groups: usize, backwards: bool) -> usize {
     if backwards { group.saturating_sub(1) } else { (group + 1).min(groups - 1) }

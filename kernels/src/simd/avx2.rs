@@ -9,7 +9,7 @@ pub(crate) struct Avx2(());
 
 entry!(Avx2, is_x86_feature_detected, "avx2", "fma");
 
-/// A window of this table starting at 8 − n has n lanes set.
+/// Eight values that start at index 8 − n of this table are the mask of the first n lanes.
 static FIRST: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
 
 /// The mask of the first `n` lanes.
@@ -32,7 +32,7 @@ unsafe impl Simd for Avx2 {
 
     #[inline(always)]
     fn call<K: Kernel>(self, kernel: K) -> K::Output {
-        // SAFETY: the token exists, so `enter` has been called before, rightly.
+        // SAFETY: a token exists only inside `enter`, whose caller has detected the features.
         unsafe { enter(kernel) }
     }
     #[inline(always)]
@@ -115,7 +115,7 @@ unsafe impl Simd for Avx2 {
         shorten(a) -> V = _mm256_and_ps(a, _mm256_castsi256_ps(_mm256_set1_epi32(!0xFF)));
         exponent(t) -> V = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(t)));
         scale(a, t) -> V = {
-            // Two factors, each a normal power of two; the first product is exact.
+            // Both factors are normal powers of two, and the first product is exact.
             let t = _mm256_castps_si256(t);
             let half = _mm256_srli_epi32::<1>(t);
             let rest = _mm256_sub_epi32(t, half);

@@ -33,7 +33,7 @@ unsafe impl Simd for Avx512 {
 
     #[inline(always)]
     fn call<K: Kernel>(self, kernel: K) -> K::Output {
-        // SAFETY: the token exists, so `enter` has been called before, rightly.
+        // SAFETY: a token exists only inside `enter`, whose caller has detected the features.
         unsafe { enter(kernel) }
     }
     #[inline(always)]
@@ -85,7 +85,7 @@ unsafe impl Simd for Avx512 {
             ]
         };
         zip_quads([a, b, c, d]: [__m512; 4]) -> [__m512; 4] = {
-            // Quads 0 and 1 of two, and 2 and 3.
+            // First the quads 0 and 1 of two vectors, then their quads 2 and 3.
             let (p, q) = (_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xee>(a, b));
             let (r, t) = (_mm512_shuffle_f32x4::<0x44>(c, d), _mm512_shuffle_f32x4::<0xee>(c, d));
             [

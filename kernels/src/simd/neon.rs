@@ -18,7 +18,7 @@ unsafe impl Simd for Neon {
 
     #[inline(always)]
     fn call<K: Kernel>(self, kernel: K) -> K::Output {
-        // SAFETY: the token exists, so `enter` has been called before, rightly.
+        // SAFETY: a token exists only inside `enter`, whose caller has detected the features.
         unsafe { enter(kernel) }
     }
     #[inline(always)]
@@ -27,8 +27,8 @@ unsafe impl Simd for Neon {
     }
     #[inline(always)]
     fn prefetch(self, _p: *const f32) {
-        // The hint has no stable intrinsic on aarch64; the hardware's own
-        // prefetcher follows the panels.
+        // aarch64 has no stable intrinsic for the hint; the hardware prefetcher follows the panels
+        // by itself.
     }
     memory! {
         load_first(p: *const f32, n: usize) -> float32x4_t = {
@@ -95,7 +95,7 @@ unsafe impl Simd for Neon {
         };
         exponent(t) -> V = vreinterpretq_f32_u32(vshlq_n_u32::<23>(vreinterpretq_u32_f32(t)));
         scale(a, t) -> V = {
-            // Two factors, each a normal power of two; the first product is exact.
+            // Both factors are normal powers of two, and the first product is exact.
             let t = vreinterpretq_u32_f32(t);
             let half = vshrq_n_u32::<1>(t);
             let rest = vsubq_u32(t, half);

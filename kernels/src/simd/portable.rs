@@ -1,7 +1,7 @@
-//! Plain Rust: 4 lanes that the compiler maps to whatever the target has.
+//! Portable code: plain Rust on 4 lanes, which the compiler maps to the vectors of the target.
 //!
-//! `mul_add` is a product and a sum with two roundings: a fused one would be a
-//! library call per lane on targets without the instruction.
+//! `mul_add` is a product and a sum with two roundings: a fused one would be a library call per
+//! lane on targets without the instruction.
 
 use super::{Kernel, Simd, memory};
 
@@ -17,7 +17,7 @@ pub(crate) fn detect() -> bool {
 /// Runs `kernel` in plain Rust.
 ///
 /// # Safety
-/// None needed; the signature is that of the other instruction sets.
+/// Always safe; it is `unsafe` only to have the signature of the other instruction sets' entries.
 #[inline(never)]
 pub(crate) unsafe fn enter<K: Kernel>(kernel: K) -> K::Output {
     kernel.run(Portable(()))
@@ -25,7 +25,7 @@ pub(crate) unsafe fn enter<K: Kernel>(kernel: K) -> K::Output {
 
 const LANES: usize = 4;
 
-/// Lanes, aligned so that a vector is one machine register where there is one.
+/// Four lanes, aligned so that they are one machine register on targets with vectors.
 #[derive(Clone, Copy)]
 #[repr(align(16))]
 pub(crate) struct Lanes([f32; LANES]);
@@ -49,7 +49,7 @@ unsafe impl Simd for Portable {
 
     #[inline(always)]
     fn call<K: Kernel>(self, kernel: K) -> K::Output {
-        // SAFETY: the token exists, so `enter` has been called before, rightly.
+        // SAFETY: `enter` is safe on every CPU.
         unsafe { enter(kernel) }
     }
     memory! {
@@ -155,7 +155,7 @@ unsafe impl Simd for Portable {
     }
     #[inline(always)]
     fn scale(self, a: Lanes, t: Lanes) -> Lanes {
-        // Two factors, each a normal power of two; the first product is exact.
+        // Both factors are normal powers of two, and the first product is exact.
         zip(a, t, |a, t| {
             let half = t.to_bits() >> 1;
             let rest = t.to_bits() - half;

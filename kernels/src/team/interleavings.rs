@@ -1,6 +1,6 @@
-//! Every order in which a caller and one helper can take their steps, with every value that
-//! their loads may see, as loom explores them: work is done once and in its phases, and nobody
-//! looks at it after it has ended.
+//! Lets loom explore every order in which a caller and one helper can take their steps, with every
+//! value that their loads may see. Checks that all work is done once and in its phases, and that
+//! nobody looks at the work after it has ended.
 //!
 //! ```text
 //! scripts/loom.py             # explores
@@ -19,8 +19,9 @@ loom::thread_local! {
     static SEAT: Cell<u64> = Cell::new(0);
 }
 
-/// Phases of these tasks. Each task has a cell, which it writes once; those of later phases
-/// have read the cells of the phase before. loom panics where two threads are at one cell.
+/// Work in phases, with one cell for each task. Each task writes its own cell once; tasks of later
+/// phases read the cells of the phase before. loom panics if two threads use one cell at the same
+/// time.
 struct Watched {
     /// The number of its pass.
     pass: u64,
@@ -33,16 +34,16 @@ impl Watched {
         Self { pass, cells: tasks.iter().map(|&count| (0..count).map(cell).collect()).collect() }
     }
 
-    /// Panics where a task has not been done once.
+    /// Panics unless each task has been done exactly once.
     fn assert_done(&self) {
         for cell in self.cells.iter().flatten() {
-            // SAFETY: loom watches over who else is at the cell.
+            // SAFETY: loom panics if another thread uses the cell at this time.
             cell.with(|done| assert_eq!(unsafe { *done }, 1));
         }
     }
 }
 
-// SAFETY: the cells are what this test is about: loom panics where two threads are at one.
+// SAFETY: loom panics if two threads use one cell at the same time, which is what this tests.
 unsafe impl Sync for Watched {}
 
 // SAFETY: the numbers do not change, and a task writes its own cell.
@@ -57,7 +58,7 @@ unsafe impl Phases for Watched {
 
     unsafe fn run<S: Simd>(&self, _simd: S, thread: usize, phase: usize, task: usize) {
         if thread > 0 {
-            // With another helper in this pass there would be two threads of one number.
+            // If there were another helper in this pass, two threads would have the same number.
             assert_eq!(SEAT.with(Cell::get), self.pass, "a seat of another pass");
         }
         if phase > 0 {
@@ -71,7 +72,8 @@ unsafe impl Phases for Watched {
     }
 }
 
-/// One pass after the other, with these works each, and a helper who looks for a seat as often.
+/// Runs `passes` one after another, each with its list of works, while a helper looks for a seat as
+/// many times as there are passes.
 fn explore(passes: &'static [&'static [&'static [usize]]], preemptions: usize) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(preemptions);

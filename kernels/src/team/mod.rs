@@ -1,18 +1,18 @@
-//! Threads for a pass: a caller who can do all of the work alone, and helpers from
-//! the rayon pool who take tasks of it while they are there. Knows phases and
-//! tasks; must not know what they compute.
+//! Threads for a pass: a caller who can do all of the work alone, and helpers from the rayon pool
+//! who take some of its tasks while they are there. Knows phases and tasks; must not know what they
+//! compute.
 //!
-//! A step takes microseconds, so no thread is woken for one: helpers come when a
-//! [`Team::pass`] begins and stay until it ends (`crew`). Work is cut into phases of
-//! independent tasks (`shared`). A thread takes the tasks of its own share first, the same in
-//! each phase, so that what they read stays in its cache, and then those of others.
-//! Whoever finishes the last task of a phase opens the next. Nobody waits for a
-//! helper who has not come: a pool that is busy, or of one thread, or whose thread
-//! is the caller, makes a pass slower and never stops it. Where helpers do not make passes
-//! faster, since others use the cores, the caller goes alone (`pays`).
+//! A step takes microseconds, so no thread is woken for a single step: helpers come when a
+//! [`Team::pass`] begins and stay until it ends (`crew`). The work is cut into phases of
+//! independent tasks (`shared`). A thread first takes the tasks of its own share, which is the same
+//! in each phase, so that the data they read stays in its cache; then it takes tasks from the
+//! shares of others. The thread that finishes the last task of a phase opens the next phase. Nobody
+//! waits for a helper who has not come: a pool that is busy, has one thread, or whose thread is the
+//! caller makes a pass slower and never stops it. Where helpers do not make passes faster, because
+//! others use the cores, the caller works alone (`pays`).
 //!
-//! Which thread does a task changes no bit: a task is the same sums in the same
-//! order, whoever does it.
+//! Which thread does a task changes no bit: a task computes the same sums in the same order on
+//! every thread.
 
 mod crew;
 mod pays;
@@ -34,7 +34,7 @@ use sync::Ordering;
 pub use crew::set_cores;
 pub(crate) use phases::Phases;
 
-/// The most threads of a team.
+/// The most threads that a team can have.
 pub const MAX_THREADS: usize = 256;
 
 /// The threads that passes run on.
@@ -44,7 +44,7 @@ pub struct Team {
     many: Option<Box<Many>>,
 }
 
-/// What a team of several threads has.
+/// State that only a team of several threads needs.
 #[derive(Debug)]
 struct Many {
     shared: Arc<Shared>,
@@ -53,7 +53,7 @@ struct Many {
     pays: Pays,
 }
 
-/// A team of its own, of as many threads.
+/// The clone has the same number of threads and shares nothing with the original.
 impl Clone for Team {
     fn clone(&self) -> Self {
         Self::of(self.threads)
@@ -61,16 +61,16 @@ impl Clone for Team {
 }
 
 impl Team {
-    /// The calling thread alone; rayon is never called.
+    /// A team of the calling thread alone; it never calls rayon.
     pub fn serial() -> Self {
         Self::of(1)
     }
 
-    /// The calling thread and up to `threads` − 1 helpers from the rayon pool that
-    /// a pass is called in, but no more threads in all than there are cores.
+    /// A team of the calling thread and up to `threads` − 1 helpers, which come from the rayon pool
+    /// in which a pass is called. It never uses more threads than there are cores.
     ///
     /// # Errors
-    /// [`KernelError::Dimension`] where `threads` is 0 or above [`MAX_THREADS`].
+    /// [`KernelError::Dimension`] if `threads` is 0 or above [`MAX_THREADS`].
     pub fn new(threads: usize) -> Result<Self, KernelError> {
         match threads {
             1..=MAX_THREADS => Ok(Self::of(threads)),
@@ -82,27 +82,27 @@ impl Team {
     }
 
     fn of(threads: usize) -> Self {
-        // To ask for the cores reads files, which one thread need not wait for.
+        // Finding the number of cores reads files; a team of one thread need not wait for that.
         let most = if threads == 1 { 1 } else { threads.min(crew::cores()) };
         let many =
             || Many { shared: Arc::new(Shared::new(most)), passes: 0, pays: Pays::default() };
         Self { threads, many: (most > 1).then(|| Box::new(many())) }
     }
 
-    /// The most threads that work at a time, as they were asked for.
+    /// The most threads that work at a time, as given to [`new`](Self::new).
     pub fn threads(&self) -> usize {
         self.threads
     }
 
-    /// Whether a pass of so many multiply-adds is long enough for helpers.
+    /// Whether a pass of `work` multiply-adds is long enough for helpers.
     #[inline]
     pub fn helps(&self, work: usize) -> bool {
         self.many.is_some() && work >= WORTH_CALLING
     }
 
-    /// Calls helpers for as long as `pass` runs, or none where its `work`, in multiply-adds, is
-    /// done before they could be there, and where passes of that much have been slower with
-    /// helpers than alone.
+    /// Runs `pass`, with helpers for as long as it runs. No helpers are called if the pass would be
+    /// done before they came (`work` is its length in multiply-adds), or if passes of about this
+    /// length have been slower with helpers than without.
     #[inline]
     pub fn pass<R>(&mut self, work: usize, pass: impl FnOnce(&mut Pass<'_>) -> R) -> R {
         match &mut self.many {
@@ -140,7 +140,8 @@ impl Many {
     }
 }
 
-/// A pass is on for as long as this lives, whatever becomes of the [`Pass`] that was lent.
+/// Keeps a pass on for as long as this guard lives, even if the [`Pass`] that was lent is
+/// forgotten.
 struct On<'a>(&'a Shared);
 
 impl<'a> On<'a> {
@@ -156,27 +157,27 @@ impl Drop for On<'_> {
     }
 }
 
-/// A team while a pass is on.
+/// The threads of one pass, while it is on.
 #[derive(Debug)]
 pub struct Pass<'a> {
     shared: Option<&'a Shared>,
 }
 
 impl Pass<'_> {
-    /// The calling thread alone.
+    /// A pass on the calling thread alone.
     pub fn serial() -> Self {
         Self { shared: None }
     }
 
-    /// The most threads that work at a time in this pass, which are no more than the team's.
+    /// The most threads that work at a time in this pass, at most [`Team::threads`].
     pub fn threads(&self) -> usize {
         self.shared.map_or(1, Shared::threads)
     }
 
-    /// Does all phases; denormals are zero in them.
+    /// Does all phases of `work`, with denormals flushed to zero.
     ///
     /// # Safety
-    /// What `work` points to is there and is nobody else's.
+    /// The memory that `work` points to is valid and nobody else uses it.
     #[inline]
     pub(crate) unsafe fn run<P: Phases>(&mut self, isa: Isa, work: &P) {
         let _flushed = Flushed::new();
@@ -193,8 +194,8 @@ impl Pass<'_> {
             }
         };
         let job = Job { run: help_with::<P>, work: std::ptr::from_ref(work).cast(), isa };
-        // SAFETY: `help_with::<P>` is for a `P`; `closing` closes the gate before `work`, which
-        // is borrowed, ends, also where a task panics.
+        // SAFETY: `help_with::<P>` is for a `P`; `closing` closes the gate before the borrow of
+        // `work` ends, even if a task panics.
         unsafe { shared.open(work, job) };
         let closing = Closing(shared);
         isa.enter(Worker { work, shared: Some(shared), id: 0 });
@@ -202,11 +203,11 @@ impl Pass<'_> {
     }
 }
 
-/// An open gate, which is closed when this ends.
+/// An open gate, which is closed when this guard is dropped.
 struct Closing<'a>(&'a Shared);
 
 impl Closing<'_> {
-    /// Closes it, and says whether all tasks have been done.
+    /// Closes the gate and returns whether all tasks have been done.
     fn close(self) -> bool {
         let shared = self.0;
         std::mem::forget(self);
@@ -229,16 +230,16 @@ unsafe fn help_with<P: Phases>(work: *const (), shared: &Shared, isa: Isa, id: u
     isa.enter(Worker { work, shared: Some(shared), id });
 }
 
-/// A task's place in the work.
+/// Which task of the work.
 #[derive(Clone, Copy, Debug)]
 struct Place {
-    /// Which phase it is of.
+    /// The phase that the task belongs to.
     phase: usize,
-    /// Its number in the phase.
+    /// The task's number in its phase.
     task: usize,
 }
 
-/// A thread at work.
+/// A thread that works on `work`.
 struct Worker<'a, P> {
     work: &'a P,
     shared: Option<&'a Shared>,
@@ -251,10 +252,10 @@ impl<P: Phases> Kernel for Worker<'_, P> {
     fn run<S: Simd>(self, simd: S) {
         let mut at = Place { phase: 0, task: 0 };
         while let Some(Place { phase, task }) = self.next(&mut at) {
-            // SAFETY: `Pass::run`'s caller lends what the work points to, and helpers are
-            // inside the gate; `next` gives each task once, and those of a phase when the ones
-            // before are done; a thread's number is its seat's, which is below the pass's
-            // threads and which no other thread has.
+            // SAFETY: the caller of `Pass::run` lends the memory that the work points to, and
+            // helpers are inside the gate; `next` returns each task once, and those of a phase
+            // only after all phases before are done; a thread has the number of its seat,
+            // which is below the pass's threads and which no other thread has.
             unsafe { self.work.run(simd, self.id, phase, task) };
             self.finish(phase);
         }
@@ -262,7 +263,7 @@ impl<P: Phases> Kernel for Worker<'_, P> {
 }
 
 impl<P: Phases> Worker<'_, P> {
-    /// The next task; `at` is where a thread alone has come to.
+    /// The next task to do. `at` is how far a thread that works alone has come.
     #[inline(always)]
     fn next(&self, at: &mut Place) -> Option<Place> {
         if let Some(shared) = self.shared {
@@ -281,7 +282,7 @@ impl<P: Phases> Worker<'_, P> {
         Some(Place { phase, task })
     }
 
-    /// The next task of a team's.
+    /// The next task to do where several threads share the work.
     #[inline(never)]
     fn next_of(&self, shared: &Shared) -> Option<Place> {
         let mut waiting = Waiting::new();
@@ -298,7 +299,7 @@ impl<P: Phases> Worker<'_, P> {
         }
     }
 
-    /// Counts a task as done; the last of a phase begins the next.
+    /// Counts a task as done. Whoever finishes the last task of a phase begins the next phase.
     #[inline(always)]
     fn finish(&self, phase: usize) {
         if let Some(shared) = self.shared {

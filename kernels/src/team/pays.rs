@@ -1,48 +1,50 @@
-//! Whether helpers pay: where another process takes a part of the cores, a pass may wait for a
-//! thread that does not run for longer than helpers save. Nobody can be asked, so passes are
-//! timed. Knows times; must not know threads.
+//! Decides whether helpers pay. Where another process uses some of the cores, a pass may wait for a
+//! thread that is not running for longer than helpers save. The system does not say so, hence
+//! passes are timed. Knows times; must not know threads.
 //!
-//! Passes of about the same work, a power of two of multiply-adds, are held against each other:
-//! with helpers and alone. A few are taken alone now and then, so that there is something to hold
-//! the others against. While helpers do not pay, passes go alone, and now and then a few are
-//! tried with helpers, the more rarely the longer it has been so.
+//! Passes of about the same work (the same power of two of multiply-adds) are compared: with
+//! helpers and alone. While helpers pay, a few passes now and then run alone, to have a time to
+//! compare with. While helpers do not pay, passes run alone, and a few now and then try helpers,
+//! more and more rarely.
 
 use std::time::{Duration, Instant};
 
-/// Passes with helpers after which a few are taken alone to be timed, at first and later.
+/// After this many passes with helpers a few are run alone to be timed: the first time, and after
+/// that.
 const FIRST_ALONE: u32 = 2;
 /// See [`FIRST_ALONE`].
 const NEXT_ALONE: u32 = 512;
-/// Passes with helpers, since the last one alone, that say something of them.
+/// The fewest passes with helpers, since the last one alone, from which helpers can be judged.
 const FEW: u32 = 4;
-/// Passes in a trial, of helpers or alone. The first does not count: it wakes helpers, or finds
-/// in another core's cache what they have left there.
+/// Passes in a trial, of helpers or alone. The first of them does not count: it wakes helpers, or
+/// has to fetch data that helpers left in another core's cache.
 const TRIAL: u32 = 3;
-/// A pass alone from this time on is a trial of its own: what it finds in another core's cache
-/// is little of it, and three would be long.
+/// A pass alone that takes at least this long is a whole trial: fetching data from another core's
+/// cache is a small part of it, and three such passes would take long.
 const LONG: Duration = Duration::from_millis(10);
-/// Passes alone before the first trial; twice as many after each that has failed, to the most.
+/// How many passes run alone before the first trial of helpers. The number doubles after each
+/// failed trial, up to the second value.
 const PATIENCE: (u32, u32) = (8, 128);
-/// How long it takes at the most until a trial is due, in milliseconds for each pass of
-/// patience: passes of 10 ms are tried after three, not after eight.
+/// The longest time until a trial is due, in milliseconds for each pass of patience, so that long
+/// passes are tried sooner.
 const MS_OF_PATIENCE: u32 = 4;
-/// The share of the time alone below which helpers pay, to begin with them and to go on.
+/// Helpers are called again if they take less than this share of the time alone.
 const BEGIN: f32 = 0.9;
-/// See [`BEGIN`].
+/// Helpers stay for as long as they take at most this share of the time alone.
 const GO_ON: f32 = 0.98;
-/// The weight of the newest time in a mean.
+/// The weight of the newest time in a running mean.
 const NEWEST: f32 = 0.125;
-/// Orders of work that are told apart; the last has all that is larger.
+/// How many powers of two of work are told apart; the last one stands for all larger work too.
 const ORDERS: usize = 12;
 
-/// How a pass is taken.
+/// How a pass is run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Mode {
     Helped,
     Alone,
 }
 
-/// Times of passes, by the order of their work.
+/// Times of passes, for each power of two of work.
 #[derive(Debug, Default)]
 pub(super) struct Pays {
     orders: [Times; ORDERS],
@@ -50,20 +52,21 @@ pub(super) struct Pays {
 
 #[derive(Debug, Default)]
 struct Times {
-    /// Mean nanoseconds for a thousand multiply-adds with helpers and alone, 0 before the first.
+    /// Running means of the nanoseconds that a thousand multiply-adds take with helpers and alone;
+    /// 0 before the first.
     helped: f32,
     alone: f32,
-    /// The fastest of a trial alone.
+    /// The fastest time in the current trial without helpers.
     fastest: f32,
-    /// Whether passes go alone, but for trials.
+    /// Whether passes run alone, except for trials.
     is_alone: bool,
-    /// Passes since the mode was last changed or the other one tried.
+    /// Passes since the mode last changed or the other mode was last tried.
     passes: u32,
-    /// Passes to go alone before the next trial.
+    /// Passes to run alone before the next trial of helpers.
     patience: u32,
-    /// What is left of a trial of helpers, or what has been of one alone.
+    /// Passes left in a trial of helpers, or passes done in a trial without.
     trial: u32,
-    /// When the last trial was, or the passes began to go alone.
+    /// When the last trial was, or when passes began to run alone.
     since: Option<Instant>,
 }
 
@@ -73,12 +76,12 @@ impl Pays {
         &mut self.orders[order.min(ORDERS - 1)]
     }
 
-    /// How the next pass of so much work is to be taken.
+    /// How to run the next pass, of `work` multiply-adds.
     pub(super) fn next(&mut self, work: usize) -> Mode {
         self.times(work).next()
     }
 
-    /// Takes note of how long a pass took.
+    /// Records that a pass of `work` multiply-adds took `time`.
     pub(super) fn took(&mut self, work: usize, mode: Mode, time: Duration) {
         let cost = time.as_nanos() as f32 * 1000.0 / work.max(1) as f32;
         self.times(work).took(mode, cost, time >= LONG);
@@ -109,7 +112,8 @@ impl Times {
             (Mode::Alone, false) => self.tried_alone(cost, is_long),
             (Mode::Alone, true) => mean(&mut self.alone, cost),
             (Mode::Helped, false) => {
-                // One slow pass among the first decides nothing.
+                // Takes the fastest of the first few passes, so that a slow one among them decides
+                // nothing.
                 if self.passes <= FEW && self.helped > 0.0 {
                     self.helped = self.helped.min(cost);
                 } else {
@@ -126,8 +130,8 @@ impl Times {
         }
     }
 
-    /// A pass alone among those with helpers: the fastest of a trial but the first counts, and
-    /// half of what it was before where that was faster.
+    /// Records a pass alone while helpers are in use. The fastest of a trial counts, without its
+    /// first pass. If the time before was faster, the two are averaged.
     fn tried_alone(&mut self, cost: f32, is_long: bool) {
         self.trial = if is_long { TRIAL } else { self.trial + 1 };
         match self.trial {
@@ -143,7 +147,7 @@ impl Times {
         }
     }
 
-    /// A pass of a trial of helpers: the mean of all but the first decides.
+    /// Records a pass of a trial of helpers. The mean decides, without the first pass.
     fn tried(&mut self, cost: f32) {
         if self.trial < TRIAL {
             self.helped += cost / (TRIAL - 1) as f32;
@@ -164,7 +168,7 @@ impl Times {
     }
 }
 
-/// A mean that forgets; a pass that something stopped counts as three times the mean at most.
+/// Updates a running mean. A pass that was held up counts as at most three times the mean.
 fn mean(mean: &mut f32, cost: f32) {
     *mean = if *mean == 0.0 { cost } else { *mean + NEWEST * (cost.min(3.0 * *mean) - *mean) };
 }
@@ -175,7 +179,8 @@ mod tests {
 
     const WORK: usize = 1 << 22;
 
-    /// So many passes that take these times with helpers and alone; how many went alone.
+    /// Runs `count` passes that take `helped` µs with helpers and `alone` µs without; returns how
+    /// many went alone.
     fn passes(pays: &mut Pays, count: usize, [helped, alone]: [u64; 2]) -> usize {
         let mut were_alone = 0;
         for _ in 0..count {
@@ -209,7 +214,7 @@ mod tests {
         assert!(went_alone > 850, "{went_alone}");
     }
 
-    /// The first one wakes threads and touches memory for the first time.
+    /// The first pass wakes threads and touches memory for the first time, so it is slow.
     #[test]
     fn one_slow_pass_decides_nothing() {
         for before in 0..20 {
@@ -221,7 +226,7 @@ mod tests {
         }
     }
 
-    /// The first pass alone after those with helpers is slower than these.
+    /// The first pass alone after passes with helpers is slower than later ones.
     #[test]
     fn what_helpers_left_elsewhere_is_not_held_against_being_alone() {
         let (mut pays, mut last, mut went_alone) = (Pays::default(), Mode::Helped, 0);

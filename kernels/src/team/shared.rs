@@ -1,14 +1,14 @@
-//! What the threads of one pass share: the gate that helpers come in by while there is
-//! work, its phase, and the shares of a phase's tasks. Knows orderings of memory; must not
+//! The state that the threads of one pass share: the gate through which helpers enter while there
+//! is work, the current phase, and the shares of its tasks. Knows orderings of memory; must not
 //! know what a task is, nor where helpers come from.
 //!
-//! A pass has a number. A helper takes a seat in it, which is its thread's number for as
-//! long as that pass is on, and may go through the gate as often as the caller opens it.
-//! Three rules keep the work that the caller lends alive while somebody uses it:
+//! A pass has a number. A helper takes a seat in it; the seat gives the thread its number for as
+//! long as that pass is on, and allows it through the gate as often as the caller opens it. Three
+//! rules keep the work that the caller lends alive while somebody uses it:
 //!
 //! 1. the work is written while the gate is closed and nobody is inside;
-//! 2. who has gone through the gate reads whether the pass of his seat is still the one that
-//!    is on, and goes back out without touching the work where it is not;
+//! 2. a helper that has gone through the gate reads whether the pass of its seat is still the one
+//!    that is on, and goes back out without touching the work if it is not;
 //! 3. the caller closes the gate, and waits until nobody is inside, before the work ends.
 
 use super::Phases;
@@ -16,49 +16,49 @@ use super::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering, UnsafeCell, paus
 use crate::Isa;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Work of a type that is forgotten.
+/// Work whose type has been erased.
 #[derive(Clone, Copy)]
 pub(super) struct Job {
     /// Does tasks of `work` until there are none left.
     ///
-    /// Its caller promises that `work` points to what this function was made for, and that
-    /// it stays there meanwhile.
+    /// The caller of this function promises that `work` points to a value of the type that the
+    /// function was made for, and that the value stays alive meanwhile.
     pub run: unsafe fn(work: *const (), &Shared, Isa, usize),
     pub work: *const (),
     pub isa: Isa,
 }
 
-/// A line of its own, so that threads do not take it from each other.
+/// A value on a cache line of its own, so that threads that use neighbouring values do not slow
+/// each other down.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(super) struct Line<T>(pub T);
 
-/// What the threads of a team share.
+/// The state that the threads of a team share.
 pub(super) struct Shared {
     /// The number of the pass that is on, or 0.
     on: AtomicU64,
-    /// The number of a pass and the next seat of it that nobody has taken, `SEATS` of them at
-    /// the most.
+    /// The number of a pass, times `SEATS`, plus its next free seat.
     seats: AtomicU64,
-    /// The threads of the pass that is on, the caller among them.
+    /// The threads of the pass that is on, including the caller.
     threads: AtomicUsize,
-    /// Whether a helper's task has panicked in the work that is open.
+    /// Whether a helper's task has panicked in the current work.
     panicked: AtomicBool,
-    /// [`OPEN`] while there is work, and above it how many helpers are inside, and the number
-    /// of the work.
+    /// Three values in one word: [`OPEN`] while there is work, how many helpers are inside, and the
+    /// number of the work.
     gate: Line<AtomicU64>,
-    /// The work: see the rules above.
+    /// The work; the rules at the head of this file say who may touch it and when.
     job: UnsafeCell<Option<Job>>,
-    /// The phase, or [`NO_PHASE`].
+    /// The current phase, or [`NO_PHASE`].
     pub phase: Line<AtomicUsize>,
-    /// Its tasks that are done.
+    /// How many tasks of the current phase are done.
     pub done: Line<AtomicUsize>,
-    /// For each thread's share the phase and the next task that nobody has taken.
+    /// One word for each thread's share: the phase, and the next task that nobody has taken.
     shares: Box<[Line<AtomicU64>]>,
 }
 
-// SAFETY: `job` is the only part that is not Sync by itself; rules 1 to 3 order its
-// accesses. What it points to is `Phases`, which is Sync.
+// SAFETY: `job` is the only field that is not Sync by itself; rules 1 to 3 order its
+// accesses. It points to a value that implements `Phases`, which is Sync.
 unsafe impl Sync for Shared {}
 // SAFETY: as above.
 unsafe impl Send for Shared {}
@@ -71,28 +71,29 @@ impl std::fmt::Debug for Shared {
 
 const OPEN: u64 = 1;
 const INSIDE: u64 = 2;
-/// The work's number stands above this in the gate.
+/// The number of the work is stored in the gate's bits from this one up.
 const NUMBER: u64 = 1 << 32;
-/// The pass's number stands above this in the seats; no team has as many threads.
+/// The number of the pass is stored in the bits of `seats` from this one up; no team has this many
+/// threads.
 const SEATS: u64 = 1 << 16;
-/// A share's phase stands above this. A phase of so many tasks would need 64 GiB for a byte
-/// of each.
+/// The phase is stored in a share's bits from this one up. No phase has this many tasks: one byte
+/// for each would take 64 GiB.
 const TASKS: u64 = 1 << 36;
-/// Phases are told apart by what is left above the tasks.
+/// The phase is stored modulo this, in the bits above the task.
 const PHASES: u64 = 1 << 28;
 pub(super) const NO_PHASE: usize = usize::MAX;
 
 /// A place in a pass.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Seat {
-    /// The pass's number.
+    /// The number of the pass.
     pub pass: u64,
-    /// The thread's number in it, from 1.
+    /// The thread's number in the pass, from 1.
     pub id: usize,
 }
 
 impl Shared {
-    /// For passes of at most so many threads.
+    /// State for passes of at most `threads` threads.
     pub(super) fn new(threads: usize) -> Self {
         Self {
             on: AtomicU64::new(0),
@@ -107,7 +108,7 @@ impl Shared {
         }
     }
 
-    /// The most threads of a pass.
+    /// The most threads that a pass can have.
     pub(super) fn most(&self) -> usize {
         self.shares.len()
     }
@@ -118,8 +119,8 @@ impl Shared {
         self.threads.load(Ordering::Relaxed)
     }
 
-    /// Begins a pass of so many threads, [`most`](Self::most) or less; the number is above
-    /// those of all passes before.
+    /// Begins a pass of `threads` threads, at most [`most`](Self::most). `number` is larger than
+    /// the numbers of all passes before.
     pub(super) fn begin_pass(&self, number: u64, threads: usize) {
         debug_assert!(threads <= self.most() && (threads as u64) < SEATS);
         self.threads.store(threads, Ordering::Relaxed);
@@ -127,7 +128,7 @@ impl Shared {
         self.on.store(number, Ordering::Release);
     }
 
-    /// Ends the pass: helpers leave.
+    /// Ends the pass, so that helpers leave.
     pub(super) fn end_pass(&self) {
         self.on.store(0, Ordering::Release);
     }
@@ -136,7 +137,7 @@ impl Shared {
         self.on.load(Ordering::Relaxed) != 0
     }
 
-    /// A seat in the pass that is on, if one is free.
+    /// Takes a seat in the pass that is on, if one is free.
     pub(super) fn take_seat(&self) -> Option<Seat> {
         let pass = self.on.load(Ordering::Acquire);
         let mut seats = self.seats.load(Ordering::Relaxed);
@@ -157,7 +158,7 @@ impl Shared {
         }
     }
 
-    /// Helps for as long as the seat's pass is on.
+    /// Helps for as long as the pass of `seat` is on.
     pub(super) fn help(&self, seat: Seat) {
         let mut last = None;
         let mut waiting = Waiting::new();
@@ -165,8 +166,8 @@ impl Shared {
             match self.enter(last) {
                 Some(number) => {
                     let _inside = Inside(self);
-                    // Rule 2. The gate was opened after the pass had begun, so this reads that
-                    // pass's number or a later one's.
+                    // Rule 2. The gate was opened after the pass had begun, so this load reads the
+                    // number of that pass or of a later one.
                     if self.on.load(Ordering::Relaxed) == seat.pass {
                         self.work(seat.id);
                     }
@@ -178,24 +179,25 @@ impl Shared {
         }
     }
 
-    /// Does tasks of the work, from inside the gate.
+    /// Does tasks of the current work. The calling thread is inside the gate.
     fn work(&self, id: usize) {
         // SAFETY: the gate was open and this thread is inside: by rule 1 the job has been
         // written, and nobody writes it before this thread has left.
         let job = self.job.with(|job| unsafe { *job });
         let Job { run, work, isa } = job.expect("an open gate has work");
-        // SAFETY: `open` was given `run` and `work` that fit each other, and by rule 3 what
-        // `work` points to is there until this thread has left.
+        // SAFETY: `open` was given a `run` for the type of `work`, and by rule 3 the value that
+        // `work` points to stays alive until this thread has left.
         let result = catch_unwind(AssertUnwindSafe(|| unsafe { run(work, self, isa, id) }));
         if result.is_err() {
-            // The task is never done, so the phase does not change any more: the others,
-            // the caller among them, see that there is none, and the caller panics.
+            // The task will never be done, so this phase would never end. Without a phase the
+            // other threads stop, the caller too, and then the caller panics.
             self.panicked.store(true, Ordering::Relaxed);
             self.phase.0.store(NO_PHASE, Ordering::Release);
         }
     }
 
-    /// Goes in, unless the gate is closed or this work's number is the last one's.
+    /// Enters the gate and returns the number of the work, unless the gate is closed or the
+    /// number is `last`, the work that this helper has done already.
     fn enter(&self, last: Option<u64>) -> Option<u64> {
         let mut gate = self.gate.0.load(Ordering::Relaxed);
         loop {
@@ -216,26 +218,28 @@ impl Shared {
         }
     }
 
-    /// Lends work to the helpers until [`close`](Self::close).
+    /// Lends `work` to the helpers until [`close`](Self::close).
     ///
     /// # Safety
-    /// `job.run` is for what `job.work` points to, which is there until `close` has returned.
-    /// Every `open` is followed by `close` before the next, on the same thread.
+    /// `job.run` was made for the type that `job.work` points to, and `*job.work` stays alive until
+    /// `close` has returned. Every `open` is followed by `close` before the next `open`, on the
+    /// same thread.
     pub(super) unsafe fn open<P: Phases>(&self, work: &P, job: Job) {
-        // SAFETY: rule 1: the gate is closed and nobody is inside, since a `close` came after
-        // the `open` before, by this function's contract.
+        // SAFETY: rule 1: the gate is closed and nobody is inside, since by this function's
+        // contract the last `open` was followed by a `close`.
         self.job.with_mut(|place| unsafe { *place = Some(job) });
         self.panicked.store(false, Ordering::Relaxed);
         self.begin(work, 0);
-        // The number wraps: a helper who takes it for the last one's misses one work.
+        // The number wraps around. If it equals a helper's last one again, that helper only
+        // misses one work.
         let number = (self.gate.0.load(Ordering::Relaxed) / NUMBER).wrapping_add(1);
         self.gate.0.store(number.wrapping_mul(NUMBER) | OPEN, Ordering::Release);
     }
 
-    /// Closes the gate, waits until nobody is inside, and says whether all tasks that helpers
-    /// began came to their end.
+    /// Closes the gate, waits until nobody is inside, and returns whether all tasks that helpers
+    /// began were finished.
     pub(super) fn close(&self) -> bool {
-        // Those inside who find no phase leave.
+        // Helpers inside leave when they find no phase.
         self.phase.0.store(NO_PHASE, Ordering::Release);
         let mut gate = self.gate.0.fetch_and(!OPEN, Ordering::AcqRel);
         let mut waiting = Waiting::new();
@@ -246,7 +250,7 @@ impl Shared {
         !self.panicked.load(Ordering::Relaxed)
     }
 
-    /// Begins `phase`, or the first after it that has tasks.
+    /// Begins `phase`, or the first phase after it that has tasks.
     pub(super) fn begin<P: Phases>(&self, work: &P, mut phase: usize) {
         while phase < work.phases() && work.tasks(phase) == 0 {
             phase += 1;
@@ -264,13 +268,13 @@ impl Shared {
         self.phase.0.store(phase, Ordering::Release);
     }
 
-    /// Where a thread's share of so many tasks starts.
+    /// The first task in the share of thread `id`, of a phase with `tasks` tasks.
     fn start(&self, id: usize, tasks: usize) -> usize {
-        // Below 2³⁶ tasks and 2¹⁶ threads nothing is cut off.
+        // Below 2³⁶ tasks and 2¹⁶ threads the product does not overflow.
         (tasks as u64 * id as u64 / self.threads() as u64) as usize
     }
 
-    /// Takes a task of the phase, of the thread's own share first.
+    /// Takes a task of `phase`, from the thread's own share if it has any left.
     pub(super) fn take(
         &self,
         phase: usize,
@@ -283,7 +287,7 @@ impl Shared {
             let of = (id + i) % threads;
             let (share, end) = (&self.shares[of].0, self.start(of + 1, tasks));
             let mut next = share.load(Ordering::Relaxed);
-            // A share that is at another phase has none of this one left.
+            // A share whose word names another phase has no tasks of this one left.
             while next / TASKS == phase as u64 % PHASES && (next % TASKS) < end as u64 {
                 match share.compare_exchange_weak(
                     next,
@@ -304,7 +308,7 @@ impl Shared {
     }
 }
 
-/// A helper inside the gate; dropped, it has left.
+/// A helper inside the gate. Dropping this takes it outside.
 struct Inside<'a>(&'a Shared);
 
 impl Drop for Inside<'_> {
@@ -318,11 +322,11 @@ fn place(phase: usize, task: usize) -> u64 {
     phase as u64 % PHASES * TASKS + task as u64
 }
 
-/// Turns that a thread waits with its core, some three microseconds.
+/// How often a waiting thread keeps its core before it begins to yield: a few microseconds.
 const SPINS: u32 = if cfg!(any(miri, loom)) { 0 } else { 128 };
 
-/// A thread's waiting: a few microseconds with its core, and from then on it lets others have
-/// the core at every turn.
+/// Waits in turns. The first [`SPINS`] turns keep the core; after them each turn lets other threads
+/// have it.
 pub(super) struct Waiting {
     turns: u32,
 }

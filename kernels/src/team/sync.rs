@@ -1,4 +1,5 @@
-//! The atomics of a team: std's, or, to explore every interleaving, loom's.
+//! The atomics that a team uses: std's, or loom's when it explores every
+//! interleaving. Must not know teams.
 
 #[cfg(loom)]
 pub(super) use loom::{
@@ -14,7 +15,7 @@ pub(super) use std::{
     thread::yield_now,
 };
 
-/// A cell with loom's interface.
+/// A cell with loom's interface over std's `UnsafeCell`.
 #[cfg(not(loom))]
 #[derive(Debug)]
 pub(super) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);

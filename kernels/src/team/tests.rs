@@ -1,5 +1,5 @@
-//! The team by itself: every task once and in its phase, helpers that come, and
-//! tasks that panic.
+//! The team by itself: every task is done once and in its phase, helpers come and leave, and panics
+//! in tasks reach the caller.
 
 use super::*;
 use rayon::prelude::*;
@@ -10,11 +10,11 @@ use std::sync::atomic::AtomicUsize;
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
-/// Phases of so many tasks, which count how often each was done.
+/// Phases with the given numbers of tasks, which count how often each task was done.
 struct Counted {
     tasks: Vec<usize>,
     done: Vec<Vec<AtomicUsize>>,
-    /// Tasks that ran before those of the phase before were done.
+    /// Tasks that ran before all tasks of the phase before were done.
     early: AtomicUsize,
     threads: Mutex<HashSet<(usize, ThreadId)>>,
     what: fn(&Counted, usize),
@@ -85,7 +85,7 @@ fn pool(threads: usize) -> rayon::ThreadPool {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap()
 }
 
-/// A team on a machine of eight cores, whatever this one has.
+/// A team that counts on eight cores, whatever this machine has.
 fn team(threads: usize) -> Team {
     set_cores(8);
     Team::new(threads).unwrap()
@@ -103,13 +103,14 @@ fn meet(work: &Counted) {
     until("nobody came", || work.threads.lock().unwrap().len() == 2);
 }
 
-/// Two tasks that can only be done by two threads: each waits for the other.
+/// Two tasks that only two threads can finish: each task waits for the other.
 fn meeting() -> Counted {
     Counted::new(vec![2], |work, _| meet(work))
 }
 
-/// A pass of two tasks, each of which waits for another thread, which comes to it; or to the
-/// next one, since a pass goes alone where a thread that does not run holds the posts.
+/// Runs passes of two tasks, each of which waits for another thread, until one pass gets two
+/// threads. It tries several passes, since a pass goes alone if the thread that holds the posts is
+/// not running.
 fn two_threads(team: &mut Team) {
     let came = (0..5).any(|_| {
         let work = Counted::new(vec![2], |work, _| {
@@ -130,7 +131,7 @@ fn helpers_come() {
     pool(2).install(|| two_threads(&mut team(2)));
 }
 
-/// A helper stays a little longer than its pass, and not for good.
+/// A helper stays a little longer than its pass, but not for good.
 #[test]
 fn helpers_leave() {
     let pool = pool(2);
@@ -143,7 +144,7 @@ fn helpers_leave() {
     });
 }
 
-/// Whatever becomes of the pass that was lent, it ends with its closure.
+/// A pass ends with its closure, even if the `Pass` that was lent is forgotten.
 #[test]
 fn a_forgotten_pass_ends() {
     let pool = pool(2);
@@ -158,7 +159,7 @@ fn a_forgotten_pass_ends() {
     });
 }
 
-/// A thread that waits within a pass comes to the pool's jobs, the pass's own among them.
+/// A thread that waits within a pass may run the pool's other jobs, including this pass's own.
 #[test]
 fn rayon_within_a_pass() {
     for threads in [1, 2, 3] {
@@ -178,7 +179,7 @@ fn rayon_within_a_pass() {
     }
 }
 
-/// Where the pool does not come, jobs do not pile up behind passes and plans that are gone.
+/// If the pool never gets to the jobs, they do not pile up for passes and plans that are gone.
 #[test]
 fn nothing_is_left_in_the_queue() {
     let pool = pool(2);
@@ -201,7 +202,7 @@ fn nothing_is_left_in_the_queue() {
     });
 }
 
-/// A pass has no more threads than there are cores, and its shares are cut for those.
+/// A pass has no more threads than can be of use, and its work is shared among just these.
 #[test]
 fn no_more_threads_than_are_of_use() {
     pool(3).install(|| {
@@ -215,14 +216,14 @@ fn no_more_threads_than_are_of_use() {
     });
 }
 
-/// A task that panics on the caller's thread reaches the caller, with nobody left in
-/// the work, and the team goes on.
+/// A panic in a task on the caller's thread reaches the caller after every helper has left the
+/// work, and the team can be used again.
 #[test]
 fn a_panic_reaches_the_caller() {
     let mut team = team(3);
     for _ in 0..20 {
         let work = Counted::new(vec![40; 3], |_, thread| assert!(thread > 0, "on purpose"));
-        // Where helpers have taken all tasks, nothing panics.
+        // If helpers have taken all tasks, nothing panics.
         let _ =
             catch_unwind(AssertUnwindSafe(|| team.pass(WORTH_CALLING, |pass| run(pass, &work))));
         drop(work);
@@ -232,8 +233,7 @@ fn a_panic_reaches_the_caller() {
     }
 }
 
-/// A task that panics on a helper's thread reaches the caller too, and the pool's thread
-/// goes on.
+/// A panic in a task on a helper's thread reaches the caller too, and the pool's thread goes on.
 #[test]
 fn a_panic_of_a_helper_reaches_the_caller() {
     pool(2).install(|| {

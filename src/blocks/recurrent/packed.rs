@@ -1,7 +1,7 @@
 //! The parameters of a recurrent layer, packed in the layouts that its passes read. Must not know
 //! what a cell computes.
 
-use super::sections::{All, Extra};
+use super::sections::{All, Extra, Sections};
 use super::{Recurrent, Sizes};
 use crate::blocks::{Packed, Wanted};
 use crate::error::check_len;
@@ -16,6 +16,8 @@ use bptt_kernels::{AlignedBuffer, KernelError, PackedMatrix};
 #[derive(Debug)]
 pub(crate) struct RecurrentPacked {
     pub(super) layer: Recurrent,
+    /// Where the parameters lie in their buffer.
+    sections: Sections,
     isa: Isa,
     /// b, `[GH]`.
     pub(super) bias: AlignedBuffer,
@@ -152,6 +154,7 @@ impl RecurrentPacked {
         })?;
         let Extra { gain, gain_extra, .. } = layer.extra();
         Ok(Self {
+            sections: layer.sections()?,
             isa,
             bias: AlignedBuffer::try_new(geometry.gates * hidden)?,
             vectors: AlignedBuffer::try_new(layer.vectors() * hidden)?,
@@ -253,9 +256,9 @@ impl Packed for RecurrentPacked {
     }
 
     fn check(&self, parameters: &[f32]) -> Result<(), Error> {
-        let sections = self.layer.sections()?;
-        check_len("parameters", parameters.len(), sections.len())?;
-        let (All { weight_ih: u, weight_hh: w, weight_hr: p, .. }, _) = sections.of(parameters);
+        check_len("parameters", parameters.len(), self.sections.len())?;
+        let (all, _) = self.sections.of(parameters);
+        let All { weight_ih: u, weight_hh: w, weight_hr: p, .. } = all;
         self.input.check_rows(u)?;
         let sums = [self.layer.geometry().sums];
         Ok(self.forward.check(w, p, self.forward_blocks(&sums))?)
@@ -263,7 +266,7 @@ impl Packed for RecurrentPacked {
 
     fn update(&mut self, parameters: &[f32], threads: &mut Threads<'_>) -> Result<(), Error> {
         self.check(parameters)?;
-        let (sections, geometry) = (self.layer.sections()?, self.layer.geometry());
+        let (sections, geometry) = (self.sections, self.layer.geometry());
         let (all, extra) = sections.of(parameters);
         let All { weight_ih: u, weight_hh: w, bias, weight_hr: p, .. } = all;
         self.bias.copy_from_slice(bias);

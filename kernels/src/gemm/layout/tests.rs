@@ -1,4 +1,4 @@
-//! Every cut of rows into tiles and blocks.
+//! Tests of every cut of rows into tiles and blocks.
 
 use super::{ROW_BLOCK, cut, heights, row_blocks};
 use crate::Isa;
@@ -20,7 +20,7 @@ fn cuts_have_each_row_once() {
     }
 }
 
-/// Heights of an instruction set's tiles.
+/// Checks the heights of an instruction set's tiles.
 struct Heights;
 
 impl Kernel for Heights {
@@ -54,7 +54,7 @@ fn blocks_have_each_row_once() {
         assert!(heights().all(|rows| (1..=ROW_BLOCK).contains(&rows)));
         let about_equal = heights().max().unwrap_or(0) - heights().min().unwrap_or(0) <= 1;
         assert!(about_equal, "a batch of {batch}");
-        // Packing says so: one row lies as it would be packed.
+        // `pack_batch` relies on this: no block of a larger batch has only one row.
         assert!(batch < 2 || heights().all(|rows| rows > 1), "a batch of {batch}");
     }
 }

@@ -1,5 +1,5 @@
-//! Left operands of every height and of depths about the ends of runs and blocks: each value is
-//! packed to the place at which the tile of its row reads it, and to no other.
+//! Packs lhs operands of every height, and of depths near the ends of runs and blocks. Each value
+//! has to be packed to the place where the tile of its row reads it, and to no other place.
 
 use super::{batch_parts, by_columns, pack, pack_batch};
 use crate::Isa;
@@ -7,9 +7,9 @@ use crate::gemm::layout::{DEPTH_BLOCK, ROW_BLOCK, RUN, Span, Terms, heights, lhs
 use crate::rows::Rows;
 use crate::simd::{Kernel, Simd};
 
-/// What stands where nothing was packed.
+/// The value of floats to which nothing was packed.
 const NOTHING: f32 = -1.0;
-/// Floats behind the room that is asked for.
+/// Floats behind the packed rows, which have to stay as they are.
 const BEYOND: usize = 32;
 
 const DEPTHS: [usize; 13] = [
@@ -28,12 +28,12 @@ const DEPTHS: [usize; 13] = [
     2 * DEPTH_BLOCK + 1,
 ];
 
-/// Another number for each row and term.
+/// Returns a different number for each row and term.
 fn value(row: usize, k: usize) -> f32 {
     (row * 600 + k) as f32
 }
 
-/// Reads packed rows of A, of `depth` terms, as tiles do.
+/// Reads packed rows of A, `depth` terms each, in the order of a tile, and checks each value.
 fn read<S: Simd>(packed: &[f32], rows: Span, depth: usize) {
     let mut seen = vec![false; packed.len()];
     for first_k in (0..depth).step_by(DEPTH_BLOCK) {
@@ -67,7 +67,7 @@ impl Kernel for Packing {
         let a: Vec<f32> = (0..rows * stride).map(|at| value(at / stride, at % stride)).collect();
         let mut to = vec![NOTHING; lhs_len(rows, depth) + BEYOND];
         for part in 0..parts {
-            // SAFETY: A has the rows, and there is room for all of them.
+            // SAFETY: A has these rows, and `to` has room for all of them.
             unsafe {
                 pack(simd, Rows::new(a.as_ptr(), stride), rows, depth, to.as_mut_ptr(), part, parts)
             };
@@ -104,7 +104,7 @@ impl Kernel for BatchPacking {
         let a: Vec<f32> = (0..batch * depth).map(|at| value(at / depth, at % depth)).collect();
         let mut to = vec![NOTHING; lhs_len(batch, depth) + BEYOND];
         for part in 0..batch_parts(batch) {
-            // SAFETY: A has the rows, there is room for them, and the part is one of the batch's.
+            // SAFETY: A has these rows, `to` has room for them, and the batch has this part.
             unsafe {
                 pack_batch(simd, Rows::new(a.as_ptr(), depth), batch, depth, to.as_mut_ptr(), part)
             };
@@ -132,7 +132,7 @@ fn batches_are_packed_where_tiles_read_them() {
 struct ByColumns {
     height: usize,
     depth: usize,
-    /// Rows of A before those that are terms.
+    /// Rows of A before the rows that are terms.
     before: usize,
 }
 
@@ -152,7 +152,7 @@ impl Kernel for ByColumns {
         let mut to = vec![NOTHING; lhs_len(height, depth) + BEYOND];
         let mut sums = vec![1.0; height + 1];
         let (from, terms) = (Rows::new(a.as_ptr(), stride), Terms { end, depth });
-        // SAFETY: A has the rows and columns, and there is room for all of them and their sums.
+        // SAFETY: A has these rows and columns, and `to` and `sums` have room for all of them.
         unsafe { by_columns(simd, from, height, terms, to.as_mut_ptr(), sums.as_mut_ptr()) };
         let (packed, beyond) = to.split_at(lhs_len(height, depth));
         assert_eq!(beyond, [NOTHING; BEYOND], "{height} columns of {depth}");

@@ -1,60 +1,65 @@
-//! Where the columns of a group lie in a row of a result. Knows gates, units and lanes; must
-//! not know weights.
+//! Where the columns of a group lie in a row of a product's result. Knows gates, units and
+//! lanes; must not know weights.
 
 use crate::gemm::layout::GROUP;
 use crate::gemm::prefetch::{Prefetch, When};
 use crate::gemm::tile::Grid;
 use crate::rows::Rows;
 
-/// The turn of a group of a matrix in a sweep.
+/// A group of a matrix and the group that a sweep over the matrix visits next.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Turn {
-    /// Which group it is.
+    /// Index of the group.
     pub group: usize,
-    /// The group whose turn comes after.
+    /// Index of the group that is visited next.
     pub next: usize,
 }
 
-/// A group of a matrix in a sweep, with how much of it there is.
+/// A group of a matrix, its number of vectors, and the group that a sweep visits next.
 #[derive(Clone, Copy)]
 pub(crate) struct Place {
+    /// Index of the group.
     pub group: usize,
-    /// Its vectors, without the padding to whole panels.
+    /// Vectors of the group, without the padding to whole panels.
     pub vecs: usize,
-    /// The group that comes after it.
+    /// Index of the group that is visited next.
     pub next: usize,
 }
 
-/// The columns of one group: for each of its vectors where it goes in a row of
-/// the result, and how many of its lanes are real.
+/// The columns of one group: for each vector its place in a row of the result, and how many of
+/// its lanes are real.
 #[derive(Clone, Copy)]
 pub(crate) struct Columns {
-    /// Its vectors, without the padding to whole panels.
+    /// Vectors of the group, without the padding to whole panels.
     pub vecs: usize,
+    /// The column of the result at which each vector starts.
     pub offset: [usize; GROUP],
+    /// The real lanes of each vector; the others are padding.
     pub lanes: [usize; GROUP],
     /// Whether every lane of every vector is real.
     pub whole: bool,
     /// Vectors of a whole group.
     group: usize,
-    /// From a group's offsets to those of the one that comes after it; wraps.
+    /// Columns from this group's offsets to the next group's. Added with wrapping, so that it can
+    /// go back.
     advance: usize,
 }
 
 impl Columns {
-    /// The same columns in a sweep to and fro: backwards, the group before comes after.
+    /// Returns the same columns for a sweep that goes forwards and backwards in turn: backwards,
+    /// the next group is the one before this.
     #[inline(always)]
     pub(crate) fn swept(self, backwards: bool) -> Self {
         if backwards { Self { advance: self.advance.wrapping_neg(), ..self } } else { self }
     }
 
-    /// Rows in these columns.
+    /// Returns the grid of these columns in `rows`.
     #[inline(always)]
     pub(crate) fn grid<R>(&self, rows: R) -> Grid<R> {
         Grid { rows, offset: self.offset, roomy: false }
     }
 
-    /// Rows to be fetched in these columns, every `every`th vector.
+    /// Returns a prefetch of `rows` in these columns: every `every`th vector of the group.
     #[inline(always)]
     pub(crate) fn prefetch(&self, rows: Rows, every: usize, when: When) -> Prefetch {
         let Self { offset, group, advance, .. } = *self;
@@ -62,13 +67,14 @@ impl Columns {
     }
 }
 
-/// Vectors of a whole group: as many as there may be that have whole units.
+/// Returns the number of vectors in a full group: 6 with 3 or 6 gates, so that no unit is split
+/// between two groups, and otherwise [`GROUP`].
 #[inline(always)]
 pub(crate) const fn whole(gates: usize) -> usize {
     if matches!(gates, 3 | 6) { 6 } else { GROUP }
 }
 
-/// The columns of group `index` of `gates × units` columns.
+/// Returns the columns of group `index`, out of `gates × units` columns.
 #[inline(always)]
 pub(crate) fn columns(gates: usize, units: usize, index: usize, lanes: usize) -> Columns {
     let group = whole(gates);

@@ -1,6 +1,6 @@
-//! Putting weights into the panels. Those of f32 a group per task: transposed where an
-//! output's weights are a row, as they lie where they are a column. Knows a matrix's
-//! geometry; must not know what it is for.
+//! Packs weights into the panels of a matrix. f32 weights are packed with one group per task:
+//! transposed if the weights of an output are a row, copied if they are a column. Knows a
+//! matrix's geometry; must not know what the matrix is used for.
 
 use super::PackedMatrix;
 use crate::KernelError;
@@ -13,21 +13,21 @@ use crate::team::{Pass, Phases};
 use crate::tuning::{FILL_ROWS_AHEAD, FILL_TERMS_AHEAD};
 
 impl PackedMatrix {
-    /// `Ok` where [`pack_rows`](Self::pack_rows) would take `weights`.
+    /// Returns an error unless [`pack_rows`](Self::pack_rows) accepts `weights`.
     ///
     /// # Errors
     /// [`KernelError::Length`] where `weights` is not `outputs × depth` long, `NotFinite`
-    /// where the format is int8 and one of them is ∞ or NaN.
+    /// where the format is int8 and a weight is ∞ or NaN.
     pub fn check_rows(&self, weights: &[f32]) -> Result<(), KernelError> {
         check_len("weights", weights.len(), self.outputs() * self.depth)?;
         self.format.check(weights)
     }
 
-    /// Packs `weights`, `[gates · units, depth]` row-major: each output's weights
-    /// are a row, `y = A · weightsᵀ`.
+    /// Packs `weights`, `[gates · units, depth]` row-major, for products `y = A · weightsᵀ`:
+    /// the weights of each output are a row.
     ///
     /// # Errors
-    /// As [`check_rows`](Self::check_rows); nothing is written then.
+    /// As for [`check_rows`](Self::check_rows); nothing is written then.
     pub fn pack_rows(&mut self, weights: &[f32], pass: &mut Pass<'_>) -> Result<(), KernelError> {
         self.check_rows(weights)?;
         if self.format != Format::F32 {
@@ -40,12 +40,12 @@ impl PackedMatrix {
         Ok(())
     }
 
-    /// Packs `weights`, `[depth, units]` row-major: `y = A · weights`. For one
-    /// gate and f32 only.
+    /// Packs `weights`, `[depth, units]` row-major, for products `y = A · weights`: the weights
+    /// of each output are a column. The matrix has to have one gate and f32 weights.
     ///
     /// # Errors
-    /// [`KernelError::Length`] where `weights` is not `outputs × depth` long, `Packing`
-    /// where the format is another.
+    /// [`KernelError::Length`] where `weights` is not `outputs × depth` long or there is more
+    /// than one gate, `Packing` where the format is not f32; nothing is written then.
     pub fn pack_columns(
         &mut self,
         weights: &[f32],
@@ -62,8 +62,7 @@ impl PackedMatrix {
         Ok(())
     }
 
-    /// Packs rows of weights, each an output, as [`PackedMatrix::pack_rows`] for a
-    /// format that is not f32.
+    /// Does the work of [`PackedMatrix::pack_rows`] for a format other than f32.
     fn pack_quantised(&mut self, weights: &[f32]) {
         let (format, depth, lanes) = (self.format(), self.depth(), self.isa().lanes());
         for group in 0..self.groups() {
@@ -102,7 +101,7 @@ impl PackedMatrix {
     }
 }
 
-/// Weights by rows and the matrix that they are packed into, a group per task.
+/// Weights whose rows are outputs, and the matrix that they are packed into. A task is a group.
 struct Rows<'a> {
     weights: &'a [f32],
     packed: &'a PackedMatrix,
@@ -110,7 +109,7 @@ struct Rows<'a> {
     to: *mut f32,
 }
 
-// SAFETY: tasks write disjoint parts of the panels, which nobody else has meanwhile.
+// SAFETY: tasks write disjoint parts of the panels, which nobody else uses meanwhile.
 unsafe impl Sync for Rows<'_> {}
 
 // SAFETY: the number of tasks follows from the sizes, and a task writes its own group's panels.
@@ -129,12 +128,12 @@ unsafe impl Phases for Rows<'_> {
         let columns = self.packed.columns(group, S::LANES);
         for first_k in (0..depth).step_by(DEPTH_BLOCK) {
             let terms = DEPTH_BLOCK.min(depth - first_k);
-            // Panel by panel and in each term by term, as it lies in memory.
+            // Panel by panel, and term by term in each panel: this is the order in memory.
             for panel in (0..columns.vecs).step_by(PANEL) {
                 for k in (0..terms).step_by(S::LANES) {
                     for vec in panel..panel + PANEL {
                         // SAFETY: `pack_rows` has checked that the weights are outputs ×
-                        // depth; the matrix was made with room for its groups.
+                        // depth; the matrix was made with room for all its groups.
                         unsafe {
                             let from = columns.offset[vec] * depth + first_k + k;
                             let to = self.packed.vector::<S>(group, &columns, first_k, vec);
@@ -153,18 +152,18 @@ unsafe impl Phases for Rows<'_> {
 /// A block of weights that is transposed.
 #[derive(Clone, Copy, Debug)]
 struct Block {
-    /// Its rows, which become lanes: at most a vector.
+    /// Rows of the block, which become lanes: at most a vector.
     rows: usize,
-    /// The terms of each row, which become vectors: at most as many as a vector has lanes.
+    /// Terms of each row, which become vectors: at most as many as a vector has lanes.
     terms: usize,
 }
 
-/// Packs a block of weights, whose rows are `stride` floats apart, as the lanes of one vector
-/// per term.
+/// Transposes a block of weights into a panel: term k of row r becomes lane r of the vector of
+/// term k. The rows are `stride` floats apart.
 ///
 /// # Safety
 /// 1. The rows of `from` are readable for the terms;
-/// 2. `to` is writable for a vector of a panel's per term, and rows ≤ LANES.
+/// 2. `to` is writable for one vector of a panel for each term, and rows ≤ LANES.
 #[inline(always)]
 unsafe fn transpose<S: Simd>(
     simd: S,
@@ -176,20 +175,21 @@ unsafe fn transpose<S: Simd>(
     for lane in (0..rows).step_by(QUAD) {
         let mut quads = [simd.zero(); QUAD];
         for i in 0..QUAD.min(rows - lane) {
-            // SAFETY: lane + i < rows, so it is one of them (1).
+            // SAFETY: lane + i < rows, so the row is one of the block's (1).
             unsafe {
                 let from = from.add((lane + i) * stride);
                 simd.prefetch(from.wrapping_add(FILL_TERMS_AHEAD));
                 quads[i] = load_lanes(simd, from, terms);
             }
         }
-        // Rows beyond the last are the zeros of the padding.
+        // Rows beyond the last are zeros and become the padding.
         let quads = simd.transpose4(quads);
         for i in 0..QUAD {
-            // SAFETY: the quads are those of terms i, i + 4, …, of which `count` are there (2).
+            // SAFETY: the quads belong to terms i, i + 4, …, of which `count` exist (2).
             unsafe {
                 simd.prefetch(to.wrapping_add((S::LANES + lane + i) * PANEL * S::LANES));
-                // Of fewer than four terms some have no place here: none is written there.
+                // With fewer than four terms `to` may point beyond them; `count` is 0 then, and
+                // nothing is written.
                 let to = to.wrapping_add(i * PANEL * S::LANES + lane);
                 let count = terms.saturating_sub(i).div_ceil(QUAD);
                 simd.store_quads(to, QUAD * PANEL * S::LANES, quads[i], count);
@@ -198,7 +198,8 @@ unsafe fn transpose<S: Simd>(
     }
 }
 
-/// Weights by columns and the matrix that they are packed into, a group per task.
+/// Weights whose columns are outputs, and the matrix that they are packed into. A task is a
+/// group.
 struct ByColumns<'a> {
     weights: &'a [f32],
     packed: &'a PackedMatrix,
@@ -206,7 +207,7 @@ struct ByColumns<'a> {
     to: *mut f32,
 }
 
-// SAFETY: tasks write disjoint parts of the panels, which nobody else has meanwhile.
+// SAFETY: tasks write disjoint parts of the panels, which nobody else uses meanwhile.
 unsafe impl Sync for ByColumns<'_> {}
 
 // SAFETY: the number of tasks follows from the sizes, and a task writes its own group's panels.
@@ -227,9 +228,9 @@ unsafe impl Phases for ByColumns<'_> {
             let first_k = k - k % DEPTH_BLOCK;
             for vec in 0..columns.vecs {
                 let (unit, lanes) = (columns.offset[vec], columns.lanes[vec]);
-                // SAFETY: `pack_columns` has checked that the weights are depth × units;
-                // the matrix was made with room for its groups. Of a vector that is all
-                // padding no lane is read.
+                // SAFETY: `pack_columns` has checked that the weights are depth × units; the
+                // matrix was made with room for all its groups. If all lanes of a vector are
+                // padding, none is read.
                 unsafe {
                     let from = self.weights.as_ptr().wrapping_add(k * units + unit);
                     simd.prefetch(from.wrapping_add(FILL_ROWS_AHEAD * units));

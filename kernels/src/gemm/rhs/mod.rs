@@ -1,12 +1,12 @@
-//! Weights, laid out as the tile reads them.
+//! Packed weights, the rhs of products, in the order in which the register tile reads them.
+//! Knows the layout of weights; must not know what the outputs are for.
 //!
-//! The columns of a packed matrix are the outputs of a product. The gates of a
-//! block of units (one vector of them) stand side by side,
-//! `[block][gate][lane]`; two vectors make a panel, four panels a group (three, where
-//! a unit has three gates, so that a group has whole units), and the depth is cut into
-//! blocks: `[group][block of depth][panel][k][2][lane]`, which
-//! is the order in which a sweep reads. Edges are padded with zeros, so a tile
-//! never needs a mask.
+//! The columns of a packed matrix are the outputs of a product. Units are taken in blocks of one
+//! vector, and the gates of a block stand side by side: `[block][gate][lane]`. Two vectors make
+//! a panel, and four panels a group. (If a unit has three gates, three panels make a group, so
+//! that no unit is split between groups.) The depth is cut into blocks as well, which gives
+//! `[group][block of depth][panel][k][2][lane]`, the order in which a sweep reads. Edges are
+//! padded with zeros, so a tile needs no mask.
 
 mod columns;
 mod fill;
@@ -20,44 +20,45 @@ use crate::simd::Simd;
 use crate::{AlignedBuffer, Isa, KernelError, checked_len};
 pub(crate) use columns::{Columns, Place, Turn, columns, whole};
 
-/// A weight matrix packed for one instruction set: `depth` inputs to
-/// `gates × units` outputs.
+/// A weight matrix packed for one instruction set, from `depth` inputs to `gates × units`
+/// outputs.
 #[derive(Clone, Debug)]
 pub struct PackedMatrix {
     isa: Isa,
     gates: usize,
     units: usize,
     depth: usize,
-    /// Vectors of a whole group, and groups: a step asks too often to reckon them anew.
+    /// Vectors of a full group. This and `groups` are stored because every step asks for them.
     whole: usize,
+    /// Number of groups.
     groups: usize,
     format: Format,
-    /// Values of the format, whatever the buffer's type.
+    /// The packed values, stored in `format` although the buffer's type is f32.
     panels: AlignedBuffer,
-    /// One for each column, padding included, where the format has scales.
+    /// A scale for each column, padding included; empty if the format has no scales.
     scales: AlignedBuffer,
 }
 
-/// Vectors of columns, padding to whole panels included.
+/// Returns the number of vectors of columns, with the padding to whole panels.
 fn vecs(isa: Isa, gates: usize, units: usize) -> usize {
     (units.div_ceil(isa.lanes()) * gates).next_multiple_of(PANEL)
 }
 
 impl PackedMatrix {
-    /// Room for `depth` inputs to `gates × units` outputs, all zero.
+    /// Allocates an f32 matrix from `depth` inputs to `gates × units` outputs, all zero.
     ///
     /// # Errors
-    /// [`KernelError::Dimension`] where a dimension is 0, `TooLarge` or
-    /// `OutOfMemory` where there is no such room.
+    /// [`KernelError::Dimension`] where a dimension is 0, `TooLarge` where the matrix does not fit
+    /// the address space, `OutOfMemory` where the allocator has no room for it.
     pub fn zeros(isa: Isa, gates: usize, units: usize, depth: usize) -> Result<Self, KernelError> {
         Self::zeros_as(Format::F32, isa, gates, units, depth)
     }
 
-    /// [`zeros`](Self::zeros) of another format, for weights that are packed by rows and
-    /// meet forward passes.
+    /// Allocates a matrix as [`zeros`](Self::zeros) does, with values of `format`. Formats other
+    /// than f32 are for weights that are packed by rows and used in forward passes.
     ///
     /// # Errors
-    /// As [`zeros`](Self::zeros).
+    /// As for [`zeros`](Self::zeros).
     pub fn zeros_as(
         format: Format,
         isa: Isa,
@@ -79,43 +80,45 @@ impl PackedMatrix {
         Ok(Self { isa, gates, units, depth, whole, groups, format, panels, scales })
     }
 
-    /// The values that such a matrix has when packed.
+    /// Returns the number of values, padding included, that a packed matrix of these dimensions
+    /// has.
     ///
     /// # Errors
-    /// [`KernelError::TooLarge`] where that does not fit the address space.
+    /// [`KernelError::TooLarge`] where that many f32 do not fit the address space.
     pub fn len(isa: Isa, gates: usize, units: usize, depth: usize) -> Result<usize, KernelError> {
         let what = "packed weights";
         checked_len(what, &[units, gates])?;
         checked_len(what, &[vecs(isa, gates, units), isa.lanes(), depth])
     }
 
-    /// The instruction set that it was packed for.
+    /// Returns the instruction set that the matrix is packed for.
     pub fn isa(&self) -> Isa {
         self.isa
     }
 
-    /// Inputs.
+    /// Returns the number of inputs.
     pub fn depth(&self) -> usize {
         self.depth
     }
 
-    /// Outputs: `gates × units`.
+    /// Returns the number of outputs, `gates × units`.
     pub fn outputs(&self) -> usize {
         self.gates * self.units
     }
 
-    /// How its values are stored.
+    /// Returns the format in which the values are stored.
     pub fn format(&self) -> Format {
         self.format
     }
 
-    /// Where a group's block of depth from `first_k` begins.
+    /// Returns the index of the first value of a group's block of depth from term `first_k` on;
+    /// `vecs` is the number of the group's vectors.
     #[inline(always)]
     pub(crate) fn block(&self, group: usize, vecs: usize, first_k: usize, lanes: usize) -> usize {
         lanes * (group * self.whole * self.depth + vecs.next_multiple_of(PANEL) * first_k)
     }
 
-    /// The same as an address, in a matrix of any format.
+    /// Returns the address of the value at index [`block`](Self::block), whatever the format.
     ///
     /// # Safety
     /// The block lies in the matrix.
@@ -128,11 +131,11 @@ impl PackedMatrix {
         lanes: usize,
     ) -> *const u8 {
         let values = self.block(group, vecs, first_k, lanes);
-        // SAFETY: the block lies in the matrix, whose panels have its values in its format.
+        // SAFETY: the block lies in the matrix, and the panels hold its values in `format`.
         unsafe { self.panels.as_ptr().cast::<u8>().add(values * self.format.bytes()) }
     }
 
-    /// The first vector of a group.
+    /// Returns the index of a group's first vector among all vectors of columns.
     #[inline(always)]
     pub(crate) fn first_vec(&self, group: usize) -> usize {
         group * self.whole
@@ -146,7 +149,7 @@ impl PackedMatrix {
         &mut self.scales
     }
 
-    /// The scales of a group's columns, if the format has some.
+    /// Returns the scales of a group's columns, or `None` if the format has no scales.
     #[inline(always)]
     pub(crate) fn scales(&self, group: usize, lanes: usize) -> Option<*const f32> {
         match self.format {
@@ -155,7 +158,8 @@ impl PackedMatrix {
         }
     }
 
-    /// Where vector `vec` of a group at the first term of its block from `first_k` lies.
+    /// Returns the index of the first value of vector `vec` of a group, at the first term of the
+    /// block of depth from `first_k` on.
     #[inline(always)]
     fn vector<S: Simd>(
         &self,
@@ -169,11 +173,12 @@ impl PackedMatrix {
         self.block(group, columns.vecs, first_k, S::LANES) + panel
     }
 
-    /// The product of `a` with a group of f32 for the block of depth from `first_k`; `a`
-    /// starts at its first row and at that k.
+    /// Returns the product of packed rows `a` with a group of f32 weights, for the block of depth
+    /// from term `first_k` on; `a` points to the first row at that term.
     ///
     /// # Safety
-    /// The place is of the matrix, whose lanes are so many, and first_k below the depth.
+    /// The place is one of the matrix, which is packed for vectors of `lanes` lanes, and `first_k`
+    /// is less than the depth.
     #[inline(always)]
     pub(crate) unsafe fn product(
         &self,
@@ -184,7 +189,7 @@ impl PackedMatrix {
     ) -> Product {
         debug_assert!(self.format == Format::F32);
         let depth = DEPTH_BLOCK.min(self.depth - first_k);
-        // SAFETY: the block lies in the matrix, as its place and first_k do.
+        // SAFETY: the block lies in the matrix, since its place and first_k do.
         let panels = unsafe { self.panels.as_ptr().add(self.block(group, vecs, first_k, lanes)) };
         let ahead = if first_k + depth < self.depth {
             panels.wrapping_add(lanes * vecs.next_multiple_of(PANEL) * depth)
@@ -194,7 +199,7 @@ impl PackedMatrix {
         Product { a, panels, panel_stride: PANEL * lanes * depth, depth, ahead }
     }
 
-    /// `Ok` where the matrix is packed for `isa` with these dimensions.
+    /// Returns an error unless the matrix is packed for `isa` and has these dimensions.
     #[inline(always)]
     pub(crate) fn check(
         &self,
@@ -233,17 +238,17 @@ impl PackedMatrix {
         self.groups
     }
 
-    /// The multiply-adds of a row, those with padding too.
+    /// Returns the multiply-adds that a row of the lhs takes, padding included.
     pub(crate) fn row_terms(&self) -> usize {
         self.panels.len() * size_of::<f32>() / self.format.bytes()
     }
 
-    /// The bytes that it holds.
+    /// Returns the bytes of memory that the values and scales take.
     pub fn bytes(&self) -> usize {
         size_of::<f32>() * (self.panels.len() + self.scales.len())
     }
 
-    /// The columns of group `index`.
+    /// Returns the columns of group `index`.
     #[inline(always)]
     pub(crate) fn columns(&self, index: usize, lanes: usize) -> Columns {
         columns(self.gates, self.units, index, lanes)

@@ -1,4 +1,4 @@
-//! Every small matrix: which columns a group has, and where its values lie.
+//! Tests of all small matrices: which columns a group has, and where the values lie.
 
 use super::{Columns, PackedMatrix, Place, columns, whole};
 use crate::Isa;
@@ -8,11 +8,11 @@ use crate::rows::Rows;
 use crate::simd::{Kernel, Simd};
 use crate::team::Pass;
 
-/// Blocks of units side by side: gates, and two of them for backward products.
+/// Numbers of gates; a backward product may have twice as many as a cell.
 const GATES: std::ops::RangeInclusive<usize> = 1..=8;
 const UNITS: std::ops::RangeInclusive<usize> = 1..=200;
 
-/// The groups of `gates × units` columns.
+/// Returns the groups of `gates × units` columns.
 fn groups(gates: usize, units: usize, lanes: usize) -> Vec<Columns> {
     let vecs = units.div_ceil(lanes) * gates;
     (0..vecs.div_ceil(whole(gates))).map(|group| columns(gates, units, group, lanes)).collect()
@@ -49,11 +49,12 @@ fn groups_have_each_column_once() {
     });
 }
 
-/// What is fetched for the next group of a sweep, in either direction, is that group's.
+/// The columns that are prefetched for the next group of a sweep, in either direction, are that
+/// group's.
 #[test]
 fn a_group_knows_where_the_next_one_lies() {
     all_sizes(|gates, units, lanes| {
-        // The others have no groups of whole units.
+        // With other numbers of gates a group may split a unit.
         if !whole(gates).is_multiple_of(gates) {
             return;
         }
@@ -84,8 +85,9 @@ fn a_matrix_has_as_many_groups_as_its_columns() {
     }
 }
 
-/// Reads every value of a packed matrix where a tile would, and demands that it is the one of
-/// its output and input, that no two are read from one place, and that all others are zero.
+/// Reads every value of a packed matrix where a tile would read it. Each value has to be the
+/// weight of its output and input, no place may be read twice, and all other places have to be
+/// zero.
 struct Reads<'a> {
     matrix: &'a PackedMatrix,
     weight: fn(usize, usize) -> f32,
@@ -103,7 +105,7 @@ impl Kernel for Reads<'_> {
             let columns = matrix.columns(group, S::LANES);
             let place = Place { group, vecs: columns.vecs, next: 0 };
             for first_k in (0..matrix.depth).step_by(DEPTH_BLOCK) {
-                // SAFETY: the group and the block are the matrix's.
+                // SAFETY: the group and the block are in the matrix.
                 let product = unsafe { matrix.product(std::ptr::null(), place, first_k, S::LANES) };
                 for v in 0..columns.vecs {
                     for k in 0..product.depth {
@@ -129,7 +131,7 @@ impl Kernel for Reads<'_> {
 
 #[test]
 fn values_lie_where_they_are_read() {
-    // Another number for each output and input.
+    // Returns a different number for each output and input.
     fn weight(output: usize, input: usize) -> f32 {
         (1 + output * 600 + input) as f32
     }

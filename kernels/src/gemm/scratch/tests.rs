@@ -1,4 +1,4 @@
-//! Every place of a group's sums.
+//! Checks that each sum of a group has a place of its own in the scratch.
 
 use super::For;
 use crate::Isa;
@@ -18,7 +18,7 @@ impl Kernel for Places {
         for row in 0..ROW_BLOCK {
             for vec in 0..GROUP {
                 let floats = row * grid.rows.as_rows().stride() + grid.offset[vec];
-                // SAFETY: there is such a row and vector.
+                // SAFETY: row < ROW_BLOCK and vec < GROUP.
                 let place = unsafe { scratch.place(row, vec) };
                 assert_eq!(
                     place,

@@ -1,18 +1,16 @@
-//! The register tile: a few rows times a few vectors of columns, summed over the
-//! depth in registers. Every product of the crate runs through
-//! [`accumulate`]; it knows operands and their strides, and must not know what the
-//! sums mean.
+//! The register tile: a few rows times a few vectors of columns, summed over the depth in
+//! registers. All products with panels of f32 run through [`accumulate`]. Knows operands and
+//! their strides; must not know what the sums mean.
 //!
-//! Columns are packed two vectors to a *panel*, `[depth][2][lane]`, and up to
-//! four panels to a *group*. A tall tile takes one panel at a time (12 rows × 2
-//! vectors fill the 24 accumulators of a 32-register file and read the least per
-//! product), a flat one takes two or four, so that enough sums are in flight to
-//! hide the latency. The depth is cut so that a panel stays in the first-level
-//! cache while the row tiles pass over it.
+//! Columns are packed two vectors to a *panel*, `[depth][2][lane]`, and up to four panels to a
+//! *group*. A tall tile takes one panel at a time: 12 rows × 2 vectors use 24 of 32 registers as
+//! accumulators and read the least memory per multiply-add. A flat tile takes two or four
+//! panels, so that enough sums are in flight to hide the latency. The depth is cut into blocks
+//! so that a panel stays in the first-level cache while all tiles of rows pass over it.
 //!
-//! Each output is one chain `((start + a₀b₀) + a₁b₁) + …` in the order of the
-//! depth, whatever the tile: results do not depend on the number of rows, and a
-//! sum that is stored and taken up again goes on as if it had not been.
+//! Each output is one chain `((start + a₀b₀) + a₁b₁) + …` in the order of the depth, whatever
+//! the size of the tile. So results do not depend on the number of rows, and a sum may be stored
+//! and loaded again between two blocks of depth without a change of its bits.
 
 mod sums;
 #[cfg(test)]
@@ -25,30 +23,31 @@ use crate::simd::{Kernel, Simd};
 use crate::tuning::{PREFETCH, UNROLL, most_prefetches};
 pub(crate) use sums::{Grid, Sums};
 
-/// One product to sum over: `rows × depth` times a group of panels.
+/// The operands of a product: packed rows of `depth` terms, and a group of panels.
 #[derive(Clone, Copy)]
 pub(crate) struct Product {
-    /// The left operand, packed in tiles, `[tile][k / RUN][row][RUN]`, cut as
-    /// [`heights`] cuts.
+    /// The lhs, packed as `[tile][k / RUN][row][RUN]`, with the rows cut into tiles by [`heights`].
     pub a: *const f32,
-    /// The group's first panel, at the first k.
+    /// The group's first panel, at the first term.
     pub panels: *const f32,
     /// Floats from one panel to the next.
     pub panel_stride: usize,
     /// Terms of the sum.
     pub depth: usize,
-    /// What the sweep reads next, to be fetched meanwhile; anywhere.
+    /// Memory that the sweep reads next, to be prefetched meanwhile; may point anywhere.
     pub ahead: *const f32,
 }
 
-/// Floats of a cache line.
+/// Floats in a cache line.
 const LINE: usize = 16;
-/// `acc[r][v] += Σₖ a[r][k] · b[k][first + v]`; a pair of vectors that `walk` names
-/// is asked for in each turn, so that no turn waits for room to ask for more.
+
+/// Computes `acc[r][v] += Σₖ a[r][k] · b[k][first + v]`, and meanwhile prefetches about `ahead`
+/// floats from `product.ahead` on and the rows of `walk`. Each turn of the loop takes only one
+/// pair of vectors from `walk`: a turn with more prefetches than the CPU can hold would wait.
 ///
 /// # Safety
 /// 1. The product's `a` is readable for [`lhs_len`] of R rows and the depth;
-/// 2. its panels are for the vectors `first .. first + V`, in whole panels.
+/// 2. its panels are readable for the vectors `first .. first + V`, in whole panels.
 #[inline(always)]
 pub(crate) unsafe fn accumulate<S: Simd, const R: usize, const V: usize>(
     simd: S,
@@ -58,8 +57,8 @@ pub(crate) unsafe fn accumulate<S: Simd, const R: usize, const V: usize>(
     mut walk: Walk<'_>,
     acc: &mut [[S::V; V]; R],
 ) {
-    // SAFETY: the panels have the vectors first .. first + V (2), and k runs below the
-    // depth, to which `terms` adds none.
+    // SAFETY: the panels have the vectors first .. first + V (2), the rows are R (1), and each
+    // call of `terms` ends at the depth or before.
     unsafe {
         let start = product.panels.add(first / PANEL * product.panel_stride);
         let whole = product.depth - product.depth % UNROLL;
@@ -70,7 +69,7 @@ pub(crate) unsafe fn accumulate<S: Simd, const R: usize, const V: usize>(
             for line in 0..PREFETCH {
                 simd.prefetch(at.wrapping_add(line * LINE));
             }
-            // Tall tiles of many rows need no more, so there it is one branch.
+            // Tall tiles of many rows need no more lines, so they take only this one branch.
             if const { most_prefetches(R) > PREFETCH } && step > PREFETCH * LINE {
                 simd.prefetch(at.wrapping_add(2 * LINE));
                 if step > 3 * LINE {
@@ -97,10 +96,10 @@ pub(crate) unsafe fn accumulate<S: Simd, const R: usize, const V: usize>(
     }
 }
 
-/// The terms k .. k + U, in order.
+/// Adds the terms k .. k + U to `acc`, in order.
 ///
 /// # Safety
-/// As [`accumulate`]; `start` is the first panel that the tile reads, and k + U ≤ depth.
+/// As for [`accumulate`]; `start` is the first panel that the tile reads, and k + U ≤ depth.
 #[inline(always)]
 unsafe fn terms<S: Simd, const R: usize, const V: usize, const U: usize>(
     simd: S,
@@ -109,14 +108,14 @@ unsafe fn terms<S: Simd, const R: usize, const V: usize, const U: usize>(
     k: usize,
     acc: &mut [[S::V; V]; R],
 ) {
-    // SAFETY: term k + u is in the run of k, since U divides RUN as k does, so that the packed
-    // rows (1) and the panels (2) have it.
+    // SAFETY: term k + u is in the same run as k, since U divides both RUN and k, so the packed
+    // rows (1) and the panels (2) have the term.
     unsafe {
         let a = product.a.add(k / RUN * RUN * R + k % RUN);
         let b = start.add(k * PANEL * S::LANES);
         for u in 0..U {
-            // The fewer operands of the two stay in registers, the others come one
-            // by one: R · V sums, and the files have little room beside them.
+            // The R · V sums leave little room in the registers. So all values of the operand with
+            // fewer of them stay in registers, and the values of the other are loaded one by one.
             if R < V {
                 let mut rows = [simd.zero(); R];
                 for r in 0..R {
@@ -144,47 +143,47 @@ unsafe fn terms<S: Simd, const R: usize, const V: usize, const U: usize>(
     }
 }
 
-/// Where vector `v` of term `u` lies, from the first vector of term 0.
+/// Returns the floats from the first vector of term 0 to vector `v` of term `u`.
 #[inline(always)]
 fn at<S: Simd>(u: usize, v: usize, panel_stride: usize) -> usize {
     v / PANEL * panel_stride + (u * PANEL + v % PANEL) * S::LANES
 }
 
-/// How large a tile is.
+/// The size of a tile.
 #[derive(Clone, Copy, Debug)]
 struct Size {
-    /// How many rows it has.
+    /// Number of rows.
     height: usize,
-    /// How many vectors.
+    /// Number of vectors.
     width: usize,
 }
 
-/// Where a tile starts.
+/// The place where a tile starts.
 #[derive(Clone, Copy, Debug)]
 struct Start {
-    /// Which of the operands' rows is its first.
+    /// Index of the tile's first row among the rows of the product.
     row: usize,
-    /// Which of the group's vectors.
+    /// Index of the tile's first vector in the group.
     vec: usize,
 }
 
-/// `R` rows times `V` vectors, from the first row of the operands and vector
-/// `first` of the group.
+/// The tile of `R` rows from `row` on and `V` vectors of the group from `first` on.
 struct Tile<'a, const R: usize, const V: usize> {
     product: Product,
     sums: &'a Sums,
     prefetches: &'a [Prefetch],
-    /// Floats of `product.ahead` that this tile fetches.
+    /// Floats from `product.ahead` on that this tile prefetches.
     ahead: usize,
     row: usize,
     first: usize,
 }
 
 impl<'a, const R: usize, const V: usize> Tile<'a, R, V> {
+    /// Takes the operands of one tile.
+    ///
     /// # Safety
-    /// 1. For the R rows and the V vectors from the start the product is what [`accumulate`]
-    ///    asks;
-    /// 2. for them the sums are what [`Sums::take`] and [`Sums::leave`] ask.
+    /// 1. For the R rows and V vectors from the start on, the product is as [`accumulate`] asks;
+    /// 2. for the same rows and vectors, the sums are as [`Sums::load`] and [`Sums::store`] ask.
     #[inline(always)]
     unsafe fn new(
         product: Product,
@@ -205,7 +204,7 @@ impl<const R: usize, const V: usize> Kernel for Tile<'_, R, V> {
         let product = Product { a: product.a.wrapping_add(lhs_len(row, product.depth)), ..product };
         let rows = Span { first: row, len: R };
         let walk = Walk::new(prefetches, Area { rows, vecs: Span { first, len: V } });
-        // SAFETY: the sums (2) and the product (1) are so, says who called `new`.
+        // SAFETY: the caller of `new` promised the product (1) and the sums (2).
         unsafe {
             let mut acc = sums.load::<S, R, V>(simd, row, first);
             accumulate(simd, product, first, ahead, walk, &mut acc);
@@ -214,13 +213,14 @@ impl<const R: usize, const V: usize> Kernel for Tile<'_, R, V> {
     }
 }
 
-/// `rows` rows times the `vecs` vectors (at most [`GROUP`](crate::gemm::layout::GROUP)) of a group.
+/// Multiplies `rows` rows with the `vecs` vectors of a group, at most
+/// [`GROUP`](crate::gemm::layout::GROUP), tile by tile.
 ///
 /// # Safety
 /// 1. The product's `a` is readable for [`lhs_len`] of the rows and the depth, and its panels
-///    for the vectors, in whole panels;
-/// 2. of the rows and vectors the real lanes of the sums, or all where a grid is roomy, are
-///    readable and writable, and nobody else's.
+///    are readable for the vectors, in whole panels;
+/// 2. in these rows and vectors, the real lanes of the sums, or all lanes if a grid is roomy, are
+///    readable and writable, and nobody else uses them.
 #[inline(always)]
 pub(crate) unsafe fn group<S: Simd>(
     simd: S,
@@ -237,8 +237,8 @@ pub(crate) unsafe fn group<S: Simd>(
         4..=6 if S::MAX_ROWS == 12 => 4,
         _ => 2,
     };
-    // A tall tile of one vector takes half as long; a flat one waits for its few sums, and may
-    // as well add up the padding.
+    // A tall tile of one vector takes half as long as one of two. A flat tile waits for the latency
+    // of its few sums, so it can compute the padding as well at no cost.
     let padded = widest > PANEL && !vecs.is_multiple_of(PANEL);
     let edge;
     let (vecs, sums) = if padded {
@@ -253,13 +253,13 @@ pub(crate) unsafe fn group<S: Simd>(
     while first < vecs {
         let left = vecs - first;
         let width = if left >= widest { widest } else { 1 << left.ilog2() };
-        // As much as the tiles of these vectors read, each its share: what is
-        // fetched too early is gone again when it is wanted.
+        // Together the tiles of these vectors prefetch as much as they read, each its share: memory
+        // that is prefetched too early is evicted before it is read.
         let ahead = product.depth * width * S::LANES / tiles;
         for Span { first: row, len: height } in heights::<S>(rows) {
             let (size, at) = (Size { height, width }, Start { row, vec: first });
-            // SAFETY: row + height ≤ rows, and first + width ≤ vecs or, of a vector that is
-            // padding, has no lane that is real, but panels.
+            // SAFETY: row + height ≤ rows and first + width ≤ vecs (1, 2). A vector that is only
+            // padding has panels (1), has no real lanes, and has room in a roomy grid (2).
             unsafe { sized_tile(simd, size, product, sums, prefetches, ahead, at) };
             product.ahead = product.ahead.wrapping_add(ahead);
         }
@@ -267,10 +267,10 @@ pub(crate) unsafe fn group<S: Simd>(
     }
 }
 
-/// Runs the tile of that size.
+/// Runs the tile of a size that is known only at run time.
 ///
 /// # Safety
-/// As [`group`], of so many rows and vectors from the start.
+/// As for [`group`], for the `height` rows and `width` vectors from the start on.
 #[inline(always)]
 unsafe fn sized_tile<S: Simd>(
     simd: S,
@@ -281,13 +281,13 @@ unsafe fn sized_tile<S: Simd>(
     ahead: usize,
     at: Start,
 ) {
-    // A constant condition, so that a tile that an instruction set has no registers
-    // for is not compiled for it either.
+    // The condition is a constant, so that a tile is not compiled for an instruction set that has
+    // too few registers for it.
     macro_rules! dispatch {
         ($($r:literal by $v:literal $(above $rows:literal)?),+) => {
             match (height, width) {
                 $(($r, $v) => if const { true $(&& S::MAX_ROWS > $rows)? } {
-                    // SAFETY: this function's own.
+                    // SAFETY: this function asks for the same.
                     simd.call(unsafe { Tile::<$r, $v>::new(product, sums, prefetches, ahead, at) });
                 } else {
                     unreachable!("a tile for more registers");

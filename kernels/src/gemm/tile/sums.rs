@@ -1,45 +1,46 @@
-//! Where a tile's sums come from and where they go. Knows rows of vectors in memory and
-//! lanes that are not there; must not know products.
+//! Where a tile's sums are loaded from and stored to. Knows rows of vectors in memory and which
+//! of their lanes are padding; must not know products.
 
 use crate::gemm::layout::GROUP;
 use crate::rows::{Rows, RowsMut, load_lanes, store_lanes};
 use crate::simd::Simd;
 use std::mem::MaybeUninit;
 
-/// Vectors of rows in memory: vector v of row r begins at column `offset[v]` of the row.
+/// Vectors in rows of memory: vector v of row r starts at column `offset[v]` of the row.
 #[derive(Clone, Copy)]
 pub(crate) struct Grid<R = RowsMut> {
     pub rows: R,
     pub offset: [usize; GROUP],
-    /// Whether every vector of a group has room for all of its lanes, real or not. Sums that
-    /// rest in such a place are stored and read in whole vectors.
+    /// Whether every vector of a group, vectors of padding included, has room for all of its
+    /// lanes, so that sums are loaded and stored in whole vectors.
     pub roomy: bool,
 }
 
-/// Where the chains of a group's product start, and where they are left.
+/// The memory from which a group's product loads its sums and to which it stores them.
 #[derive(Clone, Copy)]
 pub(crate) struct Sums {
-    /// `None` is zero. A bias is a grid whose stride is 0.
+    /// The values from which the sums start; `None` is zero. A bias is a grid with stride 0.
     pub from: Option<Grid<Rows>>,
+    /// Receives the sums.
     pub to: Grid,
-    /// Real lanes of each vector, which are all that a grid without room for more has.
+    /// Real lanes of each vector. A grid that is not roomy has memory for no others.
     pub lanes: [usize; GROUP],
     /// Whether every lane of every vector is real.
     pub whole: bool,
 }
 
 impl Sums {
-    /// The same sums, taken up where they were left.
+    /// Returns sums that start from where these are stored.
     #[inline(always)]
     pub(crate) fn resumed(self) -> Self {
         let Grid { rows, offset, roomy } = self.to;
         Self { from: Some(Grid { rows: rows.as_rows(), offset, roomy }), ..self }
     }
 
-    /// The sums of the tile whose first row and vector these are, to go on from.
+    /// Loads the sums of the tile that starts at row `row` and vector `first`.
     ///
     /// # Safety
-    /// The real lanes of `from` are readable, or, where it is roomy, all of them.
+    /// The tile's real lanes of `from` are readable, or all of its lanes if `from` is roomy.
     #[inline(always)]
     pub(super) unsafe fn load<S: Simd, const R: usize, const V: usize>(
         &self,
@@ -51,8 +52,8 @@ impl Sums {
         let Some(from) = &self.from else { return acc };
         let whole = self.whole || from.roomy;
         let from = Corner::to_read(from, row, first);
-        // SAFETY: of a whole group, or a roomy grid, all lanes are readable, of another the
-        // real ones.
+        // SAFETY: if the group is whole or the grid roomy, all lanes are readable; otherwise the
+        // real lanes are.
         unsafe {
             if whole {
                 for r in 0..R {
@@ -72,10 +73,10 @@ impl Sums {
         acc
     }
 
-    /// Leaves the tile's sums where they belong.
+    /// Stores the sums of the tile that starts at row `row` and vector `first`.
     ///
     /// # Safety
-    /// The real lanes of `to` are writable, or, where it is roomy, all of them.
+    /// The tile's real lanes of `to` are writable, or all of its lanes if `to` is roomy.
     #[inline(always)]
     pub(super) unsafe fn store<S: Simd, const R: usize, const V: usize>(
         &self,
@@ -85,8 +86,8 @@ impl Sums {
         acc: &[[S::V; V]; R],
     ) {
         let to = Corner::to_write(&self.to, row, first);
-        // SAFETY: of a whole group, or a roomy grid, all lanes are writable, of another the
-        // real ones.
+        // SAFETY: if the group is whole or the grid roomy, all lanes are writable; otherwise the
+        // real lanes are.
         unsafe {
             if self.whole || self.to.roomy {
                 for r in 0..R {
@@ -101,7 +102,7 @@ impl Sums {
     }
 }
 
-/// A grid seen from a tile's first row and vector.
+/// The part of a grid from a tile's first row and first vector on.
 #[derive(Clone, Copy)]
 struct Corner<'a, R> {
     rows: R,
@@ -132,12 +133,14 @@ impl<'a> Corner<'a, RowsMut> {
     }
 }
 
-/// A tile's sums in memory. At the edge of a matrix they pass through here, so
-/// that the accumulators are only ever indexed by constants: one loop over them
-/// that stays rolled would keep them all on the stack, in every tile.
+/// A copy of a tile's sums in memory. Sums at the edge of a matrix pass through it, so that the
+/// accumulators are indexed by constants only. A single loop over them that the compiler does not
+/// unroll would keep all accumulators on the stack, in every tile.
 struct Edge<T, const R: usize, const V: usize>(MaybeUninit<[[T; V]; R]>);
 
 impl<T: Copy, const R: usize, const V: usize> Edge<T, R, V> {
+    /// Loads the real lanes of the tile's sums.
+    ///
     /// # Safety
     /// The real lanes of R rows and V vectors are readable.
     #[inline(always)]
@@ -172,6 +175,8 @@ impl<T: Copy, const R: usize, const V: usize> Edge<T, R, V> {
         unsafe { *self.0.as_ptr().cast::<T>().add(r * V + v) }
     }
 
+    /// Stores the real lanes of the tile's sums.
+    ///
     /// # Safety
     /// The real lanes of R rows and V vectors are writable.
     #[inline(always)]

@@ -1,4 +1,4 @@
-//! Every size that a group's product is dispatched for.
+//! Tests every size of a group's product, and so every tile that it is dispatched to.
 
 use super::{Grid, Product, Sums, group};
 use crate::Isa;
@@ -6,8 +6,8 @@ use crate::gemm::layout::{GROUP, PANEL, ROW_BLOCK, RUN};
 use crate::rows::RowsMut;
 use crate::simd::{Kernel, Simd};
 
-/// Adds the product of one term of `rows` rows, 1, 2, …, with a group of `vecs` vectors, 1, 2, …,
-/// of whose last `real` lanes are real, to what stands there.
+/// Adds a product of one term to values in memory. The `rows` rows have the values 1, 2, …, and
+/// so have the columns, a group of `vecs` vectors of which the last has `real` real lanes.
 struct Dispatch {
     rows: usize,
     vecs: usize,
@@ -22,7 +22,7 @@ impl Kernel for Dispatch {
         const BEFORE: f32 = 0.5;
         let Self { rows, vecs, real } = self;
         let real = real.min(S::LANES);
-        // One term is the first of a row's run.
+        // The only term is the first of each row's run.
         let mut a = vec![0.0; rows * RUN];
         a.iter_mut().step_by(RUN).zip(1..).for_each(|(a, row)| *a = row as f32);
         let columns = (vecs - 1) * S::LANES + real;
@@ -44,8 +44,8 @@ impl Kernel for Dispatch {
             depth: 1,
             ahead: panels.as_ptr(),
         };
-        // SAFETY: A has the rows, the panels the vectors with their padding, and C rows of all
-        // columns.
+        // SAFETY: A has the rows, the panels have the vectors with their padding, and C has the
+        // rows with all columns.
         unsafe { group(simd, rows, product, vecs, &sums, &[]) };
         for (row, c) in c.chunks(stride).enumerate() {
             let (sums, beyond) = c.split_at(columns);
@@ -58,8 +58,8 @@ impl Kernel for Dispatch {
     }
 }
 
-/// A tile that were called twice would add its products twice, and one that is not called leaves
-/// what stood there.
+/// A tile that is called twice would add its products twice, and a tile that is not called would
+/// leave the old values.
 #[test]
 #[cfg_attr(miri, ignore = "hours in an interpreter")]
 fn each_row_and_vector_is_in_one_tile() {

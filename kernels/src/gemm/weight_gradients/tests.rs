@@ -1,4 +1,4 @@
-//! Every cut of the depth and of the columns into blocks.
+//! Tests of every cut of the depth and of the columns into blocks.
 
 use super::{Blocks, DEPTH_BLOCK, ROW_BLOCK, TOGETHER, depth_block};
 
@@ -40,7 +40,7 @@ fn blocks_of_columns_have_each_column_once() {
             }
             let least = sizes.iter().min().unwrap() + 2 * TOGETHER;
             assert!(sizes.iter().all(|&size| size < least), "about equal: {sizes:?}");
-            // Where every thread can have as much as another, it has.
+            // With enough columns every thread gets the same number of blocks.
             if rows >= 64 * threads {
                 assert!(blocks.count.is_multiple_of(threads), "{rows} columns, {threads} threads");
             }

@@ -1,4 +1,4 @@
-//! The first stage of a step: ∂L/∂h from the steps after, and the cell.
+//! The first stage of a backward step: ∂L/∂h from the steps after it, and the cell's gradients.
 
 use super::step::{Operands, Step};
 use crate::cells::{BackwardLhs, Epilogue, MOST_SUMS};
@@ -9,16 +9,17 @@ use crate::recurrence::step::{self, Block, Term, Units};
 use crate::rows::{At, Rows, RowsMut, further};
 use crate::simd::Simd;
 
-/// What a product of a step is of. With several delays they are all of the same.
+/// Returns the left operand of a product of a step. With several delays, each has the same
+/// operands.
 #[inline(always)]
 fn source<C: Epilogue>(term: usize) -> BackwardLhs {
     if const { C::BACK.len() == 1 } { C::BACK[0] } else { C::BACK[term % C::BACK.len()] }
 }
 
-// SAFETY: `Step::new` has been promised the operands of `batch` rows, of which all that is here
-// is made: terms (2) and origin (3), the scratch (4), and what the cell, noise and normalisation
-// read and write of the units that they are handed (5). `Backward::check` has seen that the
-// weights fit (1).
+// SAFETY: `Step::new` has been promised the operands of `batch` rows, from which everything here is
+// made: terms (2) and start (3), the scratch (4), and what the cell, noise and normalisation read
+// and write of the units that they are handed (5). `Backward::check` has verified that the weights
+// fit (1).
 unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
     const SUMS: usize = 1;
 
@@ -37,8 +38,8 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
         self.recurrent.weights.len()
     }
 
-    /// The longest delay first: what lies in a later stretch of time is what that one's
-    /// pass has begun the sum with.
+    /// The longest delay comes first. If a sequence is cut, the pass over the later stretch of time
+    /// has begun the sum with the products of its own steps, and the order must be the same.
     #[inline(always)]
     fn term(&self, index: usize) -> Option<Term<'_>> {
         let after = self.t + self.recurrent.delays[index] as isize;
@@ -62,7 +63,8 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
         Some(Term { rows: Rows::new(rows, stride), weights: &self.recurrent.weights[index] })
     }
 
-    /// A sum that goes on from what comes in; of masked products it is that of these alone.
+    /// The sums start from the ∂L/∂h that is given. With dropout they start from zero, since the
+    /// mask applies to the products only.
     #[inline(always)]
     fn start(&self) -> Option<Rows> {
         let given = self.is_given() && !self.masks();
@@ -74,8 +76,8 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
         self.scratch
     }
 
-    /// What a cell reads from far away: gates, states, and the gradients that are
-    /// carried and come from outside.
+    /// Prefetches what the cell reads from far away: gates, states, and the gradients that are
+    /// carried and that come from outside.
     #[inline(always)]
     fn prefetches(&self, columns: &Columns, row: usize) -> Prefetches {
         let mut prefetches = Prefetches::none();
@@ -115,26 +117,26 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
             scratch: self.scratch.wrapping_add(row * self.room),
             ..*self
         };
-        // SAFETY: these rows' operands are some of those that this step was made of.
+        // SAFETY: the operands of these rows are a part of those that this step was made from.
         unsafe { Step::new(operands) }
     }
 
-    /// The gradients of some units of a row, from their ∂L/∂h without `dy`; before the
-    /// first step that is all there is.
+    /// Computes the gradients of some units of a row from `dh`, their ∂L/∂h without `dy`. For a
+    /// state before the first step it only stores `dh`.
     #[inline(always)]
     unsafe fn finish<S: Simd>(&self, simd: S, at: Units, [dh, ..]: [S::V; MOST_SUMS]) {
         let unit = at.row * self.outputs + at.first;
-        // SAFETY: the units are of the step (1), and nobody else has them (2): of its ∂L/∂h,
-        // that from outside and all of it, and of what the cell has.
+        // SAFETY: the units are of the step (1), and nobody else has them (2): their ∂L/∂h from
+        // outside and in total, and their places for the cell.
         unsafe {
             if self.t < 1 {
                 store_lanes(simd, self.outgoing().add(unit), dh, at.lanes);
                 return;
             }
             let place = At { row: self.start + at.row, column: at.first };
-            // The part from outside comes last, so that a sequence cut in two gives
-            // the bits of the whole: the sum over the step after is the same number
-            // whether it stays in a register or is carried in `dh`.
+            // The part from outside is added last, so that a sequence cut in two gives the same
+            // bits as the whole: the sum over the steps after is the same number whether it stays
+            // in a register or is carried in `dh`.
             let dh = match self.dy {
                 Some(dy) => {
                     simd.add(dh, Rows::new(dy.as_ptr(), self.dy_stride).load(simd, place, at.lanes))

@@ -1,5 +1,5 @@
-//! Back-propagation through time, step by step from the last: ∂L/∂h of a step, the
-//! caller's part plus `dz W` of the steps after, which the cell turns into its own dz.
+//! Back-propagation through time, step by step from the last: ∂L/∂h of a step is the part that the
+//! caller gives plus `dz W` of the steps after it, and the cell turns it into its own dz.
 
 mod first;
 mod noise;
@@ -9,7 +9,7 @@ mod step;
 mod steps;
 
 use super::dims::{Dims, Recurrent};
-use super::noise::{Zone, Zoneout};
+use super::noise::{Zoneout, ZoneoutAt};
 use super::norm::NormBack;
 use super::pass::{StepPhases, parts};
 use crate::cells::{Cell, Epilogue, Geometry, SecondProduct, with_cell};
@@ -28,78 +28,84 @@ use steps::Pointers;
 /// measures it as part of a training step.
 #[derive(Debug)]
 pub struct Backward<'a> {
-    /// The rows of τ steps of B sequences, H and R.
+    /// The schedule of τ steps of B sequences, and the sizes H and R.
     pub dims: Dims,
     /// The cell, as in the forward pass.
     pub cell: Cell<'a>,
-    /// The recurrent weights, packed by columns: to R outputs from what the cell's
-    /// [`BackwardLhs`](crate::cells::BackwardLhs)s say; the second from H outputs, or R where the cell projects, to H.
+    /// The recurrent weights, packed by columns. Each matrix has R outputs from the blocks of its
+    /// operand, a [`BackwardLhs`](crate::cells::BackwardLhs) of the cell. The second product has H
+    /// outputs from H inputs or, if the cell projects, from R inputs.
     pub recurrent: Recurrent<'a>,
-    /// The forward pass's gates go in, the gradients of the pre-activations come
-    /// out, `[τ, B, G, H]`.
+    /// The gates of the forward pass, `[τ, B, G, H]`, which the pass replaces with ∂L/∂z, the
+    /// gradients of the pre-activations.
     pub gates: &'a mut [f32],
-    /// What the forward pass has kept beside them, `[τ, B, E, H]`.
+    /// The extra blocks of the forward pass, `[τ, B, E, H]`, which the pass replaces with the
+    /// cell's further gradients, if it has any.
     pub extra: &'a mut [f32],
-    /// The hidden states before the first step, oldest first, `[D, B, R]`.
+    /// The hidden states before the first step, the oldest first, `[D, B, R]`.
     pub h0: &'a [f32],
     /// The hidden states after each step, `[τ, B, R]`.
     pub h: &'a [f32],
     /// Floats from one row of `h` to the next, R or more.
     pub h_stride: usize,
-    /// The cell state before the first step, `[B, H]`, or nothing.
+    /// The cell state before the first step, `[B, H]`; empty if the cell has none.
     pub c0: &'a [f32],
-    /// The cell states after each step, `[τ, B, H]`, or nothing.
+    /// The cell states after each step, `[τ, B, H]`; empty if the cell has none.
     pub c: &'a [f32],
-    /// ∂L/∂h of each step from outside, `[τ, B, R]`; none is zero.
+    /// ∂L/∂h of each step from outside, `[τ, B, R]`; `None` is zero.
     pub dy: Option<&'a [f32]>,
     /// Floats from one row of `dy` to the next, R or more.
     pub dy_stride: usize,
-    /// ∂L/∂h of the last D steps goes in (beside `dy`), that of those before the first
-    /// comes out, `[D, B, R]`.
+    /// ∂L/∂h of the last D steps, `[D, B, R]`, to which the pass adds `dy`. The pass replaces it
+    /// with ∂L/∂h of the D states before the first step.
     pub dh: &'a mut [f32],
-    /// ∂L/∂c of the last step goes in, ∂L/∂s₀ comes out, `[B, H]`, or nothing.
+    /// ∂L/∂c of the last step, `[B, H]`, which the pass replaces with ∂L/∂c₀; empty if the cell has
+    /// no cell state.
     pub dc: &'a mut [f32],
-    /// Where the cell projects, all of ∂L/∂h comes out, `[τ, B, R]`; else nothing.
+    /// Output: if the cell projects, ∂L/∂h of each step with all its parts, `[τ, B, R]`; else
+    /// empty.
     pub dh_all: &'a mut [f32],
-    /// That of the forward pass, with its keys, and room for what it carries.
+    /// The zoneout of the forward pass, and room for what it carries.
     pub zoneout: Option<ZoneoutBack<'a>>,
-    /// What the forward pass's products saw of the hidden states, where that was not all.
+    /// The dropout of the forward pass.
     pub dropout: Option<DropoutBack<'a>>,
-    /// Where the cell states go as the cell made them, before zoneout: `[τ, B, H]`, or
-    /// nothing. For cells whose own weights see them (peepholes).
+    /// Output: the cell states as the cell computed them, before zoneout, `[τ, B, H]`, for cells
+    /// whose own weights see them (peepholes). Nothing is stored if it is empty.
     pub c_made: &'a mut [f32],
-    /// The normalisation of the forward pass.
+    /// The layer normalisation of the forward pass.
     pub norm: Option<NormBack<'a>>,
-    /// [`backward_scratch_len`] floats or more.
+    /// Scratch of [`backward_scratch_len`] floats or more.
     pub scratch: &'a mut [f32],
 }
 
 /// The zoneout of a backward pass.
 #[derive(Debug)]
 pub struct ZoneoutBack<'a> {
-    /// That of the forward pass, with its keys.
+    /// The zoneout of the forward pass, with its keys.
     pub zoneout: Zoneout<'a>,
-    /// Room for what is left of ∂L/∂h to the step before, `[B, R]`.
+    /// Scratch for the part of ∂L/∂h that zoneout leaves to the step before, `[B, R]`.
     pub dh_kept: &'a mut [f32],
-    /// Room for what is left of ∂L/∂c to the step before, `[B, H]`, or nothing.
+    /// Scratch for the part of ∂L/∂c that zoneout leaves to the step before, `[B, H]`; empty if the
+    /// cell has no cell state.
     pub dc_kept: &'a mut [f32],
 }
 
-/// The dropout of a backward pass, as the forward pass had it: see [`Dropout`](super::Dropout).
+/// The dropout of a backward pass, with the slices of the forward pass: see
+/// [`Dropout`](super::Dropout).
 #[derive(Clone, Copy, Debug)]
 pub struct DropoutBack<'a> {
-    /// `[B, R]`.
+    /// The mask, `[B, R]`.
     pub mask: &'a [f32],
-    /// What the products saw of the states before the first step, `[D, B, R]`.
+    /// `mask ⊙ h` of the states before the first step, `[D, B, R]`.
     pub before: &'a [f32],
-    /// What they saw of each step's, `[τ, B, R]`.
+    /// `mask ⊙ h` of the state after each step, `[τ, B, R]`.
     pub seen: &'a [f32],
 }
 
-/// Floats of scratch that a [`Backward`] with so many delays needs.
+/// Returns the floats of scratch that a [`Backward`] with `delays` delays needs.
 ///
 /// # Errors
-/// [`KernelError::TooLarge`] where that does not fit the address space.
+/// [`KernelError::TooLarge`] if the result does not fit the address space.
 pub fn backward_scratch_len(
     geometry: &Geometry,
     dims: Dims,
@@ -108,7 +114,7 @@ pub fn backward_scratch_len(
     dims.sequences("scratch", room(geometry, dims, delays)?)
 }
 
-/// Floats of scratch for a row.
+/// Returns the floats of scratch for one row.
 fn room(geometry: &Geometry, dims: Dims, delays: usize) -> Result<usize, KernelError> {
     let mut first = 0;
     for source in geometry.back {
@@ -127,11 +133,11 @@ impl Backward<'_> {
     /// Runs the pass.
     ///
     /// # Errors
-    /// [`KernelError`] where a slice does not fit the dimensions or weights are
-    /// packed for something else; nothing is written then.
+    /// [`KernelError`] if a slice does not fit the dimensions or weights are packed for something
+    /// else; nothing is written then.
     pub fn run(self, isa: Isa, pass: &mut Pass<'_>) -> Result<(), KernelError> {
         let room = self.check(isa)?;
-        // Slices of nothing fit any number of steps.
+        // Empty slices fit any number of steps.
         if self.dims.batch() == 0 {
             return Ok(());
         }
@@ -141,16 +147,16 @@ impl Backward<'_> {
 
     fn run_checked<C: Epilogue>(mut self, cell: C, room: usize, isa: Isa, pass: &mut Pass<'_>) {
         let dims = self.dims;
-        let (zone, kept) = match &mut self.zoneout {
-            None => (Zone::OFF, None),
+        let (zoneout, kept) = match &mut self.zoneout {
+            None => (ZoneoutAt::OFF, None),
             Some(ZoneoutBack { zoneout, dh_kept, dc_kept }) => {
                 let kept = KeptAt { dh: dh_kept.as_mut_ptr(), dc: dc_kept.as_mut_ptr() };
-                (Zone::new(Some(*zoneout)), Some(kept))
+                (ZoneoutAt::new(Some(*zoneout)), Some(kept))
             }
         };
-        let noisy = zone.on || self.dropout.is_some();
+        let noisy = zoneout.on || self.dropout.is_some();
         let noise = Noise {
-            zone,
+            zoneout,
             dy: self.dy.map(|dy| Rows::new(dy.as_ptr(), self.dy_stride)),
             kept,
             masked: self.dropout.map(|DropoutBack { mask, before, seen }| Masked {
@@ -198,14 +204,14 @@ impl Backward<'_> {
             room,
         };
         let parts = parts(pass.threads(), dims.batch(), dims.steps(), &self.recurrent);
-        // SAFETY: `check` has seen that all slices fit the dimensions and the cell, and that the
-        // weights are packed for them; they are borrowed until the pass is over.
+        // SAFETY: `check` has verified that all slices fit the dimensions and the cell, and that
+        // the weights are packed for them; they are borrowed until the pass is over.
         let steps = unsafe { Pointers::new(last) };
         // SAFETY: as above.
         unsafe { pass.run(isa, &StepPhases { steps, parts }) };
     }
 
-    /// Checks all of it, and gives the floats of scratch for a row.
+    /// Checks all operands, and returns the floats of scratch for one row.
     fn check(&self, isa: Isa) -> Result<usize, KernelError> {
         let (dims, cell) = (self.dims, self.cell.geometry());
         let Dims { hidden, outputs, .. } = dims;

@@ -1,33 +1,33 @@
-//! Noise between what is known of a step's gradients and what the cell gets of them.
+//! Zoneout and dropout in a backward step, between the gradients that come in and the cell.
 
 use super::step::{KeptAt, Step};
 use crate::cells::Epilogue;
 use crate::gemm::tile::Grid;
-use crate::recurrence::noise::{Before, Incoming, Parted, Rejoin};
+use crate::recurrence::noise::{Before, CellGradient, Incoming, Rejoin};
 use crate::recurrence::step::Block;
 use crate::rows::{Rows, RowsMut};
 use crate::simd::Simd;
 
 impl<C: Epilogue> Step<'_, C> {
-    /// Whether products saw a share of h.
+    /// Whether the products saw `mask ⊙ h` instead of h.
     #[inline(always)]
     pub(super) fn masks(&self) -> bool {
         self.noise.is_some_and(|noise| noise.masked.is_some())
     }
 
-    /// ∂L/∂c, and where zoneout leaves its part of it.
+    /// Returns ∂L/∂c, and where zoneout stores its part for the step before.
     #[inline(always)]
-    fn parted(&self, dc_kept: *mut f32) -> Parted {
+    fn cell_gradient(&self, dc_kept: *mut f32) -> CellGradient {
         let kept = RowsMut::new(dc_kept, self.hidden).from(self.first_row, 0);
-        Parted { dc: RowsMut::new(self.dc, self.hidden), kept }
+        CellGradient { dc: RowsMut::new(self.dc, self.hidden), kept }
     }
 
-    /// What noise makes of some units' gradients before the cell has them, of which ∂L/∂h is
-    /// known or ∂L/∂c.
+    /// Applies noise to the gradients of a block before the cell gets them: to ∂L/∂h if `has_h`
+    /// says that it is known, and to ∂L/∂c if `has_c` says so.
     ///
     /// # Safety
-    /// The block is of the step, and nobody else has it; where ∂L/∂h is known the grid has its
-    /// sums, in whole vectors.
+    /// The block is of the step, and nobody else has it; if `has_h`, `sums` has the block's sums,
+    /// in whole vectors.
     #[inline(always)]
     pub(super) unsafe fn before<S: Simd>(
         &self,
@@ -49,8 +49,8 @@ impl<C: Epilogue> Step<'_, C> {
             let mut carry = None;
             if let Some(KeptAt { dh, .. }) = noise.kept {
                 let kept = RowsMut::new(dh, outputs).from(self.first_row, 0);
-                // The state before the first step is the first that has something carried to it
-                // and nothing to carry on.
+                // Nothing has been carried to the last step. The state before the first step
+                // (`t = 0`) has a part carried to it, but carries none on.
                 if self.t >= 0 && self.t < self.schedule.steps() as isize {
                     more[1] = Some(kept.as_rows());
                 }
@@ -71,14 +71,15 @@ impl<C: Epilogue> Step<'_, C> {
             && has_c
             && is_step
         {
-            dc = Some(self.parted(dc_kept));
+            dc = Some(self.cell_gradient(dc_kept));
         }
-        // SAFETY: `Step::new` has been promised all rows of these, of which the block has some,
-        // and a key for each row of each step, where there is something to be drawn.
-        simd.call(unsafe { Before::new(at, noise.zone.from(whole_row), dh, dc) });
+        // SAFETY: `Step::new` has been promised all rows of these, of which the block has some, and
+        // a key for each row of each step for which numbers are drawn.
+        simd.call(unsafe { Before::new(at, noise.zoneout.from(whole_row), dh, dc) });
     }
 
-    /// What it makes of them after, in a stage where the cell has had them.
+    /// Adds the part of ∂L/∂c that zoneout has kept, after the cell has computed ∂L/∂c of the step
+    /// before.
     ///
     /// # Safety
     /// The block is of the step, and nobody else has it.
@@ -89,9 +90,8 @@ impl<C: Epilogue> Step<'_, C> {
             && let Some(KeptAt { dc: dc_kept, .. }) = noise.kept
             && self.t >= 1
         {
-            // SAFETY: `Step::new` has been promised all rows of both, of which the block has
-            // some.
-            simd.call(unsafe { Rejoin::new(at, self.parted(dc_kept)) });
+            // SAFETY: `Step::new` has been promised all rows of both, of which the block has some.
+            simd.call(unsafe { Rejoin::new(at, self.cell_gradient(dc_kept)) });
         }
     }
 }

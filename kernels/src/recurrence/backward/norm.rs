@@ -1,4 +1,5 @@
-//! Gradients by sums that were normalised, of those by what the cell saw of them.
+//! Layer normalisation in a backward step: gradients by the cell's inputs become gradients by the
+//! sums that were normalised.
 
 use super::step::{NormAt, Step};
 use crate::cells::{Epilogue, Geometry};
@@ -7,8 +8,8 @@ use crate::recurrence::step::Units;
 use crate::simd::Simd;
 
 impl<C: Epilogue> Step<'_, C> {
-    /// The gradients of a step by the gates' sums: those by what the cell saw of them, unless
-    /// that was normalised.
+    /// Returns the gradients by the gates' sums at step `t`: ∂L/∂a of the normalisation or, without
+    /// one, ∂L/∂z, which stands in the place of the gates.
     #[inline(always)]
     pub(super) fn by_sums(&self, t: isize) -> *mut f32 {
         let stride = C::GATES * self.hidden;
@@ -19,11 +20,12 @@ impl<C: Epilogue> Step<'_, C> {
         gates.wrapping_add(self.start(t) * stride)
     }
 
-    /// The gradient by a gate's sums, or by the one's that is apart, of a row.
+    /// Computes the gradient by one block of sums of a row. Blocks below `GATES` are gates; block
+    /// `GATES` is the separate recurrent sums.
     ///
     /// # Safety
-    /// The row is of the step, which is one of the pass, and nobody else has it; there is such
-    /// a block.
+    /// The row is of the step, which is one of the pass, nobody else has it, and there is such a
+    /// block.
     #[inline(always)]
     pub(super) unsafe fn denormalise<S: Simd>(
         &self,
@@ -51,8 +53,8 @@ impl<C: Epilogue> Step<'_, C> {
         simd.call(unsafe { Denormalise::new(row) });
     }
 
-    /// The gradients by what the cell has seen to: with a second product that is the gate
-    /// which this is of.
+    /// Computes the gradients by the sums of the blocks that the cell has finished in the first
+    /// stage: all blocks or, with a second product, only the gate that this product is added to.
     ///
     /// # Safety
     /// The row is of the step, which is one of the pass, all of its units have been finished,

@@ -1,4 +1,4 @@
-//! The second stage of a step: the gradient of the extra block.
+//! The second stage of a backward step: the gradient of the extra block, which is a product.
 
 use super::step::Step;
 use crate::cells::{Epilogue, Geometry, MOST_SUMS};
@@ -9,7 +9,8 @@ use crate::recurrence::step::{self, Block, Term, Units};
 use crate::rows::Rows;
 use crate::simd::Simd;
 
-/// The second stage of a step: the gradient of the extra block.
+/// The second stage of a step: the gradient of the extra block, a product with `weights`, and the
+/// cell's gradients from it.
 #[derive(Clone, Copy)]
 pub(super) struct Second<'a, C> {
     step: Step<'a, C>,
@@ -17,7 +18,7 @@ pub(super) struct Second<'a, C> {
 }
 
 impl<'a, C: Epilogue> Second<'a, C> {
-    /// That of a step, if it has one: those before the first of the pass have none.
+    /// Returns the second stage of `step`, if it has one. States before the first step have none.
     #[inline(always)]
     pub(super) fn of(step: Step<'a, C>) -> Option<Self> {
         let two = const { Geometry::new::<C>().is_double() };
@@ -26,9 +27,9 @@ impl<'a, C: Epilogue> Second<'a, C> {
     }
 }
 
-// SAFETY: of a step with a second product `Step::new` has been promised the gradients that it is
-// of (2), the scratch (4) and what the cell, noise and normalisation read and write (5).
-// `Backward::check` has seen that the weights fit (1).
+// SAFETY: `Step::new` has been promised, for a step with a second product, the gradients that it
+// multiplies (2), the scratch (4) and what the cell, noise and normalisation read and write (5).
+// `Backward::check` has verified that the weights fit (1).
 unsafe impl<C: Epilogue> step::Step for Second<'_, C> {
     const SUMS: usize = 1;
 
@@ -122,7 +123,8 @@ unsafe impl<C: Epilogue> step::Step for Second<'_, C> {
         self.step.norm.is_some()
     }
 
-    /// The gradients by the other gates, which are all where the cell projects.
+    /// Computes the gradients by the sums of the other gates, which are all gates if the cell
+    /// projects.
     #[inline(always)]
     unsafe fn end_row<S: Simd>(&self, simd: S, row: usize) {
         let Some(norm) = self.step.norm else { return };

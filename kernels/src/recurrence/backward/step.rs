@@ -1,36 +1,37 @@
-//! A step of a backward pass that has been checked, as pointers.
+//! One step of a backward pass, as pointers that have been checked.
 
 use crate::cells::{BackwardPointers, BackwardUnits, Epilogue};
 use crate::gemm::prefetch::{Prefetches, When};
 use crate::gemm::rhs::Columns;
 use crate::recurrence::dims::Recurrent;
-use crate::recurrence::noise::Zone;
+use crate::recurrence::noise::ZoneoutAt;
 use crate::recurrence::schedule::Schedule;
 use crate::recurrence::step::Units;
 use crate::rows::{Rows, RowsMut};
 use std::ops::Deref;
 use std::ptr::NonNull;
 
-/// Noise in a pass: pointers to the first row at the first step.
+/// The noise of a pass: pointers to the first row of the first step.
 pub(super) struct Noise {
-    pub zone: Zone,
-    /// ∂L/∂h from outside, which comes before it.
+    pub zoneout: ZoneoutAt,
+    /// ∂L/∂h from outside, which is added before zoneout is applied.
     pub dy: Option<Rows>,
-    /// What zoneout has left to the step before, where there is some.
+    /// Where zoneout stores its parts for the step before, if there is zoneout.
     pub kept: Option<KeptAt>,
+    /// Dropout of the hidden states that the products saw, if there was any.
     pub masked: Option<Masked>,
-    /// Where c goes as the cell made it, if anybody asks.
+    /// Where the cell stores c as it computed it, before zoneout, if the caller asks for it.
     pub c_made: Option<*mut f32>,
 }
 
-/// What zoneout has left of ∂L/∂h and ∂L/∂c to the step before.
+/// The parts of ∂L/∂h and ∂L/∂c that zoneout leaves to the step before.
 #[derive(Clone, Copy)]
 pub(super) struct KeptAt {
     pub dh: *mut f32,
     pub dc: *mut f32,
 }
 
-/// The share that products saw of h, where that is not all, and what that left.
+/// A dropout mask, and the hidden states multiplied by it.
 #[derive(Clone, Copy)]
 pub(super) struct Masked {
     pub mask: *const f32,
@@ -40,15 +41,16 @@ pub(super) struct Masked {
 /// The hidden states over time.
 #[derive(Clone, Copy)]
 pub(super) struct History {
-    /// Those before the first step, a row for each sequence, the oldest state first.
+    /// The states before the first step, a row for each sequence, the oldest state first.
     pub before: *const f32,
-    /// Those of the steps, a row for each of the schedule, and floats from one to the next.
+    /// The states after each step, in the rows of the schedule.
     pub h: *const f32,
+    /// Floats from one row of `h` to the next.
     pub stride: usize,
 }
 
 impl History {
-    /// The same for the rows from this one of each step.
+    /// Returns the history for the rows from `row` on of each step.
     #[inline(always)]
     pub(super) fn from(self, row: usize, outputs: usize) -> Self {
         let (before, h) = (row * outputs, row * self.stride);
@@ -56,7 +58,7 @@ impl History {
     }
 }
 
-/// Normalisation in a pass: pointers to the first row at the first step.
+/// The normalisation of a pass: pointers to the first row of the first step.
 pub(super) struct NormAt {
     pub gain: *const f32,
     pub normal: *const f32,
@@ -66,7 +68,7 @@ pub(super) struct NormAt {
     pub da_extra: *mut f32,
 }
 
-/// What a step reads and writes: pointers to the first row of each operand at the first step.
+/// The operands of a step: pointers to the first row of each at the first step.
 #[derive(Clone, Copy)]
 pub(super) struct Operands<'a, C> {
     /// Rows of the step.
@@ -76,10 +78,11 @@ pub(super) struct Operands<'a, C> {
     pub outputs: usize,
     pub cell: C,
     pub recurrent: Recurrent<'a>,
-    /// The step, from 1; the states before the first step are those of 0 and below.
+    /// The step, counted from 1; 0 and below stand for the states before the first step.
     pub t: isize,
-    /// The schedule's row with which the step starts, and the step before, where there are such.
+    /// The row of the schedule with which the step starts, or 0 if it is not one of the schedule's.
     pub start: usize,
+    /// The row of the schedule with which the step before it starts, or 0.
     pub start_prev: usize,
     pub gates: *mut f32,
     pub extra: *mut f32,
@@ -92,12 +95,12 @@ pub(super) struct Operands<'a, C> {
     pub dy: Option<NonNull<f32>>,
     pub dy_stride: usize,
     pub dh_all: *mut f32,
-    /// References, since a step is copied for each.
+    /// These two are references because the operands are copied for each step.
     pub noise: Option<&'a Noise>,
     pub norm: Option<&'a NormAt>,
-    /// The place of the first row among those of its step.
+    /// The index of the first row here among the rows of the step.
     pub first_row: usize,
-    /// Room for the rows of the products' left operands, so many floats for each.
+    /// Scratch for the packed left operands, `room` floats for each row.
     pub scratch: *mut f32,
     pub room: usize,
 }
@@ -115,32 +118,34 @@ impl<'a, C> Deref for Step<'a, C> {
 }
 
 impl<'a, C: Epilogue> Step<'a, C> {
-    /// A step of these operands.
+    /// Makes a step of these operands.
     ///
     /// # Safety
-    /// They are what `Backward::check` asks of slices, of `batch` rows of a step, `t` is one of the
-    /// schedule's steps or of the D before them, and for as long as the step is used
+    /// They are what `Backward::check` requires of slices, for `batch` rows of a step; `t` is one
+    /// of the schedule's steps or one of the D states before them; and for as long as the step is
+    /// used
     ///
-    /// 1. states, those that were masked with their mask, ∂L/∂h from outside, the keys and what
-    ///    the forward pass left of the norm are readable, and nobody writes them;
+    /// 1. the states, the masked states with their mask, ∂L/∂h from outside, the keys and what the
+    ///    forward pass left of the norm are readable, and nobody writes them;
     /// 2. these are readable and writable, and nobody else's: gates and the extra block, of the
-    ///    step and of the D after it; ∂L/∂h and ∂L/∂c, with what zoneout keeps of them; ∂L/∂h of
-    ///    all steps; c as the cell made it; what the norm leaves; `room` floats of scratch for
-    ///    each row;
-    /// 3. the weights are packed for the set of instructions that the step is taken on, and the
-    ///    cell has been checked for `hidden` units.
+    ///    step and of the D steps after it; ∂L/∂h and ∂L/∂c, with the parts that zoneout keeps of
+    ///    them; ∂L/∂h of all steps; c as the cell computed it; what the norm stores; `room` floats
+    ///    of scratch for each row;
+    /// 3. the weights are packed for the instruction set that the step runs on, and the cell has
+    ///    been checked for `hidden` units.
     #[inline(always)]
     pub(super) unsafe fn new(operands: Operands<'a, C>) -> Self {
         Self(operands)
     }
 
-    /// The row of the schedule with which a step starts, which is one of the schedule's.
+    /// Returns the row of the schedule with which step `t` starts, which must be one of the
+    /// schedule's.
     #[inline(always)]
     pub(super) fn start(&self, t: isize) -> usize {
         self.schedule.start((t - 1) as usize)
     }
 
-    /// The hidden states before the step, which is one of the pass.
+    /// Returns the hidden states before this step, which must be one of the pass.
     #[inline(always)]
     pub(super) fn states_prev(&self, history: History) -> Rows {
         if self.t > 1 {
@@ -150,13 +155,14 @@ impl<'a, C: Epilogue> Step<'a, C> {
         Rows::new(history.before, self.outputs).from(latest * self.schedule.batch(), 0)
     }
 
-    /// Those after it.
+    /// Returns the hidden states after this step.
     #[inline(always)]
     fn states(&self) -> Rows {
         Rows::new(self.history.h, self.history.stride).from(self.start, 0)
     }
 
-    /// Where ∂L/∂h of a step comes in, of the last D in their order, or is carried.
+    /// Returns where ∂L/∂h of this step comes in: in its place among the last D steps or, if the
+    /// cell carries a part of it, always in the same place.
     #[inline(always)]
     pub(super) fn incoming(&self) -> *const f32 {
         if const { C::CARRIES } {
@@ -165,41 +171,42 @@ impl<'a, C: Epilogue> Step<'a, C> {
         self.outgoing().wrapping_sub(self.schedule.steps() * self.state())
     }
 
-    /// Whether it does: ∂L/∂h of the last steps goes on from what the caller gives, and that
-    /// of all where the cell carries a part; of the others it is a sum alone.
+    /// Whether a part of ∂L/∂h of this step is given: for the last D steps by the caller, and for
+    /// all steps if the cell carries a part. For the other steps ∂L/∂h is a sum of products alone.
     #[inline(always)]
     pub(super) fn is_given(&self) -> bool {
         let last = self.t + self.recurrent.history() as isize > self.schedule.steps() as isize;
         last || const { C::CARRIES }
     }
 
-    /// Where that of a state before the first step goes out. Of less than D steps some
-    /// come in and go out again: later ones, whose place is taken, have been read.
+    /// Returns where ∂L/∂h of a state before the first step goes out. With fewer than D steps some
+    /// of the values that come in go out again. Those that are overwritten belong to later states
+    /// and have been read before.
     #[inline(always)]
     pub(super) fn outgoing(&self) -> *mut f32 {
         let place = self.t - 1 + self.recurrent.history() as isize;
         self.dh.wrapping_add(place as usize * self.state())
     }
 
-    /// Floats of the hidden states of all sequences.
+    /// Returns the floats of a hidden state of all sequences, BR.
     #[inline(always)]
     fn state(&self) -> usize {
         self.schedule.batch() * self.outputs
     }
 
-    /// The places of some units.
+    /// Returns the places of some units.
     ///
     /// # Safety
     /// The units are of the step, which is one of the pass and not before it, and nobody else
     /// has them.
     #[inline(always)]
     pub(super) unsafe fn place(&self, at: Units) -> BackwardUnits<C> {
-        // SAFETY: `Step::new` has been promised all rows' operands (1, 2) and the cell (3); of
-        // these the units are some.
+        // SAFETY: `Step::new` has been promised the operands of all rows (1, 2) and the cell (3);
+        // the units are some of them.
         unsafe { BackwardUnits::new(self.pointers(at)) }
     }
 
-    /// The same as pointers.
+    /// Returns the places of some units as pointers.
     #[inline(always)]
     pub(super) fn pointers(&self, Units { row, first, lanes }: Units) -> BackwardPointers {
         let (t, start) = (self.t, self.start);
@@ -238,7 +245,8 @@ impl<'a, C: Epilogue> Step<'a, C> {
         }
     }
 
-    /// What the cell's gradients read and write of the rows from `row` in these columns.
+    /// Prefetches what the cell reads and writes for its gradients in these columns, for the rows
+    /// from `row` on.
     #[inline(always)]
     pub(super) fn prefetch_cell(&self, prefetches: &mut Prefetches, columns: &Columns, row: usize) {
         let place = self.pointers(Units { row, first: 0, lanes: 0 });

@@ -5,29 +5,29 @@ use super::step::{Operands, Step};
 use crate::cells::{Epilogue, Geometry};
 use crate::recurrence::step::Steps;
 
-/// A checked pass: the steps from the last, and after them what is left, ∂L/∂h of the
-/// states before the first step.
+/// The steps of a checked pass, the last step first, and then the D states before the first step,
+/// for which only ∂L/∂h is computed.
 pub(super) struct Pointers<'a, C> {
     last: Operands<'a, C>,
 }
 
 impl<'a, C: Epilogue> Pointers<'a, C> {
-    /// The steps of these operands.
+    /// Makes the steps of a pass with these operands.
     ///
     /// # Safety
-    /// For as long as it is used they are what [`Step::new`] asks, for all steps.
+    /// For as long as it is used, the operands are what [`Step::new`] requires, for all steps.
     pub(super) unsafe fn new(last: Operands<'a, C>) -> Self {
         Self { last }
     }
 }
 
-// SAFETY: tasks write disjoint parts of what the pointers point to, which `new` has been
-// promised to be nobody else's: a group's units, a part of the batch, or a part of the scratch.
+// SAFETY: tasks write disjoint parts of what the pointers point to, which is nobody else's, as
+// `new` has been promised: a group's units, a part of the batch, or a part of the scratch.
 unsafe impl<C: Epilogue> Sync for Pointers<'_, C> {}
 
-// SAFETY: a step's operands are those of its place in the pass, all of one batch (1); it reads
-// gradients of steps that were taken before it, and a second stage what the first has left of
-// the row (2).
+// SAFETY: a step's operands are those of its place in the pass, and all steps have the same batch
+// (1); a step reads gradients of steps that were taken before it, and a second stage reads what the
+// first has left in the same row (2).
 unsafe impl<'a, C: Epilogue> Steps for Pointers<'a, C> {
     type First = Step<'a, C>;
     type Second = Second<'a, C>;
@@ -47,8 +47,8 @@ unsafe impl<'a, C: Epilogue> Steps for Pointers<'a, C> {
         let t = last.schedule.steps() as isize - index as isize;
         let start = |t: isize| if t >= 1 { last.schedule.start((t - 1) as usize) } else { 0 };
         let (start, start_prev) = (start(t), start(t - 1));
-        // SAFETY: t is one of the steps or of the D before them, of which `new` was promised
-        // the operands.
+        // SAFETY: `t` is one of the steps or of the D states before them, whose operands `new` was
+        // promised.
         unsafe { Step::new(Operands { t, start, start_prev, ..last }) }
     }
 

@@ -1,4 +1,5 @@
-//! Which groups of units move when. Knows periods and steps; must not know what moving is.
+//! Which groups of units move at which step. Knows periods and steps; must not know what a move
+//! computes.
 
 use crate::error::check_len;
 use crate::recurrence::schedule::Schedule;
@@ -7,45 +8,46 @@ use crate::{KernelError, checked_len};
 /// Units that move together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Group {
-    /// How many they are.
+    /// The number of units.
     pub units: usize,
-    /// The first of them; what they read are all units from it.
+    /// The index of the first unit. The group reads all units from this one on.
     pub first: usize,
-    /// They move at the steps t with `t mod period = 0`.
+    /// The group moves at the steps t with `t mod period = 0`.
     pub period: usize,
 }
 
 /// When a group moves in a pass.
 #[derive(Clone, Copy, Debug)]
 struct Moves {
-    /// The step at which it moves first.
+    /// The step of its first move.
     first: usize,
-    /// How many steps lie between its moves.
+    /// The number of steps from one move to the next.
     period: usize,
 }
 
-/// Which groups move when.
+/// The groups of units and the step at which a pass begins, from which follows when each group
+/// moves.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock<'a> {
     /// The groups, in the order of their units.
     pub groups: &'a [Group],
-    /// The steps that the sequence has taken before the pass.
+    /// The number of steps that the sequence has taken before the pass.
     pub start: u64,
 }
 
 impl Clock<'_> {
-    /// How many of the pass's first `steps` steps a group moves at.
+    /// Returns at how many of the pass's first `steps` steps a group moves.
     #[inline(always)]
     pub fn moves(&self, group: usize, steps: usize) -> usize {
         let Moves { first, period } = self.moves_of(group);
-        // A step of few units would take longer over divisions than over its products.
+        // Without divisions where possible: for few units they would take longer than the products.
         match steps.saturating_sub(first) {
             left if left <= 1 || period == 1 => left,
             left => (left - 1) / period + 1,
         }
     }
 
-    /// The step of the pass, from 0, at which a group moves for the nth time, from 0.
+    /// Returns the step of the pass at which a group moves for the `nth` time. Both count from 0.
     #[inline]
     pub fn step_of(&self, group: usize, nth: usize) -> usize {
         let Moves { first, period } = self.moves_of(group);
@@ -59,7 +61,7 @@ impl Clock<'_> {
         step == first || (step > first && (step - first).is_multiple_of(period))
     }
 
-    /// When a group moves in the pass.
+    /// Returns when a group moves in the pass.
     #[inline(always)]
     fn moves_of(&self, group: usize) -> Moves {
         let period = self.groups[group].period;
@@ -70,7 +72,7 @@ impl Clock<'_> {
         Moves { first: if late == 0 { 0 } else { period - late as usize }, period }
     }
 
-    /// H, where the groups are some and follow one another.
+    /// Checks that there are groups and that they follow one another, and returns H.
     pub(super) fn check(&self) -> Result<usize, KernelError> {
         let mut hidden = 0usize;
         for &Group { units, first, period } in self.groups {
@@ -91,7 +93,7 @@ impl Clock<'_> {
         Ok(hidden)
     }
 
-    /// Floats of `[moves, B, units]` for each group.
+    /// Returns the floats of all groups' `[moves, B, units]`.
     pub(super) fn moved(&self, schedule: Schedule, hidden: usize) -> Result<usize, KernelError> {
         let (steps, batch) = (schedule.steps(), schedule.batch());
         checked_len("z", &[steps, batch, hidden])?;

@@ -1,7 +1,7 @@
-//! Passes of units in groups, each of which moves at the steps that its own period divides
-//! and reads the groups of its own or a longer one (the clockwork RNN, Koutník et al. 2014).
-//! A group that does not move is copied, and that is all that is done for it. Knows periods,
-//! steps and places; must not know products, which are those of every pass.
+//! Passes of units in groups (the clockwork RNN, Koutník et al. 2014). A group moves only at the
+//! steps that its period divides, and reads the groups with the same period or a longer one. A
+//! group that does not move is copied, and nothing else is done for it. Knows periods, steps and
+//! places; must not know products, which all passes share.
 
 mod clock;
 mod product;
@@ -25,83 +25,86 @@ use crate::{Isa, KernelError, checked_len};
 use std::ops::Range;
 use step::{Ends, Operands, Work};
 
-/// Floats of scratch that a [`ClockedForward`] or a [`ClockedBackward`] of so many units needs.
+/// Returns the floats of scratch that a [`ClockedForward`] or a [`ClockedBackward`] of `hidden`
+/// units needs.
 ///
 /// # Errors
-/// [`KernelError::TooLarge`] where that does not fit the address space.
+/// [`KernelError::TooLarge`] if the result does not fit the address space.
 pub fn clocked_scratch_len(batch: usize, hidden: usize) -> Result<usize, KernelError> {
     checked_len("scratch", &[batch, lhs::checked_len(1, hidden)?])
 }
 
-/// A forward pass over a stretch of the steps that `z` is for: for the groups that move
-/// `h = φ(z + W h₋)`, for the others `h = h₋`.
+/// A forward pass over a stretch of time: `h = φ(z + W h₋)` for the groups that move, and `h = h₋`
+/// for the others.
 ///
 /// `cargo run --release --example rnnbench -- --cell clockwork --batch 32` measures it.
 #[derive(Debug)]
 pub struct ClockedForward<'a> {
-    /// The groups; H are the units of all.
+    /// The groups. H is the number of all their units.
     pub clock: Clock<'a>,
-    /// The rows of τ steps of B sequences, which `z` and `h` are for.
+    /// The schedule of τ steps of B sequences, for which `z` and `h` have rows.
     pub schedule: Schedule,
-    /// The steps to be taken, of these.
+    /// The steps of the schedule that this pass takes.
     pub stretch: Range<usize>,
     /// φ.
     pub activations: Activations,
-    /// Each group's W packed by rows, to its units from all units from its first.
+    /// W of each group, packed by rows. The outputs are the group's units; the inputs are all units
+    /// from the group's first on.
     pub weights: &'a [PackedMatrix],
-    /// The input's part, `b + U x`: of each group, one after the other, for the steps of the
-    /// τ at which it moves, `[moves, B, units]`.
+    /// The input's part, `b + U x`, `[moves, B, units]` for each group, one group after the other.
+    /// `moves` is the number of the τ steps at which the group moves.
     pub z: &'a [f32],
     /// The state before the schedule's first step, `[B, H]`.
     pub h0: &'a [f32],
-    /// The states after each step, `[τ, B, H]`, of which the one before the stretch is read.
+    /// The states after each step, `[τ, B, H]`. The one before the stretch is read.
     pub h: &'a mut [f32],
     /// Floats from one row of `h` to the next, H or more.
     pub h_stride: usize,
-    /// [`clocked_scratch_len`] floats or more.
+    /// Scratch of [`clocked_scratch_len`] floats or more.
     pub scratch: &'a mut [f32],
 }
 
-/// A backward pass over τ steps, last step first: of each step, for the groups that moved
-/// `dz = (dh + dy) ⊙ φ'`, and before the step their ∂L/∂h is what the moved groups' `dz W`
-/// add up to; the others' is `dh + dy` and that.
+/// A backward pass over τ steps, the last step first. At each step the groups that moved get
+/// `dz = (dh + dy) ⊙ φ'`. Their ∂L/∂h of the step before is the sum of `dz W` of all groups that
+/// moved. For the other groups it is `dh + dy` plus that sum.
 #[derive(Debug)]
 pub struct ClockedBackward<'a> {
-    /// As in the forward pass.
+    /// The groups, as in the forward pass.
     pub clock: Clock<'a>,
-    /// The rows of τ steps of B sequences.
+    /// The schedule of τ steps of B sequences.
     pub schedule: Schedule,
     /// φ.
     pub activations: Activations,
-    /// Each group's W packed by columns, to all units from its first from its units.
+    /// W of each group, packed by columns. The outputs are all units from the group's first on; the
+    /// inputs are the group's units.
     pub weights: &'a [PackedMatrix],
-    /// The gradients of the pre-activations come out, where the forward pass had `z`.
+    /// Output: ∂L/∂z, the gradients of the pre-activations, laid out as `z` of the forward pass.
     pub z: &'a mut [f32],
     /// The state after each step, `[τ, B, H]`.
     pub h: &'a [f32],
     /// Floats from one row of `h` to the next, H or more.
     pub h_stride: usize,
-    /// ∂L/∂h of each step from outside, `[τ, B, H]`; none is zero.
+    /// ∂L/∂h of each step from outside, `[τ, B, H]`; `None` is zero.
     pub dy: Option<&'a [f32]>,
     /// Floats from one row of `dy` to the next, H or more.
     pub dy_stride: usize,
-    /// ∂L/∂h of the last step goes in (beside `dy`), that of the state before the first
-    /// comes out, `[B, H]`.
+    /// ∂L/∂h of the last step, `[B, H]`, to which the pass adds `dy`. The pass replaces it with
+    /// ∂L/∂h of the state before the first step.
     pub dh: &'a mut [f32],
-    /// [`clocked_scratch_len`] floats or more.
+    /// Scratch of [`clocked_scratch_len`] floats or more.
     pub scratch: &'a mut [f32],
 }
 
 /// The sizes of a group's weights.
 #[derive(Clone, Copy, Debug)]
 struct Sides {
-    /// Columns of the product.
+    /// Outputs of the product.
     outputs: usize,
-    /// Terms of each of its sums.
+    /// Terms of the sum of each output.
     inputs: usize,
 }
 
-/// What both directions have.
+/// The arguments of both directions that are checked alike.
 struct Sizes<'a> {
     isa: Isa,
     clock: Clock<'a>,
@@ -110,8 +113,8 @@ struct Sizes<'a> {
 }
 
 impl Sizes<'_> {
-    /// Checks groups, weights (whose sizes `sides` tells of a group and H), z and the
-    /// scratch, and gives H.
+    /// Checks the groups, the weights, and the lengths of `z` and of `scratch`, and returns H.
+    /// `sides` returns the sizes of a group's weights, given the group and H.
     fn check(
         &self,
         sides: impl Fn(&Group, usize) -> Sides,
@@ -129,7 +132,7 @@ impl Sizes<'_> {
         Ok(hidden)
     }
 
-    /// In how many parts the batch goes through `steps` steps, as in every pass.
+    /// Returns in how many parts the batch goes through `steps` steps, as in every pass.
     fn parts(&self, threads: usize, steps: usize) -> usize {
         parts(
             threads,
@@ -141,12 +144,12 @@ impl Sizes<'_> {
 }
 
 impl ClockedForward<'_> {
-    /// Runs the pass. Sums have one order: a sequence gives the same bits alone and in a
+    /// Runs the pass. The order of each sum is fixed: a sequence gives the same bits alone and in a
     /// batch, in one call and in several.
     ///
     /// # Errors
-    /// [`KernelError`] where a slice does not fit the others, groups are not what they have
-    /// to be or weights are packed for something else; nothing is written then.
+    /// [`KernelError`] if a slice does not fit the others, the groups do not follow one another, or
+    /// weights are packed for something else; nothing is written then.
     pub fn run(self, isa: Isa, pass: &mut Pass<'_>) -> Result<(), KernelError> {
         let Self { clock, schedule, stretch, activations, weights, z, h0, scratch, .. } = self;
         let sizes = Sizes { isa, clock, schedule, weights };
@@ -159,7 +162,7 @@ impl ClockedForward<'_> {
         dims.check_stretch(&stretch)?;
         check_len("h0", h0.len(), dims.sequences("h0", hidden)?)?;
         dims.check_rows("h", self.h.len(), hidden, self.h_stride)?;
-        // Slices of nothing fit any number of steps.
+        // Empty slices fit any number of steps.
         if schedule.batch() == 0 {
             return Ok(());
         }
@@ -178,8 +181,8 @@ impl ClockedForward<'_> {
             scratch: scratch.as_mut_ptr(),
             parts: sizes.parts(pass.threads(), stretch.len()),
         };
-        // SAFETY: all slices have been seen to fit and were borrowed for this call; z is
-        // not written forward.
+        // SAFETY: all slices have been checked, and they are borrowed for this call; z is not
+        // written forward.
         unsafe { pass.run(isa, &Work::new(work)) };
         Ok(())
     }
@@ -221,7 +224,7 @@ impl ClockedBackward<'_> {
             scratch: scratch.as_mut_ptr(),
             parts: sizes.parts(pass.threads(), schedule.steps()),
         };
-        // SAFETY: all slices have been seen to fit and were borrowed for this call.
+        // SAFETY: all slices have been checked, and they are borrowed for this call.
         unsafe { pass.run(isa, &Work::new(work)) };
         Ok(())
     }

@@ -8,7 +8,7 @@ use crate::rows::{At, Rows, RowsMut};
 use crate::simd::Simd;
 use std::ops::Deref;
 
-/// `to = φ(start + rows · weights)`, of all sequences.
+/// `to = φ(start + rows · weights)`, for all sequences.
 #[derive(Clone, Copy)]
 pub(super) struct Product<'a>(Operands<'a>);
 
@@ -20,20 +20,21 @@ pub(super) struct Operands<'a> {
     pub start: Rows,
     pub to: RowsMut,
     pub activations: Activations,
-    /// Room for the packed rows.
+    /// Scratch for the packed `rows`.
     pub scratch: RowsMut,
 }
 
 impl<'a> Product<'a> {
     /// # Safety
-    /// For `batch` rows and as long as it is used
+    /// For `batch` rows, and for as long as it is used,
     ///
-    /// 1. the weights are packed for the set of instructions that it is computed on, with one
-    ///    output for each unit;
+    /// 1. the weights are packed for the instruction set that it is computed on, with one output
+    ///    for each unit;
     /// 2. `rows` are readable for the weights' depth, and `start` for their outputs;
-    /// 3. `to` is writable for their outputs, and nobody else's but that it may be `start`;
-    /// 4. the scratch is writable for [`lhs_len`](crate::gemm::layout::left_len) of a row and the
-    ///    depth, and nobody else's.
+    /// 3. `to` is writable for the weights' outputs, and nobody else's, except that it may be
+    ///    `start`;
+    /// 4. the scratch is writable, in each row, for [`lhs_len`](crate::gemm::layout::lhs_len) of
+    ///    one row of the weights' depth, and nobody else's.
     #[inline(always)]
     pub unsafe fn new(operands: Operands<'a>) -> Self {
         Self(operands)
@@ -49,9 +50,9 @@ impl<'a> Deref for Product<'a> {
 }
 
 // SAFETY: `new` has been promised the weights (1), rows of their depth (2), what the sums start
-// from, of their outputs (3), scratch (4), and that nobody else has what is written (5). `rows`
-// leaves these of the rows that it is given, and scratch of them alone (6). Nothing changes
-// after `new` (7).
+// from, for their outputs (3), the scratch (4), and that nobody else has what is written (5).
+// `rows` keeps all of this for the rows that it is given, with the scratch of these alone (6).
+// Nothing changes after `new` (7).
 unsafe impl Step for Product<'_> {
     const SUMS: usize = 1;
 

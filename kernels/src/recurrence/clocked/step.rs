@@ -1,6 +1,6 @@
-//! The steps of a clocked pass that has been checked, as pointers: in each the element-wise
-//! part of all groups, and then a product for each group that moves. A product is one of a
-//! pass like any other, and of one type in both directions, so that it is compiled once.
+//! The steps of a clocked pass, as pointers that have been checked. Each step has an element-wise
+//! part for all groups, and then a product for each group that moves. The product is a `Step` as in
+//! the other passes, and has one type in both directions, so that it is compiled once.
 
 use super::clock::{Clock, Group};
 use super::product::{self, Product};
@@ -18,17 +18,17 @@ use crate::team::Phases;
 use crate::tuning::EDGE_PARTS;
 use std::ops::Deref;
 
-/// A checked pass. Either parts of the batch go through all steps each on its own, or each
-/// step has a phase for what is element-wise, and two for each group that moves: packing its
-/// left operand, and sweeping.
+/// A checked pass. Either each part of the batch goes through all steps on its own, or each step
+/// has one phase for its element-wise part and two for each group: one packs the left operand of
+/// the group's product, and one sweeps. The phases of a group that does not move are empty.
 pub(super) struct Work<'a>(Operands<'a>);
 
-/// What a pass reads and writes.
+/// The operands of a pass.
 pub(super) struct Operands<'a> {
     pub clock: Clock<'a>,
-    /// The rows that z and the states are for.
+    /// The schedule for which z and the states have rows.
     pub schedule: Schedule,
-    /// Its steps that are taken.
+    /// The steps of the schedule that are taken.
     pub stretch: Span,
     pub hidden: usize,
     pub activations: Activations,
@@ -36,20 +36,20 @@ pub(super) struct Operands<'a> {
     pub z: *mut f32,
     pub ends: Ends,
     pub scratch: *mut f32,
-    /// Parts of the batch, or 0: see [`parts`](crate::recurrence::pass::parts).
+    /// The number of parts of the batch, or 0: see [`parts`](crate::recurrence::pass::parts).
     pub parts: usize,
 }
 
-/// A phase of a group in a step.
+/// A phase of a step that belongs to a group.
 #[derive(Clone, Copy, Debug)]
 struct GroupPhase {
-    /// Which group.
+    /// The index of the group.
     group: usize,
-    /// Which half of its product: 0 packs, 1 sweeps.
+    /// The half of the group's product: 0 packs, 1 sweeps.
     half: usize,
 }
 
-/// What a direction reads and writes beside z.
+/// What only one direction reads and writes.
 #[derive(Clone, Copy)]
 pub(super) enum Ends {
     Forward { before: Rows, h: RowsMut },
@@ -64,21 +64,20 @@ impl<'a> Deref for Work<'a> {
     }
 }
 
-// SAFETY: tasks write disjoint parts of what the pointers point to, which `new` has been
-// promised to be nobody else's: a group's units, a part of the batch, or a part of the scratch.
+// SAFETY: tasks write disjoint parts of what the pointers point to, which is nobody else's, as
+// `new` has been promised: a group's units, a part of the batch, or a part of the scratch.
 unsafe impl Sync for Work<'_> {}
 
 impl<'a> Work<'a> {
-    /// A pass of these operands.
+    /// Makes a pass with these operands.
     ///
     /// # Safety
-    /// They are what `ClockedForward::run` and `ClockedBackward::run` ask of slices, and for as
+    /// They are what `ClockedForward::run` and `ClockedBackward::run` require of slices, and for as
     /// long as it is used
     ///
     /// 1. `before` and h backward, `dy` and, forward, z are readable, and nobody writes them;
-    /// 2. h forward, `dh`, z backward and the scratch are readable and writable, and nobody
-    ///    else's;
-    /// 3. the weights are packed for the set of instructions that the pass runs on.
+    /// 2. h forward, `dh`, z backward and the scratch are readable and writable, and nobody else's;
+    /// 3. the weights are packed for the instruction set that the pass runs on.
     pub(super) unsafe fn new(operands: Operands<'a>) -> Self {
         Self(operands)
     }
@@ -88,13 +87,13 @@ impl<'a> Work<'a> {
         self.clock.groups
     }
 
-    /// Rows of a step.
+    /// Returns the rows of each step, B.
     #[inline(always)]
     fn batch(&self) -> usize {
         self.schedule.batch()
     }
 
-    /// The step that is taken as the `index`th.
+    /// Returns the `index`th step that is taken.
     #[inline(always)]
     fn step(&self, index: usize) -> usize {
         match self.ends {
@@ -103,7 +102,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Where a group's z of a step begins at which it moves.
+    /// Returns where z of a group begins for a step at which the group moves.
     #[inline(always)]
     fn z_of(&self, group: usize, step: usize) -> *mut f32 {
         let groups = self.groups();
@@ -114,7 +113,7 @@ impl<'a> Work<'a> {
         self.z.wrapping_add(rows * self.batch())
     }
 
-    /// The states before a step, of those before the first and those of the steps.
+    /// Returns the states before a step: `before` for the first step, rows of `h` for the others.
     #[inline(always)]
     fn before(&self, step: usize, before: Rows, h: RowsMut) -> Rows {
         match step {
@@ -123,7 +122,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// The product of a group in the `index`th step, if it moves there.
+    /// Returns the product of a group in the `index`th step, if the group moves there.
     #[inline(always)]
     fn product(&self, index: usize, group: usize) -> Option<Product<'a>> {
         let step = self.step(index);
@@ -147,17 +146,17 @@ impl<'a> Work<'a> {
         let scratch = RowsMut::new(self.scratch, lhs_len(1, self.hidden));
         let (batch, weights) = (self.batch(), &self.weights[group]);
         let operands = product::Operands { batch, weights, rows, start, to, activations, scratch };
-        // SAFETY: what `Product::new` asks is promised to `Work::new`.
-        // 1. The weights are packed for the set of instructions, and `run` has seen their depths
-        //    and outputs to be the group's.
-        // 2. A state has H units in each row, of which the group reads those from its first on.
-        //    Its z has its units.
-        // 3. The group alone writes its units.
+        // SAFETY: what `Product::new` requires is promised to `Work::new`.
+        // 1. The weights are packed for the instruction set, and `run` has verified that their
+        //    depths and outputs are the group's.
+        // 2. A state has H units in each row, of which the group reads those from its first on. The
+        //    group's z has its units.
+        // 3. Only the group itself writes its units.
         // 4. The scratch has room for rows of H.
         Some(unsafe { Product::new(operands) })
     }
 
-    /// Parts of the element-wise phase of a step: forward none where all groups move.
+    /// Returns the tasks of the element-wise phase of a step: none forward if all groups move.
     #[inline(always)]
     fn edges(&self, index: usize) -> usize {
         let step = self.step(index);
@@ -168,20 +167,21 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Whether a group's product sweeps backwards: to and fro from move to move, since what
-    /// the last one left in the cache is read first.
+    /// Whether a group's product sweeps backwards. The direction alternates from move to move, so
+    /// that a move first reads what the one before has left in the cache.
     #[inline(always)]
     fn backwards_in(&self, index: usize, group: usize) -> bool {
         !self.clock.moves(group, self.step(index)).is_multiple_of(2)
     }
 
-    /// Phases of a step.
+    /// Returns the number of phases of a step.
     #[inline(always)]
     fn phases_of_step(&self) -> usize {
         1 + 2 * self.groups().len()
     }
 
-    /// The step, and which phase of a group it is, or none for what is element-wise.
+    /// Returns the index of the step to which a phase belongs, and its group phase, or `None` for
+    /// the element-wise phase.
     #[inline(always)]
     fn place(&self, phase: usize) -> (usize, Option<GroupPhase>) {
         let (index, phase) = (phase / self.phases_of_step(), phase % self.phases_of_step());
@@ -190,8 +190,9 @@ impl<'a> Work<'a> {
     }
 }
 
-// SAFETY: the numbers follow from the clock and the steps, which do not change. A task writes its
-// part of the packed operands, its units of its group, or, where the batch is split, its own rows.
+// SAFETY: the numbers of phases and tasks follow from the clock and the steps, which do not change.
+// A task writes its part of the packed operands, its units of its group, or, where the batch is
+// split, its own rows.
 unsafe impl Phases for Work<'_> {
     #[inline(always)]
     fn phases(&self) -> usize {
@@ -232,7 +233,7 @@ unsafe impl Phases for Work<'_> {
             match self.place(phase) {
                 (index, None) => {
                     let rows = cut(self.batch(), self.edges(index), task);
-                    // SAFETY: the rows are some of the batch, which no other task has.
+                    // SAFETY: the rows are some of the batch, and no other task has them.
                     simd.call(unsafe { Edge::new(self, index, rows) });
                 }
                 (index, Some(GroupPhase { group, half })) => {
@@ -246,7 +247,7 @@ unsafe impl Phases for Work<'_> {
         }
         let rows = cut(self.batch(), self.parts, task);
         for index in 0..self.stretch.len {
-            // SAFETY: as above.
+            // SAFETY: the rows are some of the batch, and no other task has them.
             simd.call(unsafe { Edge::new(self, index, rows) });
             for group in 0..self.groups().len() {
                 if let Some(product) = self.product(index, group) {
@@ -258,8 +259,9 @@ unsafe impl Phases for Work<'_> {
     }
 }
 
-/// What is element-wise in a step, of some rows. Forward: groups that stay are copied.
-/// Backward: dz of the groups that moved, whose ∂L/∂h starts anew, and dy for the others.
+/// The kernel for the element-wise part of a step, for some rows. Forward it copies the groups that
+/// do not move. Backward it computes dz of the groups that moved and sets their ∂L/∂h to zero, and
+/// adds dy to ∂L/∂h of the others.
 struct Edge<'a, 'b> {
     work: &'b Work<'a>,
     index: usize,
@@ -286,8 +288,8 @@ impl Kernel for Edge<'_, '_> {
             let moves = work.clock.moves_at(group, step);
             for row in rows.first..rows.end() {
                 let in_schedule = work.schedule.start(step) + row;
-                // SAFETY: `Work::new` has been promised states of these rows and units, and z
-                // of these rows of the group where it moves.
+                // SAFETY: `Work::new` has been promised the states of these rows and units, and z
+                // of these rows for each group that moves.
                 unsafe {
                     match work.ends {
                         Ends::Forward { before, h } => {
@@ -315,7 +317,7 @@ impl Kernel for Edge<'_, '_> {
 }
 
 /// # Safety
-/// `from` is readable and `to` writable for so many units.
+/// `from` is readable and `to` is writable for `units` floats.
 #[inline(always)]
 unsafe fn copy<S: Simd>(simd: S, from: *const f32, to: *mut f32, units: usize) {
     each!(S, units, |at, lanes| {
@@ -333,11 +335,11 @@ struct Gradients {
     dz: *mut f32,
 }
 
-/// Makes dz of ∂L/∂h, of which nothing is left. The part from outside comes last, as in every
-/// pass.
+/// Computes dz from ∂L/∂h, and sets ∂L/∂h to zero. The part from outside, `dy`, is added last, as
+/// in every pass.
 ///
 /// # Safety
-/// All are readable for so many units, `dh` and `dz` writable.
+/// All are readable for `units` floats, and `dh` and `dz` are writable.
 #[inline(always)]
 unsafe fn moved<S: Simd>(
     simd: S,
@@ -362,8 +364,10 @@ unsafe fn moved<S: Simd>(
     });
 }
 
+/// Adds `dy` to ∂L/∂h.
+///
 /// # Safety
-/// Both are readable for so many units, `dh` writable.
+/// Both are readable for `units` floats, and `dh` is writable.
 #[inline(always)]
 unsafe fn stayed<S: Simd>(simd: S, dy: *const f32, dh: *mut f32, units: usize) {
     each!(S, units, |at, lanes| {

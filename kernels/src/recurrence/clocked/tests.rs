@@ -1,12 +1,12 @@
-//! Every move of groups of periods of 1 to 12, and of some long ones, wherever a pass begins.
+//! Tests when groups move, for periods of 1 to 12 and some long ones, wherever a pass begins.
 
 use super::{Clock, Group};
 
-/// Steps of a pass: several rounds of the longest of the short periods.
+/// Steps of a pass: several times the longest of the short periods.
 const STEPS: usize = 40;
 
-/// Numbers of steps that a sequence may have taken: the first ones, and those about the ends of
-/// what 31 to 64 bits hold.
+/// Returns numbers of steps that a sequence may have taken before the pass: the first ones, and
+/// those near the limits of 31 to 64 bits.
 fn starts() -> impl Iterator<Item = u64> {
     let ends = [1 << 31, 1 << 32, 1 << 63, u64::MAX - 30];
     let about = ends.into_iter().flat_map(|end| end - 30..=end + 30);

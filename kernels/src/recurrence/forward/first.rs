@@ -1,4 +1,5 @@
-//! The first stage of a step: the recurrent products on top of the input's part, and the cell.
+//! The first stage of a forward step: the recurrent products on top of the input's part, and the
+//! cell.
 
 use super::step::{Input, Operands, Step};
 use crate::cells::{Epilogue, Geometry, MOST_SUMS};
@@ -8,10 +9,10 @@ use crate::recurrence::step::{self, Block, Term, Units};
 use crate::rows::{Rows, further};
 use crate::simd::Simd;
 
-// SAFETY: `Step::new` has been promised the operands of `batch` rows, of which all that is here
-// is made: terms (2) and origin (3), the scratch (4), and what the cell, noise and normalisation
-// read and write of the units that they are handed (5). `Forward::check` has seen that the
-// weights fit (1).
+// SAFETY: `Step::new` has been promised the operands of `batch` rows, from which everything here is
+// made: terms (2) and start (3), the scratch (4), and what the cell, noise and normalisation read
+// and write of the units that they are handed (5). `Forward::check` has verified that the weights
+// fit (1).
 unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
     const SUMS: usize = C::SUMS;
     const SHORT: bool = true;
@@ -45,7 +46,7 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
     fn start(&self) -> Option<Rows> {
         match self.input {
             _ if const { C::SEPARATE_SUMS } => None,
-            // What is normalised has no bias.
+            // Sums that are to be normalised start without a bias.
             Input::Fused { .. } if self.norm.is_some() => None,
             Input::Computed(z) => Some(z),
             Input::Fused { bias, .. } => Some(Rows::new(bias, 0)),
@@ -64,7 +65,7 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
             let when = if const { C::SEPARATE_SUMS } { When::After } else { When::Start };
             prefetches.push(columns.prefetch(z.from(row, 0), 1, when));
         }
-        // What is kept goes to memory that no step has touched before.
+        // What is kept goes to memory that no step has touched before, so it is prefetched too.
         let kept = self.gates.is_some();
         for (wanted, state) in [
             (C::CELLS, Rows::new(self.c_prev, self.hidden)),
@@ -102,7 +103,7 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
             scratch: self.scratch.wrapping_add(row * self.room),
             ..*self
         };
-        // SAFETY: these rows' operands are some of those that this step was made of.
+        // SAFETY: the operands of these rows are a part of those that this step was made from.
         unsafe { Step::new(operands) }
     }
 

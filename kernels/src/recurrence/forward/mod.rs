@@ -1,5 +1,5 @@
-//! Forward passes, step by step: the input's part, `b + U x`, plus the products of the
-//! states before, finished by the cell.
+//! Forward passes, step by step: the cell turns the sum of the input's part, `b + U x`, and the
+//! products of earlier states with W into new states.
 
 mod first;
 mod noise;
@@ -14,7 +14,7 @@ pub(super) use second::Second;
 pub(super) use step::{History, Input, Operands, Step};
 
 use super::dims::{Dims, Recurrent};
-use super::noise::{Dropout, Zone, Zoneout};
+use super::noise::{Dropout, Zoneout, ZoneoutAt};
 use super::norm::Norm;
 use super::pass::{StepPhases, parts};
 use crate::cells::{Cell, Epilogue, Geometry, with_cell};
@@ -29,22 +29,23 @@ use std::ptr::{NonNull, dangling, dangling_mut};
 use step::{Masked, Noise, NormAt};
 use steps::{CellStep, Pointers};
 
-/// Where the input's part of the G gates comes from, and whether the gates stay.
+/// Where the input's part of the G gates comes from, and whether the gates are kept.
 #[derive(Debug)]
 pub enum Gates<'a> {
-    /// `b + U x` goes in and the gates come out, `[τ, B, G, H]`: training.
+    /// For training: the slice holds `b + U x`, and the pass replaces it with the gates,
+    /// `[τ, B, G, H]`.
     Keep(&'a mut [f32]),
-    /// The gates are not stored.
+    /// For inference: the gates are not stored.
     Discard {
-        /// `b + U x`, `[τ, B, stride]`, of which the first are `[G, H]`.
+        /// `b + U x`, `[τ, B, stride]`, where the first GH floats of a row are `[G, H]`.
         z: &'a [f32],
         /// Floats from one row to the next, GH or more.
         stride: usize,
     },
-    /// The product with the input is part of the step; nothing is stored. Only where a
-    /// step is one product of all gates, whose sums go on from the input's.
+    /// For inference: the product with the input is computed as part of the step, and nothing is
+    /// stored. Only for cells whose [`Geometry::fuses`] is true.
     Fused {
-        /// `[τ, B, I]`.
+        /// The input, `[τ, B, I]`.
         x: &'a [f32],
         /// U packed by rows, with G gates.
         input: &'a PackedMatrix,
@@ -53,73 +54,75 @@ pub enum Gates<'a> {
     },
 }
 
-/// Where the cell states are.
+/// Where the cell states are stored.
 #[derive(Debug)]
 pub enum CellStates<'a> {
-    /// There are none.
+    /// The cell has no cell state.
     None,
-    /// Every state stays.
+    /// The states of all steps are kept.
     Keep {
         /// The state before the first step, `[B, H]`.
         c0: &'a [f32],
-        /// The state after each, `[τ, B, H]`.
+        /// The state after each step, `[τ, B, H]`.
         c: &'a mut [f32],
     },
-    /// One state, `[B, H]`, carried from step to step; not where zoneout keeps some of it.
+    /// One state, `[B, H]`, which each step replaces. Not with zoneout, which also needs the state
+    /// before the step.
     InPlace(&'a mut [f32]),
-    /// Two that have the steps' in turns.
+    /// Two buffers in which the steps store the state in turns.
     InTurns {
-        /// The state before the first step, `[B, H]`, and after all if they are even.
+        /// The state before the first step and after an even number of steps, `[B, H]`.
         c: &'a mut [f32],
-        /// The state after the first step, `[B, H]`, and after all if they are odd.
+        /// The state after an odd number of steps, `[B, H]`.
         other: &'a mut [f32],
     },
 }
 
 /// A forward pass over a stretch of time.
 ///
-/// One sequence of 256 units or more is bound by reading the weights.
-/// `cargo run --release --example rnnbench -- --hidden 512 --input 512 --batch 32` measures it,
+/// With one sequence of many units, reading the weights takes most of the time.
+/// `cargo run --release --example rnnbench -- --hidden 512 --input 512 --batch 32` measures a pass
 /// with the input's product.
 #[derive(Debug)]
 pub struct Forward<'a> {
-    /// The rows of τ steps of B sequences, H and R.
+    /// The schedule of τ steps of B sequences, and the sizes H and R.
     pub dims: Dims,
-    /// The steps to be taken, of those of the schedule.
+    /// The steps of the schedule that this pass takes.
     pub stretch: Range<usize>,
     /// The cell.
     pub cell: Cell<'a>,
-    /// The recurrent weights, packed by rows: each for the cell's sums of H, from R; the
-    /// second for one of H, from H, or, where the cell projects, of R, from H.
+    /// The recurrent weights, packed by rows. Each matrix has the cell's [`sums`](Geometry::sums)
+    /// blocks of H outputs, from R inputs. The second product has H outputs from H inputs or, if
+    /// the cell projects, R outputs from H inputs.
     pub recurrent: Recurrent<'a>,
-    /// The input's part.
+    /// The input's part, and whether the gates are kept.
     pub gates: Gates<'a>,
-    /// What is kept beside the gates: `[τ, B, E, H]` with them, and without them one
-    /// step's, `[B, E, H]`, where a second product reads it, or else none.
+    /// The extra blocks that are kept beside the gates: `[τ, B, E, H]` if gates are kept; else
+    /// `[B, E, H]`, of one step, if a second product reads them; else empty.
     pub extra: &'a mut [f32],
-    /// The hidden states before the schedule's first step, oldest first, `[D, B, R]`.
+    /// The hidden states before the schedule's first step, the oldest first, `[D, B, R]`.
     pub h0: &'a [f32],
-    /// The hidden states after each step, `[τ, B, R]`, of which those before the stretch are read.
+    /// The hidden states after each step, `[τ, B, R]`. Those before the stretch are read.
     pub h: &'a mut [f32],
     /// Floats from one row of `h` to the next, R or more.
     pub h_stride: usize,
     /// The cell states.
     pub cells: CellStates<'a>,
-    /// States that are kept from the step before.
+    /// Zoneout: units that keep their state from the step before.
     pub zoneout: Option<Zoneout<'a>>,
-    /// What the recurrent products see of the states, where that is not all.
+    /// Dropout of the hidden states that the recurrent products see.
     pub dropout: Option<Dropout<'a>>,
-    /// Whether and how sums are normalised.
+    /// Layer normalisation of the sums.
     pub norm: Option<Norm<'a>>,
-    /// [`forward_scratch_len`] floats or more.
+    /// Scratch of [`forward_scratch_len`] floats or more.
     pub scratch: &'a mut [f32],
 }
 
-/// Floats of scratch that a [`Forward`] with so many delays needs; `input` is the depth of
-/// a product with the input that is part of the step, or 0.
+/// Returns the floats of scratch that a [`Forward`] with `delays` delays needs. `input` is the
+/// depth of the product with the input if that is part of the step, else 0.
 ///
 /// # Errors
-/// [`KernelError::TooLarge`] where that does not fit the address space.
+/// [`KernelError::TooLarge`] if the result does not fit the address space.
 #[inline]
 pub fn forward_scratch_len(
     geometry: &Geometry,
@@ -130,7 +133,7 @@ pub fn forward_scratch_len(
     dims.sequences("scratch", room(geometry, dims, delays, input)?)
 }
 
-/// Floats of scratch for a row.
+/// Returns the floats of scratch for one row.
 #[inline]
 fn room(
     geometry: &Geometry,
@@ -144,15 +147,15 @@ fn room(
 }
 
 impl Forward<'_> {
-    /// Runs the pass. Sums have one order: a sequence gives the same bits alone
-    /// and in a batch, in one call and in several.
+    /// Runs the pass. The order of each sum is fixed: a sequence gives the same bits alone and in a
+    /// batch, in one call and in several.
     ///
     /// # Errors
-    /// [`KernelError`] where a slice does not fit the dimensions or weights are
-    /// packed for something else; nothing is written then.
+    /// [`KernelError`] if a slice does not fit the dimensions or weights are packed for something
+    /// else; nothing is written then.
     pub fn run(self, isa: Isa, pass: &mut Pass<'_>) -> Result<(), KernelError> {
         let room = self.check(isa)?;
-        // Slices of nothing fit any number of steps.
+        // Empty slices fit any number of steps.
         if self.dims.batch() == 0 {
             return Ok(());
         }
@@ -162,8 +165,8 @@ impl Forward<'_> {
 
     fn run_checked<C: Epilogue>(mut self, cell: C, room: usize, isa: Isa, pass: &mut Pass<'_>) {
         let dims = self.dims;
-        // What is read and written too has one pointer for both: one that was made for reading
-        // is no longer good when another has been made for writing.
+        // A slice that is both read and written has one pointer for both: a pointer that was made
+        // for reading becomes invalid when another one is made for writing.
         let (c0, c, c_step) = match &mut self.cells {
             CellStates::None => (dangling(), dangling_mut(), CellStep::InPlace),
             CellStates::Keep { c0, c } => (c0.as_ptr(), c.as_mut_ptr(), CellStep::Along),
@@ -202,7 +205,7 @@ impl Forward<'_> {
             },
         });
         let noisy = self.zoneout.is_some() || masked.is_some();
-        let noise = Noise { zone: Zone::new(self.zoneout), masked };
+        let noise = Noise { zoneout: ZoneoutAt::new(self.zoneout), masked };
         let norm = self.norm.as_mut().map(|norm| NormAt {
             epsilon: norm.epsilon,
             gain: norm.gain.as_ptr(),
@@ -234,14 +237,14 @@ impl Forward<'_> {
         };
         let steps = self.stretch.len();
         let parts = parts(pass.threads(), dims.batch(), steps, &self.recurrent);
-        // SAFETY: `check` has seen that all slices fit the dimensions and the cell, and that the
-        // weights are packed for them; they are borrowed until the pass is over.
+        // SAFETY: `check` has verified that all slices fit the dimensions and the cell, and that
+        // the weights are packed for them; they are borrowed until the pass is over.
         let steps = unsafe { Pointers::new(self.stretch, c_step, first) };
         // SAFETY: as above.
         unsafe { pass.run(isa, &StepPhases { steps, parts }) };
     }
 
-    /// Checks all of it, and gives the floats of scratch for a row.
+    /// Checks all operands, and returns the floats of scratch for one row.
     fn check(&self, isa: Isa) -> Result<usize, KernelError> {
         let (dims, cell) = (self.dims, self.cell.geometry());
         let Dims { hidden, outputs, .. } = dims;

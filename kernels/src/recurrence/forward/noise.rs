@@ -1,4 +1,4 @@
-//! Noise between a step's cell and the states that later steps see.
+//! Zoneout and dropout in a forward step, between the cell and the states that later steps see.
 
 use super::step::{Masked, Step};
 use crate::cells::Epilogue;
@@ -8,7 +8,8 @@ use crate::rows::{Rows, RowsMut};
 use crate::simd::Simd;
 
 impl<C: Epilogue> Step<'_, C> {
-    /// What noise makes of some units' states, of which h is complete or c.
+    /// Applies noise to the states of a block: to h if `has_h` says that it is complete, and to c
+    /// if `has_c` says so.
     ///
     /// # Safety
     /// The block is of the step, and nobody else has it.
@@ -26,9 +27,9 @@ impl<C: Epilogue> Step<'_, C> {
             }),
             _ => None,
         };
-        let zone = noise.zone.from(self.schedule_row());
+        let zoneout = noise.zoneout.from(self.schedule_row());
         let (h, cells) = (has_h.then_some(h), has_c.then_some(cells));
-        // SAFETY: `Step::new` has been promised all rows of these; the block's are some.
-        simd.call(unsafe { After::new(at, zone, h, cells, seen) });
+        // SAFETY: `Step::new` has been promised all rows of these, of which the block has some.
+        simd.call(unsafe { After::new(at, zoneout, h, cells, seen) });
     }
 }

@@ -1,4 +1,5 @@
-//! Sums that are left to be normalised, and rows of them that are.
+//! Layer normalisation in a forward step: the sums are stored, and each row is normalised when it
+//! is complete.
 
 use super::step::{NormAt, Step};
 use crate::cells::{Epilogue, Geometry, MOST_SUMS};
@@ -8,10 +9,11 @@ use crate::recurrence::step::{Block, Units};
 use crate::simd::Simd;
 
 impl NormAt {
-    /// b + γ ⊙ x̂ of some units, where x̂ is `normal` and the others begin.
+    /// Returns b + γ ⊙ x̂ for some units. x̂ begins at `normal`, and γ and b begin at float `at` of
+    /// the gain and the bias.
     ///
     /// # Safety
-    /// `normal` is readable for `lanes` floats, and the gain and the bias are from `at` on.
+    /// `normal` is readable for `lanes` floats, and so are the gain and the bias from `at` on.
     #[inline(always)]
     pub(super) unsafe fn scaled<S: Simd>(
         &self,
@@ -20,7 +22,7 @@ impl NormAt {
         at: usize,
         lanes: usize,
     ) -> S::V {
-        // SAFETY: all three are readable for so many.
+        // SAFETY: all three are readable for `lanes` floats.
         unsafe {
             let gain = load_lanes(simd, self.gain.add(at), lanes);
             let bias = load_lanes(simd, self.bias.add(at), lanes);
@@ -30,25 +32,26 @@ impl NormAt {
 }
 
 impl<C: Epilogue> Step<'_, C> {
-    /// The place of a row in what is kept of all steps, or of one.
+    /// Returns the place of the step's row `row` in the normalisation's outputs, which have the
+    /// rows of all steps if gates are kept, else the rows of one step.
     #[inline(always)]
     pub(super) fn kept_row(&self, row: usize) -> usize {
         row + if self.gates.is_none() { self.first_row } else { self.schedule_row() }
     }
 
-    /// A gate's sums of a row, to be normalised.
+    /// Returns where a gate's sums of a row are stored and normalised.
     #[inline(always)]
     pub(super) fn normal(&self, norm: &NormAt, row: usize, gate: usize) -> *mut f32 {
         norm.normal.wrapping_add((self.kept_row(row) * C::GATES + gate) * self.hidden)
     }
 
-    /// Those of the last gate that are apart.
+    /// Returns where the separate recurrent sums of the last gate are stored and normalised.
     #[inline(always)]
     pub(super) fn normal_extra(&self, norm: &NormAt, row: usize) -> *mut f32 {
         norm.normal_extra.wrapping_add(self.kept_row(row) * self.hidden)
     }
 
-    /// Leaves some units' sums to be normalised.
+    /// Stores the sums of some units, to be normalised when their row is complete.
     ///
     /// # Safety
     /// The units are of the step, and nobody else has them.
@@ -82,10 +85,11 @@ impl<C: Epilogue> Step<'_, C> {
         }
     }
 
-    /// Normalises the sums of a gate, or of the one that is apart.
+    /// Normalises one block of sums of a row. Blocks below `GATES` are gates; block `GATES` is the
+    /// separate recurrent sums.
     ///
     /// # Safety
-    /// The row is of the step, and nobody else has it; there is such a block.
+    /// The row is of the step, nobody else has it, and there is such a block.
     #[inline(always)]
     pub(super) unsafe fn normalise<S: Simd>(
         &self,
@@ -95,8 +99,8 @@ impl<C: Epilogue> Step<'_, C> {
         block: usize,
     ) {
         let norms = const { Geometry::new::<C>().norms };
-        let apart = const { C::SEPARATE_SUMS } && block == C::GATES;
-        let sums = match apart {
+        let is_extra = const { C::SEPARATE_SUMS } && block == C::GATES;
+        let sums = match is_extra {
             true => self.normal_extra(norm, row),
             false => self.normal(norm, row, block),
         };
@@ -105,7 +109,7 @@ impl<C: Epilogue> Step<'_, C> {
         simd.call(unsafe { Normalise::new(sums, self.hidden, norm.epsilon, inverse) });
     }
 
-    /// Normalises the sums of the first product, and makes states of them.
+    /// Normalises a row's sums of the first stage, and computes the states from them.
     ///
     /// # Safety
     /// The row is of the step, all of its units have been finished, and nobody else has it.
@@ -135,14 +139,14 @@ impl<C: Epilogue> Step<'_, C> {
                         z[gate] = norm.scaled(simd, normal.add(at), at, lanes);
                     }
                 }
-                let mut apart = simd.zero();
+                let mut recurrent = simd.zero();
                 if const { C::SEPARATE_SUMS } {
                     let gain = norm.gain.add(C::GATES * hidden + first);
                     let gain = load_lanes(simd, gain, lanes);
-                    apart = simd.mul(gain, load_lanes(simd, extra.add(first), lanes));
+                    recurrent = simd.mul(gain, load_lanes(simd, extra.add(first), lanes));
                 }
                 let place = self.place(Units { row, first, lanes });
-                self.cell.forward_normed(simd, &place, z, apart);
+                self.cell.forward_normed(simd, &place, z, recurrent);
             }
             if self.noise.is_some() && (!two || C::CELLS) {
                 self.perturb(simd, Block { row, rows: 1, first: 0, end: hidden }, !two, C::CELLS);

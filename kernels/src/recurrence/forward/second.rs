@@ -1,4 +1,4 @@
-//! The second stage of a step: a product of what the first has left in the extra block.
+//! The second stage of a forward step: a product of the extra block that the first stage has left.
 
 use super::step::{Input, Step};
 use crate::cells::{Epilogue, Geometry, MOST_SUMS};
@@ -9,7 +9,7 @@ use crate::recurrence::step::{self, Block, Term, Units};
 use crate::rows::Rows;
 use crate::simd::Simd;
 
-/// The second stage of a step: a product of the extra block.
+/// The second stage of a step: its product of the extra block with `weights`, and the cell.
 #[derive(Clone, Copy)]
 pub(in crate::recurrence) struct Second<'a, C> {
     step: Step<'a, C>,
@@ -17,7 +17,7 @@ pub(in crate::recurrence) struct Second<'a, C> {
 }
 
 impl<'a, C: Epilogue> Second<'a, C> {
-    /// That of a step, if it has one.
+    /// Returns the second stage of `step`, if the cell has one.
     #[inline(always)]
     pub(in crate::recurrence) fn of(step: Step<'a, C>) -> Option<Self> {
         let two = const { Geometry::new::<C>().is_double() };
@@ -26,9 +26,9 @@ impl<'a, C: Epilogue> Second<'a, C> {
     }
 }
 
-// SAFETY: `Forward::check` has seen that the weights fit (1). The rest `Step::new` has been promised
-// of a step with a second product: the extra block (2), the input's part of its gate (3), the
-// scratch (4), and what the cell, noise and normalisation read and write (5).
+// SAFETY: `Forward::check` has verified that the weights fit (1). `Step::new` has been promised the
+// rest, for a step with a second product: the extra block (2), the input's part of its gate (3),
+// the scratch (4), and what the cell, noise and normalisation read and write (5).
 unsafe impl<C: Epilogue> step::Step for Second<'_, C> {
     const SUMS: usize = 1;
 
@@ -118,7 +118,7 @@ unsafe impl<C: Epilogue> step::Step for Second<'_, C> {
         C::SECOND.is_some() && self.step.norm.is_some()
     }
 
-    /// Normalises the second product's sums, and makes states of them.
+    /// Normalises the sums of the second product, and computes the states from them.
     #[inline(always)]
     unsafe fn end_row<S: Simd>(&self, simd: S, row: usize) {
         let (Some(norm), Some(gate)) = (self.step.norm, C::SECOND) else { return };

@@ -1,9 +1,9 @@
-//! A step of a forward pass that has been checked, as pointers.
+//! One step of a forward pass, as pointers that have been checked.
 
 use crate::cells::{Epilogue, ForwardPointers, ForwardUnits};
 use crate::gemm::rhs::PackedMatrix;
 use crate::recurrence::dims::Recurrent;
-use crate::recurrence::noise::Zone;
+use crate::recurrence::noise::ZoneoutAt;
 use crate::recurrence::schedule::Schedule;
 use crate::recurrence::step::Units;
 use crate::rows::{Rows, RowsMut, further};
@@ -17,20 +17,21 @@ pub(in crate::recurrence) enum Input<'a> {
     Fused { x: Rows, weights: &'a PackedMatrix, bias: *const f32 },
 }
 
-/// The hidden states over time.
+/// The hidden states over time, `[D, B, R]` before the first step and `[τ, B, R]` after it.
 #[derive(Clone, Copy)]
 pub(in crate::recurrence) struct History {
-    /// Those before the first step, a row for each sequence, the oldest state first.
+    /// The states before the first step, a row for each sequence, the oldest state first.
     pub before: Rows,
-    /// Those of the steps, a row for each of the schedule.
+    /// The states after each step, in the rows of the schedule.
     pub h: RowsMut,
-    /// How many states there are before the first step.
+    /// The number of states before the first step, D.
     pub depth: usize,
     pub schedule: Schedule,
 }
 
 impl History {
-    /// The state of so many steps before step `t`, which counts from 0.
+    /// Returns the state that step `t - delay` has left, where steps count from 0; it may lie
+    /// before the first step.
     #[inline(always)]
     pub(super) fn ago(&self, t: usize, delay: usize) -> Rows {
         if t >= delay {
@@ -40,28 +41,28 @@ impl History {
         }
     }
 
-    /// The state of step `t`.
+    /// Returns the state that step `t` leaves.
     #[inline(always)]
     pub(super) fn of(&self, t: usize) -> RowsMut {
         self.h.from(self.schedule.start(t), 0)
     }
 }
 
-/// Noise in a pass: pointers to the first row of the first step.
+/// The noise of a pass: pointers to the first row of the first step.
 pub(in crate::recurrence) struct Noise {
-    pub zone: Zone,
-    /// What products see of the hidden states, where that is not all.
+    pub zoneout: ZoneoutAt,
+    /// Dropout of the hidden states that the products see, if there is any.
     pub masked: Option<Masked>,
 }
 
-/// A share of the hidden states, and what that leaves.
+/// A dropout mask, and the hidden states multiplied by it.
 #[derive(Clone, Copy)]
 pub(in crate::recurrence) struct Masked {
     pub mask: *const f32,
     pub seen: History,
 }
 
-/// Normalisation in a pass: pointers to the first row of the first step.
+/// The normalisation of a pass: pointers to the first row of the first step.
 pub(in crate::recurrence) struct NormAt {
     pub epsilon: f32,
     pub gain: *const f32,
@@ -71,7 +72,7 @@ pub(in crate::recurrence) struct NormAt {
     pub inverse: *mut f32,
 }
 
-/// What a step reads and writes: pointers to the first row of each operand.
+/// The operands of a step: pointers to the first row of each.
 #[derive(Clone, Copy)]
 pub(in crate::recurrence) struct Operands<'a, C> {
     /// Rows of the step.
@@ -81,23 +82,24 @@ pub(in crate::recurrence) struct Operands<'a, C> {
     pub cell: C,
     pub recurrent: Recurrent<'a>,
     pub input: Input<'a>,
-    /// Where gates are kept, if they are.
+    /// Where gates are stored, if they are kept.
     pub gates: Option<NonNull<f32>>,
     pub extra: *mut f32,
-    /// The step, from 0.
+    /// The step, counted from 0.
     pub t: usize,
-    /// The hidden states before the step and after it.
+    /// The hidden states before the step.
     pub h_prev: Rows,
+    /// The hidden states after the step.
     pub h: RowsMut,
-    /// References, since a step is copied for each.
+    /// These three are references because the operands are copied for each step.
     pub history: &'a History,
     pub noise: Option<&'a Noise>,
     pub norm: Option<&'a NormAt>,
-    /// The place of the first row among those of its step.
+    /// The index of the first row here among the rows of the step.
     pub first_row: usize,
     pub c_prev: *const f32,
     pub c: *mut f32,
-    /// Room for the rows of the products' left operands, so many floats for each.
+    /// Scratch for the packed left operands, `room` floats for each row.
     pub scratch: *mut f32,
     pub room: usize,
 }
@@ -115,31 +117,31 @@ impl<'a, C> Deref for Step<'a, C> {
 }
 
 impl<'a, C: Epilogue> Step<'a, C> {
-    /// A step of these operands.
+    /// Makes a step of these operands.
     ///
     /// # Safety
-    /// They are what `Forward::check` asks of slices, of `batch` rows of one of the schedule's
+    /// They are what `Forward::check` requires of slices, for `batch` rows of one of the schedule's
     /// steps, and for as long as the step is used
     ///
-    /// 1. `z` or `x` and the bias, `before` and what is masked before the first step, what the
-    ///    norm scales by, the mask and the keys are readable, and nobody writes them;
+    /// 1. `z` or `x` and the bias, the states before the first step and their masked copies, the
+    ///    gain and bias of the norm, the mask and the keys are readable, and nobody writes them;
     /// 2. these are readable and writable, and nobody else's: gates and the extra block of the
-    ///    step; h, with what is seen of it, and c; what the norm leaves; `room` floats of scratch
-    ///    for each row, of which a batch of one needs none;
-    /// 3. the weights are packed for the set of instructions that the step is taken on, and the
-    ///    cell has been checked for `hidden` units.
+    ///    step; h, the masked copy of h, and c; what the norm stores; `room` floats of scratch for
+    ///    each row, of which a batch of one needs none;
+    /// 3. the weights are packed for the instruction set that the step runs on, and the cell has
+    ///    been checked for `hidden` units.
     #[inline(always)]
     pub(in crate::recurrence) unsafe fn new(operands: Operands<'a, C>) -> Self {
         Self(operands)
     }
 
-    /// The row of the schedule with which the step's rows here begin.
+    /// Returns the row of the schedule with which the rows here begin.
     #[inline(always)]
     pub(super) fn schedule_row(&self) -> usize {
         self.history.schedule.start(self.t) + self.first_row
     }
 
-    /// The places of some units.
+    /// Returns the places of some units.
     ///
     /// # Safety
     /// The units are of the step, and nobody else has them.
@@ -163,13 +165,13 @@ impl<'a, C: Epilogue> Step<'a, C> {
             c_prev: self.c_prev.wrapping_add(units),
             c: self.c.wrapping_add(units),
         };
-        // SAFETY: `Step::new` has been promised all rows' operands (1, 2) and the cell (3); of
-        // these the units are some. Where the input's part is not computed sums are not apart
-        // from it: `Forward::check` and `Single` refuse it.
+        // SAFETY: `Step::new` has been promised the operands of all rows (1, 2) and the cell (3);
+        // the units are some of them. Where the input's part is not computed, the cell does not
+        // have `SEPARATE_SUMS`: `Forward::check` and `Single` refuse it.
         unsafe { ForwardUnits::new(at) }
     }
 
-    /// The hidden states of so many steps before, as the products see them.
+    /// Returns the hidden states that the products see of the step `delay` steps before this one.
     #[inline(always)]
     pub(super) fn seen(&self, delay: usize) -> Rows {
         match self.masked() {
@@ -179,7 +181,7 @@ impl<'a, C: Epilogue> Step<'a, C> {
         }
     }
 
-    /// The share of the hidden states that products see, where that is not all.
+    /// Returns the dropout mask and the masked states, if there is dropout.
     #[inline(always)]
     pub(super) fn masked(&self) -> Option<&'a Masked> {
         self.noise.and_then(|noise| noise.masked.as_ref())

@@ -10,11 +10,11 @@ use std::ops::Range;
 /// Where the cell states of the steps after the first are.
 #[derive(Clone, Copy)]
 pub(super) enum CellStep {
-    /// All where the first step's is.
+    /// All in the place of the first step's state.
     InPlace,
-    /// Of all steps, in the schedule's rows.
+    /// Each in its own rows of the schedule.
     Along,
-    /// Here, and where the first step's is, in turns.
+    /// In turns in the place of the first step's state and in this one.
     Turns(*mut f32),
 }
 
@@ -26,13 +26,13 @@ pub(super) struct Pointers<'a, C> {
 }
 
 impl<'a, C: Epilogue> Pointers<'a, C> {
-    /// The steps of a stretch of the schedule, of whose first one these are the operands.
+    /// Makes the steps of `stretch`; `first` has the operands of the schedule's first step.
     ///
     /// # Safety
-    /// For as long as it is used `first` is what [`Step::new`] asks, and what it asks of a step
-    /// is there for all of them, in the order of their memory that `Forward` has: z, x and h of
-    /// all steps; gates and the extra block, of all where gates are kept, else of one; c where
-    /// `c_step` says.
+    /// For as long as it is used, `first` is what [`Step::new`] requires, and what it requires of a
+    /// step is there for all steps, in the order of `Forward`'s memory: z, x and h for all steps;
+    /// gates and the extra block for all steps if gates are kept, else for one; c where `c_step`
+    /// says.
     pub(super) unsafe fn new(
         stretch: Range<usize>,
         c_step: CellStep,
@@ -42,12 +42,13 @@ impl<'a, C: Epilogue> Pointers<'a, C> {
     }
 }
 
-// SAFETY: tasks write disjoint parts of what the pointers point to, which `new` has been
-// promised to be nobody else's: a group's units, a part of the batch, or a part of the scratch.
+// SAFETY: tasks write disjoint parts of what the pointers point to, which is nobody else's, as
+// `new` has been promised: a group's units, a part of the batch, or a part of the scratch.
 unsafe impl<C: Epilogue> Sync for Pointers<'_, C> {}
 
-// SAFETY: a step's operands are those of its place in the pass, all of one batch (1); it reads
-// states of steps before it, and a second stage what the first has left of the row (2).
+// SAFETY: a step's operands are those of its place in the pass, and all steps have the same batch
+// (1); a step reads states of steps before it, and a second stage reads what the first has left in
+// the same row (2).
 unsafe impl<'a, C: Epilogue> Steps for Pointers<'a, C> {
     type First = Step<'a, C>;
     type Second = Second<'a, C>;
@@ -93,7 +94,7 @@ unsafe impl<'a, C: Epilogue> Steps for Pointers<'a, C> {
             c,
             ..first
         };
-        // SAFETY: step t is one of the pass, whose operands lie there, as `new` was promised.
+        // SAFETY: step t is one of the pass, and its operands lie there, as `new` was promised.
         unsafe { Step::new(operands) }
     }
 

@@ -1,4 +1,4 @@
-//! Every state that a step may see.
+//! Tests that a step finds every earlier state that it may see.
 
 use super::History;
 use crate::recurrence::schedule::Schedule;
@@ -10,8 +10,7 @@ fn a_state_of_so_many_steps_ago_is_that_of_the_step() {
     const WIDTH: usize = 2;
     for depth in 1..=12 {
         for (batch, stride) in [(1, WIDTH), (3, WIDTH), (3, WIDTH + 1)] {
-            // Each float is the number of its step; of those before the first, minus how many
-            // before it.
+            // Each float is the number of its step; the numbers before the first step are negative.
             let before: Vec<f32> =
                 (0..depth * batch * WIDTH).map(|at| (at / (batch * WIDTH)) as f32).collect();
             let before: Vec<f32> = before.iter().map(|step| step - depth as f32).collect();
@@ -27,7 +26,7 @@ fn a_state_of_so_many_steps_ago_is_that_of_the_step() {
                         let ago = history.ago(t, delay).at(row, WIDTH - 1);
                         let inside = all.0.contains(&ago) || all.1.contains(&ago);
                         assert!(inside, "{delay} before {t}");
-                        // SAFETY: it is one of those.
+                        // SAFETY: `ago` is inside one of the two slices.
                         let ago = unsafe { *ago };
                         assert_eq!(ago, t as f32 - delay as f32, "{delay} before {t}");
                     }

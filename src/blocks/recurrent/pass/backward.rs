@@ -115,7 +115,7 @@ impl RecurrentPass {
                 scratch: &mut *scratch,
                 threads: &mut *threads,
             }
-            .add_up(&self.layer, gradients)?;
+            .add_up(&self.layer, &self.sections, gradients)?;
         }
         let Some(weights) = by_input else { return Ok(()) };
         // The first rows of `by_sums` belong to the input that was waiting in the state.

@@ -6,6 +6,7 @@ mod forward;
 mod regions;
 mod sums;
 
+use super::sections::Sections;
 use super::state::StateLens;
 use super::{Recurrent, RecurrentPacked};
 use crate::blocks::{Backward, Forward, LeftBy, Pass, Plan, Wanted};
@@ -54,6 +55,8 @@ use regions::Regions;
 #[derive(Debug)]
 pub(super) struct RecurrentPass {
     layer: Recurrent,
+    /// Where the parameters' gradients lie in their buffer.
+    sections: Sections,
     schedule: Schedule,
     isa: Isa,
     wanted: Wanted,
@@ -65,7 +68,8 @@ impl RecurrentPass {
         checked_rows(plan.schedule)?;
         let regions = Regions::book(&layer, plan)?;
         let (isa, wanted) = (plan.runtime.isa(), plan.gradients);
-        Ok(Self { layer, schedule: plan.schedule, isa, wanted, regions })
+        let sections = layer.sections()?;
+        Ok(Self { layer, sections, schedule: plan.schedule, isa, wanted, regions })
     }
 
     /// Returns the number of rows, τB.

@@ -1,7 +1,7 @@
 //! The gradients of the parameters: sums over all steps and sequences of products of what the
 //! backward steps left. Knows which operands are multiplied; must not know cells.
 
-use crate::blocks::recurrent::sections::{All, Extra};
+use crate::blocks::recurrent::sections::{All, Extra, Sections};
 use crate::blocks::recurrent::{Diagonal, Recurrent, Sizes};
 use crate::memory::first;
 use crate::sequence::Schedule;
@@ -94,8 +94,13 @@ fn joined<'a>(
 
 impl<'a> Sums<'a, '_> {
     /// Computes all gradients: of U, W, b, the vectors that only this kind of layer has, and P.
-    pub(super) fn add_up(mut self, layer: &Recurrent, gradients: &mut [f32]) -> Result<(), Error> {
-        let (all, extra) = layer.sections()?.granted(gradients);
+    pub(super) fn add_up(
+        mut self,
+        layer: &Recurrent,
+        sections: &Sections,
+        gradients: &mut [f32],
+    ) -> Result<(), Error> {
+        let (all, extra) = sections.granted(gradients);
         let All { weight_ih: du, weight_hh: mut dw, bias: db, weight_hr: dp, .. } = all;
         let Extra { bias: extra_bias, diagonal, gain, gain_extra: extra_gain } = extra;
         let Sizes { input, hidden, output } = self.sizes;
