@@ -4,24 +4,31 @@
 use super::Network;
 use super::packing::Packing;
 use crate::blocks::recurrent::{EmbeddedSteps, RecurrentPacked, RecurrentSteps};
-use crate::blocks::{Block, Dense, Embedding, EmbeddingPacked, Steps};
+use crate::blocks::{Block, Dense, DensePacked, Embedding, EmbeddingPacked, Steps};
 use crate::memory::Layout;
 use crate::{Error, Runtime};
 use bptt_kernels::team::{Pass as Threads, Team};
 use std::any::Any;
+use std::sync::Arc;
 
 /// A layer whose single step has a kernel of its own, alone or with a dense layer after it.
 #[derive(Debug)]
 pub(super) struct Single {
     pub steps: RecurrentSteps,
-    /// Whether there is a dense layer after it.
-    pub dense: bool,
+    pub packed: Arc<RecurrentPacked>,
+    /// The dense layer after it, if there is one.
+    pub dense: Option<Arc<DensePacked>>,
 }
 
 impl Single {
     /// Plans the single step of a network that is one layer, or a layer and a dense layer. Returns
     /// `None` for any other network, and if no kernel does a single step of this layer and `batch`.
-    pub fn of(network: &Network, runtime: Runtime, batch: usize) -> Result<Option<Self>, Error> {
+    pub fn of(
+        network: &Network,
+        packing: &Packing,
+        runtime: Runtime,
+        batch: usize,
+    ) -> Result<Option<Self>, Error> {
         let mut blocks = network.blocks();
         let (Some(layer), dense) = (blocks.next().and_then(Block::as_recurrent), blocks.next())
         else {
@@ -35,7 +42,11 @@ impl Single {
         // this layout is not allocated.
         let mut layout = Layout::in_lines("the stream");
         let steps = RecurrentSteps::planned(layer, batch, runtime, &mut layout)?;
-        Ok(steps.is_single().then_some(Self { steps, dense: dense.is_some() }))
+        if !steps.is_single() {
+            return Ok(None);
+        }
+        let dense = dense.map(|_| packing.share(1)).transpose()?;
+        Ok(Some(Self { steps, packed: packing.share(0)?, dense }))
     }
 }
 
@@ -73,8 +84,8 @@ impl Embedded {
         memory: &mut [f32],
         team: &mut Team,
     ) -> Result<(), Error> {
-        let embedding = packing.blocks[0].as_form::<EmbeddingPacked>()?.table();
-        let layer = packing.blocks[1].as_form::<RecurrentPacked>()?;
+        let embedding = packing.block(0).as_form::<EmbeddingPacked>()?.table();
+        let layer = packing.block(1).as_form::<RecurrentPacked>()?;
         team.pass(self.0.work_to_fill(), |threads: &mut Threads<'_>| {
             self.0.fill(embedding, layer, memory, threads)
         })

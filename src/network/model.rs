@@ -177,7 +177,7 @@ impl Model {
     /// Packs the parameters, in new memory if a stream still uses the old packed ones.
     fn pack(&mut self) -> Result<(), Error> {
         let parameters = &self.parameters;
-        if let Some(packing) = Arc::get_mut(&mut self.packing) {
+        if let Some(packing) = Packing::exclusive(&mut self.packing) {
             packing.update(parameters, &mut self.team)?;
         } else {
             let mut packing = self.empty_packing()?;
@@ -220,7 +220,7 @@ impl Model {
             self.pack()?;
         }
         self.own_packing()?;
-        if let Some(packing) = Arc::get_mut(&mut self.packing) {
+        if let Some(packing) = Packing::exclusive(&mut self.packing) {
             packing.require(wanted, &self.parameters, &mut self.team)?;
         }
         Ok(())
@@ -229,7 +229,7 @@ impl Model {
     /// Makes a copy of the packed parameters if a stream shares them. This happens before a change,
     /// so that a change never fails for want of memory after it was made.
     fn own_packing(&mut self) -> Result<(), Error> {
-        if self.unpacked || Arc::get_mut(&mut self.packing).is_some() {
+        if self.unpacked || Packing::exclusive(&mut self.packing).is_some() {
             return Ok(());
         }
         let mut packing = self.empty_packing()?;

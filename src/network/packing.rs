@@ -5,6 +5,7 @@ use crate::blocks::{Packed, Wanted};
 use crate::params::{Manifest, Parameters};
 use crate::{Error, Format, Runtime};
 use bptt_kernels::team::{Pass as Threads, Team};
+use std::any::Any;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,7 +31,8 @@ impl Version {
 /// instruction set.
 #[derive(Debug)]
 pub(super) struct Packing {
-    pub blocks: Vec<Box<dyn Packed>>,
+    /// Shared with the single steps of streams, which know their types.
+    blocks: Vec<Arc<dyn Packed>>,
     /// The manifest of the parameters.
     manifest: Arc<Manifest>,
     /// The range of each block's parameters in the buffer of all parameters.
@@ -53,7 +55,7 @@ impl Packing {
     ) -> Result<Self, Error> {
         let (_, ranges) = network.declared(|block, manifest| block.parameters(manifest))?;
         let blocks: Result<_, Error> =
-            network.blocks().map(|block| block.pack(format, runtime)).collect();
+            network.blocks().map(|block| block.pack(format, runtime).map(Arc::from)).collect();
         let wanted = vec![Wanted::default(); ranges.len()];
         Ok(Self {
             blocks: blocks?,
@@ -74,7 +76,7 @@ impl Packing {
         team: &mut Team,
     ) -> Result<(), Error> {
         parameters.check_same("parameters", &self.manifest)?;
-        let blocks = self.blocks.iter_mut().zip(&mut self.wanted);
+        let blocks = self.blocks.iter_mut().map(exclusive).zip(&mut self.wanted);
         for ((block, had), &wanted) in blocks.zip(wanted) {
             let all = had.and(wanted);
             if *had != all {
@@ -107,6 +109,26 @@ impl Packing {
         Err(Error::Mismatch { what, given, expected })
     }
 
+    /// Returns the packed parameters of block `nth`.
+    #[inline]
+    pub(super) fn block(&self, nth: usize) -> &dyn Packed {
+        &*self.blocks[nth]
+    }
+
+    /// Returns the packed parameters of block `nth`, which has the type `P`, for an owner that looks
+    /// them up at every step.
+    pub(super) fn share<P: Packed>(&self, nth: usize) -> Result<Arc<P>, Error> {
+        self.blocks[nth].as_form::<P>()?;
+        let any: Arc<dyn Any + Send + Sync> = self.blocks[nth].clone();
+        Ok(any.downcast().expect("it has just been seen to have the type"))
+    }
+
+    /// Returns the packing mutably if no stream shares it.
+    pub(super) fn exclusive(shared: &mut Arc<Self>) -> Option<&mut Self> {
+        let packing = Arc::get_mut(shared)?;
+        packing.blocks.iter_mut().all(|block| Arc::get_mut(block).is_some()).then_some(packing)
+    }
+
     /// Returns the manifest of the parameters.
     pub(super) fn manifest(&self) -> Arc<Manifest> {
         self.manifest.clone()
@@ -132,7 +154,7 @@ impl Packing {
     fn fill(&mut self, parameters: &[f32], team: &mut Team) -> Result<(), Error> {
         // Packing a value takes as long as some 16 multiply-adds.
         team.pass(parameters.len().saturating_mul(16), |threads: &mut Threads<'_>| {
-            for (block, range) in self.blocks.iter_mut().zip(&self.ranges) {
+            for (block, range) in self.blocks.iter_mut().map(exclusive).zip(&self.ranges) {
                 block.update(&parameters[range.clone()], threads)?;
             }
             Ok::<(), Error>(())
@@ -150,6 +172,11 @@ impl Packing {
     pub(super) fn bytes(&self) -> usize {
         self.blocks.iter().map(|block| block.bytes()).sum()
     }
+}
+
+/// Returns a block's packed parameters mutably. Whoever calls has seen that no stream shares them.
+fn exclusive(block: &mut Arc<dyn Packed>) -> &mut dyn Packed {
+    Arc::get_mut(block).expect("no stream shares the packing")
 }
 
 /// Names the gradients that the passes of a network compute, for a message.

@@ -4,8 +4,7 @@
 use super::Network;
 use super::fused::{Embedded, Single};
 use super::packing::Packing;
-use crate::blocks::recurrent::RecurrentPacked;
-use crate::blocks::{DensePacked, Next, Steps};
+use crate::blocks::{Next, Steps};
 use crate::error::{check_len, check_multiple, check_size, product};
 use crate::memory::{Layout, Region, Rest};
 use crate::params::{Manifest, State};
@@ -59,6 +58,9 @@ const CHUNK: usize = 192;
 /// `cargo bench --bench latency` measures the median and the tail of the time that a step takes.
 #[derive(Debug)]
 pub struct Stream {
+    /// The kernel for one step of one sequence, if the network has one.
+    single: Option<Single>,
+    // The field above is dropped first, so a model that has the packing alone has its blocks alone.
     packing: Arc<Packing>,
     network: Network,
     batch: usize,
@@ -71,8 +73,6 @@ pub struct Stream {
     /// Two regions for outputs that one block hands to the next; the blocks alternate between them.
     turns: [Region; 2],
     memory: AlignedBuffer,
-    /// The kernel for one step of one sequence, if the network has one.
-    single: Option<Single>,
     /// The number of steps that have been taken.
     step: u64,
     team: Team,
@@ -137,7 +137,7 @@ impl Stream {
         let widest = |turn: usize| widths(turn).map(|link| link.output).max().unwrap_or(0);
         // The first block writes its outputs to the second region, since `all` begins with `next`.
         let turns = [layout.book(&[rows, widest(1)])?, layout.book(&[rows, widest(0)])?];
-        let single = Single::of(network, runtime, batch)?;
+        let single = Single::of(network, &packing, runtime, batch)?;
         let (mut memory, mut team) = (layout.allocate()?, runtime.team()?);
         if let Some(embedded) = embedded {
             embedded.fill(&packing, links[0].own.of_mut(&mut memory), &mut team)?;
@@ -213,14 +213,13 @@ impl Stream {
     pub fn step<'x>(&mut self, x: impl Into<Input<'x>>, y: &mut [f32]) -> Result<(), Error> {
         let x = x.into();
         check_len("y", y.len(), self.batch * self.output)?;
-        let (Some(Single { steps, dense }), Input::Features(x)) = (&mut self.single, x) else {
+        let (Some(Single { steps, packed, dense }), Input::Features(x)) = (&mut self.single, x)
+        else {
             return self.all(x, y, 1);
         };
         let mut rest = Rest::all(&mut self.memory);
         let (state, memory) = (rest.grant(self.state), rest.grant(self.links[0].own));
-        let packed = self.packing.blocks[0].as_form::<RecurrentPacked>()?;
-        if *dense {
-            let dense = self.packing.blocks[1].as_form::<DensePacked>()?;
+        if let Some(dense) = dense {
             steps.single(packed, x, memory, state, Some(&dense.forward), y)?;
         } else {
             steps.single(packed, x, memory, state, None, &mut [])?;
@@ -287,7 +286,7 @@ impl Stream {
                     let own = link.own.range();
                     let own = own.start - owns_start..own.end - owns_start;
                     link.steps.run(Next {
-                        packed: &*packing.blocks[link.block],
+                        packed: packing.block(link.block),
                         x,
                         y,
                         steps,

@@ -5,6 +5,7 @@ mod memory;
 mod part;
 
 use super::inputs::Inputs;
+use super::state::StateLens;
 use super::{Recurrent, RecurrentPacked, Sizes, StateParts, remember};
 use crate::blocks::{Next, Steps};
 use crate::error::check_len;
@@ -35,6 +36,8 @@ use part::{InputPart, Table};
 pub(crate) struct RecurrentSteps {
     layer: Recurrent,
     batch: usize,
+    /// Floats in each part of the state.
+    lens: StateLens,
     isa: Isa,
     memory: Memory,
     /// Whether a single step has a kernel of its own; if so, the floats of `gates` that this kernel
@@ -59,7 +62,8 @@ impl RecurrentSteps {
         let helped = runtime.team()?.helps(layer.multiply_adds(1));
         let alone = (plain && batch == 1 && !helped)
             .then(|| single_room(&layer.geometry(), layer.sizes.hidden)[0]);
-        Ok(Self { layer, batch, isa: runtime.isa(), memory, alone, backwards: true })
+        let lens = layer.state_lens(batch);
+        Ok(Self { layer, batch, lens, isa: runtime.isa(), memory, alone, backwards: true })
     }
 
     /// Returns whether one step of one sequence has a kernel of its own, which can also run a dense
@@ -86,8 +90,7 @@ impl RecurrentSteps {
     ) -> Result<(), Error> {
         let Some(room) = self.alone else { return Err(no_single()) };
         check_len("x", x.len(), self.layer.sizes.input)?;
-        let lens = self.layer.state_lens(1);
-        let StateParts { h, c, x: waiting } = lens.split_mut(state);
+        let StateParts { h, c, x: waiting } = self.lens.split_mut(state);
         let Alone { next, extra, gates } = self.memory.alone.granted(memory);
         self.backwards ^= true;
         let single = Single {
@@ -120,7 +123,7 @@ impl RecurrentSteps {
         let (isa, batch, layer) = (self.isa, self.batch, &self.layer);
         let Sizes { input, hidden, output: outputs } = layer.sizes;
         let x = x.features(batch, input)?;
-        let StateParts { h, c, x: waiting } = layer.state_lens(batch).split_mut(state);
+        let StateParts { h, c, x: waiting } = self.lens.split_mut(state);
         let (alone, beside) = self.memory.granted(memory);
         let Alone { next, extra, gates } = alone;
         let Beside { c_next, normal, normal_extra, inverse, scratch } = beside;
@@ -178,7 +181,7 @@ impl RecurrentSteps {
         let Next { x, y, steps, memory, state, threads, .. } = next;
         let (isa, batch, layer) = (self.isa, self.batch, &self.layer);
         let Sizes { input, hidden, output } = layer.sizes;
-        let StateParts { h, c, x: waiting } = layer.state_lens(batch).split_mut(state);
+        let StateParts { h, c, x: waiting } = self.lens.split_mut(state);
         let mut part = match table {
             None => InputPart::Products(Inputs::new(waiting, x.features(steps * batch, input)?)),
             Some(table) => InputPart::Rows(table, x.tokens(steps * batch, table.tokens())?),
@@ -236,7 +239,7 @@ impl Steps for RecurrentSteps {
             let Next { x, y, memory, state, .. } = next;
             let x = x.features(1, self.layer.sizes.input)?;
             self.single(packed, x, memory, state, None, &mut [])?;
-            y.copy_from_slice(self.layer.state_lens(1).split(state).h);
+            y.copy_from_slice(self.lens.split(state).h);
             return Ok(());
         }
         self.stretches(packed, None, next)

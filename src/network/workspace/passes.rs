@@ -34,7 +34,7 @@ impl Workspace {
                 };
                 let Parts { state, last, own, y, .. } = block.parts.granted(rest);
                 block.pass.forward(Forward {
-                    packed: &*packing.blocks[nth],
+                    packed: packing.block(nth),
                     x,
                     y,
                     y_stride: block.output,
@@ -109,7 +109,7 @@ impl Workspace {
                     }
                 };
                 block.pass.backward(Backward {
-                    packed: &*packing.blocks[nth],
+                    packed: packing.block(nth),
                     x,
                     y,
                     y_stride: block.output,
