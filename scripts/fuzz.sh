@@ -22,6 +22,8 @@ cargo +nightly fuzz --version > /dev/null 2>&1 || cargo install --locked cargo-f
 # the sanitizer's checks are calls, comparisons are not traced, and debug
 # assertions, which the tests have, are off.
 export RUSTFLAGS="-Cllvm-args=-asan-instrumentation-with-call-threshold=0"
+# An allocation of more bytes than any machine has is refused, as without the sanitizer.
+export ASAN_OPTIONS=allocator_may_return_null=1
 build=(-O --no-trace-compares --codegen-units 16)
 cargo +nightly fuzz build "${build[@]}"
 mapfile -t targets < <(cargo +nightly fuzz list)

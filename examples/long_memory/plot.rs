@@ -71,7 +71,7 @@ fn curves(outcomes: &[Outcome], kinds: Range<usize>, row: usize) -> Vec<Curve> {
         let Some(norms) = of_kind.find_map(|outcome| outcome.norms.as_ref()) else { continue };
         let Norms { h, c } = &norms[row];
         let of_h = if c.is_empty() { "" } else { ", ∂L/∂h" };
-        for (of, width, norms) in [(of_h, 2, h), (", ∂L/∂s", 4, c)] {
+        for (of, width, norms) in [(of_h, 2, h), (", ∂L/∂c", 4, c)] {
             let points = norms.iter().enumerate().filter(|(_, norm)| **norm > 0.0);
             let points: Vec<_> = points.map(|(t, norm)| (t as f64, norm.log10())).collect();
             let (name, style) = (format!("{kind}{of}"), (place, width));
@@ -97,7 +97,7 @@ where
     let (left, top, bottom) = (46, 34, 176);
     area.fill(&WHITE)?;
     let centred = |style: TextStyle<'static>| style.pos(Pos::new(HPos::Center, VPos::Center));
-    let label = "‖∂L/∂h⁽ᵗ⁾‖ or ‖∂L/∂s⁽ᵗ⁾‖ over ‖∂L/∂h‖ of the last step";
+    let label = "‖∂L/∂h⁽ᵗ⁾‖ or ‖∂L/∂c⁽ᵗ⁾‖ over ‖∂L/∂h‖ of the last step";
     let upright = centred(text(19).transform(FontTransform::Rotate270));
     area.draw(&Text::new(label, (left / 2, top + (height - top - bottom) / 2), upright))?;
     let (mut steps, mut least, mut most) = (1.0, -1.0, 1.0);

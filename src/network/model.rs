@@ -110,9 +110,11 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Value`] if the format is int8 and a weight is ∞ or NaN, [`Error::OutOfMemory`] if
-    /// the copy cannot be allocated.
+    /// [`Error::Value`] if the format is int8 and a weight is ∞ or NaN; [`Error::Mismatch`] if a
+    /// [`change`](Self::change) that failed left parameters of another network;
+    /// [`Error::OutOfMemory`] if the copy cannot be allocated.
     pub fn quantised(&self, format: Format) -> Result<Self, Error> {
+        self.parameters.check_same("parameters", &self.packing.manifest())?;
         let mut parameters = Parameters::zeros(self.parameters.manifest().clone())?;
         parameters.as_mut_slice().copy_from_slice(self.parameters.as_slice());
         Self::packed(self.network.clone(), parameters, format, self.runtime)

@@ -85,8 +85,7 @@ impl PackedMatrix {
                             Format::F32 => unreachable!("f32 has a packing of its own"),
                             Format::Bf16 => {
                                 let at = pair + lane * PANEL + vec % PANEL;
-                                bytemuck::cast_slice_mut::<_, u16>(panels)[at] =
-                                    to_bf16(weight).to_bits();
+                                bytemuck::cast_slice_mut::<_, u16>(panels)[at] = to_bf16(weight);
                             }
                             Format::Int8 => {
                                 let at = pair + vec % PANEL * lanes + lane;
