@@ -15,9 +15,12 @@ import argparse
 import json
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
+import time
 from datetime import date
 from pathlib import Path
 
@@ -155,6 +158,37 @@ def latency():
     return table(header, rows), "cargo bench --bench latency"
 
 
+def compiling():
+    """A release build, from nothing, of a crate that only depends on bptt, in s of wall time"""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        (folder / "src").mkdir()
+        (folder / "src/main.rs").write_text("fn main() {}")
+        for features in ("", "safetensors"):
+            dependency = json.dumps({"path": str(ROOT), "features": [features] if features else []})
+            (folder / "Cargo.toml").write_text(
+                '[package]\nname = "embedder"\nedition = "2024"\n[workspace]\n'
+                f"[dependencies]\nbptt = {dependency.replace(':', ' =')}\n"
+            )
+            starts = []
+            for _ in range(STARTS):
+                shutil.rmtree(folder / "target", ignore_errors=True)
+                manifest = ("--manifest-path", str(folder / "Cargo.toml"))
+                began = time.perf_counter()
+                run("cargo", "build", "-q", "--release", "--timings", *manifest)
+                seconds = {"all": time.perf_counter() - began}
+                page = (folder / "target/cargo-timings/cargo-timing.html").read_text()
+                units = json.loads(re.search(r"UNIT_DATA = (\[.*?\]);", page, re.DOTALL)[1])
+                ours = {unit["name"]: unit["duration"] for unit in units if unit["name"].startswith("bptt")}
+                others = sum(unit["duration"] for unit in units if unit["name"] not in ours)
+                starts.append({**seconds, **ours, "others": others})
+            median = lambda name: f"{statistics.median(start[name] for start in starts):.1f}"
+            rows.append([features or "none", *map(median, ("all", "bptt-kernels", "bptt", "others"))])
+    header = ["features", "all", "`bptt-kernels`", "`bptt`", "all others, added up"]
+    return table(header, rows), "cargo build --release --timings"
+
+
 def compared(folder):
     """A table that summarises the comparison with other libraries."""
     results = json.loads((PEERS / folder / "results.json").read_text())
@@ -178,6 +212,7 @@ TABLES = {
     "threads": threads,
     "formats": formats,
     "latency": latency,
+    "compiling": compiling,
     "peers": peers,
     "peers-gru-vanilla": peers_gru_vanilla,
 }
@@ -193,7 +228,7 @@ def block(name):
         command = of if of.startswith("cargo") else f"cargo run --release --example {of.replace('rnnbench', 'rnnbench --', 1)}"
         source = (
             f"{machine()}, {date.today()}, commit {commit()}: `{command}` and the like;"
-            f" medians of {STARTS} starts, one thread where no other number stands."
+            f" medians of {STARTS} starts{', one thread where no other number stands' * (not of.startswith('cargo build'))}."
         )
     return f"{TABLES[name].__doc__}.\n\n{body}\n\n*{source}*"
 
