@@ -201,7 +201,7 @@ fn learns_a_text() {
     let directory = Directory::new("learns");
     let (text, out) = (directory.text(), directory.path("weights"));
     let options = ["--hidden", "32", "--embedding", "16", "--batch", "8", "--steps", "16"];
-    let rest = ["--updates", "1000", "--learning-rate", "0.01", "--text", &text, "--out", &out];
+    let rest = ["--updates", "2000", "--learning-rate", "0.01", "--text", &text, "--out", &out];
     let [network, _] = figures(&stdout(&char_lm([&options[..], &rest].concat())));
     assert!(network < 0.5, "{network}");
     let greedy = ["--load", &out, "--generate", "19", "--temperature", "0", "--prompt"];

@@ -2,8 +2,8 @@
 //! that rises and falls during the run.
 //!
 //! The training text is treated as a ring. B streams start at equal distances and read on from
-//! chunk to chunk, τ bytes each. Their states are handed on, so the model learns from more context
-//! than its gradients reach back through.
+//! chunk to chunk, τ bytes each. Their states are handed on over 4096 bytes, so the model learns
+//! from more context than its gradients reach back through.
 
 use super::{Failure, args::Options, corpus::Corpus, progress::Progress};
 use bptt::{
@@ -18,6 +18,11 @@ pub const WARM_UP: f64 = 0.03;
 
 /// The last learning rate, as a share of the highest.
 pub const LAST_RATE: f64 = 0.02;
+
+/// Bytes after which all states begin at zero again. Otherwise only the very first byte would be
+/// read from the zero state, and a model that has never seen it may be lost in every held-out
+/// block, which begins there.
+pub const BLOCK: usize = 4096;
 
 /// Steps that an evaluation takes at once.
 pub const STEPS: usize = 64;
@@ -68,7 +73,11 @@ pub fn train(model: &mut Model, corpus: &Corpus, options: &Options) -> Result<()
         let clipped = &mut adam.clip_norm(options.clip);
         let nats = model.train(&mut workspace, Tokens(&x), &loss, clipped);
         let nats = nats.map_err(|error| format!("{error}; try a lower --learning-rate"))?;
-        workspace.carry_state()?;
+        if (updates as usize + 1) * options.steps % BLOCK < options.steps {
+            workspace.reset_state();
+        } else {
+            workspace.carry_state()?;
+        }
         // The figure that is shown is an average over some fifty updates.
         bits = [bits[0] * 0.98 + nats / LN_2, bits[1] * 0.98 + 1.0];
         training += start.elapsed().as_secs_f64() - now;
