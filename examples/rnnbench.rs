@@ -42,6 +42,10 @@ struct Options {
     /// Time steps, T.
     #[arg(long, default_value_t = 25)]
     steps: usize,
+    /// Give the sequences different lengths, evenly spread below T, that fill this share of the
+    /// padded arrays; for training.
+    #[arg(long, value_name = "FILL")]
+    ragged: Option<f64>,
     /// Threads: the calling one and helpers from rayon's pool.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
@@ -158,6 +162,31 @@ fn network(options: &Options) -> Result<Network, Error> {
     }
 }
 
+/// The sequences of a pass.
+fn schedule(options: &Options, steps: usize) -> Result<Schedule, Error> {
+    let Options { mode, batch, ragged, .. } = *options;
+    let Some(fill) = ragged else { return Ok(Schedule::dense(steps, batch)) };
+    let refused = |what, given: String, expected: &str| {
+        Err(Error::Value { what, given, expected: expected.to_owned().into() })
+    };
+    if mode != Mode::Train {
+        return refused("lengths", "different".into(), "one length, except in training");
+    }
+    if !(fill > 0.0 && fill <= 1.0) {
+        return refused("ragged", fill.to_string(), "above 0, at most 1");
+    }
+    // Evenly spread about the mean, up to the last step or down to 0, and one sequence of all steps.
+    let spread = fill.min(1.0 - fill) * steps as f64;
+    let length = |n: usize| match n {
+        0 => steps,
+        _ => {
+            let place = (n * 7919 % batch) as f64 / batch as f64 * 2.0 - 1.0;
+            (fill * steps as f64 + place * spread).round() as usize
+        }
+    };
+    Schedule::padded(&(0..batch).map(length).collect::<Vec<_>>(), steps)
+}
+
 /// The layer, for any cell except a clockwork.
 fn layer(options: &Options) -> Result<Recurrent, Error> {
     let Options { input, hidden, .. } = *options;
@@ -210,13 +239,13 @@ fn time(options: &Options) -> Result<(), Error> {
     let (min, median) = min_and_median(&mut samples);
     let (_, peak) = min_and_median(&mut peaks);
 
-    let passes = if mode == Mode::Train { 3 } else { 1 };
+    let passes: u32 = if mode == Mode::Train { 3 } else { 1 };
     let timed_steps = if mode == Mode::Stream { 1 } else { steps };
     let weights = match cell {
-        CellName::Clockwork => moving_weights(options, timed_steps),
-        _ => (timed_steps * problem.weights()) as f64,
+        CellName::Clockwork => batch as f64 * moving_weights(options, timed_steps),
+        _ => (problem.rows * problem.weights()) as f64,
     };
-    let flops = 2.0 * (passes * batch) as f64 * weights;
+    let flops = 2.0 * f64::from(passes) * weights;
     let gflops = flops / median / 1e9;
     let name = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
         value().map(|v| v.get_name().to_owned())
@@ -228,6 +257,7 @@ fn time(options: &Options) -> Result<(), Error> {
         "hidden": hidden,
         "batch": batch,
         "steps": steps,
+        "rows": problem.rows,
         "threads": options.threads,
         "isa": isa.name(),
         "format": name(&|| options.format.to_possible_value()),
@@ -310,6 +340,8 @@ struct Problem {
     model: Model,
     x: Vec<f32>,
     kind: Kind,
+    /// The steps of all sequences.
+    rows: usize,
 }
 
 enum Kind {
@@ -322,13 +354,13 @@ impl Problem {
     fn new(options: &Options, isa: Isa) -> Result<Self, Error> {
         let Options { mode, input, batch, steps, .. } = *options;
         let timed_steps = if mode == Mode::Stream { 1 } else { steps };
-        let schedule = Schedule::dense(timed_steps, batch);
+        let schedule = schedule(options, timed_steps)?;
         let mut rng = StdRng::seed_from_u64(1);
         let runtime = Runtime::new(isa).threads(options.threads.into());
         let mut model = network(options)?.init_with(Init::Glorot, &mut rng, runtime)?;
         // Plans the pass before it makes the inputs, since planning refuses sizes that no memory
         // could hold.
-        model.training(schedule).with_input_gradients().bytes()?;
+        model.training(&schedule).with_input_gradients().bytes()?;
         model = match (mode, options.format) {
             (_, Stored::F32) => model,
             (Mode::Train, _) => {
@@ -342,21 +374,21 @@ impl Problem {
         };
         let mut draw =
             |len: usize| -> Vec<f32> { (0..len).map(|_| rng.random_range(-1.0..1.0)).collect() };
-        let outputs = timed_steps * batch * model.output_size();
-        let x = draw(timed_steps * batch * input);
+        let outputs = schedule.rows() * model.output_size();
+        let x = draw(schedule.given_rows() * input);
         let kind = match mode {
             Mode::Infer => Kind::Infer { stream: model.stream(batch)?, y: vec![0.0; outputs] },
             Mode::Stream => Kind::Stream { stream: model.stream(batch)?, y: vec![0.0; outputs] },
             Mode::Train => {
-                let workspace = model.training(schedule).with_input_gradients().workspace()?;
+                let workspace = model.training(&schedule).with_input_gradients().workspace()?;
                 Kind::Train { workspace: Box::new(workspace), dy: draw(outputs) }
             }
         };
-        Ok(Self { model, x, kind })
+        Ok(Self { model, x, kind, rows: schedule.rows() })
     }
 
     fn run(&mut self) -> Result<(), Error> {
-        let Self { model, x, kind } = self;
+        let Self { model, x, kind, .. } = self;
         let x = &*x;
         match kind {
             Kind::Infer { stream, y } => stream.forward(x, y),

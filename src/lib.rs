@@ -77,7 +77,8 @@
 //!
 //! # Conventions
 //!
-//! - Sequences are time-major: row `t · B + n` of `[τ, B, features]` is sequence n at step t.
+//! - Sequences are time-major: row `t · B + n` of `[τ, B, features]` is sequence n at step t. A
+//!   [`Schedule`] can say otherwise: different lengths, batch first, or one sequence after the other.
 //! - All parameters lie in one buffer, in which each tensor has a [name](Manifest): `1.weight_ih`
 //!   is the tensor `weight_ih` of block 1. A layer's page gives the order of its gates;
 //!   [`Lstm::rows`] and [`Gru::rows`] return the rows of a gate.
@@ -127,14 +128,14 @@ pub use error::Error;
 pub use gradients::Accumulate;
 #[cfg(feature = "safetensors")]
 pub use io::Loader;
-pub use loss::{Loss, SoftmaxCrossEntropy, SquaredError};
+pub use loss::{Loss, Outputs, SoftmaxCrossEntropy, SquaredError, TargetRows};
 pub use memory::{Layout, Region};
 pub use network::{Model, Network, Stream, Training, Workspace};
 pub use params::{Init, Manifest, Parameters, State, Tensor};
 pub use rand_core;
 pub use regularisation::{Noise, Regularisation};
 pub use runtime::Runtime;
-pub use sequence::{Input, InputSize, Schedule, Tokens};
+pub use sequence::{Input, InputSize, Padding, Schedule, Tokens};
 pub use train::{
     Adam, AdamConfig, Clipped, Optimizer, Sgd, SgdConfig, clip_elements, clip_global_norm,
 };

@@ -2,6 +2,7 @@
 //! know what a pass does with it.
 
 use crate::Error;
+use crate::sequence::Schedule;
 use bptt_kernels::threefry;
 
 /// The noise in the recurrence of a [`Regularised`](crate::Regularised) layer: dropout and zoneout.
@@ -126,11 +127,12 @@ impl Noise {
         Self { seed: u64::from(low) | u64::from(high) << 32, ..self }
     }
 
-    /// Draws dropout masks with probability `dropout` for `batch` sequences: `masks` `[B, R]`.
-    pub(crate) fn draw_masks(&self, dropout: f32, batch: usize, masks: &mut [f32]) {
-        let width = masks.len() / batch;
+    /// Draws dropout masks with probability `dropout` for all sequences: `masks` `[B, R]`.
+    pub(crate) fn draw_masks(&self, dropout: f32, schedule: &Schedule, masks: &mut [f32]) {
+        let width = masks.len() / schedule.batch();
         for (n, mask) in masks.chunks_exact_mut(width).enumerate() {
-            let key = threefry(words(self.seed), words(self.sequence.wrapping_add(n as u64)));
+            let n = schedule.sequence(n) as u64;
+            let key = threefry(words(self.seed), words(self.sequence.wrapping_add(n)));
             for (unit, mask) in mask.iter_mut().enumerate() {
                 let [drawn, _] = threefry(key, [unit as u32, DROPOUT]);
                 let kept = bptt_kernels::unit_interval(drawn) >= dropout;
@@ -139,12 +141,16 @@ impl Noise {
         }
     }
 
-    /// Derives the key of zoneout of each step and sequence: `keys` `[τ, B, 2]`.
-    pub(crate) fn derive_keys(&self, batch: usize, keys: &mut [u32]) {
-        for (t, keys) in keys.chunks_exact_mut(2 * batch).enumerate() {
+    /// Derives the key of zoneout of each row: `keys` `[rows, 2]`, or nothing without zoneout.
+    pub(crate) fn derive_keys(&self, schedule: &Schedule, keys: &mut [u32]) {
+        if keys.is_empty() {
+            return;
+        }
+        for t in 0..schedule.steps() {
             let step = threefry(words(self.seed), words(self.step.wrapping_add(t as u64)));
-            for (n, key) in keys.chunks_exact_mut(2).enumerate() {
-                let sequence = words(self.sequence.wrapping_add(n as u64));
+            let rows = 2 * schedule.start(t)..2 * schedule.start(t + 1);
+            for (n, key) in keys[rows].chunks_exact_mut(2).enumerate() {
+                let sequence = words(self.sequence.wrapping_add(schedule.sequence(n) as u64));
                 key.copy_from_slice(&threefry(step, sequence));
             }
         }

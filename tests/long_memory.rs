@@ -184,12 +184,12 @@ fn the_loss_is_of_the_last_rows_and_its_gradient_is_its_slope() {
         let y: Vec<f32> = (0..rows * outputs).map(|at| (at % 7) as f32 * 0.25).collect();
         let runtime = Runtime::best().unwrap();
         let mut gradient = y.clone();
-        drawn.gradient(runtime, &mut gradient, outputs).unwrap();
+        drawn.gradient(runtime, bptt::Outputs::new(&mut gradient, outputs)).unwrap();
         for (at, &gradient) in gradient.iter().enumerate() {
             let loss = |by: f32| {
                 let mut y = y.clone();
                 y[at] += by;
-                drawn.value(runtime, &mut y, outputs).unwrap()
+                drawn.value(runtime, bptt::Outputs::new(&mut y, outputs)).unwrap()
             };
             let slope = (loss(1e-2) - loss(-1e-2)) / 2e-2;
             assert!((slope - f64::from(gradient)).abs() < 1e-3, "{slope} {gradient}");

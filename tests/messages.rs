@@ -46,7 +46,7 @@ fn fit_each_other(isa: Isa, a: impl Layer, b: impl Layer) {
     let mut b = network.model(a.parameters().clone(), Runtime::new(isa)).unwrap();
     let schedule = Schedule::dense(4, 2);
     let [mut own, mut other] =
-        [&mut a, &mut b].map(|model| model.training_workspace(schedule).unwrap());
+        [&mut a, &mut b].map(|model| model.training_workspace(&schedule).unwrap());
     let x = vec![0.5; 4 * 2 * 3];
     let ones = |y: &mut [f32]| {
         y.fill(1.0);
@@ -87,7 +87,7 @@ fn tell_apart<L: Layer + Clone>(isa: Isa, layers: &[L]) {
     let schedule = Schedule::dense(2, 1);
     let mut models: Vec<Model> = layers.iter().map(|layer| init(layer.clone(), isa)).collect();
     let mut workspaces: Vec<_> =
-        models.iter_mut().map(|model| model.training_workspace(schedule).unwrap()).collect();
+        models.iter_mut().map(|model| model.training_workspace(&schedule).unwrap()).collect();
     for (n, a) in models.iter().enumerate() {
         for (m, b) in models.iter().enumerate() {
             let x = vec![0.0; 2 * layers[m].input_size()];
@@ -207,7 +207,7 @@ fn workspaces_say_which_model_they_are_of() {
     others.push(model(&network, runtime));
     let (schedule, x) = (Schedule::dense(4, 2), vec![0.0; 4 * 2 * 3]);
     let mut workspaces: Vec<_> =
-        others.iter_mut().map(|other| other.training_workspace(schedule).unwrap()).collect();
+        others.iter_mut().map(|other| other.training_workspace(&schedule).unwrap()).collect();
     for (n, model) in others.iter().enumerate() {
         for (m, workspace) in workspaces.iter_mut().enumerate() {
             let pass = model.forward(workspace, &x);
@@ -262,7 +262,7 @@ fn weights_say_what_they_are_packed_for() {
         let model = init(layer, isa);
         for format in [Format::Bf16, Format::Int8] {
             let mut narrow = model.quantised(format).unwrap();
-            let error = narrow.training_workspace(schedule).unwrap_err();
+            let error = narrow.training_workspace(&schedule).unwrap_err();
             let [given, expected] = sides(error);
             assert!(given.contains(&format!("{format:?}")) && given.contains("inference"));
             assert!(expected.contains("F32") && expected.contains("training"), "{expected}");
@@ -274,9 +274,9 @@ fn weights_say_what_they_are_packed_for() {
         };
         for (has, wants) in [(None, false), (None, true), (Some(false), true)] {
             let (mut one, mut other) = (init(layer, isa), init(layer, isa));
-            let mut workspace = with_input(one.training(schedule), wants);
+            let mut workspace = with_input(one.training(&schedule), wants);
             if let Some(has) = has {
-                with_input(other.training(schedule), has);
+                with_input(other.training(&schedule), has);
             }
             other.forward(&mut workspace, &x).unwrap();
             let error = other.backward(&mut workspace, &x, &zero, Accumulate::No).unwrap_err();
@@ -285,7 +285,7 @@ fn weights_say_what_they_are_packed_for() {
             sides(error);
             // The pass is still there, and can be used with a model that has the panels.
             assert_eq!(workspace.outputs().unwrap().len(), 5);
-            with_input(other.training(schedule), wants);
+            with_input(other.training(&schedule), wants);
             other.backward(&mut workspace, &x, &zero, Accumulate::No).unwrap();
         }
     }

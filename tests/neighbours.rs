@@ -145,7 +145,7 @@ fn jobs_beside_passes_within_the_pool() {
             rayon::scope(|pool| {
                 pool.spawn(|_| {
                     let schedule = Schedule::dense(50, 16);
-                    let mut workspace = model.training_workspace(schedule).unwrap();
+                    let mut workspace = model.training_workspace(&schedule).unwrap();
                     while !over.load(Ordering::Relaxed) {
                         model.forward(&mut workspace, &x).unwrap();
                     }
@@ -186,7 +186,7 @@ fn memory_is_flat_over_many_plans() {
                     for n in 0..count {
                         let steps = 1 + (n * 37 + thread * 11) % 200;
                         let schedule = Schedule::dense(steps, 4);
-                        let mut workspace = model.training_workspace(schedule).unwrap();
+                        let mut workspace = model.training_workspace(&schedule).unwrap();
                         model.forward(&mut workspace, &x[..steps * 4 * 8]).unwrap();
                     }
                 });

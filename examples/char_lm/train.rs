@@ -7,7 +7,7 @@
 
 use super::{Failure, args::Options, corpus::Corpus, progress::Progress};
 use bptt::{
-    Adam, AdamConfig, Dense, Embedding, Error, Loss, Lstm, Model, Network, Schedule,
+    Adam, AdamConfig, Dense, Embedding, Error, Loss, Lstm, Model, Network, Outputs, Schedule,
     SoftmaxCrossEntropy, Tokens,
 };
 use std::f64::consts::{LN_2, PI};
@@ -45,7 +45,8 @@ pub fn bits_per_byte(model: &Model, blocks: &[Vec<u8>]) -> Result<f64, Error> {
         };
         let mut scores = vec![0.0; steps.len() * batch * 256];
         stream.forward(Tokens(&rows(0)), &mut scores)?;
-        nats += SoftmaxCrossEntropy::sum(&rows(1)).value(model.runtime(), &mut scores, 256)?;
+        nats += SoftmaxCrossEntropy::sum(&rows(1))
+            .value(model.runtime(), Outputs::new(&mut scores, 256))?;
     }
     Ok(nats / LN_2 / (predictions * batch) as f64)
 }

@@ -1,6 +1,6 @@
 //! The two tasks: how sequences are drawn, and which answers are expected at their ends.
 
-use bptt::{Error, Loss, Runtime, SoftmaxCrossEntropy, SquaredError};
+use bptt::{Error, Loss, Outputs, Runtime, SoftmaxCrossEntropy, SquaredError, TargetRows};
 use rand::{RngExt, rngs::StdRng};
 
 /// The number of different symbols to be copied. An input has two more features: "nothing" and
@@ -107,24 +107,25 @@ impl Batch {
 }
 
 impl Loss for Batch {
-    fn check(&self, _rows: usize, _outputs: usize) -> Result<(), Error> {
+    fn check(&self, _targets: TargetRows<'_>, _size: usize) -> Result<(), Error> {
         Ok(())
     }
 
-    fn value(&self, runtime: Runtime, y: &mut [f32], outputs: usize) -> Result<f64, Error> {
-        self.gradient(runtime, y, outputs)
+    fn value(&self, runtime: Runtime, outputs: Outputs<'_>) -> Result<f64, Error> {
+        self.gradient(runtime, outputs)
     }
 
     /// The gradient of the mean cross-entropy, or of half the mean squared error.
-    fn gradient(&self, runtime: Runtime, y: &mut [f32], outputs: usize) -> Result<f64, Error> {
-        let (rest, asked) = y.split_at_mut(self.before(y.len(), outputs));
+    fn gradient(&self, runtime: Runtime, outputs: Outputs<'_>) -> Result<f64, Error> {
+        let Outputs { y, size, .. } = outputs;
+        let (rest, asked) = y.split_at_mut(self.before(y.len(), size));
         rest.fill(0.0);
         match &self.answers {
             Answers::Symbols(classes) => {
-                SoftmaxCrossEntropy::mean(classes).gradient(runtime, asked, outputs)
+                SoftmaxCrossEntropy::mean(classes).gradient(runtime, Outputs::new(asked, size))
             }
             Answers::Sums(sums) => {
-                let loss = SquaredError::mean(sums).gradient(runtime, asked, outputs)?;
+                let loss = SquaredError::mean(sums).gradient(runtime, Outputs::new(asked, size))?;
                 asked.iter_mut().for_each(|d| *d /= 2.0);
                 Ok(loss / 2.0)
             }

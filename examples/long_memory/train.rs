@@ -72,7 +72,7 @@ impl Job<'_> {
     ) -> Result<(Option<usize>, f64), Error> {
         let Options { batch, updates, look, learning_rate, clip, .. } = *self.options;
         let schedule = Schedule::dense(self.task.steps(self.lag), batch);
-        let mut workspace = model.training_workspace(schedule)?;
+        let mut workspace = model.training_workspace(&schedule)?;
         let mut adam = Adam::new(learning_rate);
         let (mut done, mut error) = (0, f64::NAN);
         while done < updates {

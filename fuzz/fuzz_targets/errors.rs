@@ -49,7 +49,7 @@ fn sizes(bytes: &mut Bytes) {
         let parameters = network.parameters().unwrap();
         let mut model = network.model(parameters, Runtime::new(isa)).unwrap();
         let schedule = Schedule::dense(steps, batch);
-        let training = model.training(schedule).with_input_gradients().with_state_gradients();
+        let training = model.training(&schedule).with_input_gradients().with_state_gradients();
         match training.bytes() {
             Ok(bytes) => {
                 assert!(bytes / 4 >= hidden, "{lstm:?}, {bytes} bytes");

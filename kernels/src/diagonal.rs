@@ -65,11 +65,11 @@ impl Diagonal<'_> {
 }
 
 /// The operands of a [`Diagonal`], after the checks. A task is a block of columns.
-struct Work {
+struct Work<'a> {
     depth: usize,
     a: *const f32,
     stride: usize,
-    b: Option<JoinedAt>,
+    b: Option<JoinedAt<'a>>,
     columns: usize,
     c: *mut f32,
     accumulate: bool,
@@ -79,10 +79,10 @@ struct Work {
 
 // SAFETY: tasks write disjoint parts of the memory behind the pointers, which nobody else uses
 // meanwhile.
-unsafe impl Sync for Work {}
+unsafe impl Sync for Work<'_> {}
 
 // SAFETY: the number of tasks follows from the sizes, and a task writes its own columns of C.
-unsafe impl Phases for Work {
+unsafe impl Phases for Work<'_> {
     fn phases(&self) -> usize {
         1
     }

@@ -115,16 +115,20 @@ pub struct Joined<'a> {
     pub rest: &'a [f32],
     /// Floats from one row of `rest` to the next: the number of columns or more.
     pub stride: usize,
+    /// The index of each row, if they are not in order: first come the rows of `first`, then those
+    /// of `rest`.
+    pub order: Option<&'a [usize]>,
 }
 
 impl<'a> Joined<'a> {
     /// Takes rows of `columns` floats that are all in one place, one directly after the other.
     pub fn whole(rows: &'a [f32], columns: usize) -> Self {
-        Self { first: &[], rest: rows, stride: columns }
+        Self { first: &[], rest: rows, stride: columns, order: None }
     }
 
     /// Returns an error unless these are `depth` rows of `columns` floats. `rest` may end with
-    /// the last row's columns or anywhere in the gap behind them.
+    /// the last row's columns or anywhere in the gap behind them. In another order than their own,
+    /// rows may be left out or come several times.
     #[inline]
     pub(crate) fn check(
         self,
@@ -132,8 +136,20 @@ impl<'a> Joined<'a> {
         depth: usize,
         columns: usize,
     ) -> Result<(), KernelError> {
-        let Self { first, rest, stride } = self;
+        let Self { first, rest, stride, order } = self;
         check_room("stride", stride, columns)?;
+        if let Some(order) = order {
+            check_len("the order of the rows", order.len(), depth)?;
+            let Some(&last) = order.iter().max() else { return Ok(()) };
+            // The rows up to the last that is read, of which `rest` may have more.
+            let of_first = first.len().checked_div(columns).unwrap_or(0);
+            check_len(what, first.len(), of_first * columns)?;
+            let left = match (last + 1).saturating_sub(of_first) {
+                0 => 0,
+                left => checked_len(what, &[left - 1, stride])? + columns,
+            };
+            return check_room(what, rest.len(), left);
+        }
         // With 0 columns any number of rows has no floats.
         let count = first.len().checked_div(columns).unwrap_or(0).min(depth);
         check_len(what, first.len(), count * columns)?;
@@ -148,25 +164,27 @@ impl<'a> Joined<'a> {
 
 /// [`Joined`] rows as pointers.
 #[derive(Clone, Copy)]
-pub(crate) struct JoinedAt {
+pub(crate) struct JoinedAt<'a> {
     first: Rows,
     /// Number of rows in `first`.
     count: usize,
     rest: Rows,
+    order: Option<&'a [usize]>,
 }
 
-impl JoinedAt {
+impl<'a> JoinedAt<'a> {
     /// Takes the pointers of rows of `columns` floats.
     #[inline]
-    pub(crate) fn new(Joined { first, rest, stride }: Joined<'_>, columns: usize) -> Self {
+    pub(crate) fn new(Joined { first, rest, stride, order }: Joined<'a>, columns: usize) -> Self {
         let count = first.len().checked_div(columns).unwrap_or(0);
         let (first, rest) = (Rows::new(first.as_ptr(), columns), Rows::new(rest.as_ptr(), stride));
-        Self { first, count, rest }
+        Self { first, count, rest, order }
     }
 
     /// Returns the address of float `column` of row `row`.
     #[inline(always)]
     pub(crate) fn at(self, row: usize, column: usize) -> *const f32 {
+        let row = self.order.map_or(row, |order| order[row]);
         match row.checked_sub(self.count) {
             None => self.first.at(row, column),
             Some(row) => self.rest.at(row, column),

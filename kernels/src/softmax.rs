@@ -203,6 +203,8 @@ pub struct CrossEntropy<'a> {
     classes: usize,
     targets: &'a [u32],
     mask: Option<&'a [bool]>,
+    /// For each row of logits the index of its target.
+    order: Option<&'a [usize]>,
 }
 
 impl<'a> CrossEntropy<'a> {
@@ -218,34 +220,61 @@ impl<'a> CrossEntropy<'a> {
         targets: &'a [u32],
         mask: Option<&'a [bool]>,
     ) -> Result<Self, KernelError> {
+        Self::in_order(classes, targets, mask, None)
+    }
+
+    /// As [`new`](Self::new), for rows of logits in another order than that of the targets: row i
+    /// has target `order[i]`. Targets that no row has are not read.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and [`KernelError::Dimension`] where an index is not below the number
+    /// of targets.
+    pub fn in_order(
+        classes: usize,
+        targets: &'a [u32],
+        mask: Option<&'a [bool]>,
+        order: Option<&'a [usize]>,
+    ) -> Result<Self, KernelError> {
         if classes == 0 {
             let expected = "1 or more".into();
             return Err(KernelError::Dimension { what: "classes", given: classes, expected });
         }
         check_len("mask", mask.map_or(targets.len(), <[bool]>::len), targets.len())?;
-        let this = Self { classes, targets, mask };
-        let wrong = |&(row, target): &(usize, u32)| this.counts(row) && target as usize >= classes;
-        match (0..).zip(targets.iter().copied()).find(wrong) {
-            Some((row, given)) => Err(KernelError::Target { row, given, classes }),
+        let far = |&&index: &&usize| index >= targets.len();
+        if let Some(&given) = order.and_then(|order| order.iter().find(far)) {
+            let expected = format!("below the {} targets", targets.len());
+            return Err(KernelError::Dimension { what: "the index of a target", given, expected });
+        }
+        let this = Self { classes, targets, mask, order };
+        let wrong = |&row: &usize| this.counts(row) && targets[row] as usize >= classes;
+        match (0..this.rows()).map(|row| this.index(row)).find(wrong) {
+            Some(row) => Err(KernelError::Target { row, given: targets[row], classes }),
             None => Ok(this),
         }
     }
 
-    /// Returns the number of rows that count.
-    pub fn counted(&self) -> usize {
-        self.mask.map_or(self.targets.len(), |mask| mask.iter().filter(|&&counts| counts).count())
+    /// Returns the number of rows of logits.
+    fn rows(&self) -> usize {
+        self.order.map_or(self.targets.len(), <[usize]>::len)
     }
 
+    /// Returns the index of the target of row `row`.
+    fn index(&self, row: usize) -> usize {
+        self.order.map_or(row, |order| order[row])
+    }
+
+    /// Returns the number of rows that count.
+    pub fn counted(&self) -> usize {
+        (0..self.rows()).filter(|&row| self.counts(self.index(row))).count()
+    }
+
+    /// Whether the target of index `row` counts.
     fn counts(&self, row: usize) -> bool {
         self.mask.is_none_or(|mask| mask[row])
     }
 
     fn check(&self, logits: &[f32]) -> Result<(), KernelError> {
-        check_len(
-            "logits",
-            logits.len(),
-            checked_len("logits", &[self.targets.len(), self.classes])?,
-        )
+        check_len("logits", logits.len(), checked_len("logits", &[self.rows(), self.classes])?)
     }
 
     /// Returns the sum of the losses of `logits` `[rows, classes]`, in nats.
@@ -257,6 +286,7 @@ impl<'a> CrossEntropy<'a> {
         let _flushed = Flushed::new();
         let mut loss = 0.0;
         for (i, row) in logits.chunks_exact(self.classes).enumerate() {
+            let i = self.index(i);
             if self.counts(i) {
                 loss += isa.enter(Sum { row }).loss(row[self.targets[i] as usize]);
             }
@@ -288,6 +318,7 @@ impl<'a> CrossEntropy<'a> {
         let _flushed = Flushed::new();
         let mut loss = 0.0;
         for (i, row) in logits.chunks_exact_mut(self.classes).enumerate() {
+            let i = self.index(i);
             if !self.counts(i) {
                 row.fill(0.0);
                 continue;

@@ -5,7 +5,7 @@ mod common;
 
 use bptt_kernels::cells::Activations;
 use bptt_kernels::recurrence::{
-    Clock, ClockedBackward, ClockedForward, Group, Schedule, clocked_scratch_len,
+    Clock, ClockedBackward, ClockedForward, Group, StepRows, clocked_scratch_len,
 };
 use bptt_kernels::team::Pass;
 use bptt_kernels::{Isa, KernelError, PackedMatrix};
@@ -116,7 +116,7 @@ impl Call {
     /// Asserts that nothing is written when the call is refused.
     fn run(&self, isa: Isa, back: bool, weights: &[PackedMatrix]) -> Result<(), KernelError> {
         let clock = Clock { groups: &self.groups, start: 3 };
-        let (schedule, activations) = (Schedule::dense(self.steps, BATCH), Activations::Tanh);
+        let (schedule, activations) = (StepRows::dense(self.steps, BATCH), Activations::Tanh);
         let stride = STATE;
         if back {
             let [mut z, h, dy, mut dh, mut scratch] = self.buffers();
@@ -254,7 +254,7 @@ fn passes<B: DerefMut<Target = [f32]>>(
     let forward = weights(isa, &groups, false);
     let (h0, mut h) =
         (make(&uniform(2, state, 1.0)), make(&filled(steps * batch * (hidden + gap))));
-    let schedule = Schedule::dense(steps, batch);
+    let schedule = StepRows::dense(steps, batch);
     for stretch in [0..3, 3..steps] {
         let pass = ClockedForward {
             clock,

@@ -242,6 +242,37 @@ mod tests {
         }
     }
 
+    /// Passes over a case, forward in each of the variants, and backward.
+    fn passes(case: &Case, variants: &[Variant]) {
+        let Case { which, inputs, dims, noisy, .. } = *case;
+        let (act, rows, geometry) = (Activations::Tanh, case.rows(), which.geometry());
+        let parts = |kept: Kept| {
+            let Kept { gates, extra, h, c, seen, normal } = kept;
+            [gates, extra, h, c, seen, normal.concat()]
+        };
+        for &variant in variants {
+            each(
+                &format!("{which:?} forward, {variant:?}, {inputs} inputs, {dims:?}"),
+                |isa, make| parts(case.forward(isa, act, variant, make)),
+                |isa, make| parts(case.forward(isa, act, variant, make)),
+            );
+        }
+        let cells = if geometry.cells { rows * dims.hidden } else { 0 };
+        let kept = Kept {
+            gates: uniform(2, rows * geometry.gates * dims.hidden, 1.0),
+            extra: uniform(3, rows * geometry.extra * dims.hidden, 1.0),
+            h: uniform(4, rows * dims.outputs, 1.0),
+            c: uniform(5, cells, 1.0),
+            normal: case.norm_lens(rows).map(|len| uniform(14, len, 1.0)),
+            seen: uniform(6, if noisy { rows * dims.outputs } else { 0 }, 1.0),
+        };
+        each(
+            &format!("{which:?} backward, {dims:?}"),
+            |isa, make| case.backward(isa, act, &kept, make),
+            |isa, make| case.backward(isa, act, &kept, make),
+        );
+    }
+
     #[test]
     fn passes_stay_in_their_slices() {
         for which in Which::all() {
@@ -251,32 +282,23 @@ mod tests {
                     let noisy = steps != 2;
                     let gap = inputs % 2;
                     let case = Case { noisy, gap, ..Case::draw(which, inputs, dims, 1, 0.5) };
-                    let act = Activations::Tanh;
-                    let parts = |kept: Kept| {
-                        [kept.gates, kept.extra, kept.h, kept.c, kept.seen, kept.normal]
+                    passes(&case, Variant::of(which));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn passes_over_different_lengths_stay_in_their_slices() {
+        for which in Which::all() {
+            for hidden in SIZES {
+                for (lengths, noisy) in [(&[3, 2, 2, 0][..], true), (&[5, 1], false)] {
+                    let part = |&len: &usize| Case {
+                        noisy,
+                        ..Case::draw(which, 2, which.dims(len, 1, hidden), 1, 0.5)
                     };
-                    for &variant in Variant::of(which) {
-                        each(
-                            &format!("{which:?} forward, {variant:?}, {inputs} inputs, {dims:?}"),
-                            |isa, make| parts(case.forward(isa, act, variant, make)),
-                            |isa, make| parts(case.forward(isa, act, variant, make)),
-                        );
-                    }
-                    let (rows, cell) = (steps * batch, which.geometry());
-                    let cells = if cell.cells { rows * hidden } else { 0 };
-                    let kept = Kept {
-                        gates: uniform(2, rows * cell.gates * hidden, 1.0),
-                        extra: uniform(3, rows * cell.extra * hidden, 1.0),
-                        h: uniform(4, rows * dims.outputs, 1.0),
-                        c: uniform(5, cells, 1.0),
-                        normal: Vec::new(),
-                        seen: uniform(6, if noisy { rows * dims.outputs } else { 0 }, 1.0),
-                    };
-                    each(
-                        &format!("{which:?} backward, {dims:?}"),
-                        |isa, make| case.backward(isa, act, &kept, make),
-                        |isa, make| case.backward(isa, act, &kept, make),
-                    );
+                    let parts: Vec<_> = lengths.iter().map(part).collect();
+                    passes(&Case::joined_with(&parts), &[Variant::Keep]);
                 }
             }
         }

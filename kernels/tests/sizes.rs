@@ -9,14 +9,14 @@ use bptt_kernels::diagonal::Diagonal;
 use bptt_kernels::gemm::weight_gradients::{Rhs, WeightGradients, scratch_len};
 use bptt_kernels::recurrence::{
     Backward, CellStates, Clock, ClockedBackward, ClockedForward, Dims, Forward, Gates, Group,
-    Recurrent, Schedule,
+    Recurrent, StepRows,
 };
 use bptt_kernels::team::Pass;
 use bptt_kernels::{Isa, Joined, PackedMatrix};
 use common::{Which, isas};
 
 /// A forward pass with these sizes and empty slices, with weights for five units.
-fn forward(isa: Isa, which: Which, dims: Dims) -> Result<(), KernelError> {
+fn forward(isa: Isa, which: Which, dims: Dims<'_>) -> Result<(), KernelError> {
     let geometry = which.geometry();
     let zeros = |gates, units, depth| PackedMatrix::zeros(isa, gates, units, depth).unwrap();
     let Dims { hidden, outputs, .. } = which.dims(1, 1, 5);
@@ -47,7 +47,7 @@ fn forward(isa: Isa, which: Which, dims: Dims) -> Result<(), KernelError> {
 }
 
 /// A backward pass with these sizes and empty slices.
-fn backward(isa: Isa, which: Which, dims: Dims) -> Result<(), KernelError> {
+fn backward(isa: Isa, which: Which, dims: Dims<'_>) -> Result<(), KernelError> {
     let geometry = which.geometry();
     let zeros = |units, depth| PackedMatrix::zeros(isa, 1, units, depth).unwrap();
     let Dims { hidden, outputs, .. } = which.dims(1, 1, 5);
@@ -95,7 +95,7 @@ fn passes_without_rows_are_over_at_once() {
         let [a, b, c] = [(3, 5), (2, 2), (5, 3)]
             .map(|(units, depth)| PackedMatrix::zeros(isa, 1, units, depth).unwrap());
         let pass = &mut Pass::serial();
-        let (schedule, activations) = (Schedule::dense(usize::MAX, 0), Activations::Tanh);
+        let (schedule, activations) = (StepRows::dense(usize::MAX, 0), Activations::Tanh);
         let stretch = 0..schedule.steps();
         let (weights, z, h0, h, scratch) = (&[a, b.clone()], &[], &[], &mut [], &mut []);
         let forward = ClockedForward {

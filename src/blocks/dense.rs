@@ -4,7 +4,7 @@ use super::{Backward, Block, Config, Forward, LeftBy, Next, Packed, Pass, Plan, 
 use crate::error::{check_len, check_size, product};
 use crate::memory::{Layout, Region, regions};
 use crate::params::{Init, Manifest};
-use crate::sequence::{InputSize, checked_rows};
+use crate::sequence::InputSize;
 use crate::{Error, Format, Isa, Runtime};
 use bptt_kernels::gemm::weight_gradients::{self, Rhs, WeightGradients};
 use bptt_kernels::gemm::{self, Gemm, Start};
@@ -92,7 +92,7 @@ impl Block for Dense {
     }
 
     fn plan(&self, plan: &mut Plan<'_>) -> Result<Box<dyn Pass>, Error> {
-        let (rows, isa) = (checked_rows(plan.schedule)?, plan.runtime.isa());
+        let (rows, isa) = (plan.schedule.checked_rows()?, plan.runtime.isa());
         let threads = plan.runtime.checked_threads()?;
         let widest = self.input_size.max(self.output_size);
         let product = gemm::team_scratch_len(threads, rows, widest)?;

@@ -4,7 +4,7 @@ use super::{Backward, Block, Config, Forward, Next, Packed, Pass, Plan, Steps, W
 use crate::error::{check_len, check_size, product};
 use crate::memory::Layout;
 use crate::params::{Init, Manifest};
-use crate::sequence::{InputSize, checked_rows};
+use crate::sequence::InputSize;
 use crate::{Error, Format, Runtime};
 use bptt_kernels::AlignedBuffer;
 use bptt_kernels::team::Pass as Threads;
@@ -107,7 +107,7 @@ impl Block for Embedding {
     }
 
     fn plan(&self, plan: &mut Plan<'_>) -> Result<Box<dyn Pass>, Error> {
-        let (rows, wanted) = (checked_rows(plan.schedule)?, plan.gradients);
+        let (rows, wanted) = (plan.schedule.checked_rows()?, plan.gradients);
         if wanted.input {
             let (given, expected) = ("tokens".into(), "features".into());
             return Err(Error::Mismatch { what: "gradient of the input", given, expected });

@@ -1,6 +1,6 @@
 //! Softmax cross-entropy with integer targets.
 
-use super::{Loss, Reduction};
+use super::{Loss, Outputs, Reduction, TargetRows};
 use crate::error::{check_len, check_optional};
 use crate::{Error, Runtime};
 use bptt_kernels::softmax::CrossEntropy;
@@ -37,6 +37,15 @@ impl<'a> SoftmaxCrossEntropy<'a> {
         Self { mask: Some(mask), ..self }
     }
 
+    /// Returns the cross-entropy of outputs with these targets, `size` in a row.
+    fn entropy<'o>(
+        &'o self,
+        targets: TargetRows<'o>,
+        size: usize,
+    ) -> Result<CrossEntropy<'o>, Error> {
+        Ok(CrossEntropy::in_order(size, self.classes, self.mask, targets.order)?)
+    }
+
     /// Returns the number by which the sum over the rows is divided.
     fn divisor(&self, entropy: &CrossEntropy<'_>) -> f64 {
         match self.reduction {
@@ -50,21 +59,20 @@ impl Loss for SoftmaxCrossEntropy<'_> {
     /// # Errors
     /// [`Error::Length`] if there is not one class, or not one mask value, for each row;
     /// [`Error::Target`] if the class of a row that counts is not below the number of outputs.
-    fn check(&self, rows: usize, outputs: usize) -> Result<(), Error> {
-        check_len("classes", self.classes.len(), rows)?;
-        check_optional("mask", self.mask, rows)?;
-        CrossEntropy::new(outputs, self.classes, self.mask)?;
-        Ok(())
+    fn check(&self, targets: TargetRows<'_>, size: usize) -> Result<(), Error> {
+        check_len("classes", self.classes.len(), targets.given)?;
+        check_optional("mask", self.mask, targets.given)?;
+        self.entropy(targets, size).map(|_| ())
     }
 
-    fn value(&self, runtime: Runtime, y: &mut [f32], outputs: usize) -> Result<f64, Error> {
-        let entropy = CrossEntropy::new(outputs, self.classes, self.mask)?;
-        Ok(entropy.loss(runtime.isa(), y)? / self.divisor(&entropy))
+    fn value(&self, runtime: Runtime, outputs: Outputs<'_>) -> Result<f64, Error> {
+        let entropy = self.entropy(outputs.targets, outputs.size)?;
+        Ok(entropy.loss(runtime.isa(), outputs.y)? / self.divisor(&entropy))
     }
 
-    fn gradient(&self, runtime: Runtime, y: &mut [f32], outputs: usize) -> Result<f64, Error> {
-        let entropy = CrossEntropy::new(outputs, self.classes, self.mask)?;
+    fn gradient(&self, runtime: Runtime, outputs: Outputs<'_>) -> Result<f64, Error> {
+        let entropy = self.entropy(outputs.targets, outputs.size)?;
         let divisor = self.divisor(&entropy);
-        Ok(entropy.gradient(runtime.isa(), (1.0 / divisor) as f32, y)? / divisor)
+        Ok(entropy.gradient(runtime.isa(), (1.0 / divisor) as f32, outputs.y)? / divisor)
     }
 }

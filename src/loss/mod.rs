@@ -7,7 +7,62 @@ mod squared_error;
 pub use cross_entropy::SoftmaxCrossEntropy;
 pub use squared_error::SquaredError;
 
+use crate::sequence::Schedule;
 use crate::{Error, Runtime};
+
+/// Which rows of a loss's targets are read, and in which order. Targets have the rows of the
+/// caller's arrays, padding included; the padding is not read.
+#[derive(Clone, Copy, Debug)]
+pub struct TargetRows<'a> {
+    given: usize,
+    order: Option<&'a [usize]>,
+}
+
+impl<'a> TargetRows<'a> {
+    /// All of `rows` rows, in order.
+    pub fn all(rows: usize) -> Self {
+        Self { given: rows, order: None }
+    }
+
+    /// The rows of the schedule's passes.
+    pub(crate) fn of(schedule: &'a Schedule) -> Self {
+        Self { given: schedule.given_rows(), order: schedule.given() }
+    }
+
+    /// Returns the number of rows that the targets have, padding included.
+    pub fn given(&self) -> usize {
+        self.given
+    }
+
+    /// Returns the number of rows that are read, one for each row of outputs.
+    pub fn count(&self) -> usize {
+        self.order.map_or(self.given, <[usize]>::len)
+    }
+
+    /// Returns the row of targets for row `row` of the outputs.
+    pub fn target(&self, row: usize) -> usize {
+        self.order.map_or(row, |order| order[row])
+    }
+}
+
+/// The outputs of a network, with a row for each row of the schedule, and none for padding.
+#[derive(Debug)]
+pub struct Outputs<'a> {
+    /// The outputs, `[rows, size]`.
+    pub y: &'a mut [f32],
+    /// The number of outputs in a row.
+    pub size: usize,
+    /// The rows of targets for these rows.
+    pub targets: TargetRows<'a>,
+}
+
+impl<'a> Outputs<'a> {
+    /// Takes outputs `y` `[rows, size]` whose rows are in the order of the targets.
+    pub fn new(y: &'a mut [f32], size: usize) -> Self {
+        let targets = TargetRows::all(y.len().checked_div(size).unwrap_or(0));
+        Self { y, size, targets }
+    }
+}
 
 /// A loss: a value, and its gradient with respect to the outputs.
 ///
@@ -28,37 +83,37 @@ use crate::{Error, Runtime};
 /// # Ok::<(), bptt::Error>(())
 /// ```
 pub trait Loss {
-    /// Checks that the loss fits outputs of the shape `[rows, outputs]`.
+    /// Checks that the loss has these rows of targets, for `size` outputs in a row.
     ///
     /// # Errors
     /// Any [`Error`] that says what does not fit.
-    fn check(&self, rows: usize, outputs: usize) -> Result<(), Error>;
+    fn check(&self, targets: TargetRows<'_>, size: usize) -> Result<(), Error>;
 
-    /// Returns the loss of the outputs `y` `[rows, outputs]`. It may overwrite `y`.
+    /// Returns the loss of the outputs, which it may overwrite.
     ///
     /// # Errors
     /// The errors of [`check`](Self::check).
-    fn value(&self, runtime: Runtime, y: &mut [f32], outputs: usize) -> Result<f64, Error>;
+    fn value(&self, runtime: Runtime, outputs: Outputs<'_>) -> Result<f64, Error>;
 
-    /// Returns the loss of the outputs `y` `[rows, outputs]`, and overwrites `y` with the gradient
-    /// of the loss with respect to the outputs.
+    /// Returns the loss of the outputs, and overwrites them with the gradient of the loss with
+    /// respect to them.
     ///
     /// # Errors
     /// The errors of [`check`](Self::check).
-    fn gradient(&self, runtime: Runtime, y: &mut [f32], outputs: usize) -> Result<f64, Error>;
+    fn gradient(&self, runtime: Runtime, outputs: Outputs<'_>) -> Result<f64, Error>;
 }
 
 impl<F: Fn(&mut [f32]) -> f64> Loss for F {
-    fn check(&self, _rows: usize, _outputs: usize) -> Result<(), Error> {
+    fn check(&self, _targets: TargetRows<'_>, _size: usize) -> Result<(), Error> {
         Ok(())
     }
 
-    fn value(&self, _runtime: Runtime, y: &mut [f32], _outputs: usize) -> Result<f64, Error> {
-        Ok(self(y))
+    fn value(&self, _runtime: Runtime, outputs: Outputs<'_>) -> Result<f64, Error> {
+        Ok(self(outputs.y))
     }
 
-    fn gradient(&self, _runtime: Runtime, y: &mut [f32], _outputs: usize) -> Result<f64, Error> {
-        Ok(self(y))
+    fn gradient(&self, _runtime: Runtime, outputs: Outputs<'_>) -> Result<f64, Error> {
+        Ok(self(outputs.y))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Squared error with a target for each output.
 
-use super::{Loss, Reduction};
+use super::{Loss, Outputs, Reduction, TargetRows};
 use crate::error::check_len;
 use crate::{Error, Runtime};
 
@@ -24,36 +24,50 @@ impl<'a> SquaredError<'a> {
     }
 
     /// Returns the number by which the sum over the outputs is divided.
-    fn divisor(&self) -> f64 {
+    fn divisor(&self, outputs: &Outputs<'_>) -> f64 {
         match self.reduction {
             Reduction::Sum => 1.0,
-            Reduction::Mean => self.targets.len().max(1) as f64,
+            Reduction::Mean => outputs.y.len().max(1) as f64,
         }
+    }
+
+    /// Calls `of` with each output and its target.
+    fn each(&self, outputs: Outputs<'_>, mut of: impl FnMut(&mut f32, f32)) -> Result<(), Error> {
+        self.check(outputs.targets, outputs.size)?;
+        let Outputs { y, size, targets } = outputs;
+        check_len("y", y.len(), targets.count() * size)?;
+        if size == 0 {
+            return Ok(());
+        }
+        for (row, y) in y.chunks_exact_mut(size).enumerate() {
+            let targets = &self.targets[targets.target(row) * size..][..size];
+            y.iter_mut().zip(targets).for_each(|(y, &t)| of(y, t));
+        }
+        Ok(())
     }
 }
 
 impl Loss for SquaredError<'_> {
     /// # Errors
     /// [`Error::Length`] if there is not one target for each output.
-    fn check(&self, rows: usize, outputs: usize) -> Result<(), Error> {
-        check_len("targets", self.targets.len(), rows * outputs)
+    fn check(&self, targets: TargetRows<'_>, size: usize) -> Result<(), Error> {
+        check_len("targets", self.targets.len(), targets.given * size)
     }
 
-    fn value(&self, _runtime: Runtime, y: &mut [f32], _outputs: usize) -> Result<f64, Error> {
-        check_len("targets", self.targets.len(), y.len())?;
-        let squares = y.iter().zip(self.targets).map(|(y, t)| f64::from(y - t).powi(2));
-        Ok(squares.sum::<f64>() / self.divisor())
+    fn value(&self, _runtime: Runtime, outputs: Outputs<'_>) -> Result<f64, Error> {
+        let (mut sum, divisor) = (0.0, self.divisor(&outputs));
+        self.each(outputs, |y, t| sum += f64::from(*y - t).powi(2))?;
+        Ok(sum / divisor)
     }
 
-    fn gradient(&self, _runtime: Runtime, y: &mut [f32], _outputs: usize) -> Result<f64, Error> {
-        check_len("targets", self.targets.len(), y.len())?;
-        let (mut sum, divisor) = (0.0, self.divisor());
+    fn gradient(&self, _runtime: Runtime, outputs: Outputs<'_>) -> Result<f64, Error> {
+        let (mut sum, divisor) = (0.0, self.divisor(&outputs));
         let scale = (2.0 / divisor) as f32;
-        for (y, t) in y.iter_mut().zip(self.targets) {
+        self.each(outputs, |y, t| {
             let error = *y - t;
             sum += f64::from(error).powi(2);
             *y = scale * error;
-        }
+        })?;
         Ok(sum / divisor)
     }
 }

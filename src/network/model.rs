@@ -243,9 +243,9 @@ impl Model {
         Ok(())
     }
 
-    /// Runs a forward pass over `x` `[rows, features]`, or tokens `[rows]`, with one row for each
-    /// row of the workspace's schedule. All activations stay in the workspace. Returns the outputs
-    /// `[rows, outputs]`.
+    /// Runs a forward pass over `x` `[rows, features]`, or tokens `[rows]`, with the rows that the
+    /// workspace's [`Schedule`](crate::Schedule) says. All activations stay in the workspace.
+    /// Returns the outputs `[rows, outputs]`, with the same rows.
     ///
     /// # Errors
     /// [`Error::Length`] if `x` has a wrong length, [`Error::Token`] if a token is too large,
@@ -258,6 +258,7 @@ impl Model {
     ) -> Result<&'w [f32], Error> {
         workspace.check(&self.network, self.runtime)?;
         workspace.forward(&self.packing, x.into())?;
+        workspace.give_outputs();
         workspace.outputs()
     }
 

@@ -5,7 +5,7 @@ use crate::blocks::{Pass, Plan, Wanted};
 use crate::error::product;
 use crate::memory::{Layout, Region, regions};
 use crate::params::Manifest;
-use crate::sequence::{InputSize, Schedule, checked_rows};
+use crate::sequence::{InputSize, Schedule};
 use crate::{Error, Runtime};
 use std::ops::Range;
 use std::sync::Arc;
@@ -28,6 +28,17 @@ regions! {
     }
 }
 
+/// What a network books if the rows of its passes are not in the order of the caller's arrays.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Other {
+    /// The input in the order of the passes, `[rows, features]`, or tokens.
+    pub x: Region,
+    /// The output in the order of the caller, `[given rows, outputs]`.
+    pub y: Region,
+    /// ∂L/∂x in the order of the caller, `[given rows, features]`.
+    pub dx: Region,
+}
+
 /// A planned pass of a block.
 #[derive(Debug)]
 pub(super) struct Step {
@@ -40,6 +51,15 @@ pub(super) struct Step {
     pub output: usize,
     /// The range of its state in the state of all blocks.
     pub state: Range<usize>,
+}
+
+/// An order of sequences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// The longest first, as in the passes.
+    OfPasses,
+    /// As the caller gave the lengths.
+    OfCaller,
 }
 
 /// The planned passes of a network.
@@ -55,6 +75,8 @@ pub(super) struct Planned {
     pub turns: [Region; 2],
     /// The region of ∂L/∂x, or an empty one.
     pub dx: Region,
+    /// Input, output and ∂L/∂x in the other order.
+    pub other: Other,
     /// The tensors of the state of all blocks.
     pub state: Arc<Manifest>,
     pub layout: Layout,
@@ -69,16 +91,20 @@ impl Planned {
         runtime: Runtime,
         options: Wanted,
     ) -> Result<Self, Error> {
-        let (rows, batch) = (checked_rows(schedule)?, schedule.batch());
+        let (rows, batch) = (schedule.checked_rows()?, schedule.batch());
         let whole = |error: Error| error.of_whole(WHAT);
         let (state, states) =
             network.declared(|block, manifest| block.state(batch, manifest)).map_err(whole)?;
+        if !schedule.is_dense() {
+            check_states(&state, batch)?;
+        }
         let mut layout = Layout::in_lines(WHAT);
         let (mut steps, mut wanted) = (Vec::new(), Vec::new());
         for (nth, (block, state)) in network.blocks().zip(states).enumerate() {
             let gradients = Wanted { input: nth > 0 || options.input, ..options };
             let mut own = Layout::in_lines(WHAT);
-            let mut plan = Plan { schedule, runtime, gradients, layout: &mut own };
+            let mut plan =
+                Plan { schedule: schedule.clone(), runtime, gradients, layout: &mut own };
             let pass = block.plan(&mut plan).map_err(whole)?;
             let output = block.output_size();
             let parts: Parts<&[usize]> = Parts {
@@ -112,8 +138,46 @@ impl Planned {
             (InputSize::Features(size), true) => layout.book(&[rows, size])?,
             _ => Region::default(),
         };
+        let mut other = Other::default();
+        if !schedule.is_dense() {
+            let width = match network.input() {
+                InputSize::Features(size) => size,
+                InputSize::Tokens(_) => 1,
+            };
+            let given = schedule.given_rows();
+            product("the input", &[given, width])?;
+            other = Other {
+                x: layout.book(&[rows, width])?,
+                y: layout.book(&[given, network.output_size()])?,
+                dx: layout.book(&[usize::from(options.input), given, width])?,
+            };
+        }
         let state = Arc::new(state);
-        Ok(Self { schedule, rows, steps, wanted, turns, dx, state, layout })
+        Ok(Self { schedule, rows, steps, wanted, turns, dx, other, state, layout })
+    }
+
+    /// Copies the state of the block whose tensors are the range `at` of the state of all blocks,
+    /// with the sequences in the order `order`.
+    pub(super) fn copy_state(&self, at: &Range<usize>, from: &[f32], to: &mut [f32], order: Order) {
+        if self.schedule.is_dense() {
+            return to.copy_from_slice(from);
+        }
+        let batch = self.schedule.batch();
+        let tensors = self.state.tensors().iter().map(|tensor| (tensor, tensor.range()));
+        for (tensor, range) in tensors.filter(|(_, range)| at.contains(&range.start)) {
+            let width = tensor.shape()[tensor.shape().len() - 1];
+            let range = range.start - at.start..range.end - at.start;
+            for index in 0..range.len() / width {
+                let (nth, n) = (index / batch, index % batch);
+                let in_passes = range.start + index * width;
+                let given = range.start + (nth * batch + self.schedule.sequence(n)) * width;
+                let (from_at, to_at) = match order {
+                    Order::OfPasses => (given, in_passes),
+                    Order::OfCaller => (in_passes, given),
+                };
+                to[to_at..to_at + width].copy_from_slice(&from[from_at..from_at + width]);
+            }
+        }
     }
 
     /// Returns the work of the forward and of the backward pass through all blocks, in
@@ -123,5 +187,19 @@ impl Planned {
             let works = self.steps.iter().map(|step| step.pass.work()[way]);
             works.fold(0, usize::saturating_add)
         })
+    }
+}
+
+/// Returns an error unless the last dimension but one of each tensor of a state is the batch, so that
+/// the states of single sequences can be found in it.
+fn check_states(state: &Manifest, batch: usize) -> Result<(), Error> {
+    let fits = |shape: &[usize]| shape.len() >= 2 && shape[shape.len() - 2] == batch;
+    match state.tensors().iter().find(|tensor| !fits(tensor.shape())) {
+        None => Ok(()),
+        Some(tensor) => Err(Error::Mismatch {
+            what: "state of sequences of different lengths",
+            given: format!("{} {:?}", tensor.name(), tensor.shape()),
+            expected: format!("[{batch}, …] or […, {batch}, …], the batch last but one"),
+        }),
     }
 }

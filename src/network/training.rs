@@ -10,8 +10,8 @@ use crate::sequence::Schedule;
 
 impl Model {
     /// Begins the planning of training passes over `schedule`, to which options can be added.
-    pub fn training(&mut self, schedule: Schedule) -> Training<'_> {
-        Training::new(self, schedule)
+    pub fn training(&mut self, schedule: impl Into<Schedule>) -> Training<'_> {
+        Training::new(self, schedule.into())
     }
 
     /// Allocates the memory of training passes over `schedule`: one allocation for the passes and
@@ -22,7 +22,10 @@ impl Model {
     /// [`Error::Value`] if the schedule has no rows, [`Error::TooLarge`] or [`Error::OutOfMemory`]
     /// if the memory cannot be allocated, [`Error::Mismatch`] if the model is
     /// [quantised](Self::quantised), for inference only.
-    pub fn training_workspace(&mut self, schedule: Schedule) -> Result<Workspace, Error> {
+    pub fn training_workspace(
+        &mut self,
+        schedule: impl Into<Schedule>,
+    ) -> Result<Workspace, Error> {
         self.training(schedule).workspace()
     }
 }
@@ -67,7 +70,7 @@ impl<'a> Training<'a> {
     }
 
     fn plan(&self) -> Result<Planned, Error> {
-        Planned::new(self.model.network(), self.schedule, self.model.runtime(), self.wanted)
+        Planned::new(self.model.network(), self.schedule.clone(), self.model.runtime(), self.wanted)
     }
 
     /// Returns the exact number of bytes that the workspace will take, without the gradients of the

@@ -1,10 +1,12 @@
 //! Inputs of passes, and checks of their shape. Knows rows and steps; must not know what is
 //! computed from them.
 
-pub use bptt_kernels::recurrence::Schedule;
+mod schedule;
+
+pub use schedule::{Padding, Schedule};
 
 use crate::Error;
-use crate::error::{check_len, check_size, product};
+use crate::error::check_len;
 
 /// What each row of an input holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,12 +125,4 @@ fn no_features(size: usize) -> Error {
 fn no_tokens(size: usize) -> Error {
     let (given, expected) = ("features".into(), format!("tokens below {size}"));
     Error::Mismatch { what: "input", given, expected }
-}
-
-/// Returns the number of rows of a schedule, or an error if there are none or they do not fit the
-/// address space.
-pub(crate) fn checked_rows(schedule: Schedule) -> Result<usize, Error> {
-    check_size("steps", schedule.steps())?;
-    check_size("batch", schedule.batch())?;
-    product("the schedule", &[schedule.steps(), schedule.batch()])
 }

@@ -176,14 +176,14 @@ fn weights_take_what_their_purpose_needs() {
             let mut model = layer.model(isa, &vec![0.0; layer.parameter_count()]);
             let schedule = Schedule::dense(1, 1);
             let inference = model.packed_bytes();
-            model.training_workspace(schedule).unwrap();
+            model.training_workspace(&schedule).unwrap();
             let training = model.packed_bytes();
             assert!(inference < training, "{kind:?} on {isa}");
-            model.training(schedule).with_input_gradients().workspace().unwrap();
+            model.training(&schedule).with_input_gradients().workspace().unwrap();
             let all = model.packed_bytes();
             assert!(training < all, "{kind:?} on {isa}");
             // Weights that are packed already are not packed again.
-            model.training_workspace(schedule).unwrap();
+            model.training_workspace(&schedule).unwrap();
             assert_eq!(model.packed_bytes(), all);
         });
     }

@@ -180,7 +180,7 @@ fn networks_allocate_nothing_either() {
             let squares = SquaredError::mean(&targets);
             let entropy = SoftmaxCrossEntropy::mean(&classes);
             let losses: [&dyn Loss; 2] = [&squares, &entropy];
-            let mut workspace = model.training_workspace(schedule).unwrap();
+            let mut workspace = model.training_workspace(&schedule).unwrap();
             let mut sgd = Sgd::new(0.01).with_momentum(0.5).unwrap();
             for (update, loss) in losses.into_iter().cycle().take(4).enumerate() {
                 let train = || {
@@ -208,7 +208,7 @@ fn a_change_beside_a_stream_makes_room_once() {
             let mut model = network.init(&mut rng, Runtime::new(isa)).unwrap();
             let targets = vec![0.5; 36 * model.output_size()];
             let loss = SquaredError::mean(&targets);
-            let mut workspace = model.training_workspace(schedule).unwrap();
+            let mut workspace = model.training_workspace(&schedule).unwrap();
             let mut sgd = Sgd::new(0.01);
             let mut train = |model: &mut Model| {
                 allocations(|| {

@@ -1,8 +1,8 @@
 //! Passes over one shape, and their expected results.
 
 use bptt::{
-    Accumulate, Dense, Error, Isa, Loss, Model, Network, Runtime, Schedule, SoftmaxCrossEntropy,
-    Workspace,
+    Accumulate, Dense, Error, Isa, Loss, Model, Network, Outputs, Runtime, Schedule,
+    SoftmaxCrossEntropy, TargetRows, Workspace,
 };
 use bptt_reference::bounds::{assert_within, exact};
 use bptt_reference::compare::{UNIT_ROUNDOFF, gamma};
@@ -41,16 +41,17 @@ pub struct Seen<'a> {
 }
 
 impl Loss for Seen<'_> {
-    fn check(&self, rows: usize, outputs: usize) -> Result<(), Error> {
-        self.loss.check(rows, outputs)
+    fn check(&self, targets: TargetRows<'_>, size: usize) -> Result<(), Error> {
+        self.loss.check(targets, size)
     }
 
-    fn value(&self, runtime: Runtime, y: &mut [f32], outputs: usize) -> Result<f64, Error> {
-        self.loss.value(runtime, y, outputs)
+    fn value(&self, runtime: Runtime, outputs: Outputs<'_>) -> Result<f64, Error> {
+        self.loss.value(runtime, outputs)
     }
 
-    fn gradient(&self, runtime: Runtime, y: &mut [f32], outputs: usize) -> Result<f64, Error> {
-        let loss = self.loss.gradient(runtime, y, outputs)?;
+    fn gradient(&self, runtime: Runtime, outputs: Outputs<'_>) -> Result<f64, Error> {
+        let Outputs { y, size, .. } = outputs;
+        let loss = self.loss.gradient(runtime, Outputs::new(y, size))?;
         self.d_o.replace(y.to_vec());
         Ok(loss)
     }

@@ -49,15 +49,15 @@ fn sizes_are_checked() {
     }
     let mut model = zeros(3, 2, runtime);
     for (schedule, what) in [(Schedule::dense(0, 1), "steps"), (Schedule::dense(1, 0), "batch")] {
-        assert!(value(what)(&model.training(schedule).bytes().unwrap_err()));
-        assert!(value(what)(&model.training_workspace(schedule).unwrap_err()));
+        assert!(value(what)(&model.training(&schedule).bytes().unwrap_err()));
+        assert!(value(what)(&model.training_workspace(&schedule).unwrap_err()));
     }
     assert!(value("batch")(&model.stream(0).unwrap_err()));
     for rows in [usize::MAX, usize::MAX / 3, isize::MAX as usize / 8] {
         for schedule in [Schedule::dense(rows, 1), Schedule::dense(1, rows)] {
-            let error = model.training(schedule).bytes().unwrap_err();
+            let error = model.training(&schedule).bytes().unwrap_err();
             assert!(matches!(error, Error::TooLarge { .. }), "{error}");
-            let error = model.training_workspace(schedule).unwrap_err();
+            let error = model.training_workspace(&schedule).unwrap_err();
             assert!(matches!(error, Error::TooLarge { .. }), "{error}");
         }
     }

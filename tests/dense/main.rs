@@ -238,7 +238,7 @@ fn layers_in_a_network_have_their_own_bits() {
             let schedule = Schedule::dense(rows, 1);
             let mut model = stacked(isa, sizes);
             let mut workspace =
-                model.training(schedule).with_input_gradients().workspace().unwrap();
+                model.training(&schedule).with_input_gradients().workspace().unwrap();
             let x = sample::uniform(2, rows * sizes[0], 1.0);
             let dy = sample::uniform(3, rows * sizes[layers], 1.0);
             let o = model.forward(&mut workspace, &x).unwrap().to_vec();
@@ -261,7 +261,7 @@ fn layers_in_a_network_have_their_own_bits() {
                     parameters.tensor_mut(&format!("0.{name}")).unwrap().copy_from_slice(own);
                 }
                 let mut model = network.model(parameters, Runtime::new(isa)).unwrap();
-                let training = model.training(schedule).with_input_gradients();
+                let training = model.training(&schedule).with_input_gradients();
                 let mut workspace = training.workspace().unwrap();
                 let next = model.forward(&mut workspace, &now).unwrap().to_vec();
                 alone.push((model, workspace, std::mem::replace(&mut now, next)));

@@ -55,9 +55,9 @@ fn a_workspace_has_the_size_that_is_documented() {
                 let scratch = gradient.max(product).next_multiple_of(16);
                 let floats = (rows * outputs).next_multiple_of(16) + scratch;
                 let schedule = Schedule::dense(rows, 1);
-                assert_eq!(model.training(schedule).bytes(), Ok(4 * floats));
+                assert_eq!(model.training(&schedule).bytes(), Ok(4 * floats));
                 let floats = floats + (rows * inputs).next_multiple_of(16);
-                let training = model.training(schedule).with_input_gradients();
+                let training = model.training(&schedule).with_input_gradients();
                 assert_eq!(training.bytes(), Ok(4 * floats));
             }
         }

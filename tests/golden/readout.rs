@@ -3,7 +3,10 @@
 use super::Log;
 use super::hash::Hash;
 use crate::common::filled;
-use bptt::{Accumulate, Dense, Error, Isa, Loss, Network, Runtime, Schedule, SoftmaxCrossEntropy};
+use bptt::{
+    Accumulate, Dense, Error, Isa, Loss, Network, Outputs, Runtime, Schedule, SoftmaxCrossEntropy,
+    TargetRows,
+};
 use bptt_kernels::softmax::{CrossEntropy, softmax};
 use bptt_reference::sample::uniform;
 use std::cell::RefCell;
@@ -80,16 +83,17 @@ struct Seen<'a> {
 }
 
 impl Loss for Seen<'_> {
-    fn check(&self, rows: usize, outputs: usize) -> Result<(), Error> {
-        self.loss.check(rows, outputs)
+    fn check(&self, targets: TargetRows<'_>, size: usize) -> Result<(), Error> {
+        self.loss.check(targets, size)
     }
 
-    fn value(&self, runtime: Runtime, y: &mut [f32], outputs: usize) -> Result<f64, Error> {
-        self.loss.value(runtime, y, outputs)
+    fn value(&self, runtime: Runtime, outputs: Outputs<'_>) -> Result<f64, Error> {
+        self.loss.value(runtime, outputs)
     }
 
-    fn gradient(&self, runtime: Runtime, y: &mut [f32], outputs: usize) -> Result<f64, Error> {
-        let loss = self.loss.gradient(runtime, y, outputs)?;
+    fn gradient(&self, runtime: Runtime, outputs: Outputs<'_>) -> Result<f64, Error> {
+        let Outputs { y, size, .. } = outputs;
+        let loss = self.loss.gradient(runtime, Outputs::new(y, size))?;
         self.of_outputs.replace(y.to_vec());
         Ok(loss)
     }

@@ -7,7 +7,7 @@ use bptt_kernels::cells::{
 };
 use bptt_kernels::recurrence::{
     Backward, CellStates, Dims, Dropout, DropoutBack, Forward, Gates, Norm, NormBack, Recurrent,
-    Schedule, Zoneout, ZoneoutBack, backward_scratch_len, forward_scratch_len,
+    StepRows, Zoneout, ZoneoutBack, backward_scratch_len, forward_scratch_len,
 };
 use bptt_kernels::team::Pass;
 
@@ -60,8 +60,8 @@ impl Which {
 pub(super) struct Case {
     pub(super) which: Which,
     pub(super) geometry: Geometry,
-    pub(super) made: Dims,
-    pub(super) dims: Dims,
+    pub(super) made: Dims<'static>,
+    pub(super) dims: Dims<'static>,
     pub(super) vectors: Vec<f32>,
 }
 
@@ -71,10 +71,10 @@ pub(super) fn case(drawn: &mut Drawn<'_>) -> Case {
     let hidden = drawn.size(24);
     let outputs = if geometry.projects { drawn.size(24) } else { hidden };
     let (steps, batch) = (drawn.size(5), drawn.size(14));
-    let made = Dims { schedule: Schedule::dense(steps, batch), hidden, outputs };
+    let made = Dims { schedule: StepRows::dense(steps, batch), hidden, outputs };
     let [steps, batch, hidden] = [steps, batch, hidden].map(|size| drawn.near(size));
     let outputs = if geometry.projects { drawn.near(outputs) } else { hidden };
-    let dims = Dims { schedule: Schedule::dense(steps, batch), hidden, outputs };
+    let dims = Dims { schedule: StepRows::dense(steps, batch), hidden, outputs };
     drawn.demand((hidden, outputs) == (made.hidden, made.outputs));
     let vectors = which.vectors(drawn, hidden);
     Case { which, geometry, made, dims, vectors }

@@ -138,20 +138,20 @@ impl<const N: usize> WeightGradients<'_, '_, N> {
 
 /// The operands of an [`Rhs`], as pointers.
 #[derive(Clone, Copy)]
-struct Operands {
-    b: JoinedAt,
+struct Operands<'b> {
+    b: JoinedAt<'b>,
     c: *mut f32,
     columns: usize,
 }
 
 /// The products after the checks. Each block of depth, the last rows first, takes two phases: one
 /// packs every B, some rows per task, and one multiplies, a block of A's columns per task.
-struct Work<const N: usize> {
+struct Work<'b, const N: usize> {
     depth: usize,
     a: *const f32,
     stride: usize,
     rows: usize,
-    products: [Operands; N],
+    products: [Operands<'b>; N],
     sums: Option<*mut f32>,
     accumulate: bool,
     /// The blocks of A's columns.
@@ -164,7 +164,7 @@ struct Work<const N: usize> {
 
 // SAFETY: tasks write disjoint parts of the memory behind the pointers, which nobody else uses
 // meanwhile.
-unsafe impl<const N: usize> Sync for Work<N> {}
+unsafe impl<const N: usize> Sync for Work<'_, N> {}
 
 /// The number of A's columns that cuts keep together where several threads share them: at least a
 /// vector on every instruction set.
@@ -216,7 +216,7 @@ fn depth_block(depth: usize, block: usize) -> Terms {
 // SAFETY: the numbers of phases and tasks follow from the sizes. A packing task writes its terms
 // of the panels. Any other task writes its rows of each C and of the sums, and the thread's own
 // part of the scratch.
-unsafe impl<const N: usize> Phases for Work<N> {
+unsafe impl<const N: usize> Phases for Work<'_, N> {
     fn phases(&self) -> usize {
         2 * self.depth.div_ceil(DEPTH_BLOCK)
     }
@@ -319,7 +319,7 @@ unsafe fn multiply<S: Simd>(
 #[inline(always)]
 unsafe fn pack_rhs<S: Simd>(
     simd: S,
-    b: JoinedAt,
+    b: JoinedAt<'_>,
     columns: usize,
     Terms { end, depth }: Terms,
     terms: Range<usize>,

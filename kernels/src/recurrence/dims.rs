@@ -1,7 +1,7 @@
 //! The sizes and the weights of a pass. Knows which of them must fit each other; must not know
 //! steps.
 
-use super::schedule::Schedule;
+use super::schedule::StepRows;
 use crate::cells::SecondProduct;
 use crate::error::{check_len, check_room};
 use crate::gemm::PackedMatrix;
@@ -10,16 +10,16 @@ use std::ops::Range;
 
 /// The sizes of a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dims {
-    /// The rows of τ steps of B sequences.
-    pub schedule: Schedule,
+pub struct Dims<'a> {
+    /// The rows of at most τ steps of B sequences.
+    pub schedule: StepRows<'a>,
     /// Hidden units, H.
     pub hidden: usize,
     /// Floats of a hidden state, R, which is H unless the cell projects.
     pub outputs: usize,
 }
 
-impl Dims {
+impl Dims<'_> {
     /// Returns the number of steps, τ.
     #[inline]
     pub fn steps(self) -> usize {
@@ -38,7 +38,7 @@ impl Dims {
         checked_len(what, &[self.batch(), width])
     }
 
-    /// Returns the floats of `[τ, B, blocks, width]`.
+    /// Returns the floats of `[rows, blocks, width]`, for all rows of the schedule.
     #[inline]
     pub(super) fn rows(
         self,
@@ -46,7 +46,7 @@ impl Dims {
         blocks: usize,
         width: usize,
     ) -> Result<usize, KernelError> {
-        checked_len(what, &[self.steps(), self.batch(), blocks, width])
+        self.schedule.floats(what, blocks, width)
     }
 
     /// Checks that `stretch` is a range of the schedule's steps.

@@ -21,5 +21,5 @@ pub use dims::{Dims, Recurrent};
 pub use forward::{CellStates, Forward, Gates, forward_scratch_len};
 pub use noise::{Dropout, Zoneout};
 pub use norm::{Norm, NormBack};
-pub use schedule::Schedule;
+pub use schedule::{RaggedRows, StepRows};
 pub use single::{Single, single_room};

@@ -27,7 +27,7 @@ pub struct Zoneout<'a> {
 
 impl Zoneout<'_> {
     /// Checks that the keys, if there are any, fit a pass.
-    pub(super) fn check(&self, dims: Dims) -> Result<(), KernelError> {
+    pub(super) fn check(&self, dims: Dims<'_>) -> Result<(), KernelError> {
         let keys = dims.rows("keys", 2, 1)?;
         self.keys.map_or(Ok(()), |given| check_len("keys", given.len(), keys))
     }
@@ -47,7 +47,7 @@ pub struct Dropout<'a> {
 
 impl Dropout<'_> {
     /// Checks that the slices fit a pass that starts from `history` states.
-    pub(super) fn check(&self, dims: Dims, history: usize) -> Result<(), KernelError> {
+    pub(super) fn check(&self, dims: Dims<'_>, history: usize) -> Result<(), KernelError> {
         let state = dims.sequences("mask", dims.outputs)?;
         check_len("mask", self.mask.len(), state)?;
         check_len("before", self.before.len(), checked_len("before", &[history, state])?)?;

@@ -62,10 +62,10 @@ impl Norm<'_> {
     pub(super) fn check(
         &self,
         cell: &Geometry,
-        dims: Dims,
+        dims: Dims<'_>,
         keeps: bool,
     ) -> Result<(), KernelError> {
-        let rows = dims.sequences("rows", if keeps { dims.steps() } else { 1 })?;
+        let rows = if keeps { dims.rows("rows", 1, 1)? } else { dims.batch() };
         check_len("gain", self.gain.len(), cell.norms * dims.hidden)?;
         check_len("norm bias", self.bias.len(), cell.gates * dims.hidden)?;
         let [normal, extra, inverse] = lens(cell, rows, dims.hidden)?;
@@ -77,8 +77,8 @@ impl Norm<'_> {
 
 impl NormBack<'_> {
     /// Checks that the slices fit a pass.
-    pub(super) fn check(&self, cell: &Geometry, dims: Dims) -> Result<(), KernelError> {
-        let rows = dims.sequences("rows", dims.steps())?;
+    pub(super) fn check(&self, cell: &Geometry, dims: Dims<'_>) -> Result<(), KernelError> {
+        let rows = dims.rows("rows", 1, 1)?;
         check_len("gain", self.gain.len(), cell.norms * dims.hidden)?;
         let [normal, extra, inverse] = lens(cell, rows, dims.hidden)?;
         check_len("normal", self.normal.len(), normal)?;

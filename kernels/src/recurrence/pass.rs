@@ -3,14 +3,15 @@
 
 use super::dims::Recurrent;
 use super::row::Row;
+use super::schedule::StepRows;
 use super::step::{Step, Steps};
 use super::sweep::{Pack, Sweep};
-use crate::gemm::layout::{Span, cut};
 use crate::gemm::lhs;
 use crate::gemm::rhs::PackedMatrix;
 use crate::simd::{Kernel, Simd};
 use crate::team::Phases;
 use crate::tuning::{OWN_CACHE, OWN_ROWS, STEP_WORTH_SPLITTING};
+use std::ops::Range;
 
 /// A pass that has been checked. Either each part of the batch goes through all steps on its own,
 /// or each stage of each step has three phases: one packs the left operands, one sweeps the groups
@@ -67,10 +68,15 @@ unsafe impl<T: Steps> Phases for StepPhases<T> {
             }
             return;
         }
+        let mine = self.steps.part(self.parts, task);
         for index in 0..self.steps.count() {
-            let step = self.steps.first(index);
-            let Span { first: row, len: rows } = cut(step.batch(), self.parts, task);
-            let step = step.rows(row, rows);
+            // Rows of this part that the step is for, which may be all, some or none.
+            let rows = self.steps.rows(index);
+            let (first, end) = (rows.first.max(mine.first), rows.end().min(mine.end()));
+            if first >= end {
+                continue;
+            }
+            let step = self.steps.first(index).rows(first - rows.first, end - first);
             whole(simd, &step, index % 2 == 1);
             if const { T::TWO }
                 && let Some(second) = T::second(step)
@@ -85,6 +91,7 @@ unsafe impl<T: Steps> Phases for StepPhases<T> {
 #[inline(always)]
 fn tasks(step: &impl Step, part: usize) -> usize {
     match part {
+        _ if step.batch() == 0 => 0,
         0 => packing(step),
         1 => step.weights().groups(),
         _ if step.ends_with_rows() => step.batch(),
@@ -156,8 +163,13 @@ impl<T: Step> Kernel for End<'_, T> {
 /// it already lies in memory as the kernels read it.
 #[inline(always)]
 pub(super) fn packing(step: &impl Step) -> usize {
-    let any = (0..step.terms()).any(|index| step.term(index).is_some());
-    if any { lhs::batch_parts(step.batch()) } else { 0 }
+    // A plain loop, since `any` is not always inlined.
+    for index in 0..step.terms() {
+        if step.term(index).is_some() {
+            return lhs::batch_parts(step.batch());
+        }
+    }
+    0
 }
 
 /// Sweeps one group of units: computes their sums, and finishes them.
@@ -179,13 +191,19 @@ fn sweep<S: Simd, T: Step>(simd: S, step: &T, group: usize, backwards: bool) {
 #[inline]
 pub(super) fn parts(
     threads: usize,
-    batch: usize,
-    steps: usize,
+    schedule: StepRows<'_>,
+    stretch: &Range<usize>,
     recurrent: &Recurrent<'_>,
 ) -> usize {
-    if threads == 1 {
+    if threads == 1 || stretch.is_empty() {
         return 1;
     }
+    let steps = stretch.len();
+    // The rows of a step, on average.
+    let batch = match schedule.is_dense() {
+        true => schedule.batch(),
+        false => (schedule.start(stretch.end) - schedule.start(stretch.start)) / steps,
+    };
     let all = || recurrent.weights.iter().chain(recurrent.second);
     // Unlike the lengths of slices, these numbers may be larger than a word of 32 bits.
     let sum = |sum: usize, part| sum.saturating_add(part);

@@ -1,7 +1,7 @@
 //! The kernels for a step of one row, which need not be packed. The sums stay in registers, and
 //! with few units so do the inputs of the cell.
 
-use super::step::{Block, Step, Term, Units};
+use super::step::{Block, Step, Units};
 use super::sweep::after;
 use crate::cells::MOST_SUMS;
 use crate::format::Format;
@@ -110,8 +110,12 @@ unsafe fn long_row<S: Simd, T: Step>(simd: S, step: &T, first: usize, vecs: usiz
     let mut room = MaybeUninit::<[S::V; GROUP]>::uninit();
     let to = room.as_mut_ptr().cast::<f32>();
     // Panels of formats with fewer bits than f32 are read whole, padding included.
-    let is_f32 = |term: Option<Term<'_>>| term.is_none_or(|t| t.weights.format() == Format::F32);
-    let exact = (0..step.terms()).all(|index| is_f32(step.term(index)));
+    let mut exact = true;
+    for index in 0..step.terms() {
+        if let Some(term) = step.term(index) {
+            exact &= term.weights.format() == Format::F32;
+        }
+    }
     let sums = if exact { vecs } else { vecs.next_multiple_of(PANEL) };
     let at = Block { row: 0, rows: 1, first, end: units.min(first + vecs / T::SUMS * S::LANES) };
     let noisy = step.is_noisy();

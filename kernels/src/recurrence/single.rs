@@ -4,7 +4,7 @@
 use super::dims::Recurrent;
 use super::forward::{History, Input, Operands, Second, Step};
 use super::row::Row;
-use super::schedule::Schedule;
+use super::schedule::StepRows;
 use super::step;
 use crate::cells::{Cell, Epilogue, Geometry, with_cell};
 use crate::denormals::Flushed;
@@ -158,7 +158,7 @@ impl<C: Epilogue> Kernel for Checked<'_, '_, C> {
             before: Rows::new(h, outputs),
             h: RowsMut::new(now, outputs),
             depth: 1,
-            schedule: Schedule::dense(1, 1),
+            schedule: StepRows::dense(1, 1),
         };
         let operands = Operands {
             batch: 1,

@@ -3,6 +3,7 @@
 //! cells.
 
 use crate::cells::MOST_SUMS;
+use crate::gemm::layout::Span;
 use crate::gemm::prefetch::Prefetches;
 use crate::gemm::rhs::{Columns, PackedMatrix};
 use crate::gemm::tile::Grid;
@@ -130,8 +131,8 @@ pub(crate) unsafe trait Step: Copy {
 /// # Safety
 /// An implementation promises for each index below [`count`](Self::count):
 ///
-/// 1. its steps keep the promises of [`Step`] while no other step is taken, and all of them have
-///    the same batch;
+/// 1. its steps keep the promises of [`Step`] while no other step is taken, and have the rows of
+///    the batch that [`rows`](Self::rows) says;
 /// 2. what a step or a stage reads of other steps or stages comes from those before it, and from
 ///    the same row.
 pub(crate) unsafe trait Steps: Sync {
@@ -141,6 +142,16 @@ pub(crate) unsafe trait Steps: Sync {
     const TWO: bool;
 
     fn count(&self) -> usize;
+
+    /// Returns the rows of the batch for which a step is.
+    ///
+    /// # Panics
+    /// If `index` is not below the count.
+    fn rows(&self, index: usize) -> Span;
+
+    /// Returns the rows of part `part` of `parts` of the batch, each of which has about the same
+    /// share of the work. The parts do not overlap, and together they are the whole batch.
+    fn part(&self, parts: usize, part: usize) -> Span;
 
     /// Returns the first stage of a step.
     ///

@@ -6,8 +6,9 @@ use bptt_kernels::cells::{
 };
 use bptt_kernels::gemm::{self, Start, gemm};
 use bptt_kernels::recurrence::{
-    Backward, CellStates, Dims, Dropout, DropoutBack, Forward, Gates, Norm, NormBack, Recurrent,
-    Schedule, Single, Zoneout, ZoneoutBack, backward_scratch_len, forward_scratch_len, single_room,
+    Backward, CellStates, Dims, Dropout, DropoutBack, Forward, Gates, Norm, NormBack, RaggedRows,
+    Recurrent, Single, StepRows, Zoneout, ZoneoutBack, backward_scratch_len, forward_scratch_len,
+    single_room,
 };
 use bptt_kernels::team::{Pass, Team};
 use bptt_kernels::{Dense, Isa, PackedMatrix};
@@ -77,9 +78,9 @@ impl Which {
     }
 
     /// The sizes of a pass; a projection is to two features more than half of the units.
-    pub fn dims(self, steps: usize, batch: usize, hidden: usize) -> Dims {
+    pub fn dims(self, steps: usize, batch: usize, hidden: usize) -> Dims<'static> {
         let outputs = if self.geometry().projects { hidden / 2 + 2 } else { hidden };
-        Dims { schedule: Schedule::dense(steps, batch), hidden, outputs }
+        Dims { schedule: StepRows::dense(steps, batch), hidden, outputs }
     }
 }
 
@@ -87,7 +88,7 @@ impl Which {
 #[derive(Clone, Debug)]
 pub struct Case {
     pub which: Which,
-    pub dims: Dims,
+    pub dims: Dims<'static>,
     pub inputs: usize,
     pub u: Vec<f32>,
     pub w: Vec<f32>,
@@ -100,6 +101,12 @@ pub struct Case {
     pub dy: Vec<f32>,
     pub dh: Vec<f32>,
     pub dc: Vec<f32>,
+    /// The delays of the recurrent products, the longest first; W has a block for each.
+    pub delays: &'static [usize],
+    /// The keys of zoneout, two words for each row.
+    pub keys: Vec<u32>,
+    /// The mask of dropout.
+    pub mask: Vec<f32>,
     /// Whether there is zoneout, dropout and normalisation; single steps have zoneout alone.
     pub noisy: bool,
     /// The threads of batched passes.
@@ -122,8 +129,8 @@ pub struct Kept {
     pub c: Vec<f32>,
     /// What the products saw of h, where that was not all.
     pub seen: Vec<f32>,
-    /// What was normalised, where it was.
-    pub normal: Vec<f32>,
+    /// What was normalised, where it was: of the gates, of the sums apart, and the deviations.
+    pub normal: [Vec<f32>; 3],
 }
 
 /// How a forward pass is given the input's part, and what it leaves.
@@ -144,31 +151,104 @@ impl Variant {
 
 impl Case {
     /// Drawn evenly, parameters up to ±`weights`, the rest up to ±1.
-    pub fn draw(which: Which, inputs: usize, dims: Dims, seed: u64, weights: f32) -> Self {
+    pub fn draw(which: Which, inputs: usize, dims: Dims<'static>, seed: u64, weights: f32) -> Self {
+        Self::with_delays(which, &[1], inputs, dims, seed, weights)
+    }
+
+    /// As `draw`, for a cell without a state of its own and with these delays.
+    pub fn with_delays(
+        which: Which,
+        delays: &'static [usize],
+        inputs: usize,
+        dims: Dims<'static>,
+        seed: u64,
+        weights: f32,
+    ) -> Self {
         let draw = |k: u64, len, limit| uniform(seed.wrapping_add(k << 32), len, limit);
         let (geometry, Dims { hidden, outputs, .. }) = (which.geometry(), dims);
         let (steps, batch) = (dims.steps(), dims.batch());
         let (rows, state) = (geometry.gates * hidden, batch * outputs);
+        let before = delays[0] * state;
         let cells = if geometry.cells { batch * hidden } else { 0 };
         Self {
             which,
             dims,
             inputs,
             u: draw(1, rows * inputs, weights),
-            w: draw(2, rows * outputs, weights),
+            w: draw(2, delays.len() * rows * outputs, weights),
             b: draw(3, rows, weights),
             p: draw(4, if geometry.projects { hidden * outputs } else { 0 }, weights),
             vectors: draw(5, which.vectors() * hidden, weights),
             x: draw(6, steps * batch * inputs, 1.0),
-            h0: draw(7, state, 1.0),
+            h0: draw(7, before, 1.0),
             c0: draw(8, cells, 1.0),
             dy: draw(9, steps * state, 1.0),
-            dh: draw(10, state, 1.0),
+            dh: draw(10, before, 1.0),
             dc: draw(11, cells, 1.0),
+            delays,
+            keys: (0..2 * (steps * batch) as u32).collect(),
+            mask: uniform(12, state, 1.0),
             noisy: false,
             threads: 1,
             gap: 0,
             cut: 0,
+        }
+    }
+
+    /// ∂L/∂h of each sequence's last D steps, the last one last, in the order of the kernel, which
+    /// has step t at index t mod D.
+    fn in_turns(&self, dh: &[f32]) -> Vec<f32> {
+        let Dims { schedule, outputs, .. } = self.dims;
+        let (batch, history) = (schedule.batch(), self.delays[0]);
+        let mut turned = vec![f32::NAN; dh.len()];
+        for n in 0..batch {
+            let steps = (0..schedule.steps()).filter(|&step| schedule.count(step) > n).count();
+            for nth in 0..history {
+                let row = |index: usize| (index * batch + n) * outputs;
+                let to = row((steps + nth) % history);
+                turned[to..to + outputs].copy_from_slice(&dh[row(nth)..][..outputs]);
+            }
+        }
+        turned
+    }
+
+    /// Joins cases of single sequences with the same parameters, the longest first, to a case of
+    /// all of them.
+    pub fn joined_with(parts: &[Self]) -> Self {
+        let first = &parts[0];
+        let lens: Vec<_> = parts.iter().map(Self::rows).collect();
+        let counts = (0..lens[0]).map(|step| lens.iter().filter(|&&len| len > step).count());
+        let mut starts = vec![0];
+        for count in counts.clone() {
+            starts.push(starts[starts.len() - 1] + count);
+        }
+        let rows = RaggedRows::new(starts, parts.len()).unwrap();
+        let schedule = Box::leak(Box::new(rows)).step_rows();
+        let rows = |width: usize, of: fn(&Self) -> &[f32]| -> Vec<f32> {
+            let row = |(step, n): (usize, usize)| &of(&parts[n])[step * width..][..width];
+            let places = counts.clone().enumerate();
+            let places = places.flat_map(|(step, count)| (0..count).map(move |n| (step, n)));
+            places.flat_map(row).copied().collect()
+        };
+        let states = |width: usize, times: usize, of: fn(&Self) -> &[f32]| -> Vec<f32> {
+            let at = move |nth: usize, n: usize| &of(&parts[n])[nth * width..][..width];
+            let all = (0..times).flat_map(|nth| (0..parts.len()).map(move |n| at(nth, n)));
+            all.flatten().copied().collect()
+        };
+        let Dims { hidden, outputs, .. } = first.dims;
+        let (history, cells) = (first.delays[0], first.c0.len());
+        let keys = rows(2, |part| bytemuck::cast_slice(&part.keys));
+        Self {
+            dims: Dims { schedule, hidden, outputs },
+            x: rows(first.inputs, |part| &part.x),
+            h0: states(outputs, history, |part| &part.h0),
+            c0: states(cells, 1, |part| &part.c0),
+            dy: rows(outputs, |part| &part.dy),
+            dh: states(outputs, history, |part| &part.dh),
+            dc: states(cells, 1, |part| &part.dc),
+            keys: bytemuck::cast_slice(&keys).to_vec(),
+            mask: states(outputs, 1, |part| &part.mask),
+            ..first.clone()
         }
     }
 
@@ -178,7 +258,7 @@ impl Case {
     }
 
     /// Floats of what is normalised in so many rows, of the sums apart, and of deviations.
-    fn norm_lens(&self, rows: usize) -> [usize; 3] {
+    pub fn norm_lens(&self, rows: usize) -> [usize; 3] {
         let geometry = self.which.geometry();
         let rows = if self.noisy { rows } else { 0 };
         let apart = geometry.norms - geometry.gates;
@@ -191,10 +271,9 @@ impl Case {
         if !self.noisy {
             return [const { Vec::new() }; 3];
         }
-        let keys = (0..2 * self.dims.steps() * self.dims.batch()).map(|n| f32::from_bits(n as u32));
-        let mask = uniform(12, self.h0.len(), 1.0);
-        let seen = self.h0.iter().zip(&mask).map(|(h, m)| h * m).collect();
-        [keys.collect(), mask, seen]
+        let keys = bytemuck::cast_slice(&self.keys).to_vec();
+        let seen = self.h0.iter().zip(self.mask.iter().cycle()).map(|(h, m)| h * m).collect();
+        [keys, self.mask.clone(), seen]
     }
 
     /// Rows of outputs with the gap between them, and none after the last.
@@ -211,8 +290,7 @@ impl Case {
 
     /// `b + U x`, `[τ, B, G, H]`.
     pub fn input_part(&self, isa: Isa) -> Vec<f32> {
-        let rows = self.dims.steps() * self.dims.batch();
-        let gates = self.which.geometry().gates;
+        let (rows, gates) = (self.rows(), self.which.geometry().gates);
         let mut z = filled(rows * self.b.len());
         let input = by_rows(isa, gates, self.inputs, &self.u);
         let mut scratch = filled(gemm::scratch_len(rows, self.inputs).unwrap());
@@ -220,13 +298,20 @@ impl Case {
         z
     }
 
-    /// The recurrent weights of forward passes, and the second.
-    fn forward_weights(&self, isa: Isa) -> (PackedMatrix, Option<PackedMatrix>) {
+    /// The rows of all steps.
+    pub fn rows(&self) -> usize {
+        self.dims.schedule.start(self.dims.steps())
+    }
+
+    /// The recurrent weights of forward passes, one for each delay, and the second.
+    fn forward_weights(&self, isa: Isa) -> (Vec<PackedMatrix>, Option<PackedMatrix>) {
         let (geometry, Dims { hidden, outputs, .. }) = (self.which.geometry(), self.dims);
-        let (first, rest) = self.w.split_at(geometry.sums * hidden * outputs);
+        let of_delay = geometry.sums * hidden * outputs;
+        let (first, rest) = self.w.split_at(self.delays.len() * of_delay);
         let rest = if geometry.projects { &self.p[..] } else { rest };
         let second = geometry.is_double().then(|| by_rows(isa, 1, hidden, rest));
-        (by_rows(isa, geometry.sums, outputs, first), second)
+        let first = first.chunks(of_delay).map(|w| by_rows(isa, geometry.sums, outputs, w));
+        (first.collect(), second)
     }
 
     /// Those of backward passes.
@@ -234,10 +319,12 @@ impl Case {
         let (geometry, Dims { hidden, outputs, .. }) = (self.which.geometry(), self.dims);
         let mut rest = &self.w[..];
         let mut weights = Vec::new();
-        for source in geometry.back.iter().copied().map(BackwardLhs::blocks) {
-            let (rows, tail) = rest.split_at(source * hidden * outputs);
-            weights.push(by_columns(isa, source * hidden, rows));
-            rest = tail;
+        for _ in self.delays {
+            for source in geometry.back.iter().copied().map(BackwardLhs::blocks) {
+                let (rows, tail) = rest.split_at(source * hidden * outputs);
+                weights.push(by_columns(isa, source * hidden, rows));
+                rest = tail;
+            }
         }
         let (rest, depth) = if geometry.projects { (&self.p[..], outputs) } else { (rest, hidden) };
         (weights, geometry.is_double().then(|| by_columns(isa, depth, rest)))
@@ -260,9 +347,10 @@ impl Case {
         let spread = make(&spread);
         let (x, bias, h0, c0) = (make(&self.x), make(&self.b), make(&self.h0), make(&self.c0));
         let vectors = make(&self.vectors);
-        let rows = dims.steps() * dims.batch();
+        let rows = self.rows();
         let mut h = make(&self.spread(&filled(self.dy.len())));
-        let mut states = make(&filled(self.c0.len() * dims.steps()));
+        let cells = if geometry.cells { rows * dims.hidden } else { 0 };
+        let mut states = make(&filled(cells));
         let mut state = make(&self.c0);
         let mut other = make(&self.c0);
         let extra = match (keep, geometry.is_double()) {
@@ -273,9 +361,12 @@ impl Case {
         let mut extra = make(&filled(extra * geometry.extra * dims.hidden));
         let input = by_rows(isa, geometry.gates, self.inputs, &self.u);
         let (recurrent, second) = self.forward_weights(isa);
-        let recurrent = Recurrent { second: second.as_ref(), ..Recurrent::of(&recurrent) };
+        let (weights, second) = (&recurrent[..], second.as_ref());
+        let recurrent = Recurrent { weights, delays: self.delays, second };
+        let delays = self.delays.len();
         let inputs = if variant == Variant::Fused { self.inputs } else { 0 };
-        let mut scratch = make(&filled(forward_scratch_len(&geometry, dims, 1, inputs).unwrap()));
+        let mut scratch =
+            make(&filled(forward_scratch_len(&geometry, dims, delays, inputs).unwrap()));
         let cell = self.which.cell(activations, &vectors);
         let [keys, mask, seen0] = self.noise().map(|values| make(&values));
         let mut seen = make(&filled(if self.noisy { self.dy.len() } else { 0 }));
@@ -336,7 +427,7 @@ impl Case {
                 false => state.to_vec(),
             },
             seen: seen.to_vec(),
-            normal: normal.to_vec(),
+            normal: [normal, normal_extra, inverse].map(|kept| kept.to_vec()),
         }
     }
 
@@ -354,7 +445,7 @@ impl Case {
         assert_eq!(self.dims.batch(), 1);
         let input = by_rows(isa, geometry.gates, self.inputs, &self.u);
         let (recurrent, second) = self.forward_weights(isa);
-        let recurrent = Recurrent { second: second.as_ref(), ..Recurrent::of(&recurrent) };
+        let recurrent = Recurrent { second: second.as_ref(), ..Recurrent::of(&recurrent[0]) };
         let (mut h, mut c) = (make(&self.h0), make(&self.c0));
         let (mut next, bias) = (make(&filled(self.dims.outputs)), make(&self.b));
         let [mut z, mut extra] = single_room(&geometry, hidden).map(|len| make(&filled(len)));
@@ -397,28 +488,32 @@ impl Case {
     ) -> [Vec<f32>; 5] {
         let (geometry, dims) = (self.which.geometry(), self.dims);
         let (weights, second) = self.back_weights(isa);
-        let delays = vec![1; weights.len()];
+        let of_delay = geometry.back.len();
+        let delays: Vec<_> = self.delays.iter().flat_map(|&delay| vec![delay; of_delay]).collect();
         let recurrent = Recurrent { weights: &weights, delays: &delays, second: second.as_ref() };
         let (mut gates, mut extra) = (make(&kept.gates), make(&kept.extra));
         let (h0, h) = (make(&self.h0), make(&self.spread(&kept.h)));
         let (c0, c) = (make(&self.c0), make(&kept.c));
         let vectors = make(&self.vectors);
-        let (mut dh, mut dc) = (make(&self.dh), make(&self.dc));
+        let (mut dh, mut dc) = (make(&self.in_turns(&self.dh)), make(&self.dc));
         let dy = make(&self.spread(&self.dy));
         let all = if geometry.projects { self.dy.len() } else { 0 };
         let mut dh_all = make(&filled(all));
-        let mut scratch = make(&filled(backward_scratch_len(&geometry, dims, 1).unwrap()));
+        let mut scratch =
+            make(&filled(backward_scratch_len(&geometry, dims, self.delays.len()).unwrap()));
         let [keys, mask, seen0] = self.noise().map(|values| make(&values));
         let seen = make(&kept.seen);
         let noise = |len: usize| make(&filled(if self.noisy { len } else { 0 }));
-        let (mut dh_kept, mut dc_kept) = (noise(self.dh.len()), noise(self.dc.len()));
+        let (mut dh_kept, mut dc_kept) = (noise(self.mask.len()), noise(self.dc.len()));
         let mut c_made = noise(kept.c.len());
         let zoneout = Zoneout { rates: RATES, keys: Some(bytemuck::cast_slice(&keys)) };
         let zoneout = ZoneoutBack { zoneout, dh_kept: &mut dh_kept, dc_kept: &mut dc_kept };
         let dropout = DropoutBack { mask: &mask, before: &seen0, seen: &seen };
         let gain = make(&uniform(13, geometry.norms * dims.hidden, 1.0));
-        let lens = self.norm_lens(dims.steps() * dims.batch());
-        let [normal, normal_extra, inverse] = lens.map(|len| make(&uniform(14, len, 1.0)));
+        let lens = self.norm_lens(self.rows());
+        let [normal, normal_extra, inverse] = &kept.normal;
+        let [normal, normal_extra, inverse] =
+            [normal, normal_extra, inverse].map(|values| make(values));
         let [mut da, mut da_extra] = [lens[0], lens[1]].map(|len| make(&filled(len)));
         let norm = NormBack {
             gain: &gain,

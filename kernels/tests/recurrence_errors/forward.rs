@@ -4,7 +4,7 @@ use super::common::{Snapshot, Variant, Which, filled, isas};
 use super::*;
 use bptt_kernels::cells::Activations;
 use bptt_kernels::recurrence::{
-    CellStates, Dropout, Forward, Gates, Norm, Recurrent, Schedule, Zoneout, forward_scratch_len,
+    CellStates, Dropout, Forward, Gates, Norm, Recurrent, StepRows, Zoneout, forward_scratch_len,
 };
 use bptt_kernels::team::Pass;
 
@@ -47,7 +47,7 @@ fn forward_lens(which: Which, variant: Variant) -> Lens {
 /// refused.
 fn forward(
     isa: Isa,
-    (which, dims, variant): (Which, Dims, Variant),
+    (which, dims, variant): (Which, Dims<'static>, Variant),
     weights: &Weights,
     lens: &Lens,
 ) -> Result<(), KernelError> {
@@ -134,7 +134,7 @@ fn forward_passes() {
                         assert_eq!(result, expected, "{what}");
                     }
                 }
-                let far = Dims { schedule: Schedule::dense(dims.steps(), usize::MAX / 4), ..dims };
+                let far = Dims { schedule: StepRows::dense(dims.steps(), usize::MAX / 4), ..dims };
                 let error = forward(isa, (which, far, variant), &weights, &lens).unwrap_err();
                 assert!(matches!(error, KernelError::TooLarge { .. }), "{error}");
             }

@@ -15,7 +15,7 @@ use common::{Which, filled};
 
 const INPUTS: usize = 4;
 
-fn dims(which: Which) -> Dims {
+fn dims(which: Which) -> Dims<'static> {
     which.dims(3, 2, 5)
 }
 

@@ -6,11 +6,10 @@
 mod tests;
 
 use crate::error::product;
-use crate::sequence::Schedule;
 use crate::{Error, Isa};
 use bptt_kernels::cells::Activations;
 use bptt_kernels::gemm::{Gemm, Start};
-use bptt_kernels::recurrence::{Clock, Group};
+use bptt_kernels::recurrence::{Clock, Group, StepRows};
 use bptt_kernels::team::Pass as Threads;
 use bptt_kernels::tuning::{CHUNK_ROWS, ROWS_ALONE};
 use bptt_kernels::{KernelError, PackedMatrix};
@@ -87,7 +86,7 @@ impl Clocked {
     /// Returns the most floats that a pass keeps: `[moves, B, units]` for each group. How often a
     /// group moves in a pass depends on the step at which the pass begins; this is the most for any
     /// beginning.
-    pub(super) fn most_kept(&self, schedule: Schedule) -> Result<usize, Error> {
+    pub(super) fn most_kept(&self, schedule: StepRows<'_>) -> Result<usize, Error> {
         let what = "the workspace";
         self.groups.iter().try_fold(0, |before: usize, group| {
             let moves = schedule.steps().div_ceil(group.period);
@@ -97,7 +96,7 @@ impl Clocked {
     }
 
     /// Returns the floats that a pass keeps if it begins after `start` steps of the sequences.
-    pub(super) fn kept_len(&self, start: u64, schedule: Schedule) -> usize {
+    pub(super) fn kept_len(&self, start: u64, schedule: StepRows<'_>) -> usize {
         let (clock, steps, batch) = (self.at(start), schedule.steps(), schedule.batch());
         let groups = self.groups.iter().enumerate();
         groups.map(|(at, group)| clock.moves(at, steps) * batch * group.units).sum()
@@ -120,7 +119,7 @@ impl Clocked {
 
     /// Returns the floats of gathered inputs and of gathered states that passes over `schedule`
     /// need. A group that moves at every step needs none.
-    pub(super) fn gathered(&self, schedule: Schedule) -> Result<Gathered<usize>, Error> {
+    pub(super) fn gathered(&self, schedule: StepRows<'_>) -> Result<Gathered<usize>, Error> {
         let Some(group) = self.groups.iter().find(|group| group.period > 1) else {
             return Ok(Gathered { inputs: 0, states: 0 });
         };
@@ -170,7 +169,7 @@ pub(super) struct InputProduct<'a> {
     pub isa: Isa,
     pub clock: Clock<'a>,
     /// The steps and sequences of the whole pass, for which `x` and `z` have room.
-    pub schedule: Schedule,
+    pub schedule: StepRows<'a>,
     /// The steps to compute.
     pub stretch: Range<usize>,
     /// The input of all steps of the pass, `[τ, B, I]`.

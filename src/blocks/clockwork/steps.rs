@@ -5,10 +5,9 @@ use super::packed::ClockworkPacked;
 use crate::blocks::recurrent::{chunk_steps, remember};
 use crate::blocks::{Next, Steps};
 use crate::memory::{Layout, Region, regions};
-use crate::sequence::Schedule;
 use crate::{Error, Isa, Runtime};
 use bptt_kernels::gemm;
-use bptt_kernels::recurrence::{ClockedForward, clocked_scratch_len};
+use bptt_kernels::recurrence::{ClockedForward, StepRows, clocked_scratch_len};
 use bptt_kernels::tuning::{ROWS_ALONE, STRETCH_WORTH_CALLING};
 
 regions! {
@@ -45,7 +44,7 @@ impl ClockworkSteps {
         runtime: Runtime,
         layout: &mut Layout,
     ) -> Result<Self, Error> {
-        let schedule = Schedule::dense(chunk_steps(batch), batch);
+        let schedule = StepRows::dense(chunk_steps(batch), batch);
         let Gathered { inputs, .. } = clocked.gathered(schedule)?;
         let rows = schedule.start(schedule.steps());
         let product = gemm::team_scratch_len(runtime.checked_threads()?, rows, clocked.input)?;
@@ -70,7 +69,7 @@ impl Steps for ClockworkSteps {
         let stretch = chunk_steps(batch) * batch;
         let Regions { z, inputs, scratch } = self.regions.granted(memory);
         for (x, y) in x.chunks(stretch * input).zip(y.chunks_mut(stretch * hidden)) {
-            let schedule = Schedule::dense(y.len() / (batch * hidden), batch);
+            let schedule = StepRows::dense(y.len() / (batch * hidden), batch);
             let (clock, stretch) = (clocked.at(step), 0..schedule.steps());
             let z = &mut z[..clocked.kept_len(step, schedule)];
             let product = InputProduct {

@@ -1,6 +1,8 @@
 //! The parts of a recurrent layer's state, which lie in one buffer. Knows lengths; must not know
 //! cells.
 
+use crate::sequence::Schedule;
+
 /// The lengths of the parts of a state, in floats. The parts lie in the buffer in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StateLens {
@@ -32,6 +34,34 @@ impl StateLens {
         let (h, rest) = state.split_at_mut(self.h);
         let (c, x) = rest.split_at_mut(self.c);
         StateParts { h, c, x }
+    }
+}
+
+/// Copies the last D rows that each sequence has read or made to `last` `[D, B, width]`, the oldest
+/// first: rows of `y`, which are `stride` floats apart, and, where a sequence has fewer than D steps,
+/// the latest of those from before the first step, `[D, B, width]`.
+pub(super) fn last_rows(
+    schedule: &Schedule,
+    before: &[f32],
+    y: &[f32],
+    stride: usize,
+    width: usize,
+    last: &mut [f32],
+) {
+    if schedule.is_dense() {
+        last.copy_from_slice(before);
+        return remember(last, y, stride, width);
+    }
+    let batch = schedule.batch();
+    let history = last.len() / (batch * width);
+    for (index, last) in last.chunks_exact_mut(width).enumerate() {
+        let (nth, n) = (index / batch, index % batch);
+        let len = schedule.len_of(n);
+        let from = match (len + nth).checked_sub(history) {
+            Some(step) => &y[(schedule.start(step) + n) * stride..],
+            None => &before[((len + nth) * batch + n) * width..],
+        };
+        last.copy_from_slice(&from[..width]);
     }
 }
 

@@ -10,11 +10,10 @@ use super::{Recurrent, RecurrentPacked, Sizes, StateParts, remember};
 use crate::blocks::{Next, Steps};
 use crate::error::check_len;
 use crate::memory::Layout;
-use crate::sequence::Schedule;
 use crate::{Error, Isa, Runtime};
 use bptt_kernels::Dense;
 use bptt_kernels::gemm::{self, Gemm};
-use bptt_kernels::recurrence::{Dims, Forward, Gates, Single, Zoneout, single_room};
+use bptt_kernels::recurrence::{Dims, Forward, Gates, Single, StepRows, Zoneout, single_room};
 pub(crate) use embedded::EmbeddedSteps;
 pub(crate) use memory::chunk_steps;
 use memory::{Alone, Beside, Memory, cell_states, copy_back, norm};
@@ -139,7 +138,7 @@ impl RecurrentSteps {
             Gates::Discard { z, stride }
         };
         Forward {
-            dims: Dims { schedule: Schedule::dense(1, batch), hidden, outputs },
+            dims: Dims { schedule: StepRows::dense(1, batch), hidden, outputs },
             stretch: 0..1,
             cell: layer.cell(&packed.vectors),
             recurrent: packed.forward(),
@@ -195,7 +194,7 @@ impl RecurrentSteps {
             part.take(packed, z, stride, scratch, threads)?;
             let steps = y.len() / (batch * output);
             Forward {
-                dims: Dims { schedule: Schedule::dense(steps, batch), hidden, outputs: output },
+                dims: Dims { schedule: StepRows::dense(steps, batch), hidden, outputs: output },
                 stretch: 0..steps,
                 cell: layer.cell(&packed.vectors),
                 recurrent: packed.forward(),

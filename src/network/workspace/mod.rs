@@ -5,14 +5,14 @@ mod passes;
 
 use super::Network;
 use super::packing::{Packing, Version};
-use super::plan::{Parts, Planned, Step};
+use super::plan::{Order, Parts, Planned, Step};
 use crate::blocks::LeftBy;
-use crate::error::check_step;
-use crate::loss::Loss;
+use crate::error::{check_len, check_step};
+use crate::loss::{Loss, TargetRows};
 use crate::memory::Region;
 use crate::params::{Parameters, State};
 use crate::regularisation::Noise;
-use crate::sequence::{Input, Schedule};
+use crate::sequence::{Input, InputSize, Schedule};
 use crate::{Error, Runtime};
 use bptt_kernels::AlignedBuffer;
 use bptt_kernels::team::Team;
@@ -42,7 +42,8 @@ impl Holds {
 ///
 /// The workspace is one allocation, and [`Training::bytes`](crate::Training::bytes) tells its exact
 /// size beforehand. The gradients of the parameters are a second allocation, and the plan takes
-/// some hundred bytes per block. The workspace holds these regions of f32, each rounded up to a
+/// some hundred bytes per block; with different lengths, 16 bytes per row and 8 for each delay of a
+/// layer. The workspace holds these regions of f32, each rounded up to a
 /// multiple of 16 floats:
 ///
 /// - For each block: its output `[rows, outputs]`, four regions of the size of its state, and what
@@ -54,7 +55,11 @@ impl Holds {
 ///   region if the backward pass of the last block does not read that output, as in a
 ///   [`Dense`](crate::Dense) layer: it overwrites the output.
 ///
-/// The pass of a layer keeps these floats per step and sequence:
+/// - If the [`Schedule`] has different lengths or another order than `[τ, B, features]`: the input in
+///   the order of the passes, `[rows, features]`, and the outputs and, if asked for, ∂L/∂x in the
+///   order of the caller, with padding.
+///
+/// The pass of a layer keeps these floats per row, which is a step of a sequence:
 ///
 /// | layer | floats, output included |
 /// | --- | --- |
@@ -66,7 +71,8 @@ impl Holds {
 /// | [`LayerNorm`](crate::LayerNorm) of a layer with N sums | those of the layer, and 2NH + N |
 ///
 /// Each pass has scratch memory as well, which does not grow with the number of steps. A dense
-/// layer keeps nothing but scratch.
+/// layer keeps nothing but scratch. With different lengths a [`Delayed`](crate::Delayed) layer keeps
+/// the inputs as its rows read them, `[rows, features]`.
 #[derive(Debug)]
 pub struct Workspace {
     network: Network,
@@ -114,8 +120,8 @@ impl Workspace {
     }
 
     /// Returns the schedule, which says which row is which sequence at which step.
-    pub fn schedule(&self) -> Schedule {
-        self.planned.schedule
+    pub fn schedule(&self) -> &Schedule {
+        &self.planned.schedule
     }
 
     /// Returns the gradients of the parameters from the last backward pass; zeros before the first.
@@ -152,7 +158,8 @@ impl Workspace {
         state.check("state", &self.planned.state)?;
         for Step { parts, start, state: at, .. } in &self.planned.steps {
             let memory = &mut self.memory[*start..];
-            parts.state.of_mut(memory).copy_from_slice(&state.as_slice()[at.clone()]);
+            let to = parts.state.of_mut(memory);
+            self.planned.copy_state(at, &state.as_slice()[at.clone()], to, Order::OfPasses);
         }
         self.step = state.step();
         // A backward pass reads the state that its forward pass began from, which is gone now.
@@ -197,7 +204,8 @@ impl Workspace {
         let mut state = State::zeros(self.planned.state.clone())?;
         for Step { parts, start, state: at, .. } in &self.planned.steps {
             let from = part(parts).of(&self.memory[*start..]);
-            state.as_mut_slice()[at.clone()].copy_from_slice(from);
+            let to = &mut state.as_mut_slice()[at.clone()];
+            self.planned.copy_state(at, from, to, Order::OfCaller);
         }
         Ok(state)
     }
@@ -229,7 +237,8 @@ impl Workspace {
         self.has_last_gradient = true;
         for Step { parts, start, state: at, .. } in &self.planned.steps {
             let memory = &mut self.memory[*start..];
-            parts.dlast.of_mut(memory).copy_from_slice(&gradient.as_slice()[at.clone()]);
+            let to = parts.dlast.of_mut(memory);
+            self.planned.copy_state(at, &gradient.as_slice()[at.clone()], to, Order::OfPasses);
         }
         Ok(())
     }
@@ -262,17 +271,24 @@ impl Workspace {
             let (given, expected) = ("a pass without these gradients", "a pass with them");
             return Err(Error::Order { call, given, expected });
         }
-        Ok(self.planned.dx.of(&self.memory))
+        let Planned { schedule, dx, other, .. } = &self.planned;
+        let dx = if schedule.is_dense() { dx } else { &other.dx };
+        Ok(dx.of(&self.memory))
     }
 
-    /// Returns the outputs of the last forward pass, `[rows, outputs]`.
+    /// Returns the outputs of the last forward pass, `[rows, outputs]`, with the rows of the input.
     ///
     /// # Errors
     /// [`Error::Order`] if the last pass was not a forward pass.
     pub fn outputs(&self) -> Result<&[f32], Error> {
         self.expect("outputs", Holds::Forward)?;
-        let Step { parts, start, .. } = &self.planned.steps[self.planned.steps.len() - 1];
-        Ok(parts.y.of(&self.memory[*start..]))
+        let Planned { schedule, steps, other, .. } = &self.planned;
+        let Step { parts, start, .. } = &steps[steps.len() - 1];
+        Ok(if schedule.is_dense() {
+            parts.y.of(&self.memory[*start..])
+        } else {
+            other.y.of(&self.memory)
+        })
     }
 
     /// Returns values that the last pass left in the workspace, by name. For block n these are:
@@ -359,6 +375,21 @@ impl Workspace {
         packing.check_gradients(&self.planned.wanted, &self.gradients)
     }
 
+    /// Returns an error unless `x` fits the network's input. Tokens of padding are not looked at.
+    pub(super) fn check_input(&self, x: Input<'_>) -> Result<(), Error> {
+        let (schedule, size) = (&self.planned.schedule, self.network.input());
+        match (schedule.given(), x, size) {
+            (Some(given), Input::Tokens(tokens), InputSize::Tokens(size)) => {
+                check_len("tokens", tokens.len(), schedule.given_rows())?;
+                match given.iter().find(|&&row| tokens[row] as usize >= size) {
+                    Some(&row) => Err(Error::Token { row, given: tokens[row], tokens: size }),
+                    None => Ok(()),
+                }
+            }
+            _ => x.check(schedule.given_rows(), size),
+        }
+    }
+
     /// Returns an error unless `x` fits the network's input and `loss` fits its outputs.
     pub(super) fn check_loss(
         &self,
@@ -366,7 +397,7 @@ impl Workspace {
         loss: &dyn Loss,
         outputs: usize,
     ) -> Result<(), Error> {
-        x.check(self.planned.rows, self.network.input())?;
-        loss.check(self.planned.rows, outputs)
+        self.check_input(x)?;
+        loss.check(TargetRows::of(&self.planned.schedule), outputs)
     }
 }

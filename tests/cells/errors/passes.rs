@@ -81,8 +81,8 @@ fn workspaces_of_other_schedules() {
         let mut model = data.model(isa, 1);
         for (steps, batch, expected) in [(5, 2, 30), (4, 3, 36), (3, 2, 18), (1, 1, 3)] {
             let schedule = Schedule::dense(steps, batch);
-            let mut workspace = model.training_workspace(schedule).unwrap();
-            assert_eq!(workspace.schedule(), schedule);
+            let mut workspace = model.training_workspace(&schedule).unwrap();
+            assert_eq!(workspace.schedule(), &schedule);
             let error = model.forward(&mut workspace, &data.inputs.x).unwrap_err();
             assert_eq!(error, length("x", x, expected));
             let error = workspace.outputs().unwrap_err();

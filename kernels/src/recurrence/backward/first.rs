@@ -43,7 +43,7 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
     #[inline(always)]
     fn term(&self, index: usize) -> Option<Term<'_>> {
         let after = self.t + self.recurrent.delays[index] as isize;
-        if after < 1 || after > self.schedule.steps() as isize {
+        if after < 1 || index < self.ended {
             return None;
         }
         let (rows, stride) = match source::<C>(index) {
@@ -68,7 +68,7 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
     #[inline(always)]
     fn start(&self) -> Option<Rows> {
         let given = self.is_given() && !self.masks();
-        if given { Some(Rows::new(self.incoming(), self.outputs)) } else { None }
+        if given { Some(Rows::new(self.given(), self.outputs)) } else { None }
     }
 
     #[inline(always)]
@@ -130,7 +130,7 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
         // outside and in total, and their places for the cell.
         unsafe {
             if self.t < 1 {
-                store_lanes(simd, self.outgoing().add(unit), dh, at.lanes);
+                store_lanes(simd, self.given().add(unit), dh, at.lanes);
                 return;
             }
             let place = At { row: self.start + at.row, column: at.first };

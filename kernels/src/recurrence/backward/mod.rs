@@ -29,7 +29,7 @@ use steps::Pointers;
 #[derive(Debug)]
 pub struct Backward<'a> {
     /// The schedule of τ steps of B sequences, and the sizes H and R.
-    pub dims: Dims,
+    pub dims: Dims<'a>,
     /// The cell, as in the forward pass.
     pub cell: Cell<'a>,
     /// The recurrent weights, packed by columns. Each matrix has R outputs from the blocks of its
@@ -56,8 +56,9 @@ pub struct Backward<'a> {
     pub dy: Option<&'a [f32]>,
     /// Floats from one row of `dy` to the next, R or more.
     pub dy_stride: usize,
-    /// ∂L/∂h of the last D steps, `[D, B, R]`, to which the pass adds `dy`. The pass replaces it
-    /// with ∂L/∂h of the D states before the first step.
+    /// ∂L/∂h of the last D steps of each sequence, `[D, B, R]`, to which the pass adds `dy`. Step t,
+    /// counted from 0, is at index t mod D. The pass replaces it with ∂L/∂h of the D states before
+    /// the first step, the oldest first.
     pub dh: &'a mut [f32],
     /// ∂L/∂c of the last step, `[B, H]`, which the pass replaces with ∂L/∂c₀; empty if the cell has
     /// no cell state.
@@ -108,14 +109,14 @@ pub struct DropoutBack<'a> {
 /// [`KernelError::TooLarge`] if the result does not fit the address space.
 pub fn backward_scratch_len(
     geometry: &Geometry,
-    dims: Dims,
+    dims: Dims<'_>,
     delays: usize,
 ) -> Result<usize, KernelError> {
     dims.sequences("scratch", room(geometry, dims, delays)?)
 }
 
 /// Returns the floats of scratch for one row.
-fn room(geometry: &Geometry, dims: Dims, delays: usize) -> Result<usize, KernelError> {
+fn room(geometry: &Geometry, dims: Dims<'_>, delays: usize) -> Result<usize, KernelError> {
     let mut first = 0;
     for source in geometry.back {
         let rows = checked_len("scratch", &[source.blocks(), dims.hidden])?;
@@ -181,6 +182,8 @@ impl Backward<'_> {
             cell,
             recurrent: self.recurrent,
             t: 0,
+            ended: 0,
+            is_last: false,
             start: 0,
             start_prev: 0,
             gates: self.gates.as_mut_ptr(),
@@ -203,7 +206,7 @@ impl Backward<'_> {
             scratch: self.scratch.as_mut_ptr(),
             room,
         };
-        let parts = parts(pass.threads(), dims.batch(), dims.steps(), &self.recurrent);
+        let parts = parts(pass.threads(), dims.schedule, &(0..dims.steps()), &self.recurrent);
         // SAFETY: `check` has verified that all slices fit the dimensions and the cell, and that
         // the weights are packed for them; they are borrowed until the pass is over.
         let steps = unsafe { Pointers::new(last) };
@@ -239,7 +242,7 @@ impl Backward<'_> {
         dims.check_rows("h", self.h.len(), outputs, self.h_stride)?;
         check_len("dh", self.dh.len(), before)?;
         let cells = if cell.cells { dims.sequences("c", hidden)? } else { 0 };
-        let made = checked_len("c", &[dims.steps(), cells])?;
+        let made = dims.rows("c", usize::from(cell.cells), hidden)?;
         check_len("c0", self.c0.len(), cells)?;
         check_len("c", self.c.len(), made)?;
         check_len("dc", self.dc.len(), cells)?;

@@ -44,14 +44,14 @@ impl<C: Epilogue> Step<'_, C> {
         if has_h {
             let mut more = [None; 3];
             if self.masks() && self.is_given() {
-                more[0] = Some(Rows::new(self.incoming(), outputs));
+                more[0] = Some(Rows::new(self.given(), outputs));
             }
             let mut carry = None;
             if let Some(KeptAt { dh, .. }) = noise.kept {
                 let kept = RowsMut::new(dh, outputs).from(self.first_row, 0);
-                // Nothing has been carried to the last step. The state before the first step
-                // (`t = 0`) has a part carried to it, but carries none on.
-                if self.t >= 0 && self.t < self.schedule.steps() as isize {
+                // Nothing has been carried to the last step of a sequence. The state before the first
+                // step (`t = 0`) has a part carried to it, but carries none on.
+                if self.t >= 0 && !self.is_last {
                     more[1] = Some(kept.as_rows());
                 }
                 if is_step {

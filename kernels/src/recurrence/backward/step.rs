@@ -5,7 +5,7 @@ use crate::gemm::prefetch::{Prefetches, When};
 use crate::gemm::rhs::Columns;
 use crate::recurrence::dims::Recurrent;
 use crate::recurrence::noise::ZoneoutAt;
-use crate::recurrence::schedule::Schedule;
+use crate::recurrence::schedule::StepRows;
 use crate::recurrence::step::Units;
 use crate::rows::{Rows, RowsMut};
 use std::ops::Deref;
@@ -71,15 +71,20 @@ pub(super) struct NormAt {
 /// The operands of a step: pointers to the first row of each at the first step.
 #[derive(Clone, Copy)]
 pub(super) struct Operands<'a, C> {
-    /// Rows of the step.
+    /// Rows of the step, or of a part of it.
     pub batch: usize,
-    pub schedule: &'a Schedule,
+    pub schedule: &'a StepRows<'a>,
     pub hidden: usize,
     pub outputs: usize,
     pub cell: C,
     pub recurrent: Recurrent<'a>,
     /// The step, counted from 1; 0 and below stand for the states before the first step.
     pub t: isize,
+    /// The products, counted from the first, that come from steps after the end of the rows'
+    /// sequences, and so do not exist. The longest delay comes first.
+    pub ended: usize,
+    /// Whether the rows' sequences end with this step.
+    pub is_last: bool,
     /// The row of the schedule with which the step starts, or 0 if it is not one of the schedule's.
     pub start: usize,
     /// The row of the schedule with which the step before it starts, or 0.
@@ -161,31 +166,24 @@ impl<'a, C: Epilogue> Step<'a, C> {
         Rows::new(self.history.h, self.history.stride).from(self.start, 0)
     }
 
-    /// Returns where ∂L/∂h of this step comes in: in its place among the last D steps or, if the
-    /// cell carries a part of it, always in the same place.
+    /// Returns where the ∂L/∂h of this step that is given comes in, and where that of a state
+    /// before the first step goes out. What it overwrites is ∂L/∂h of a state D steps later, which
+    /// has been read before.
     #[inline(always)]
-    pub(super) fn incoming(&self) -> *const f32 {
+    pub(super) fn given(&self) -> *mut f32 {
         if const { C::CARRIES } {
             return self.dh;
         }
-        self.outgoing().wrapping_sub(self.schedule.steps() * self.state())
+        let place = (self.t - 1).rem_euclid(self.recurrent.history() as isize);
+        self.dh.wrapping_add(place as usize * self.state())
     }
 
-    /// Whether a part of ∂L/∂h of this step is given: for the last D steps by the caller, and for
-    /// all steps if the cell carries a part. For the other steps ∂L/∂h is a sum of products alone.
+    /// Whether a part of ∂L/∂h of this step is given: for the last D steps of its sequences by the
+    /// caller, and for all steps if the cell carries a part. For the other steps ∂L/∂h is a sum of
+    /// products alone.
     #[inline(always)]
     pub(super) fn is_given(&self) -> bool {
-        let last = self.t + self.recurrent.history() as isize > self.schedule.steps() as isize;
-        last || const { C::CARRIES }
-    }
-
-    /// Returns where ∂L/∂h of a state before the first step goes out. With fewer than D steps some
-    /// of the values that come in go out again. Those that are overwritten belong to later states
-    /// and have been read before.
-    #[inline(always)]
-    pub(super) fn outgoing(&self) -> *mut f32 {
-        let place = self.t - 1 + self.recurrent.history() as isize;
-        self.dh.wrapping_add(place as usize * self.state())
+        self.ended > 0 || const { C::CARRIES }
     }
 
     /// Returns the floats of a hidden state of all sequences, BR.

@@ -2,7 +2,7 @@
 //! computes.
 
 use crate::error::check_len;
-use crate::recurrence::schedule::Schedule;
+use crate::recurrence::schedule::StepRows;
 use crate::{KernelError, checked_len};
 
 /// Units that move together.
@@ -94,7 +94,11 @@ impl Clock<'_> {
     }
 
     /// Returns the floats of all groups' `[moves, B, units]`.
-    pub(super) fn moved(&self, schedule: Schedule, hidden: usize) -> Result<usize, KernelError> {
+    pub(super) fn moved(
+        &self,
+        schedule: StepRows<'_>,
+        hidden: usize,
+    ) -> Result<usize, KernelError> {
         let (steps, batch) = (schedule.steps(), schedule.batch());
         checked_len("z", &[steps, batch, hidden])?;
         let groups = self.groups.iter().enumerate();

@@ -13,7 +13,7 @@ pub use clock::{Clock, Group};
 
 use super::dims::{Dims, Recurrent};
 use super::pass::parts;
-use super::schedule::Schedule;
+use super::schedule::StepRows;
 use crate::cells::Activations;
 use crate::error::{check_len, check_room};
 use crate::gemm::layout::Span;
@@ -43,7 +43,7 @@ pub struct ClockedForward<'a> {
     /// The groups. H is the number of all their units.
     pub clock: Clock<'a>,
     /// The schedule of τ steps of B sequences, for which `z` and `h` have rows.
-    pub schedule: Schedule,
+    pub schedule: StepRows<'a>,
     /// The steps of the schedule that this pass takes.
     pub stretch: Range<usize>,
     /// φ.
@@ -72,7 +72,7 @@ pub struct ClockedBackward<'a> {
     /// The groups, as in the forward pass.
     pub clock: Clock<'a>,
     /// The schedule of τ steps of B sequences.
-    pub schedule: Schedule,
+    pub schedule: StepRows<'a>,
     /// φ.
     pub activations: Activations,
     /// W of each group, packed by columns. The outputs are all units from the group's first on; the
@@ -108,7 +108,7 @@ struct Sides {
 struct Sizes<'a> {
     isa: Isa,
     clock: Clock<'a>,
-    schedule: Schedule,
+    schedule: StepRows<'a>,
     weights: &'a [PackedMatrix],
 }
 
@@ -122,6 +122,10 @@ impl Sizes<'_> {
         scratch: usize,
     ) -> Result<usize, KernelError> {
         let hidden = self.clock.check()?;
+        if !self.schedule.is_dense() {
+            let (given, expected) = (self.schedule.count(0), "one length for all".into());
+            return Err(KernelError::Dimension { what: "sequences by length", given, expected });
+        }
         check_len("group weights", self.weights.len(), self.clock.groups.len())?;
         for (weights, group) in self.weights.iter().zip(self.clock.groups) {
             let Sides { outputs, inputs } = sides(group, hidden);
@@ -132,14 +136,10 @@ impl Sizes<'_> {
         Ok(hidden)
     }
 
-    /// Returns in how many parts the batch goes through `steps` steps, as in every pass.
-    fn parts(&self, threads: usize, steps: usize) -> usize {
-        parts(
-            threads,
-            self.schedule.batch(),
-            steps,
-            &Recurrent { weights: self.weights, delays: &[], second: None },
-        )
+    /// Returns in how many parts the batch goes through `stretch`, as in every pass.
+    fn parts(&self, threads: usize, stretch: &Range<usize>) -> usize {
+        let recurrent = Recurrent { weights: self.weights, delays: &[], second: None };
+        parts(threads, self.schedule, stretch, &recurrent)
     }
 }
 
@@ -179,7 +179,7 @@ impl ClockedForward<'_> {
                 h: RowsMut::new(self.h.as_mut_ptr(), self.h_stride),
             },
             scratch: scratch.as_mut_ptr(),
-            parts: sizes.parts(pass.threads(), stretch.len()),
+            parts: sizes.parts(pass.threads(), &stretch),
         };
         // SAFETY: all slices have been checked, and they are borrowed for this call; z is not
         // written forward.
@@ -222,7 +222,7 @@ impl ClockedBackward<'_> {
             z: z.as_mut_ptr(),
             ends: Ends::Backward { h: Rows::new(h, h_stride), dy, dh: dh.as_mut_ptr() },
             scratch: scratch.as_mut_ptr(),
-            parts: sizes.parts(pass.threads(), schedule.steps()),
+            parts: sizes.parts(pass.threads(), &(0..schedule.steps())),
         };
         // SAFETY: all slices have been checked, and they are borrowed for this call.
         unsafe { pass.run(isa, &Work::new(work)) };

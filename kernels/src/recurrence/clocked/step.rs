@@ -10,7 +10,7 @@ use crate::gemm::layout::{Span, cut, lhs_len};
 use crate::gemm::rhs::PackedMatrix;
 use crate::gemm::tile::{load_lanes, store_lanes};
 use crate::recurrence::pass::{PartTask, packing, part, whole};
-use crate::recurrence::schedule::Schedule;
+use crate::recurrence::schedule::StepRows;
 use crate::recurrence::step::Step;
 use crate::rows::{Rows, RowsMut};
 use crate::simd::{Kernel, Simd};
@@ -27,7 +27,7 @@ pub(super) struct Work<'a>(Operands<'a>);
 pub(super) struct Operands<'a> {
     pub clock: Clock<'a>,
     /// The schedule for which z and the states have rows.
-    pub schedule: Schedule,
+    pub schedule: StepRows<'a>,
     /// The steps of the schedule that are taken.
     pub stretch: Span,
     pub hidden: usize,

@@ -86,7 +86,7 @@ pub enum CellStates<'a> {
 #[derive(Debug)]
 pub struct Forward<'a> {
     /// The schedule of τ steps of B sequences, and the sizes H and R.
-    pub dims: Dims,
+    pub dims: Dims<'a>,
     /// The steps of the schedule that this pass takes.
     pub stretch: Range<usize>,
     /// The cell.
@@ -126,7 +126,7 @@ pub struct Forward<'a> {
 #[inline]
 pub fn forward_scratch_len(
     geometry: &Geometry,
-    dims: Dims,
+    dims: Dims<'_>,
     delays: usize,
     input: usize,
 ) -> Result<usize, KernelError> {
@@ -137,7 +137,7 @@ pub fn forward_scratch_len(
 #[inline]
 fn room(
     geometry: &Geometry,
-    dims: Dims,
+    dims: Dims<'_>,
     delays: usize,
     input: usize,
 ) -> Result<usize, KernelError> {
@@ -235,8 +235,7 @@ impl Forward<'_> {
             scratch: self.scratch.as_mut_ptr(),
             room,
         };
-        let steps = self.stretch.len();
-        let parts = parts(pass.threads(), dims.batch(), steps, &self.recurrent);
+        let parts = parts(pass.threads(), dims.schedule, &self.stretch, &self.recurrent);
         // SAFETY: `check` has verified that all slices fit the dimensions and the cell, and that
         // the weights are packed for them; they are borrowed until the pass is over.
         let steps = unsafe { Pointers::new(self.stretch, c_step, first) };
@@ -296,13 +295,19 @@ impl Forward<'_> {
             CellStates::None => check_len("c", 0, state)?,
             CellStates::Keep { c0, c } => {
                 check_len("c0", c0.len(), state)?;
-                check_len("c", c.len(), checked_len("c", &[dims.steps(), state])?)?;
+                check_len("c", c.len(), dims.rows("c", usize::from(cell.cells), hidden)?)?;
             }
             CellStates::InPlace(_) if cell.cells && self.zoneout.is_some() => {
                 let (given, expected) = (1, "2, in turns, for zoneout".into());
                 return Err(KernelError::Dimension { what: "cell states", given, expected });
             }
             CellStates::InPlace(c) => check_len("c", c.len(), state)?,
+            // The sequences would end in one buffer or the other, by their lengths.
+            CellStates::InTurns { .. } if !dims.schedule.is_dense() => {
+                let (what, given) = ("buffers of cell states", 2);
+                let expected = "all states, for sequences of different lengths".into();
+                return Err(KernelError::Dimension { what, given, expected });
+            }
             CellStates::InTurns { c, other } => {
                 check_len("c", c.len(), state)?;
                 check_len("other", other.len(), state)?;

@@ -4,7 +4,7 @@ use crate::cells::{Epilogue, ForwardPointers, ForwardUnits};
 use crate::gemm::rhs::PackedMatrix;
 use crate::recurrence::dims::Recurrent;
 use crate::recurrence::noise::ZoneoutAt;
-use crate::recurrence::schedule::Schedule;
+use crate::recurrence::schedule::StepRows;
 use crate::recurrence::step::Units;
 use crate::rows::{Rows, RowsMut, further};
 use std::ops::Deref;
@@ -19,17 +19,17 @@ pub(in crate::recurrence) enum Input<'a> {
 
 /// The hidden states over time, `[D, B, R]` before the first step and `[τ, B, R]` after it.
 #[derive(Clone, Copy)]
-pub(in crate::recurrence) struct History {
+pub(in crate::recurrence) struct History<'a> {
     /// The states before the first step, a row for each sequence, the oldest state first.
     pub before: Rows,
     /// The states after each step, in the rows of the schedule.
     pub h: RowsMut,
     /// The number of states before the first step, D.
     pub depth: usize,
-    pub schedule: Schedule,
+    pub schedule: StepRows<'a>,
 }
 
-impl History {
+impl History<'_> {
     /// Returns the state that step `t - delay` has left, where steps count from 0; it may lie
     /// before the first step.
     #[inline(always)]
@@ -49,17 +49,17 @@ impl History {
 }
 
 /// The noise of a pass: pointers to the first row of the first step.
-pub(in crate::recurrence) struct Noise {
+pub(in crate::recurrence) struct Noise<'a> {
     pub zoneout: ZoneoutAt,
     /// Dropout of the hidden states that the products see, if there is any.
-    pub masked: Option<Masked>,
+    pub masked: Option<Masked<'a>>,
 }
 
 /// A dropout mask, and the hidden states multiplied by it.
 #[derive(Clone, Copy)]
-pub(in crate::recurrence) struct Masked {
+pub(in crate::recurrence) struct Masked<'a> {
     pub mask: *const f32,
-    pub seen: History,
+    pub seen: History<'a>,
 }
 
 /// The normalisation of a pass: pointers to the first row of the first step.
@@ -92,8 +92,8 @@ pub(in crate::recurrence) struct Operands<'a, C> {
     /// The hidden states after the step.
     pub h: RowsMut,
     /// These three are references because the operands are copied for each step.
-    pub history: &'a History,
-    pub noise: Option<&'a Noise>,
+    pub history: &'a History<'a>,
+    pub noise: Option<&'a Noise<'a>>,
     pub norm: Option<&'a NormAt>,
     /// The index of the first row here among the rows of the step.
     pub first_row: usize,
@@ -183,7 +183,7 @@ impl<'a, C: Epilogue> Step<'a, C> {
 
     /// Returns the dropout mask and the masked states, if there is dropout.
     #[inline(always)]
-    pub(super) fn masked(&self) -> Option<&'a Masked> {
+    pub(super) fn masked(&self) -> Option<&'a Masked<'a>> {
         self.noise.and_then(|noise| noise.masked.as_ref())
     }
 }

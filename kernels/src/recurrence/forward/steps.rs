@@ -3,6 +3,7 @@
 use super::second::Second;
 use super::step::{Input, Operands, Step};
 use crate::cells::{Epilogue, Geometry};
+use crate::gemm::layout::Span;
 use crate::recurrence::step::Steps;
 use crate::rows::{RowsMut, further};
 use std::ops::Range;
@@ -46,9 +47,9 @@ impl<'a, C: Epilogue> Pointers<'a, C> {
 // `new` has been promised: a group's units, a part of the batch, or a part of the scratch.
 unsafe impl<C: Epilogue> Sync for Pointers<'_, C> {}
 
-// SAFETY: a step's operands are those of its place in the pass, and all steps have the same batch
-// (1); a step reads states of steps before it, and a second stage reads what the first has left in
-// the same row (2).
+// SAFETY: a step's operands are those of its place in the pass, and it has the first rows of the
+// batch, as many as the schedule says (1); a step reads states of steps before it, and a second
+// stage reads what the first has left in the same row (2).
 unsafe impl<'a, C: Epilogue> Steps for Pointers<'a, C> {
     type First = Step<'a, C>;
     type Second = Second<'a, C>;
@@ -56,6 +57,17 @@ unsafe impl<'a, C: Epilogue> Steps for Pointers<'a, C> {
 
     fn count(&self) -> usize {
         self.stretch.len()
+    }
+
+    #[inline(always)]
+    fn rows(&self, index: usize) -> Span {
+        assert!(index < self.stretch.len(), "a step of the pass");
+        Span { first: 0, len: self.first.history.schedule.count(self.stretch.start + index) }
+    }
+
+    #[inline(always)]
+    fn part(&self, parts: usize, part: usize) -> Span {
+        self.first.history.schedule.part(&self.stretch, parts, part)
     }
 
     #[inline(always)]
@@ -79,6 +91,7 @@ unsafe impl<'a, C: Epilogue> Steps for Pointers<'a, C> {
         };
         let kept = if first.gates.is_some() { row * first.hidden } else { 0 };
         let operands = Operands {
+            batch: schedule.count(t),
             input: match first.input {
                 Input::Computed(z) => Input::Computed(z.from(row, 0)),
                 Input::Fused { x, weights, bias } => {

@@ -1,7 +1,7 @@
 //! Tests that a step finds every earlier state that it may see.
 
 use super::History;
-use crate::recurrence::schedule::Schedule;
+use crate::recurrence::schedule::StepRows;
 use crate::rows::{Rows, RowsMut};
 
 #[test]
@@ -19,7 +19,7 @@ fn a_state_of_so_many_steps_ago_is_that_of_the_step() {
             let all = (before.as_ptr_range(), h.as_ptr_range());
             for t in 0..STEPS {
                 let (before, h) = (Rows::new(before.as_ptr(), WIDTH), h.as_mut_ptr());
-                let (h, schedule) = (RowsMut::new(h, stride), Schedule::dense(STEPS, batch));
+                let (h, schedule) = (RowsMut::new(h, stride), StepRows::dense(STEPS, batch));
                 let history = History { before, h, depth, schedule };
                 for row in 0..batch {
                     for delay in 1..=depth {

@@ -2,6 +2,7 @@
 //! move belongs to exactly one run.
 
 use super::*;
+use bptt_kernels::recurrence::StepRows;
 
 const PERIODS: std::ops::RangeInclusive<usize> = 1..=12;
 
@@ -18,7 +19,7 @@ fn no_pass_keeps_more_than_is_booked() {
         let groups = groups.map(|(units, first, period)| Group { units, first, period });
         let clocked = clocked(&groups);
         for steps in 0..40 {
-            let schedule = Schedule::dense(steps, 2);
+            let schedule = StepRows::dense(steps, 2);
             let most = clocked.most_kept(schedule).unwrap();
             assert_eq!(clocked.kept_len(0, schedule), most, "a period of {period}, {steps} steps");
             for start in (0..30).chain(u64::MAX - 30..=u64::MAX) {
@@ -36,7 +37,7 @@ fn runs_have_each_move_once_and_fit_what_is_gathered() {
         let clocked = clocked(&groups);
         for batch in [1, 2, 3, ROWS_ALONE - 1, ROWS_ALONE, CHUNK_ROWS / 2, CHUNK_ROWS + 1] {
             for steps in 0..300 {
-                let gathered = clocked.gathered(Schedule::dense(steps, batch)).unwrap();
+                let gathered = clocked.gathered(StepRows::dense(steps, batch)).unwrap();
                 let Gathered { inputs, states } = gathered;
                 let moves = clocked.at(0).moves(0, steps);
                 for (first, alone) in [(0, false), (0, true), (moves / 2, false), (moves / 2, true)]

@@ -6,11 +6,10 @@ use super::{ClockworkPass, Regions};
 use crate::blocks::Backward;
 use crate::blocks::clockwork::groups::{Gathered, Place, gather, runs};
 use crate::blocks::clockwork::packed::ClockworkPacked;
-use crate::sequence::Schedule;
 use crate::{Error, Isa};
 use bptt_kernels::gemm::weight_gradients::{Rhs, WeightGradients};
 use bptt_kernels::gemm::{Gemm, Start};
-use bptt_kernels::recurrence::{Clock, ClockedBackward};
+use bptt_kernels::recurrence::{Clock, ClockedBackward, StepRows};
 use bptt_kernels::team::Pass as Threads;
 use bptt_kernels::{Joined, KernelError, PackedMatrix};
 use std::ops::Range;
@@ -23,7 +22,7 @@ impl ClockworkPass {
     ) -> Result<(), Error> {
         let Backward { x, y, y_stride, dy, dy_stride, memory, state, step, dlast, .. } = backward;
         let Backward { dstate, dx, gradients, accumulate, threads, .. } = backward;
-        let (clocked, schedule, isa) = (&self.clocked, self.schedule, self.isa);
+        let (clocked, schedule, isa) = (&self.clocked, self.schedule.step_rows(), self.isa);
         let x = x.features(self.rows(), clocked.input)?;
         let Regions { kept, inputs, states, scratch } = self.regions.granted(memory);
         match dlast {
@@ -94,7 +93,7 @@ struct Sums<'a> {
     /// The index of the group.
     at: usize,
     place: Place,
-    schedule: Schedule,
+    schedule: StepRows<'a>,
     /// Features in a row of the input, I.
     input: usize,
     /// Units in all groups together, H.
@@ -171,7 +170,7 @@ impl Sums<'_> {
         if first == 0 && self.place.group.period == 1 {
             let others = (run.len() - 1) * batch;
             let len = others.checked_sub(1).map_or(0, |last| last * stride + hidden);
-            return Joined { first: self.h0, rest: &self.h[..len], stride };
+            return Joined { first: self.h0, rest: &self.h[..len], stride, order: None };
         }
         let gathered = &mut gathered[..run.len() * batch * columns];
         for (nth, to) in run.zip(gathered.chunks_exact_mut(batch * columns)) {
@@ -191,7 +190,7 @@ impl Sums<'_> {
 struct ByInput<'a> {
     isa: Isa,
     clock: Clock<'a>,
-    schedule: Schedule,
+    schedule: StepRows<'a>,
     /// ∂L/∂z, `[moves, B, units]` for each group, one group after the other.
     dz: &'a [f32],
 }

@@ -16,7 +16,7 @@ impl ClockworkPass {
         forward: Forward<'_, '_>,
     ) -> Result<(), Error> {
         let Forward { x, y, y_stride, memory, state, last, step, threads, .. } = forward;
-        let (clocked, schedule, isa) = (&self.clocked, self.schedule, self.isa);
+        let (clocked, schedule, isa) = (&self.clocked, self.schedule.step_rows(), self.isa);
         let x = x.features(self.rows(), clocked.input)?;
         let Regions { kept, inputs, scratch, .. } = self.regions.granted(memory);
         let (clock, activations) = (clocked.at(step), clocked.activations);

@@ -7,7 +7,7 @@ use super::groups::{Clocked, Gathered};
 use super::packed::ClockworkPacked;
 use crate::blocks::{Backward, Forward, LeftBy, Pass, Plan, Wanted};
 use crate::memory::{Region, regions};
-use crate::sequence::{Schedule, checked_rows};
+use crate::sequence::Schedule;
 use crate::{Error, Isa};
 use bptt_kernels::gemm::{self, weight_gradients};
 use bptt_kernels::recurrence::clocked_scratch_len;
@@ -50,9 +50,14 @@ pub(super) struct ClockworkPass {
 
 impl ClockworkPass {
     pub(super) fn planned(clocked: Clocked, plan: &mut Plan<'_>) -> Result<Self, Error> {
-        let (schedule, isa, wanted) = (plan.schedule, plan.runtime.isa(), plan.gradients);
-        let (rows, threads) = (checked_rows(schedule)?, plan.runtime.checked_threads()?);
-        let Gathered { inputs, states } = clocked.gathered(schedule)?;
+        if !plan.schedule.is_dense() {
+            let (what, given) = ("lengths of a clockwork's sequences", "different".into());
+            return Err(Error::Value { what, given, expected: "one length".into() });
+        }
+        let (schedule, isa, wanted) = (plan.schedule.clone(), plan.runtime.isa(), plan.gradients);
+        let (rows, threads) = (schedule.checked_rows()?, plan.runtime.checked_threads()?);
+        let step_rows = schedule.step_rows();
+        let Gathered { inputs, states } = clocked.gathered(step_rows)?;
         let widest = clocked.groups.iter().map(|group| group.units).fold(0, usize::max);
         let needs = [
             gemm::team_scratch_len(threads, rows, clocked.input.max(widest))?,
@@ -60,7 +65,7 @@ impl ClockworkPass {
             weight_gradients::scratch_len(isa, threads, &[clocked.input, clocked.hidden])?,
         ];
         let dims: Regions<&[usize]> = Regions {
-            kept: &[clocked.most_kept(schedule)?],
+            kept: &[clocked.most_kept(step_rows)?],
             inputs: &[inputs],
             states: &[states],
             scratch: &[needs.into_iter().fold(0, usize::max)],
@@ -103,9 +108,9 @@ impl Pass for ClockworkPass {
     /// group moved.
     fn find(&self, name: &str, left_by: LeftBy, step: u64) -> Option<Region> {
         match (name, left_by) {
-            ("gates", LeftBy::Forward) | ("preactivation_gradients", LeftBy::Backward) => {
-                Some(self.regions.kept.first(self.clocked.kept_len(step, self.schedule)))
-            }
+            ("gates", LeftBy::Forward) | ("preactivation_gradients", LeftBy::Backward) => Some(
+                self.regions.kept.first(self.clocked.kept_len(step, self.schedule.step_rows())),
+            ),
             _ => None,
         }
     }

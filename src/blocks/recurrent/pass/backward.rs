@@ -42,10 +42,12 @@ impl RecurrentPass {
         }
         let StateParts { h: h0, c: c0, x: waiting } = lens.split(state);
         let StateParts { h: dh, c: dc, x: dx_waiting } = lens.split_mut(dstate);
+        // The kernel takes ∂L/∂h of step t from index t mod D.
+        self.turn(dh);
         let granted = self.regions.granted(memory);
         let Regions { gates, extra, c, seen_before, seen, mask, keys, dh_all, .. } = granted;
         let Regions { dh_kept, dc_kept, c_made, normal, normal_extra, inverse, .. } = granted;
-        let Regions { da, da_extra, scratch, .. } = granted;
+        let Regions { da, da_extra, read, scratch, .. } = granted;
         let keys: &[u32] = bytemuck::cast_slice(keys);
         let dropout =
             regularisation.has_dropout().then_some(DropoutBack { mask, before: seen_before, seen });
@@ -94,7 +96,9 @@ impl RecurrentPass {
             };
             Sums {
                 isa: self.isa,
-                schedule: self.schedule,
+                rows: self.rows(),
+                batch: self.schedule.batch(),
+                ago: &self.ago,
                 sizes: self.layer.sizes,
                 geometry,
                 accumulate,
@@ -104,8 +108,8 @@ impl RecurrentPass {
                 da_extra: extra_by_sums,
                 normal: normed.then_some(Normal { gates: normal, extra: normal_extra }),
                 dh_all,
-                waiting,
-                x,
+                waiting: if read.is_empty() { waiting } else { &[] },
+                x: if read.is_empty() { x } else { &*read },
                 h0,
                 h,
                 h_stride,
@@ -118,6 +122,11 @@ impl RecurrentPass {
             .add_up(&self.layer, &self.sections, gradients)?;
         }
         let Some(weights) = by_input else { return Ok(()) };
+        if !read.is_empty() {
+            self.by_input(weights, by_sums, read, scratch, threads)?;
+            self.spread_late(read, dx_waiting, dx);
+            return Ok(());
+        }
         // The first rows of `by_sums` belong to the input that was waiting in the state.
         let (first, rest) = by_sums.split_at(lens.x / input * weights.depth());
         // The last input of the pass waits for the next pass: no step of this pass reads it, and
@@ -135,6 +144,49 @@ impl RecurrentPass {
             self.by_input(weights, first, dx_waiting, scratch, threads)?;
         }
         Ok(())
+    }
+
+    /// Puts ∂L/∂h of each sequence's last D steps where the kernel finds that of step t: at index t
+    /// mod D.
+    fn turn(&self, dh: &mut [f32]) {
+        let (history, batch, width) =
+            (self.layer.history(), self.schedule.batch(), self.layer.sizes.output);
+        if self.schedule.is_dense() || history == 1 {
+            dh.rotate_right(self.schedule.steps() % history * batch * width);
+            return;
+        }
+        // In each sequence alone, one swap of two steps after the other: the indices go up by 1
+        // until they are at their places.
+        for n in 0..batch {
+            for _ in 0..self.schedule.len_of(n) % history {
+                for nth in (1..history).rev() {
+                    let (later, earlier) =
+                        ((nth * batch + n) * width, ((nth - 1) * batch + n) * width);
+                    for unit in 0..width {
+                        dh.swap(later + unit, earlier + unit);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Hands the gradients of the inputs that the rows have `read` a step late to the inputs
+    /// themselves, and to those that were waiting. The last input of each sequence waits for the
+    /// next pass: its gradient is the one that `waiting` holds, which comes from that pass.
+    fn spread_late(&self, read: &[f32], waiting: &mut [f32], dx: Option<&mut [f32]>) {
+        let (schedule, width) = (&self.schedule, self.layer.sizes.input);
+        let rows = |step: usize| schedule.start(step) * width..schedule.start(step + 1) * width;
+        if let Some(dx) = dx {
+            for step in 0..schedule.steps() {
+                let (now, next) = (rows(step), &read[rows(step).end..]);
+                let kept = next.len().min(schedule.step_rows().count(step + 1) * width);
+                dx[now.clone()][..kept].copy_from_slice(&next[..kept]);
+                let ended = kept..now.len();
+                dx[now][ended.clone()].copy_from_slice(&waiting[ended]);
+            }
+        }
+        let first = schedule.step_rows().count(0) * width;
+        waiting[..first].copy_from_slice(&read[..first]);
     }
 
     /// Computes `∂L/∂x = dz U`.

@@ -5,9 +5,11 @@ use super::regions::Regions;
 use crate::Error;
 use crate::blocks::Forward;
 use crate::blocks::recurrent::inputs::Inputs;
-use crate::blocks::recurrent::{RecurrentPacked, Sizes, StateParts, remember};
+use crate::blocks::recurrent::state::last_rows;
+use crate::blocks::recurrent::{RecurrentPacked, Sizes, StateParts};
 use bptt_kernels::gemm::Gemm;
 use bptt_kernels::recurrence::{self, CellStates, Dropout, Gates, Norm, Zoneout};
+use bptt_kernels::tuning::CHUNK_ROWS;
 
 impl RecurrentPass {
     /// Runs all steps over `x` `[τ, B, I]` from `state`, and keeps every gate and state.
@@ -17,27 +19,30 @@ impl RecurrentPass {
         forward: Forward<'_, '_>,
     ) -> Result<(), Error> {
         let Forward { x, y, y_stride, memory, state, last, noise, threads, .. } = forward;
-        let (Sizes { input, hidden, output }, schedule) = (self.layer.sizes, self.schedule);
+        let (Sizes { input, hidden, output }, schedule) = (self.layer.sizes, &self.schedule);
         let x = x.features(self.rows(), input)?;
         let (geometry, regularisation) = (self.layer.geometry(), self.layer.regularisation);
         let (dropout, lens) = (regularisation.has_dropout(), self.state_lens());
         let StateParts { h: h0, c: c0, x: waiting } = lens.split(state);
         let granted = self.regions.granted(memory);
         let Regions { gates, extra, c, seen_before, seen, mask, keys, .. } = granted;
-        let Regions { normal, normal_extra, inverse, scratch, .. } = granted;
+        let Regions { normal, normal_extra, inverse, read, scratch, .. } = granted;
         if dropout {
-            noise.draw_masks(regularisation.dropout(), schedule.batch(), mask);
+            noise.draw_masks(regularisation.dropout(), schedule, mask);
             for (h, seen) in h0.chunks(mask.len()).zip(seen_before.chunks_mut(mask.len())) {
                 seen.iter_mut().zip(h).zip(&*mask).for_each(|((seen, h), m)| *seen = h * m);
             }
         }
-        noise.derive_keys(schedule.batch(), bytemuck::cast_slice_mut(keys));
+        noise.derive_keys(schedule, bytemuck::cast_slice_mut(keys));
         let (mask, keys): (&[f32], &[u32]) = (mask, bytemuck::cast_slice(keys));
         let zoneout = regularisation.rates().map(|rates| Zoneout { rates, keys: Some(keys) });
         let gate_row = geometry.gates * hidden;
         let mut inputs = Inputs::new(waiting, x);
-        for first in (0..schedule.steps()).step_by(self.stretch()) {
-            let stretch = first..schedule.steps().min(first + self.stretch());
+        if !read.is_empty() {
+            self.read_late(waiting, x, read);
+            inputs = Inputs::new(&[], read);
+        }
+        for stretch in schedule.stretches(CHUNK_ROWS) {
             let rows = schedule.start(stretch.start)..schedule.start(stretch.end);
             let mut to = &mut gates[rows.start * gate_row..rows.end * gate_row];
             for a in inputs.next(rows.len() * input) {
@@ -77,10 +82,24 @@ impl RecurrentPass {
             .run(self.isa, threads)?;
         }
         let StateParts { h: h_last, c: c_last, x: x_last } = lens.split_mut(last);
-        h_last.copy_from_slice(h0);
-        remember(h_last, y, y_stride, output);
-        c_last.copy_from_slice(&c[c.len() - lens.c..]);
-        x_last.copy_from_slice(&x[x.len() - lens.x..]);
+        last_rows(schedule, h0, y, y_stride, output, h_last);
+        last_rows(schedule, c0, c, hidden, hidden, c_last);
+        last_rows(schedule, waiting, x, input, input, x_last);
         Ok(())
+    }
+
+    /// Copies to `read` the input that each row reads, which is that of the step before or, at the
+    /// first step, the one that was waiting.
+    fn read_late(&self, waiting: &[f32], x: &[f32], read: &mut [f32]) {
+        let width = self.layer.sizes.input;
+        for step in 0..self.schedule.steps() {
+            let (first, end) =
+                (self.schedule.start(step) * width, self.schedule.start(step + 1) * width);
+            let from = match step.checked_sub(1) {
+                None => waiting,
+                Some(before) => &x[self.schedule.start(before) * width..],
+            };
+            read[first..end].copy_from_slice(&from[..end - first]);
+        }
     }
 }

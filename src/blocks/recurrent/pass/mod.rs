@@ -11,7 +11,7 @@ use super::state::StateLens;
 use super::{Recurrent, RecurrentPacked};
 use crate::blocks::{Backward, Forward, LeftBy, Pass, Plan, Wanted};
 use crate::memory::Region;
-use crate::sequence::{Schedule, checked_rows};
+use crate::sequence::Schedule;
 use crate::{Error, Isa};
 use bptt_kernels::recurrence::Dims;
 use bptt_kernels::tuning::CHUNK_ROWS;
@@ -58,6 +58,9 @@ pub(super) struct RecurrentPass {
     /// Where the parameters' gradients lie in their buffer.
     sections: Sections,
     schedule: Schedule,
+    /// For each delay, where each row finds the hidden state of that many steps before: see [`ago`].
+    /// Empty where the sequences have the same length, since the states lie in order then.
+    ago: Vec<Vec<usize>>,
     isa: Isa,
     wanted: Wanted,
     regions: Regions<Region>,
@@ -65,33 +68,47 @@ pub(super) struct RecurrentPass {
 
 impl RecurrentPass {
     pub(super) fn planned(layer: Recurrent, plan: &mut Plan<'_>) -> Result<Self, Error> {
-        checked_rows(plan.schedule)?;
         let regions = Regions::book(&layer, plan)?;
         let (isa, wanted) = (plan.runtime.isa(), plan.gradients);
         let sections = layer.sections()?;
-        Ok(Self { layer, sections, schedule: plan.schedule, isa, wanted, regions })
+        let schedule = plan.schedule.clone();
+        let ago = match schedule.is_dense() {
+            true => Vec::new(),
+            false => {
+                layer.delays.iter().map(|&delay| ago(&schedule, layer.history(), delay)).collect()
+            }
+        };
+        Ok(Self { layer, sections, schedule, ago, isa, wanted, regions })
     }
 
-    /// Returns the number of rows, τB.
+    /// Returns the number of rows, τB if the sequences have the same length.
     fn rows(&self) -> usize {
-        self.schedule.start(self.schedule.steps())
+        self.schedule.rows()
     }
 
     /// Returns the sizes that the kernels need.
-    fn dims(&self) -> Dims {
-        let (schedule, sizes) = (self.schedule, self.layer.sizes);
+    fn dims(&self) -> Dims<'_> {
+        let (schedule, sizes) = (self.schedule.step_rows(), self.layer.sizes);
         Dims { schedule, hidden: sizes.hidden, outputs: sizes.output }
     }
 
     fn state_lens(&self) -> StateLens {
         self.layer.state_lens(self.schedule.batch())
     }
+}
 
-    /// Returns the number of steps in a stretch of time, whose product with the input is computed
-    /// at once.
-    fn stretch(&self) -> usize {
-        (CHUNK_ROWS / self.schedule.batch()).max(1)
-    }
+/// Returns for each row the index of the hidden state of `delay` steps before, among the states
+/// before the first step, `[D, B]`, followed by those of all rows.
+fn ago(schedule: &Schedule, history: usize, delay: usize) -> Vec<usize> {
+    let batch = schedule.batch();
+    let of_step = |step: usize| {
+        let first = match step.checked_sub(delay) {
+            Some(before) => history * batch + schedule.start(before),
+            None => (history + step - delay) * batch,
+        };
+        first..first + schedule.step_rows().count(step)
+    };
+    (0..schedule.steps()).flat_map(of_step).collect()
 }
 
 impl Pass for RecurrentPass {
@@ -106,7 +123,8 @@ impl Pass for RecurrentPass {
     }
 
     fn work(&self) -> [usize; 2] {
-        let (rows, stretch) = (self.rows(), self.schedule.start(self.stretch()));
+        let (rows, batch) = (self.rows(), self.schedule.batch());
+        let stretch = (CHUNK_ROWS / batch).max(1) * batch;
         let forward = self.layer.work_in_stretches(rows, stretch);
         [forward, self.layer.multiply_adds(rows).saturating_mul(2)]
     }

@@ -45,6 +45,9 @@ regions! {
         da_extra,
         /// With a projection: ∂L/∂h of all steps, `[τ, B, R]`.
         dh_all,
+        /// If the input is late and the sequences have different lengths: the input that each row
+        /// reads, and later its gradient, `[rows, I]`.
+        read,
         scratch,
     }
 }
@@ -52,33 +55,34 @@ regions! {
 impl Regions<Region> {
     /// Books all regions of a pass.
     pub(super) fn book(layer: &Recurrent, plan: &mut Plan<'_>) -> Result<Self, Error> {
-        let (schedule, regularisation) = (plan.schedule, layer.regularisation);
-        let (steps, batch) = (schedule.steps(), schedule.batch());
+        let (schedule, regularisation) = (&plan.schedule, layer.regularisation);
+        let (rows, batch) = (schedule.checked_rows()?, schedule.batch());
         let (Sizes { input, hidden, output }, geometry) = (layer.sizes, layer.geometry());
         let (cells, projected) = (usize::from(geometry.cells), usize::from(geometry.projects));
-        product("the inputs", &[steps, batch, input])?;
+        product("the inputs", &[rows, input])?;
         let (normed, apart) = (usize::from(layer.is_normed()), geometry.norms - geometry.gates);
         let dropout = usize::from(regularisation.has_dropout());
         let zoneout = usize::from(regularisation.rates().is_some());
         let sees_states = |diagonal: &Diagonal| matches!(diagonal, Diagonal::GateAfter(_));
         let c_made = regularisation.zoneout()[1] > 0.0 && layer.diagonals().iter().any(sees_states);
         let dims: Regions<&[usize]> = Regions {
-            gates: &[steps, batch, geometry.gates, hidden],
-            extra: &[steps, batch, geometry.extra, hidden],
-            c: &[cells, steps, batch, hidden],
+            gates: &[rows, geometry.gates, hidden],
+            extra: &[rows, geometry.extra, hidden],
+            c: &[cells, rows, hidden],
             seen_before: &[dropout, layer.history(), batch, output],
-            seen: &[dropout, steps, batch, output],
+            seen: &[dropout, rows, output],
             mask: &[dropout, batch, output],
-            keys: &[zoneout, steps, batch, 2],
+            keys: &[zoneout, rows, 2],
             dh_kept: &[zoneout, batch, output],
             dc_kept: &[zoneout * cells, batch, hidden],
-            c_made: &[usize::from(c_made), steps, batch, hidden],
-            normal: &[normed, steps, batch, geometry.gates, hidden],
-            normal_extra: &[normed, steps, batch, apart, hidden],
-            inverse: &[normed, steps, batch, geometry.norms],
-            da: &[normed, steps, batch, geometry.gates, hidden],
-            da_extra: &[normed, steps, batch, apart, hidden],
-            dh_all: &[projected, steps, batch, output],
+            c_made: &[usize::from(c_made), rows, hidden],
+            normal: &[normed, rows, geometry.gates, hidden],
+            normal_extra: &[normed, rows, apart, hidden],
+            inverse: &[normed, rows, geometry.norms],
+            da: &[normed, rows, geometry.gates, hidden],
+            da_extra: &[normed, rows, apart, hidden],
+            dh_all: &[projected, rows, output],
+            read: &[usize::from(layer.late && !schedule.is_dense()), rows, input],
             scratch: &[scratch_len(layer, plan)?],
         };
         dims.booked(plan.layout)
@@ -87,11 +91,11 @@ impl Regions<Region> {
 
 /// Returns the floats of scratch that the most demanding of a pass's products needs.
 fn scratch_len(layer: &Recurrent, plan: &Plan<'_>) -> Result<usize, Error> {
-    let (schedule, isa) = (plan.schedule, plan.runtime.isa());
+    let (schedule, isa) = (&plan.schedule, plan.runtime.isa());
     let threads = plan.runtime.checked_threads()?;
     let (Sizes { input, hidden, output }, geometry) = (layer.sizes, layer.geometry());
-    let dims = Dims { schedule, hidden, outputs: output };
-    let rows = product("the inputs", &[schedule.steps(), schedule.batch()])?;
+    let dims = Dims { schedule: schedule.step_rows(), hidden, outputs: output };
+    let rows = schedule.checked_rows()?;
     let delays = layer.delays.len();
     let recurrent = if geometry.is_double() { hidden.max(output) } else { output };
     // The scratch is a part of the workspace: if it is too large, the error names the workspace.

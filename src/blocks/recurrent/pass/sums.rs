@@ -4,7 +4,6 @@
 use crate::blocks::recurrent::sections::{All, Extra, Sections};
 use crate::blocks::recurrent::{Diagonal, Recurrent, Sizes};
 use crate::memory::first;
-use crate::sequence::Schedule;
 use crate::{Error, Isa};
 use bptt_kernels::cells::{BackwardLhs, Geometry};
 use bptt_kernels::diagonal;
@@ -17,7 +16,12 @@ use std::ops::Range;
 /// and states that the forward steps read.
 pub(super) struct Sums<'a, 'p> {
     pub isa: Isa,
-    pub schedule: Schedule,
+    /// The rows of all steps, and the sequences, B.
+    pub rows: usize,
+    pub batch: usize,
+    /// For each delay, where each row finds the hidden state of that many steps before, if the
+    /// states do not lie in order.
+    pub ago: &'a [Vec<usize>],
     pub sizes: Sizes,
     pub geometry: Geometry,
     pub accumulate: bool,
@@ -89,7 +93,7 @@ fn joined<'a>(
         0 => 0,
         left => (left - 1) * stride + columns,
     };
-    Joined { first, rest: &rest[..left], stride }
+    Joined { first, rest: &rest[..left], stride, order: None }
 }
 
 impl<'a> Sums<'a, '_> {
@@ -110,7 +114,7 @@ impl<'a> Sums<'a, '_> {
         for (nth, &delay) in delays.iter().enumerate() {
             for &source in geometry.back {
                 let c = first(&mut dw, source.blocks() * w);
-                let product = Rhs { b: self.hidden_ago(delay), c, columns: output };
+                let product = Rhs { b: self.hidden_ago(nth, delay), c, columns: output };
                 match source {
                     // The gradients of U and b are computed once, with the first delay.
                     BackwardLhs::Gates { first, count } if nth == 0 => {
@@ -156,11 +160,6 @@ impl<'a> Sums<'a, '_> {
         Ok(self.diagonals(layer.diagonals(), diagonal)?)
     }
 
-    /// Returns the number of rows, τB.
-    fn depth(&self) -> usize {
-        self.schedule.start(self.schedule.steps())
-    }
-
     /// Computes c = Σ a ⊙ b over all rows, or Σ a without `b`. Rows have the length of `c`.
     fn over_time(
         &mut self,
@@ -168,23 +167,32 @@ impl<'a> Sums<'a, '_> {
         b: Option<&[f32]>,
         c: &mut [f32],
     ) -> Result<(), KernelError> {
-        let (depth, accumulate, stride) = (self.depth(), self.accumulate, c.len());
+        let (depth, accumulate, stride) = (self.rows, self.accumulate, c.len());
         let b = b.map(|b| Joined::whole(b, stride));
         diagonal::Diagonal { depth, a, stride, b, c, accumulate }.run(self.isa, self.threads)
     }
 
-    /// Returns for each row the hidden state of `delay` steps before, as the products saw it.
-    fn hidden_ago(&self, delay: usize) -> Joined<'a> {
+    /// Returns for each row the hidden state of `delay` steps before, as the products saw it, where
+    /// `delay` is number `nth` of the delays.
+    fn hidden_ago(&self, nth: usize, delay: usize) -> Joined<'a> {
         let Sizes { output, .. } = self.sizes;
-        let before = delay * self.schedule.batch() * output;
+        if let Some(ago) = self.ago.get(nth) {
+            return Joined {
+                first: self.h0,
+                rest: self.h,
+                stride: self.h_stride,
+                order: Some(ago),
+            };
+        }
+        let before = delay * self.batch * output;
         let first = &self.h0[self.h0.len() - before..];
-        joined(first, self.h, self.h_stride, self.depth(), output)
+        joined(first, self.h, self.h_stride, self.rows, output)
     }
 
     /// Returns the input that each row read. If the input is late, this is the input that waited in
     /// the state, followed by all of the pass's inputs but the last.
     fn inputs(&self) -> Joined<'a> {
-        joined(self.waiting, self.x, self.sizes.input, self.depth(), self.sizes.input)
+        joined(self.waiting, self.x, self.sizes.input, self.rows, self.sizes.input)
     }
 
     /// Computes the weight gradients of some gates: with the rhs `recurrent`, and, if `input` is
@@ -238,7 +246,7 @@ impl<'a> Sums<'a, '_> {
         products: [Rhs<'_>; N],
         sums: Option<&mut [f32]>,
     ) -> Result<(), KernelError> {
-        let (depth, accumulate, scratch) = (self.depth(), self.accumulate, &mut *self.scratch);
+        let (depth, accumulate, scratch) = (self.rows, self.accumulate, &mut *self.scratch);
         WeightGradients { depth, a, stride, rows, products, sums, accumulate, scratch }
             .run(self.isa, self.threads)
     }
@@ -253,7 +261,16 @@ impl<'a> Sums<'a, '_> {
         for (diagonal, c) in diagonals.iter().zip(vectors.chunks_mut(hidden)) {
             let (a, stride, b) = match *diagonal {
                 Diagonal::GateBefore(gate) => {
-                    let before = joined(self.c0, self.c, hidden, self.depth(), hidden);
+                    let before = match self.ago.first() {
+                        // Cells with such a vector have one delay, of one step.
+                        Some(ago) => Joined {
+                            first: self.c0,
+                            rest: self.c,
+                            stride: hidden,
+                            order: Some(ago),
+                        },
+                        None => joined(self.c0, self.c, hidden, self.rows, hidden),
+                    };
                     (&self.dz[gate * hidden..], gates * hidden, Some(before))
                 }
                 Diagonal::GateAfter(gate) => {
@@ -262,7 +279,7 @@ impl<'a> Sums<'a, '_> {
                 }
                 Diagonal::Extra => (self.extra, hidden, None),
             };
-            let (depth, accumulate) = (self.depth(), self.accumulate);
+            let (depth, accumulate) = (self.rows, self.accumulate);
             diagonal::Diagonal { depth, a, stride, b, c, accumulate }
                 .run(self.isa, self.threads)?;
         }

@@ -4,9 +4,8 @@
 use crate::Error;
 use crate::blocks::recurrent::{Recurrent, RecurrentPacked, Sizes};
 use crate::memory::{Layout, Region, regions};
-use crate::sequence::Schedule;
 use bptt_kernels::gemm;
-use bptt_kernels::recurrence::{CellStates, Dims, Norm, forward_scratch_len};
+use bptt_kernels::recurrence::{CellStates, Dims, Norm, StepRows, forward_scratch_len};
 use bptt_kernels::tuning::CHUNK_ROWS;
 
 regions! {
@@ -94,7 +93,7 @@ pub(crate) fn chunk_steps(batch: usize) -> usize {
 /// Returns the floats of scratch that the products of a step and of a stretch need.
 fn scratch_len(layer: &Recurrent, batch: usize, threads: usize) -> Result<usize, Error> {
     let (Sizes { input, hidden, output }, geometry) = (layer.sizes, layer.geometry());
-    let dims = Dims { schedule: Schedule::dense(1, batch), hidden, outputs: output };
+    let dims = Dims { schedule: StepRows::dense(1, batch), hidden, outputs: output };
     let fused = if geometry.fuses { input } else { 0 };
     let product = gemm::team_scratch_len(threads, chunk_steps(batch) * batch, input)?;
     let step = forward_scratch_len(&geometry, dims, layer.delays.len(), fused)?;
