@@ -13,8 +13,8 @@
 
 use bptt::{
     Accumulate, Activation, ClockGroup, Clockwork, Error, Format, Gru, Init, Isa, Layer, LayerNorm,
-    Leak, Leaky, Lstm, Model, Network, Recurrent, Regularisation, Regularised, Reset, Runtime,
-    Schedule, Skip, Stream, Vanilla, Workspace,
+    Leak, Leaky, Loss, Lstm, Model, Network, Outputs, Recomputation, Recurrent, Regularisation,
+    Regularised, Reset, Runtime, Schedule, Skip, Stream, TargetRows, Vanilla, Workspace,
 };
 use clap::{Parser, ValueEnum};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -46,6 +46,12 @@ struct Options {
     /// padded arrays; for training.
     #[arg(long, value_name = "FILL")]
     ragged: Option<f64>,
+    /// The most bytes that the workspace of training may take; what does not fit is computed again.
+    #[arg(long, value_name = "BYTES")]
+    budget: Option<usize>,
+    /// Train without the gradient of the input.
+    #[arg(long)]
+    parameters_only: bool,
     /// Threads: the calling one and helpers from rayon's pool.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
@@ -268,6 +274,8 @@ fn time(options: &Options) -> Result<(), Error> {
         "gflops": gflops,
         "peak_gflops": peak / 1e9,
         "arena_bytes": problem.bytes(),
+        "steps_again": problem.again().steps,
+        "rows_again": problem.again().rows,
     });
     if options.json {
         println!("{line}");
@@ -347,7 +355,31 @@ struct Problem {
 enum Kind {
     Infer { stream: Stream, y: Vec<f32> },
     Stream { stream: Stream, y: Vec<f32> },
-    Train { workspace: Box<Workspace>, dy: Vec<f32> },
+    Train { workspace: Box<Workspace>, loss: Slopes },
+}
+
+/// A loss with a given gradient, a row for each row of a pass.
+struct Slopes(Vec<f32>);
+
+impl Loss for Slopes {
+    fn check(&self, _targets: TargetRows<'_>, _size: usize) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn value(&self, _runtime: Runtime, outputs: Outputs<'_>) -> Result<f64, Error> {
+        Ok(outputs.loss_so_far)
+    }
+
+    fn gradient(&self, _runtime: Runtime, outputs: Outputs<'_>) -> Result<f64, Error> {
+        let Outputs { y, size, targets, loss_so_far } = outputs;
+        let first = targets.first() * size;
+        y.copy_from_slice(&self.0[first..first + y.len()]);
+        Ok(loss_so_far)
+    }
+
+    fn is_sum_over_rows(&self) -> bool {
+        true
+    }
 }
 
 impl Problem {
@@ -380,8 +412,15 @@ impl Problem {
             Mode::Infer => Kind::Infer { stream: model.stream(batch)?, y: vec![0.0; outputs] },
             Mode::Stream => Kind::Stream { stream: model.stream(batch)?, y: vec![0.0; outputs] },
             Mode::Train => {
-                let workspace = model.training(&schedule).with_input_gradients().workspace()?;
-                Kind::Train { workspace: Box::new(workspace), dy: draw(outputs) }
+                let mut training = model.training(&schedule);
+                if !options.parameters_only {
+                    training = training.with_input_gradients();
+                }
+                if let Some(bytes) = options.budget {
+                    training = training.with_budget(bytes);
+                }
+                let workspace = Box::new(training.workspace()?);
+                Kind::Train { workspace, loss: Slopes(draw(outputs)) }
             }
         };
         Ok(Self { model, x, kind, rows: schedule.rows() })
@@ -393,14 +432,9 @@ impl Problem {
         match kind {
             Kind::Infer { stream, y } => stream.forward(x, y),
             Kind::Stream { stream, y } => stream.step(x, y),
-            Kind::Train { workspace, dy } => {
+            Kind::Train { workspace, loss } => {
                 model.change(|_| Ok::<(), Error>(()))?;
-                model.forward(workspace, x)?;
-                let loss = |y: &mut [f32]| {
-                    y.copy_from_slice(dy);
-                    0.0
-                };
-                model.backward(workspace, x, &loss, Accumulate::No).map(|_| ())
+                model.gradients(workspace, x, loss, Accumulate::No).map(|_| ())
             }
         }
     }
@@ -412,6 +446,14 @@ impl Problem {
         let of_products =
             tensors.filter(|tensor| products.iter().any(|name| tensor.name().contains(name)));
         of_products.map(|tensor| tensor.range().len()).sum()
+    }
+
+    /// What is computed more than once because of the budget.
+    fn again(&self) -> Recomputation {
+        match &self.kind {
+            Kind::Train { workspace, .. } => workspace.recomputation(),
+            _ => Recomputation { steps: 0, rows: 0, bytes: self.bytes() },
+        }
     }
 
     /// The bytes of the workspace or of the stream.

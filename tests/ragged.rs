@@ -140,7 +140,7 @@ impl bptt::Loss for Given<'_> {
     }
 
     fn gradient(&self, _: Runtime, outputs: bptt::Outputs<'_>) -> Result<f64, Error> {
-        let bptt::Outputs { y, size, targets } = outputs;
+        let bptt::Outputs { y, size, targets, .. } = outputs;
         for (row, y) in y.chunks_mut(size).enumerate() {
             y.copy_from_slice(&self.0[targets.target(row) * size..][..size]);
         }

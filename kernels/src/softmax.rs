@@ -282,16 +282,31 @@ impl<'a> CrossEntropy<'a> {
     /// # Errors
     /// [`KernelError::Length`] where there are not `classes` logits for each target.
     pub fn loss(&self, isa: Isa, logits: &[f32]) -> Result<f64, KernelError> {
+        let mut sum = 0.0;
+        self.losses(isa, logits, |loss| sum += loss)?;
+        Ok(sum)
+    }
+
+    /// Calls `add` with the loss of each row of `logits` `[rows, classes]` that counts, in nats, from
+    /// the last row to the first.
+    ///
+    /// # Errors
+    /// As [`loss`](Self::loss).
+    pub fn losses(
+        &self,
+        isa: Isa,
+        logits: &[f32],
+        mut add: impl FnMut(f64),
+    ) -> Result<(), KernelError> {
         self.check(logits)?;
         let _flushed = Flushed::new();
-        let mut loss = 0.0;
-        for (i, row) in logits.chunks_exact(self.classes).enumerate() {
+        for (i, row) in logits.chunks_exact(self.classes).enumerate().rev() {
             let i = self.index(i);
             if self.counts(i) {
-                loss += isa.enter(Sum { row }).loss(row[self.targets[i] as usize]);
+                add(isa.enter(Sum { row }).loss(row[self.targets[i] as usize]));
             }
         }
-        Ok(loss)
+        Ok(())
     }
 
     /// Returns the sum of the losses of `logits` `[rows, classes]`, in nats, and replaces the
@@ -314,10 +329,26 @@ impl<'a> CrossEntropy<'a> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn gradient(&self, isa: Isa, scale: f32, logits: &mut [f32]) -> Result<f64, KernelError> {
+        let mut sum = 0.0;
+        self.gradients(isa, scale, logits, |loss| sum += loss)?;
+        Ok(sum)
+    }
+
+    /// As [`gradient`](Self::gradient), but calls `add` with the loss of each row that counts, from
+    /// the last row to the first.
+    ///
+    /// # Errors
+    /// As [`gradient`](Self::gradient).
+    pub fn gradients(
+        &self,
+        isa: Isa,
+        scale: f32,
+        logits: &mut [f32],
+        mut add: impl FnMut(f64),
+    ) -> Result<(), KernelError> {
         self.check(logits)?;
         let _flushed = Flushed::new();
-        let mut loss = 0.0;
-        for (i, row) in logits.chunks_exact_mut(self.classes).enumerate() {
+        for (i, row) in logits.chunks_exact_mut(self.classes).enumerate().rev() {
             let i = self.index(i);
             if !self.counts(i) {
                 row.fill(0.0);
@@ -325,9 +356,9 @@ impl<'a> CrossEntropy<'a> {
             }
             let target = self.targets[i] as usize;
             let logit = row[target];
-            loss += isa.enter(Normalise { row: &mut *row, total: scale }).loss(logit);
+            add(isa.enter(Normalise { row: &mut *row, total: scale }).loss(logit));
             row[target] -= scale;
         }
-        Ok(loss)
+        Ok(())
     }
 }

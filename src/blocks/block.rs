@@ -97,7 +97,13 @@ pub trait Block: Any + Debug + Send + Sync {
     ) -> Result<Box<dyn Steps>, Error> {
         let mut own = Layout::in_lines("the stream");
         let (schedule, gradients) = (Schedule::dense(1, batch), Wanted::default());
-        let pass = self.plan(&mut Plan { schedule, runtime, gradients, layout: &mut own })?;
+        let pass = self.plan(&mut Plan {
+            schedule,
+            runtime,
+            gradients,
+            recompute: false,
+            layout: &mut own,
+        })?;
         let mut state = Manifest::default();
         self.state(batch, &mut state)?;
         let (memory, last) = (layout.book(&[own.floats()])?, layout.book(&[state.len()])?);
@@ -115,6 +121,8 @@ pub struct Plan<'a> {
     pub runtime: Runtime,
     /// The gradients that the pass will be asked for.
     pub gradients: Wanted,
+    /// Whether the pass will be asked to [compute again](Pass::recompute) what it keeps.
+    pub recompute: bool,
     /// Where the pass books its memory.
     pub layout: &'a mut Layout,
 }

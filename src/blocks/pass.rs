@@ -169,6 +169,22 @@ pub trait Pass: Debug + Send + Sync {
     /// [`Error`] if an argument does not fit the pass; nothing is written then.
     fn forward(&self, forward: Forward<'_, '_>) -> Result<(), Error>;
 
+    /// Returns the region of the pass's memory from which, together with the outputs, `recompute` can
+    /// compute the rest of the memory. `None`, the default, means that only a forward pass can.
+    fn kept(&self) -> Option<Region> {
+        None
+    }
+
+    /// Computes again what a forward pass left in the memory. If the pass has a
+    /// [`kept`](Self::kept) region, that region and the outputs hold what the forward pass left
+    /// there, so that no step has to wait for another one. By default it runs a forward pass.
+    ///
+    /// # Errors
+    /// [`Error`] if an argument does not fit the pass; nothing is written then.
+    fn recompute(&self, forward: Forward<'_, '_>) -> Result<(), Error> {
+        self.forward(forward)
+    }
+
     /// Computes the gradients. It may overwrite the values that the forward pass left in the
     /// memory, so each forward pass serves for one backward pass.
     ///

@@ -37,21 +37,37 @@ impl<'a> SoftmaxCrossEntropy<'a> {
         Self { mask: Some(mask), ..self }
     }
 
-    /// Returns the cross-entropy of outputs with these targets, `size` in a row.
-    fn entropy<'o>(
+    /// Returns the cross-entropy of outputs with these targets, `size` in a row, or an error if
+    /// there are not as many targets, or a class is too large.
+    fn checked<'o>(
         &'o self,
-        targets: TargetRows<'o>,
+        targets: &TargetRows<'o>,
         size: usize,
     ) -> Result<CrossEntropy<'o>, Error> {
-        Ok(CrossEntropy::in_order(size, self.classes, self.mask, targets.order)?)
+        check_len("classes", self.classes.len(), targets.given)?;
+        check_optional("mask", self.mask, targets.given)?;
+        let TargetRows { order, rows, .. } = targets;
+        let rows = rows.clone();
+        Ok(match order {
+            Some(order) => {
+                CrossEntropy::in_order(size, self.classes, self.mask, Some(&order[rows]))?
+            }
+            None => {
+                let mask = self.mask.map(|mask| &mask[rows.clone()]);
+                CrossEntropy::new(size, &self.classes[rows], mask)?
+            }
+        })
     }
 
-    /// Returns the number by which the sum over the rows is divided.
-    fn divisor(&self, entropy: &CrossEntropy<'_>) -> f64 {
-        match self.reduction {
-            Reduction::Sum => 1.0,
-            Reduction::Mean => entropy.counted().max(1) as f64,
-        }
+    /// Returns the number by which the sum over the rows of a pass is divided.
+    fn divisor(&self, targets: &TargetRows<'_>) -> f64 {
+        let counted = match (self.reduction, self.mask, targets.order) {
+            (Reduction::Sum, ..) => 1,
+            (_, None, _) => targets.count_of_pass(),
+            (_, Some(mask), None) => mask.iter().filter(|&&counts| counts).count(),
+            (_, Some(mask), Some(order)) => order.iter().filter(|&&row| mask[row]).count(),
+        };
+        counted.max(1) as f64
     }
 }
 
@@ -60,19 +76,25 @@ impl Loss for SoftmaxCrossEntropy<'_> {
     /// [`Error::Length`] if there is not one class, or not one mask value, for each row;
     /// [`Error::Target`] if the class of a row that counts is not below the number of outputs.
     fn check(&self, targets: TargetRows<'_>, size: usize) -> Result<(), Error> {
-        check_len("classes", self.classes.len(), targets.given)?;
-        check_optional("mask", self.mask, targets.given)?;
-        self.entropy(targets, size).map(|_| ())
+        self.checked(&targets, size).map(|_| ())
     }
 
     fn value(&self, runtime: Runtime, outputs: Outputs<'_>) -> Result<f64, Error> {
-        let entropy = self.entropy(outputs.targets, outputs.size)?;
-        Ok(entropy.loss(runtime.isa(), outputs.y)? / self.divisor(&entropy))
+        let Outputs { y, size, targets, loss_so_far: mut sum } = outputs;
+        let (entropy, divisor) = (self.checked(&targets, size)?, self.divisor(&targets));
+        entropy.losses(runtime.isa(), y, |loss| sum += loss / divisor)?;
+        Ok(sum)
     }
 
     fn gradient(&self, runtime: Runtime, outputs: Outputs<'_>) -> Result<f64, Error> {
-        let entropy = self.entropy(outputs.targets, outputs.size)?;
-        let divisor = self.divisor(&entropy);
-        Ok(entropy.gradient(runtime.isa(), (1.0 / divisor) as f32, outputs.y)? / divisor)
+        let Outputs { y, size, targets, loss_so_far: mut sum } = outputs;
+        let (entropy, divisor) = (self.checked(&targets, size)?, self.divisor(&targets));
+        let scale = (1.0 / divisor) as f32;
+        entropy.gradients(runtime.isa(), scale, y, |loss| sum += loss / divisor)?;
+        Ok(sum)
+    }
+
+    fn is_sum_over_rows(&self) -> bool {
+        true
     }
 }

@@ -23,23 +23,23 @@ impl<'a> SquaredError<'a> {
         Self { targets, reduction: Reduction::Sum }
     }
 
-    /// Returns the number by which the sum over the outputs is divided.
+    /// Returns the number by which the sum over the outputs of a pass is divided.
     fn divisor(&self, outputs: &Outputs<'_>) -> f64 {
         match self.reduction {
             Reduction::Sum => 1.0,
-            Reduction::Mean => outputs.y.len().max(1) as f64,
+            Reduction::Mean => (outputs.targets.count_of_pass() * outputs.size).max(1) as f64,
         }
     }
 
-    /// Calls `of` with each output and its target.
+    /// Calls `of` with each output and its target, from the last row to the first.
     fn each(&self, outputs: Outputs<'_>, mut of: impl FnMut(&mut f32, f32)) -> Result<(), Error> {
-        self.check(outputs.targets, outputs.size)?;
-        let Outputs { y, size, targets } = outputs;
+        let Outputs { y, size, targets, .. } = outputs;
         check_len("y", y.len(), targets.count() * size)?;
+        self.check(targets.clone(), size)?;
         if size == 0 {
             return Ok(());
         }
-        for (row, y) in y.chunks_exact_mut(size).enumerate() {
+        for (row, y) in y.chunks_exact_mut(size).enumerate().rev() {
             let targets = &self.targets[targets.target(row) * size..][..size];
             y.iter_mut().zip(targets).for_each(|(y, &t)| of(y, t));
         }
@@ -55,19 +55,23 @@ impl Loss for SquaredError<'_> {
     }
 
     fn value(&self, _runtime: Runtime, outputs: Outputs<'_>) -> Result<f64, Error> {
-        let (mut sum, divisor) = (0.0, self.divisor(&outputs));
-        self.each(outputs, |y, t| sum += f64::from(*y - t).powi(2))?;
-        Ok(sum / divisor)
+        let (mut sum, divisor) = (outputs.loss_so_far, self.divisor(&outputs));
+        self.each(outputs, |y, t| sum += f64::from(*y - t).powi(2) / divisor)?;
+        Ok(sum)
     }
 
     fn gradient(&self, _runtime: Runtime, outputs: Outputs<'_>) -> Result<f64, Error> {
-        let (mut sum, divisor) = (0.0, self.divisor(&outputs));
+        let (mut sum, divisor) = (outputs.loss_so_far, self.divisor(&outputs));
         let scale = (2.0 / divisor) as f32;
         self.each(outputs, |y, t| {
             let error = *y - t;
-            sum += f64::from(error).powi(2);
+            sum += f64::from(error).powi(2) / divisor;
             *y = scale * error;
         })?;
-        Ok(sum / divisor)
+        Ok(sum)
+    }
+
+    fn is_sum_over_rows(&self) -> bool {
+        true
     }
 }

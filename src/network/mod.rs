@@ -1,5 +1,6 @@
 //! Networks: a sequence of blocks, with one buffer of parameters and one workspace for training.
 
+mod division;
 mod fused;
 mod model;
 mod packing;
@@ -8,6 +9,7 @@ mod stream;
 mod training;
 mod workspace;
 
+pub use division::Recomputation;
 pub use model::Model;
 pub use stream::Stream;
 pub use training::Training;

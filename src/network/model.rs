@@ -250,13 +250,15 @@ impl Model {
     /// # Errors
     /// [`Error::Length`] if `x` has a wrong length, [`Error::Token`] if a token is too large,
     /// [`Error::Mismatch`] if `x` is tokens instead of features or the reverse, or the workspace
-    /// belongs to another model. Nothing is written then.
+    /// belongs to another model or has a [budget](crate::Training::with_budget) for which it keeps no
+    /// outputs. Nothing is written then.
     pub fn forward<'w, 'x>(
         &self,
         workspace: &'w mut Workspace,
         x: impl Into<Input<'x>>,
     ) -> Result<&'w [f32], Error> {
         workspace.check(&self.network, self.runtime)?;
+        workspace.check_keeps_outputs()?;
         workspace.forward(&self.packing, x.into())?;
         workspace.give_outputs();
         workspace.outputs()
@@ -306,8 +308,7 @@ impl Model {
         workspace.check(&self.network, self.runtime)?;
         workspace.check_gradients(&self.packing)?;
         workspace.check_loss(x, loss, self.network.output_size())?;
-        workspace.forward(&self.packing, x)?;
-        workspace.backward(&self.packing, x, loss, accumulate)
+        workspace.forward_backward(&self.packing, x, loss, accumulate)
     }
 
     /// Trains the parameters by one update: a forward pass over `x`, a backward pass, and a step of
@@ -326,11 +327,29 @@ impl Model {
     ) -> Result<f64, Error> {
         self.own_packing()?;
         let value = self.gradients(workspace, x, loss, Accumulate::No)?;
+        self.update(workspace, optimizer)?;
+        Ok(value)
+    }
+
+    /// Updates the parameters with the gradients that the workspace holds. The next passes in this
+    /// workspace draw new noise.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if the workspace belongs to another model; the errors of the optimiser;
+    /// [`Error::OutOfMemory`] if a stream uses the same packed parameters and there is no memory for
+    /// a copy. The parameters are unchanged then.
+    pub fn update(
+        &mut self,
+        workspace: &mut Workspace,
+        optimizer: &mut dyn Optimizer,
+    ) -> Result<(), Error> {
+        workspace.check(&self.network, self.runtime)?;
+        self.own_packing()?;
         self.unpacked = true;
         optimizer.update(self.runtime, &mut self.parameters, workspace.gradients_mut())?;
         self.pack()?;
         workspace.next_noise();
-        Ok(value)
+        Ok(())
     }
 
     /// Runs a forward pass over `x` and returns the loss, without gradients, for validation data.
@@ -348,8 +367,7 @@ impl Model {
         let x = x.into();
         workspace.check(&self.network, self.runtime)?;
         workspace.check_loss(x, loss, self.network.output_size())?;
-        workspace.forward(&self.packing, x)?;
-        workspace.loss(loss)
+        workspace.evaluate(&self.packing, x, loss)
     }
 
     /// Returns the manifest of the parameters.

@@ -62,6 +62,32 @@ pub(super) enum Order {
     OfCaller,
 }
 
+/// A state that a workspace holds, or a gradient with respect to one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The state before the first step.
+    State,
+    /// The state after the last step.
+    Last,
+    /// The gradient with respect to the state before the first step.
+    StateGradient,
+    /// The gradient with respect to the state after the last step.
+    LastGradient,
+}
+
+/// What the passes of a network are planned for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Options {
+    pub runtime: Runtime,
+    /// The gradients that the caller asks for.
+    pub gradients: Wanted,
+    /// Whether the schedule is a stretch of a longer one, whose inputs, outputs and ∂L/∂x the caller
+    /// sees as a whole.
+    pub is_stretch: bool,
+    /// Whether blocks compute again what they keep.
+    pub recompute: bool,
+}
+
 /// The planned passes of a network.
 #[derive(Debug)]
 pub(super) struct Planned {
@@ -84,13 +110,36 @@ pub(super) struct Planned {
 
 const WHAT: &str = "the workspace";
 
+impl Step {
+    /// Returns where a state of the block lies in the memory of the pass.
+    pub(super) fn place(&self, place: Place) -> Range<usize> {
+        let region = match place {
+            Place::State => self.parts.state,
+            Place::Last => self.parts.last,
+            Place::StateGradient => self.parts.dstate,
+            Place::LastGradient => self.parts.dlast,
+        };
+        self.within(region)
+    }
+
+    /// Returns where the outputs of the block lie in the memory of the pass.
+    pub(super) fn outputs(&self) -> Range<usize> {
+        self.within(self.parts.y)
+    }
+
+    /// Returns where a region of the block lies in the memory of the pass.
+    fn within(&self, region: Region) -> Range<usize> {
+        self.start + region.range().start..self.start + region.range().end
+    }
+}
+
 impl Planned {
     pub(super) fn new(
         network: &Network,
         schedule: Schedule,
-        runtime: Runtime,
-        options: Wanted,
+        options: Options,
     ) -> Result<Self, Error> {
+        let Options { runtime, gradients: asked, is_stretch, recompute } = options;
         let (rows, batch) = (schedule.checked_rows()?, schedule.batch());
         let whole = |error: Error| error.of_whole(WHAT);
         let (state, states) =
@@ -101,10 +150,15 @@ impl Planned {
         let mut layout = Layout::in_lines(WHAT);
         let (mut steps, mut wanted) = (Vec::new(), Vec::new());
         for (nth, (block, state)) in network.blocks().zip(states).enumerate() {
-            let gradients = Wanted { input: nth > 0 || options.input, ..options };
+            let gradients = Wanted { input: nth > 0 || asked.input, ..asked };
             let mut own = Layout::in_lines(WHAT);
-            let mut plan =
-                Plan { schedule: schedule.clone(), runtime, gradients, layout: &mut own };
+            let mut plan = Plan {
+                schedule: schedule.clone(),
+                runtime,
+                gradients,
+                recompute,
+                layout: &mut own,
+            };
             let pass = block.plan(&mut plan).map_err(whole)?;
             let output = block.output_size();
             let parts: Parts<&[usize]> = Parts {
@@ -134,7 +188,7 @@ impl Planned {
             // The input is not in the workspace, but its length has to fit as well.
             product("the input", &[rows, size])?;
         }
-        let dx = match (network.input(), options.input) {
+        let dx = match (network.input(), asked.input) {
             (InputSize::Features(size), true) => layout.book(&[rows, size])?,
             _ => Region::default(),
         };
@@ -146,10 +200,12 @@ impl Planned {
             };
             let given = schedule.given_rows();
             product("the input", &[given, width])?;
+            // A stretch has its results copied to where those of all stretches are.
+            let (y, dx) = (usize::from(!is_stretch), usize::from(!is_stretch && asked.input));
             other = Other {
                 x: layout.book(&[rows, width])?,
-                y: layout.book(&[given, network.output_size()])?,
-                dx: layout.book(&[usize::from(options.input), given, width])?,
+                y: layout.book(&[y, given, network.output_size()])?,
+                dx: layout.book(&[dx, given, width])?,
             };
         }
         let state = Arc::new(state);
@@ -178,6 +234,31 @@ impl Planned {
                 to[to_at..to_at + width].copy_from_slice(&from[from_at..from_at + width]);
             }
         }
+    }
+
+    /// Returns the number of blocks up to the last one that has a state.
+    pub(super) fn stateful(&self) -> usize {
+        self.steps.iter().rposition(|step| !step.state.is_empty()).map_or(0, |last| last + 1)
+    }
+
+    /// Whether all blocks with a state can compute again what they keep.
+    pub(super) fn can_recompute(&self) -> bool {
+        self.steps.iter().all(|step| step.state.is_empty() || step.pass.kept().is_some())
+    }
+
+    /// Returns where that lies in the memory from which the blocks compute again what they keep:
+    /// their outputs, and what their passes name.
+    pub(super) fn kept(&self) -> impl Iterator<Item = Range<usize>> {
+        self.steps.iter().filter(|step| !step.state.is_empty()).flat_map(|step| {
+            let own = step.within(step.parts.own).start;
+            let kept = step.pass.kept().unwrap_or_default().range();
+            [step.within(step.parts.y), own + kept.start..own + kept.end]
+        })
+    }
+
+    /// Returns the floats of the regions [`kept`](Self::kept).
+    pub(super) fn kept_len(&self) -> usize {
+        self.kept().map(|range| range.len()).sum()
     }
 
     /// Returns the work of the forward and of the backward pass through all blocks, in

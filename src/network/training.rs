@@ -1,8 +1,9 @@
 //! Options of a network's training passes, and the making of their workspace.
 
+use super::division::{Divided, Plans, Recomputation};
 use super::model::Model;
-use super::plan::Planned;
-use super::workspace::Workspace;
+use super::plan::{Options, Planned};
+use super::workspace::{Asked, Workspace};
 use crate::Error;
 use crate::blocks::Wanted;
 use crate::params::Parameters;
@@ -48,12 +49,13 @@ pub struct Training<'a> {
     model: &'a mut Model,
     schedule: Schedule,
     wanted: Wanted,
+    budget: Option<usize>,
 }
 
 impl<'a> Training<'a> {
     pub(super) fn new(model: &'a mut Model, schedule: Schedule) -> Self {
         let wanted = Wanted { parameters: true, input: false, state: false };
-        Self { model, schedule, wanted }
+        Self { model, schedule, wanted, budget: None }
     }
 
     /// Makes backward passes also compute ∂L/∂x: see [`Workspace::input_gradients`].
@@ -69,19 +71,67 @@ impl<'a> Training<'a> {
         self
     }
 
-    fn plan(&self) -> Result<Planned, Error> {
-        Planned::new(self.model.network(), self.schedule.clone(), self.model.runtime(), self.wanted)
+    /// Limits the workspace to `bytes`, without the gradients of the parameters. If the activations
+    /// of all steps do not fit, the pass is divided into stretches and parts of it are computed more
+    /// than once; [`recomputation`](Self::recomputation) says how much. All gradients, ∂L/∂x and the
+    /// loss keep the bits that they have without a budget, and so does noise.
+    ///
+    /// Three ways are mixed, whichever costs the least: to keep all activations of a stretch; to keep
+    /// only the states of its steps and to compute the rest again, as one product over time in
+    /// which no step waits for another; and to keep states at some steps (checkpoints), from which
+    /// the steps are run again in the order of Griewank and Walther (2000), which repeats the fewest.
+    ///
+    /// Such a workspace keeps no outputs, so it serves [`gradients`](Model::gradients),
+    /// [`train`](Model::train) and [`evaluate`](Model::evaluate), with a loss that is a [sum over
+    /// rows](crate::Loss::is_sum_over_rows).
+    ///
+    /// ```
+    /// use bptt::{Accumulate, Lstm, Network, Runtime, Schedule, SquaredError};
+    /// use rand::{SeedableRng, rngs::SmallRng};
+    ///
+    /// let network = Network::new(Lstm::new(1, 16)?);
+    /// let mut model = network.init(&mut SmallRng::seed_from_u64(1), Runtime::best()?)?;
+    /// let schedule = Schedule::dense(1000, 1);
+    /// let mut whole = model.training_workspace(&schedule)?;
+    /// let mut small = model.training(&schedule).with_budget(whole.bytes() / 20).workspace()?;
+    /// assert!(small.bytes() <= whole.bytes() / 20);
+    ///
+    /// let (x, targets) = ([0.5; 1000], [0.25; 1000 * 16]);
+    /// let loss = SquaredError::mean(&targets);
+    /// let in_whole = model.gradients(&mut whole, &x, &loss, Accumulate::No)?;
+    /// let in_small = model.gradients(&mut small, &x, &loss, Accumulate::No)?;
+    /// assert_eq!(in_small, in_whole);
+    /// assert_eq!(small.gradients().as_slice(), whole.gradients().as_slice());
+    /// # Ok::<(), bptt::Error>(())
+    /// ```
+    pub fn with_budget(mut self, bytes: usize) -> Self {
+        self.budget = Some(bytes);
+        self
+    }
+
+    fn plan(&self) -> Result<Plans, Error> {
+        let (network, runtime) = (self.model.network(), self.model.runtime());
+        Plans::new(network, runtime, &self.schedule, self.wanted, self.budget)
     }
 
     /// Returns the exact number of bytes that the workspace will take, without the gradients of the
     /// parameters, which take as many bytes as the parameters.
     ///
     /// # Errors
-    /// [`Error::Value`] if the schedule has no rows, [`Error::TooLarge`] if the workspace does not
-    /// fit the address space, [`Error::Mismatch`] if input gradients were asked for but the input
-    /// is tokens.
+    /// [`Error::Value`] if the schedule has no rows or the budget is too small, in which case it
+    /// says the least that would do; [`Error::TooLarge`] if the workspace does not fit the address
+    /// space; [`Error::Mismatch`] if input gradients were asked for but the input is tokens.
     pub fn bytes(&self) -> Result<usize, Error> {
-        Ok(self.plan()?.layout.bytes())
+        Ok(self.recomputation()?.bytes)
+    }
+
+    /// Returns what each pass will compute more than once because of its budget, and the bytes of
+    /// the workspace.
+    ///
+    /// # Errors
+    /// As [`bytes`](Self::bytes).
+    pub fn recomputation(&self) -> Result<Recomputation, Error> {
+        Ok(self.plan()?.recomputation())
     }
 
     /// Allocates the workspace.
@@ -91,9 +141,11 @@ impl<'a> Training<'a> {
     /// allocated; [`Error::Mismatch`] if the model is [quantised](Model::quantised), for inference
     /// only.
     pub fn workspace(self) -> Result<Workspace, Error> {
-        let planned = self.plan()?;
-        self.model.require(&planned.wanted)?;
+        let plans = self.plan()?;
+        self.model.require(plans.wanted())?;
         let gradients = Parameters::zeros(self.model.manifest().clone())?;
-        Workspace::new(self.model.network().clone(), self.model.runtime(), planned, gradients)
+        let Self { model, schedule, wanted, budget } = self;
+        let asked = Asked { wanted, budget };
+        Workspace::new(model.network().clone(), model.runtime(), schedule, asked, plans, gradients)
     }
 }

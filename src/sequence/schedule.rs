@@ -4,6 +4,7 @@
 use crate::Error;
 use crate::error::{check_size, product};
 use bptt_kernels::recurrence::{RaggedRows, StepRows};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Which sequence has a row at which step, and where that row lies in memory.
@@ -299,8 +300,32 @@ impl Schedule {
         }
     }
 
+    /// Returns the schedule of the steps `steps` alone. It has the same sequences; those that end
+    /// before these steps have no row. Rows of the caller's arrays stay the same, unless all
+    /// sequences have the same length: then the arrays begin with the first row of these steps.
+    pub(crate) fn stretch(&self, steps: &Range<usize>) -> Self {
+        let ragged = match &self.shape {
+            Shape::Dense { batch, .. } => return Self::dense(steps.len(), *batch),
+            Shape::Ragged(ragged) => ragged,
+        };
+        let rows = self.start(steps.start)..self.start(steps.end);
+        let starts = (steps.start..=steps.end).map(|step| self.start(step) - rows.start).collect();
+        let within = |&len: &usize| len.min(steps.end).saturating_sub(steps.start);
+        let batch = self.batch();
+        let ragged = Ragged {
+            lengths: ragged.lengths.iter().map(within).collect(),
+            sequences: ragged.sequences.clone(),
+            rows: RaggedRows::new(starts, batch).expect("steps of a schedule are a schedule"),
+            given: ragged.given[rows].to_vec(),
+            given_rows: ragged.given_rows,
+            layout: ragged.layout,
+            padding: ragged.padding,
+        };
+        Self { shape: Shape::Ragged(Arc::new(ragged)) }
+    }
+
     /// Cuts the steps into stretches of at most `most` rows, or one step.
-    pub(crate) fn stretches(&self, most: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    pub(crate) fn stretches(&self, most: usize) -> impl Iterator<Item = Range<usize>> {
         let rows = self.step_rows();
         let mut next = 0;
         std::iter::from_fn(move || {

@@ -1,15 +1,16 @@
 //! The memory of a network's training passes, and access to the results in it. Knows the order of
 //! passes; must not know what a block keeps.
 
+mod divided;
 mod passes;
 
 use super::Network;
+use super::division::{Plans, Recomputation};
 use super::packing::{Packing, Version};
-use super::plan::{Order, Parts, Planned, Step};
-use crate::blocks::LeftBy;
+use super::plan::{Order, Place, Planned, Step};
+use crate::blocks::{LeftBy, Wanted};
 use crate::error::{check_len, check_step};
 use crate::loss::{Loss, TargetRows};
-use crate::memory::Region;
 use crate::params::{Parameters, State};
 use crate::regularisation::Noise;
 use crate::sequence::{Input, InputSize, Schedule};
@@ -36,6 +37,13 @@ impl Holds {
             Self::Backward => "a backward pass",
         }
     }
+}
+
+/// What the caller asked for when the workspace was planned.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub wanted: Wanted,
+    pub budget: Option<usize>,
 }
 
 /// The memory of a network's training passes over a schedule, which gives access to their results.
@@ -77,7 +85,10 @@ impl Holds {
 pub struct Workspace {
     network: Network,
     runtime: Runtime,
-    planned: Planned,
+    /// The schedule of the whole pass.
+    schedule: Schedule,
+    asked: Asked,
+    plans: Plans,
     memory: AlignedBuffer,
     gradients: Parameters,
     noise: Noise,
@@ -96,14 +107,18 @@ impl Workspace {
     pub(super) fn new(
         network: Network,
         runtime: Runtime,
-        planned: Planned,
+        schedule: Schedule,
+        asked: Asked,
+        plans: Plans,
         gradients: Parameters,
     ) -> Result<Self, Error> {
         Ok(Self {
             network,
             runtime,
-            memory: planned.layout.allocate()?,
-            planned,
+            schedule,
+            asked,
+            memory: plans.layout().allocate()?,
+            plans,
             gradients,
             noise: Noise::default(),
             step: 0,
@@ -116,12 +131,58 @@ impl Workspace {
 
     /// Returns the exact number of bytes of the workspace, without the gradients of the parameters.
     pub fn bytes(&self) -> usize {
-        self.planned.layout.bytes()
+        self.recomputation().bytes
+    }
+
+    /// Returns what each pass computes more than once because of its
+    /// [budget](crate::Training::with_budget), and the bytes of the workspace.
+    pub fn recomputation(&self) -> Recomputation {
+        self.plans.recomputation()
+    }
+
+    /// Plans the workspace anew, for passes over another schedule in the same memory. They have the
+    /// options of the first ones, and begin at the zero state. With a
+    /// [budget](crate::Training::with_budget) any schedule serves that the budget is enough for;
+    /// without one, those which need no more memory than the first one.
+    ///
+    /// ```
+    /// use bptt::{Accumulate, Lstm, Network, Runtime, Schedule, SquaredError};
+    /// use rand::{SeedableRng, rngs::SmallRng};
+    ///
+    /// let network = Network::new(Lstm::new(1, 4)?);
+    /// let mut model = network.init(&mut SmallRng::seed_from_u64(1), Runtime::best()?)?;
+    /// let mut workspace = model.training_workspace(Schedule::dense(100, 8))?;
+    /// for lengths in [[50, 3, 20], [9, 100, 41]] {
+    ///     workspace.replan(Schedule::packed(&lengths)?)?;
+    ///     let rows: usize = lengths.iter().sum();
+    ///     let (x, targets) = (vec![0.5; rows], vec![0.25; rows * 4]);
+    ///     let loss = SquaredError::mean(&targets);
+    ///     model.gradients(&mut workspace, &x, &loss, Accumulate::No)?;
+    /// }
+    /// # Ok::<(), bptt::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Value`] if the schedule has no rows, or needs more bytes than the workspace has;
+    /// [`Error::TooLarge`] if it needs more than the address space. The workspace is as before then.
+    pub fn replan(&mut self, schedule: impl Into<Schedule>) -> Result<(), Error> {
+        let (schedule, Asked { wanted, budget }) = (schedule.into(), self.asked);
+        let plans = Plans::new(&self.network, self.runtime, &schedule, wanted, budget)?;
+        let room = size_of_val(&*self.memory);
+        if plans.layout().bytes() > room {
+            let given = format!("{} bytes", plans.layout().bytes());
+            let expected = format!("at most {room}, for which it was made").into();
+            return Err(Error::Value { what: "the workspace", given, expected });
+        }
+        (self.schedule, self.plans) = (schedule, plans);
+        self.has_last_gradient = false;
+        self.reset_state();
+        Ok(())
     }
 
     /// Returns the schedule, which says which row is which sequence at which step.
     pub fn schedule(&self) -> &Schedule {
-        &self.planned.schedule
+        &self.schedule
     }
 
     /// Returns the gradients of the parameters from the last backward pass; zeros before the first.
@@ -155,12 +216,8 @@ impl Workspace {
     /// [`Error::Mismatch`] if `state` belongs to another network or has another batch size,
     /// [`Error::Value`] if it has taken 2⁶³ steps or more. Nothing is written then.
     pub fn set_state(&mut self, state: &State) -> Result<(), Error> {
-        state.check("state", &self.planned.state)?;
-        for Step { parts, start, state: at, .. } in &self.planned.steps {
-            let memory = &mut self.memory[*start..];
-            let to = parts.state.of_mut(memory);
-            self.planned.copy_state(at, &state.as_slice()[at.clone()], to, Order::OfPasses);
-        }
+        state.check("state", &self.plans.first().state)?;
+        self.fill(Place::State, state);
         self.step = state.step();
         // A backward pass reads the state that its forward pass began from, which is gone now.
         self.holds = Holds::Nothing;
@@ -176,9 +233,10 @@ impl Workspace {
     pub fn carry_state(&mut self) -> Result<(), Error> {
         self.expect_any("carry_state")?;
         let step = check_step(self.last_step())?;
-        for Step { parts, start, .. } in &self.planned.steps {
-            let Parts { state, last, .. } = parts.granted(&mut self.memory[*start..]);
-            state.copy_from_slice(last);
+        for block in &self.plans.first().steps {
+            let from = self.plans.place(Place::Last, block);
+            let to = self.plans.place(Place::State, block).start;
+            self.memory.copy_within(from, to);
         }
         self.step = step;
         self.holds = Holds::Nothing;
@@ -187,25 +245,36 @@ impl Workspace {
 
     /// Returns the number of steps that the sequences have taken after a pass.
     fn last_step(&self) -> u64 {
-        self.step + self.planned.schedule.steps() as u64
+        self.step + self.schedule.steps() as u64
     }
 
     /// Makes forward passes begin from the zero state again.
     pub fn reset_state(&mut self) {
-        for Step { parts, start, .. } in &self.planned.steps {
-            parts.state.of_mut(&mut self.memory[*start..]).fill(0.0);
+        for block in &self.plans.first().steps {
+            self.memory[self.plans.place(Place::State, block)].fill(0.0);
         }
         self.step = 0;
         self.holds = Holds::Nothing;
     }
 
-    /// Copies one part of each block, which `part` chooses, into a state.
-    fn collect(&self, part: impl Fn(&Parts<Region>) -> Region) -> Result<State, Error> {
-        let mut state = State::zeros(self.planned.state.clone())?;
-        for Step { parts, start, state: at, .. } in &self.planned.steps {
-            let from = part(parts).of(&self.memory[*start..]);
-            let to = &mut state.as_mut_slice()[at.clone()];
-            self.planned.copy_state(at, from, to, Order::OfCaller);
+    /// Copies a state to `place`.
+    fn fill(&mut self, place: Place, state: &State) {
+        let planned = self.plans.first();
+        for block in &planned.steps {
+            let from = &state.as_slice()[block.state.clone()];
+            let to = &mut self.memory[self.plans.place(place, block)];
+            planned.copy_state(&block.state, from, to, Order::OfPasses);
+        }
+    }
+
+    /// Returns a copy of the state that lies at `place`.
+    fn collect(&self, place: Place) -> Result<State, Error> {
+        let planned = self.plans.first();
+        let mut state = State::zeros(planned.state.clone())?;
+        for block in &planned.steps {
+            let from = &self.memory[self.plans.place(place, block)];
+            let to = &mut state.as_mut_slice()[block.state.clone()];
+            planned.copy_state(&block.state, from, to, Order::OfCaller);
         }
         Ok(state)
     }
@@ -217,7 +286,7 @@ impl Workspace {
     /// allocated.
     pub fn last_state(&self) -> Result<State, Error> {
         self.expect_any("last_state")?;
-        Ok(self.collect(|parts| parts.last)?.after(self.last_step()))
+        Ok(self.collect(Place::Last)?.after(self.last_step()))
     }
 
     /// Sets the gradient of the loss with respect to the state after the last step, for all
@@ -233,13 +302,9 @@ impl Workspace {
             self.has_last_gradient = false;
             return Ok(());
         };
-        gradient.check("gradient by the last state", &self.planned.state)?;
+        gradient.check("gradient by the last state", &self.plans.first().state)?;
         self.has_last_gradient = true;
-        for Step { parts, start, state: at, .. } in &self.planned.steps {
-            let memory = &mut self.memory[*start..];
-            let to = parts.dlast.of_mut(memory);
-            self.planned.copy_state(at, &gradient.as_slice()[at.clone()], to, Order::OfPasses);
-        }
+        self.fill(Place::LastGradient, gradient);
         Ok(())
     }
 
@@ -252,11 +317,11 @@ impl Workspace {
     pub fn state_gradients(&self) -> Result<State, Error> {
         let call = "state_gradients";
         self.expect(call, Holds::Backward)?;
-        if !self.planned.wanted[0].state {
+        if !self.asked.wanted.state {
             let (given, expected) = ("a pass without these gradients", "a pass with them");
             return Err(Error::Order { call, given, expected });
         }
-        self.collect(|parts| parts.dstate)
+        self.collect(Place::StateGradient)
     }
 
     /// Returns ∂L/∂x, `[rows, features]`.
@@ -267,12 +332,17 @@ impl Workspace {
     pub fn input_gradients(&self) -> Result<&[f32], Error> {
         let call = "input_gradients";
         self.expect(call, Holds::Backward)?;
-        if !self.planned.wanted[0].input {
+        if !self.asked.wanted.input {
             let (given, expected) = ("a pass without these gradients", "a pass with them");
             return Err(Error::Order { call, given, expected });
         }
-        let Planned { schedule, dx, other, .. } = &self.planned;
-        let dx = if schedule.is_dense() { dx } else { &other.dx };
+        let dx = match &self.plans {
+            Plans::Divided(divided) => {
+                return Ok(divided.kept.dx.of(&self.memory[divided.start..]));
+            }
+            Plans::Whole(whole) if whole.schedule.is_dense() => whole.dx,
+            Plans::Whole(whole) => whole.other.dx,
+        };
         Ok(dx.of(&self.memory))
     }
 
@@ -282,7 +352,7 @@ impl Workspace {
     /// [`Error::Order`] if the last pass was not a forward pass.
     pub fn outputs(&self) -> Result<&[f32], Error> {
         self.expect("outputs", Holds::Forward)?;
-        let Planned { schedule, steps, other, .. } = &self.planned;
+        let Planned { schedule, steps, other, .. } = self.plans.first();
         let Step { parts, start, .. } = &steps[steps.len() - 1];
         Ok(if schedule.is_dense() {
             parts.y.of(&self.memory[*start..])
@@ -321,9 +391,10 @@ impl Workspace {
     fn find(&self, name: &str, left_by: LeftBy) -> Option<&[f32]> {
         let (block, name) = name.split_once('.')?;
         let block: usize = block.parse().ok()?;
-        let Step { pass, parts, start, .. } = self.planned.steps.get(block)?;
+        let Plans::Whole(planned) = &self.plans else { return None };
+        let Step { pass, parts, start, .. } = planned.steps.get(block)?;
         let memory = &self.memory[*start..];
-        let last = block + 1 == self.planned.steps.len();
+        let last = block + 1 == planned.steps.len();
         if name == "y" && (left_by == LeftBy::Forward || !last || pass.reads_output()) {
             return Some(parts.y.of(memory));
         }
@@ -353,6 +424,18 @@ impl Workspace {
         Err(Error::Order { call, given, expected: "a forward pass of these parameters" })
     }
 
+    /// Returns an error if the pass is divided, so that the workspace keeps no outputs.
+    pub(super) fn check_keeps_outputs(&self) -> Result<(), Error> {
+        match self.plans {
+            Plans::Whole(_) => Ok(()),
+            Plans::Divided(_) => Err(Error::Mismatch {
+                what: "workspace",
+                given: "a budget, within which it keeps no outputs".into(),
+                expected: "no budget, for outputs; or a call that needs a loss".into(),
+            }),
+        }
+    }
+
     /// Returns an error unless the workspace is for passes of `network` on `runtime`.
     pub(super) fn check(&self, network: &Network, runtime: Runtime) -> Result<(), Error> {
         if self.runtime == runtime && self.network.computes_as(network) {
@@ -372,12 +455,12 @@ impl Workspace {
     /// Returns an error unless backward passes with `packing` can compute the gradients of this
     /// workspace.
     pub(super) fn check_gradients(&self, packing: &Packing) -> Result<(), Error> {
-        packing.check_gradients(&self.planned.wanted, &self.gradients)
+        packing.check_gradients(self.plans.wanted(), &self.gradients)
     }
 
     /// Returns an error unless `x` fits the network's input. Tokens of padding are not looked at.
     pub(super) fn check_input(&self, x: Input<'_>) -> Result<(), Error> {
-        let (schedule, size) = (&self.planned.schedule, self.network.input());
+        let (schedule, size) = (&self.schedule, self.network.input());
         match (schedule.given(), x, size) {
             (Some(given), Input::Tokens(tokens), InputSize::Tokens(size)) => {
                 check_len("tokens", tokens.len(), schedule.given_rows())?;
@@ -398,6 +481,13 @@ impl Workspace {
         outputs: usize,
     ) -> Result<(), Error> {
         self.check_input(x)?;
-        loss.check(TargetRows::of(&self.planned.schedule), outputs)
+        if matches!(self.plans, Plans::Divided(_)) && !loss.is_sum_over_rows() {
+            return Err(Error::Mismatch {
+                what: "loss",
+                given: "all outputs at once".into(),
+                expected: "a sum over rows, since a workspace with a budget divides them".into(),
+            });
+        }
+        loss.check(TargetRows::of(&self.schedule), outputs)
     }
 }

@@ -6,27 +6,66 @@ use crate::blocks::{Backward, Forward};
 use crate::loss::{Loss, Outputs, TargetRows};
 use crate::memory::Rest;
 use crate::network::packing::Packing;
-use crate::network::plan::{Other, Parts, Step};
+use crate::network::plan::{Parts, Planned, Step};
+use crate::regularisation::Noise;
 use crate::sequence::{Input, Schedule};
-use crate::{Accumulate, Error};
-use bptt_kernels::team::Pass as Threads;
+use crate::{Accumulate, Error, Runtime};
+use bptt_kernels::team::{Pass as Threads, Team};
 
-impl Workspace {
-    /// Runs a forward pass through all blocks, from the first to the last.
-    pub(in super::super) fn forward(
-        &mut self,
-        packing: &Packing,
-        x: Input<'_>,
+/// A pass over a schedule, or over a stretch of one, in memory that holds what `planned` booked.
+pub(super) struct Run<'a> {
+    pub planned: &'a Planned,
+    pub packing: &'a Packing,
+    /// The input in the order of the caller.
+    pub x: Input<'a>,
+    /// The steps that the sequences have taken before the pass.
+    pub step: u64,
+    pub noise: Noise,
+    pub runtime: Runtime,
+}
+
+/// What a forward pass computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Compute {
+    /// All activations.
+    All,
+    /// All activations again, from the outputs and the regions that blocks keep.
+    Again,
+    /// The state after the last step, for which the blocks after the last one with a state are not
+    /// needed.
+    State,
+}
+
+/// What a backward pass begins from, and where the gradients of the parameters go.
+pub(super) struct From<'a> {
+    pub loss: &'a dyn Loss,
+    pub targets: TargetRows<'a>,
+    pub loss_so_far: f64,
+    /// Whether the regions `dlast` hold a gradient.
+    pub has_last_gradient: bool,
+    pub gradients: &'a mut [f32],
+    pub accumulate: bool,
+}
+
+impl Run<'_> {
+    /// Runs a forward pass through the blocks, from the first to the last.
+    pub(super) fn forward(
+        &self,
+        memory: &mut [f32],
+        team: &mut Team,
+        compute: Compute,
     ) -> Result<(), Error> {
-        self.check_input(x)?;
-        let [work, _] = self.planned.work();
-        let Self { planned, memory, step, noise, team, .. } = self;
-        self.holds = Holds::Nothing;
+        let Self { planned, packing, step, noise, .. } = *self;
+        let [work, _] = planned.work();
         let mut rest = Rest::all(memory);
         let memory = rest.grant_up_to(planned.turns[0].range().start);
-        let x = in_order(&planned.schedule, x, rest.grant(planned.other.x));
+        let x = in_order(&planned.schedule, self.x, rest.grant(planned.other.x));
+        let blocks = match compute {
+            Compute::State => planned.stateful(),
+            _ => planned.steps.len(),
+        };
         team.pass(work, |threads: &mut Threads<'_>| -> Result<(), Error> {
-            for (nth, block) in planned.steps.iter().enumerate() {
+            for (nth, block) in planned.steps[..blocks].iter().enumerate() {
                 let (before, rest) = memory.split_at_mut(block.start);
                 let x = match nth.checked_sub(1) {
                     None => x,
@@ -36,7 +75,7 @@ impl Workspace {
                     }
                 };
                 let Parts { state, last, own, y, .. } = block.parts.granted(rest);
-                block.pass.forward(Forward {
+                let forward = Forward {
                     packed: packing.block(nth),
                     x,
                     y,
@@ -44,78 +83,55 @@ impl Workspace {
                     memory: own,
                     state,
                     last,
-                    step: *step,
+                    step,
                     noise: noise.of_block(nth),
                     threads: &mut *threads,
-                })?;
+                };
+                match compute {
+                    Compute::Again => block.pass.recompute(forward)?,
+                    _ => block.pass.forward(forward)?,
+                }
             }
             Ok(())
-        })?;
-        (self.holds, self.version) = (Holds::Forward, packing.version);
-        Ok(())
-    }
-
-    /// Copies the outputs to the rows of the caller's arrays, if these are others.
-    pub(in super::super) fn give_outputs(&mut self) {
-        let Self { planned, memory, .. } = self;
-        let Step { parts, start, output, .. } = &planned.steps[planned.steps.len() - 1];
-        let Some(given) = planned.schedule.given() else { return };
-        let mut rest = Rest::all(memory);
-        let blocks = rest.grant_up_to(planned.turns[0].range().start);
-        let (y, to) = (parts.y.of(&blocks[*start..]), rest.grant(planned.other.y));
-        scatter(given, y, to, *output);
-        planned.schedule.fill_padding(to, *output);
-    }
-
-    /// Returns the loss of the outputs, which it may overwrite.
-    pub(in super::super) fn loss(&mut self, loss: &dyn Loss) -> Result<f64, Error> {
-        self.holds = Holds::LastState;
-        let Step { parts, start, output, .. } = &self.planned.steps[self.planned.steps.len() - 1];
-        let y = parts.y.of_mut(&mut self.memory[*start..]);
-        let targets = TargetRows::of(&self.planned.schedule);
-        loss.value(self.runtime, Outputs { y, size: *output, targets })
+        })
     }
 
     /// Returns the loss, and runs a backward pass through all blocks, from the last to the first.
-    pub(in super::super) fn backward(
-        &mut self,
-        packing: &Packing,
-        x: Input<'_>,
-        loss: &dyn Loss,
-        accumulate: Accumulate,
+    /// The memory holds a forward pass.
+    pub(super) fn backward(
+        &self,
+        memory: &mut [f32],
+        team: &mut Team,
+        from: From<'_>,
     ) -> Result<f64, Error> {
-        self.holds = Holds::Nothing;
-        let [_, work] = self.planned.work();
-        let Self { planned, memory, gradients, step, team, runtime, .. } = self;
-        let (steps, has_last) = (&planned.steps, self.has_last_gradient);
+        let Self { planned, packing, step, runtime, .. } = *self;
+        let From { loss, targets, loss_so_far, has_last_gradient, gradients, accumulate } = from;
+        let [_, work] = planned.work();
+        let steps = &planned.steps;
         let mut rest = Rest::all(memory);
         let blocks = rest.grant_up_to(planned.turns[0].range().start);
         // `now` holds the gradient with respect to the outputs of the current block, `next`
         // receives the gradient with respect to its inputs.
         let [mut now, mut next] = planned.turns.map(|turn| rest.grant(turn));
         let dx_of_all = rest.grant(planned.dx);
-        let Other { x: x_in_order, dx: dx_given, .. } = planned.other;
-        let x = match (planned.schedule.given(), x) {
+        let x_in_order = rest.grant(planned.other.x);
+        let x = match (planned.schedule.given(), self.x) {
             (None, x) => x,
             // The forward pass has left them there.
-            (Some(_), Input::Features(_)) => Input::Features(rest.grant(x_in_order)),
-            (Some(_), Input::Tokens(_)) => {
-                Input::Tokens(bytemuck::cast_slice(rest.grant(x_in_order)))
-            }
+            (Some(_), Input::Features(_)) => Input::Features(x_in_order),
+            (Some(_), Input::Tokens(_)) => Input::Tokens(bytemuck::cast_slice(x_in_order)),
         };
-        let dx_given = rest.grant(dx_given);
-        let targets = TargetRows::of(&planned.schedule);
         // The gradient with respect to the last output overwrites that output, or goes to `now`.
         let last = &steps[steps.len() - 1];
-        let y = last.parts.y.of_mut(&mut blocks[last.start..]);
+        let (y, size) = (last.parts.y.of_mut(&mut blocks[last.start..]), last.output);
         let in_place = !last.pass.reads_output();
         let value = if in_place {
             std::mem::swap(&mut now, &mut next);
-            loss.gradient(*runtime, Outputs { y, size: last.output, targets })?
+            loss.gradient(runtime, Outputs { y, size, targets, loss_so_far })?
         } else {
             let dy = &mut now[..y.len()];
             dy.copy_from_slice(y);
-            loss.gradient(*runtime, Outputs { y: dy, size: last.output, targets })?
+            loss.gradient(runtime, Outputs { y: dy, size, targets, loss_so_far })?
         };
         // Whether the gradient with respect to the current block's outputs is in `now`.
         let mut dy_in_now = !in_place;
@@ -144,12 +160,12 @@ impl Workspace {
                     dy_stride: block.output,
                     memory: own,
                     state,
-                    step: *step,
-                    dlast: has_last.then_some(&*dlast),
+                    step,
+                    dlast: has_last_gradient.then_some(&*dlast),
                     dstate,
                     dx,
-                    gradients: &mut gradients.as_mut_slice()[packing.ranges()[nth].clone()],
-                    accumulate: accumulate == Accumulate::Yes,
+                    gradients: &mut gradients[packing.ranges()[nth].clone()],
+                    accumulate,
                     threads: &mut *threads,
                 })?;
                 std::mem::swap(&mut now, &mut next);
@@ -157,11 +173,81 @@ impl Workspace {
             }
             Ok(())
         })?;
+        Ok(value)
+    }
+}
+
+impl Workspace {
+    /// Runs a forward pass over the whole schedule, which is not divided.
+    pub(in super::super) fn forward(
+        &mut self,
+        packing: &Packing,
+        x: Input<'_>,
+    ) -> Result<(), Error> {
+        self.check_input(x)?;
+        self.holds = Holds::Nothing;
+        let Self { plans, memory, team, step, noise, runtime, .. } = self;
+        let planned = plans.first();
+        let (step, noise, runtime) = (*step, *noise, *runtime);
+        let run = Run { planned, packing, x, step, noise, runtime };
+        run.forward(memory, team, Compute::All)?;
+        (self.holds, self.version) = (Holds::Forward, packing.version);
+        Ok(())
+    }
+
+    /// Copies the outputs to the rows of the caller's arrays, if these are others.
+    pub(in super::super) fn give_outputs(&mut self) {
+        let Self { plans, memory, .. } = self;
+        let planned = plans.first();
+        let Step { parts, start, output, .. } = &planned.steps[planned.steps.len() - 1];
+        let Some(given) = planned.schedule.given() else { return };
+        let mut rest = Rest::all(memory);
+        let blocks = rest.grant_up_to(planned.turns[0].range().start);
+        let (y, to) = (parts.y.of(&blocks[*start..]), rest.grant(planned.other.y));
+        scatter(given, y, to, *output);
+        planned.schedule.fill_padding(to, *output);
+    }
+
+    /// Returns the loss of the outputs, which it may overwrite.
+    pub(in super::super) fn loss(&mut self, loss: &dyn Loss) -> Result<f64, Error> {
+        self.holds = Holds::LastState;
+        let steps = &self.plans.first().steps;
+        let Step { parts, start, output, .. } = &steps[steps.len() - 1];
+        let y = parts.y.of_mut(&mut self.memory[*start..]);
+        let targets = TargetRows::of(&self.schedule);
+        loss.value(self.runtime, Outputs { y, size: *output, targets, loss_so_far: 0.0 })
+    }
+
+    /// Returns the loss, and runs a backward pass over the whole schedule, which is not divided.
+    pub(in super::super) fn backward(
+        &mut self,
+        packing: &Packing,
+        x: Input<'_>,
+        loss: &dyn Loss,
+        accumulate: Accumulate,
+    ) -> Result<f64, Error> {
+        self.holds = Holds::Nothing;
+        let Self { plans, memory, gradients, team, step, noise, runtime, .. } = self;
+        let planned = plans.first();
+        let (step, noise, runtime) = (*step, *noise, *runtime);
+        let from = From {
+            loss,
+            targets: TargetRows::of(&self.schedule),
+            loss_so_far: 0.0,
+            has_last_gradient: self.has_last_gradient,
+            gradients: gradients.as_mut_slice(),
+            accumulate: accumulate == Accumulate::Yes,
+        };
+        let run = Run { planned, packing, x, step, noise, runtime };
+        let value = run.backward(memory, team, from)?;
+        let dx = planned.other.dx;
         if let Some(given) = planned.schedule.given()
-            && !dx_given.is_empty()
+            && !dx.is_empty()
         {
-            dx_given.fill(0.0);
-            scatter(given, dx_of_all, dx_given, dx_given.len() / planned.schedule.given_rows());
+            let (before, to) = memory.split_at_mut(dx.range().start);
+            let (from, to) = (planned.dx.of(before), &mut to[..dx.len()]);
+            to.fill(0.0);
+            scatter(given, from, to, dx.len() / planned.schedule.given_rows());
         }
         self.holds = Holds::Backward;
         Ok(value)
@@ -191,7 +277,7 @@ fn in_order<'a>(schedule: &Schedule, x: Input<'a>, to: &'a mut [f32]) -> Input<'
 }
 
 /// Copies each row of `from` to its row of `to`; rows have `width` floats.
-fn scatter(rows: &[usize], from: &[f32], to: &mut [f32], width: usize) {
+pub(super) fn scatter(rows: &[usize], from: &[f32], to: &mut [f32], width: usize) {
     for (from, &row) in from.chunks_exact(width).zip(rows) {
         to[row * width..][..width].copy_from_slice(from);
     }

@@ -90,7 +90,7 @@ impl RecurrentPass {
 
     /// Copies to `read` the input that each row reads, which is that of the step before or, at the
     /// first step, the one that was waiting.
-    fn read_late(&self, waiting: &[f32], x: &[f32], read: &mut [f32]) {
+    pub(super) fn read_late(&self, waiting: &[f32], x: &[f32], read: &mut [f32]) {
         let width = self.layer.sizes.input;
         for step in 0..self.schedule.steps() {
             let (first, end) =

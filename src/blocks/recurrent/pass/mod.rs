@@ -3,6 +3,7 @@
 
 mod backward;
 mod forward;
+mod recompute;
 mod regions;
 mod sums;
 
@@ -120,6 +121,18 @@ impl Pass for RecurrentPass {
     fn backward(&self, backward: Backward<'_, '_>) -> Result<(), Error> {
         let packed = backward.packed.as_form::<RecurrentPacked>()?;
         self.run_backward(packed, backward)
+    }
+
+    fn kept(&self) -> Option<Region> {
+        self.can_recompute().then_some(self.regions.c)
+    }
+
+    fn recompute(&self, forward: Forward<'_, '_>) -> Result<(), Error> {
+        let packed = forward.packed.as_form::<RecurrentPacked>()?;
+        match self.can_recompute() {
+            true => self.run_recompute(packed, forward),
+            false => self.run_forward(packed, forward),
+        }
     }
 
     fn work(&self) -> [usize; 2] {

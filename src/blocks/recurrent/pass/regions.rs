@@ -6,7 +6,8 @@ use crate::blocks::Plan;
 use crate::blocks::recurrent::{Diagonal, Recurrent, Sizes};
 use crate::error::product;
 use crate::memory::{Region, regions};
-use bptt_kernels::recurrence::{Dims, backward_scratch_len, forward_scratch_len};
+use bptt_kernels::recurrence::{Dims, StepRows, backward_scratch_len, forward_scratch_len};
+use bptt_kernels::tuning::CHUNK_ROWS;
 use bptt_kernels::{KernelError, gemm, gemm::weight_gradients};
 
 regions! {
@@ -45,9 +46,13 @@ regions! {
         da_extra,
         /// With a projection: ∂L/∂h of all steps, `[τ, B, R]`.
         dh_all,
-        /// If the input is late and the sequences have different lengths: the input that each row
-        /// reads, and later its gradient, `[rows, I]`.
+        /// If the input is late, and the sequences have different lengths or gates are computed again:
+        /// the input that each row reads, and later its gradient, `[rows, I]`.
         read,
+        /// To compute gates again: the hidden states that some rows begin from, `[D, rows, R]`.
+        h_before,
+        /// The cell states that these rows begin from, `[rows, H]`.
+        c_before,
         scratch,
     }
 }
@@ -65,6 +70,7 @@ impl Regions<Region> {
         let zoneout = usize::from(regularisation.rates().is_some());
         let sees_states = |diagonal: &Diagonal| matches!(diagonal, Diagonal::GateAfter(_));
         let c_made = regularisation.zoneout()[1] > 0.0 && layer.diagonals().iter().any(sees_states);
+        let again = if plan.recompute { rows.min(CHUNK_ROWS) } else { 0 };
         let dims: Regions<&[usize]> = Regions {
             gates: &[rows, geometry.gates, hidden],
             extra: &[rows, geometry.extra, hidden],
@@ -82,7 +88,13 @@ impl Regions<Region> {
             da: &[normed, rows, geometry.gates, hidden],
             da_extra: &[normed, rows, apart, hidden],
             dh_all: &[projected, rows, output],
-            read: &[usize::from(layer.late && !schedule.is_dense()), rows, input],
+            read: &[
+                usize::from(layer.late && (!schedule.is_dense() || plan.recompute)),
+                rows,
+                input,
+            ],
+            h_before: &[layer.history(), again, output],
+            c_before: &[cells, again, hidden],
             scratch: &[scratch_len(layer, plan)?],
         };
         dims.booked(plan.layout)
@@ -99,10 +111,12 @@ fn scratch_len(layer: &Recurrent, plan: &Plan<'_>) -> Result<usize, Error> {
     let delays = layer.delays.len();
     let recurrent = if geometry.is_double() { hidden.max(output) } else { output };
     // The scratch is a part of the workspace: if it is too large, the error names the workspace.
-    let needs = || -> Result<[usize; 5], KernelError> {
+    let again = Dims { schedule: StepRows::dense(1, rows.min(CHUNK_ROWS)), ..dims };
+    let needs = || -> Result<[usize; 6], KernelError> {
         Ok([
             gemm::team_scratch_len(threads, rows, input)?,
             forward_scratch_len(&geometry, dims, delays, 0)?,
+            if plan.recompute { forward_scratch_len(&geometry, again, delays, 0)? } else { 0 },
             backward_scratch_len(&geometry, dims, delays)?,
             weight_gradients::scratch_len(isa, threads, &[input, recurrent])?,
             gemm::team_scratch_len(threads, rows, geometry.gates * hidden)?,

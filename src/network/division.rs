@@ -1,0 +1,325 @@
+//! How a pass is divided into stretches, so that it takes no more memory than the caller allows.
+//! Knows sizes and costs; must not run anything.
+
+use super::Network;
+use super::plan::{Options, Place, Planned, Step};
+use crate::blocks::Wanted;
+use crate::memory::{Action, Course, Layout, Region, regions, repeated};
+use crate::sequence::Schedule;
+use crate::{Error, InputSize, Runtime};
+use std::ops::Range;
+
+/// What a pass computes more than once because of its [budget](crate::Training::with_budget), and the
+/// bytes that it takes. All are exact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recomputation {
+    /// The steps that are run forward again, for all sequences.
+    pub steps: usize,
+    /// The rows whose gates are computed again from the states that were kept, many at a time. A row
+    /// is one step of one sequence.
+    pub rows: usize,
+    /// The bytes of the workspace.
+    pub bytes: usize,
+}
+
+regions! {
+    /// What a divided pass keeps beside the memory of a stretch. A state is that of all blocks.
+    pub(super) struct Kept {
+        /// The states from which steps are run again. The first one is the state before the first
+        /// step of the pass.
+        checkpoints,
+        /// The states that the stretches of a group begin from.
+        begins,
+        /// What blocks keep of the stretches of a group, so that the rest can be computed again.
+        blocks,
+        /// The current state.
+        now,
+        /// The state after the last step of the pass.
+        last,
+        /// The gradient with respect to the current state.
+        dnow,
+        /// The gradient with respect to `last` that the caller has set.
+        dlast,
+        /// ∂L/∂x of the whole pass, `[given rows, features]`.
+        dx,
+    }
+}
+
+/// A division of the steps of a pass. Stretches of `stretch` steps, of which the last may have fewer,
+/// are run one after the other in the same memory. Groups of `group` stretches are run forward once
+/// and backward once: of all stretches but the last of a group, the blocks keep their states, from
+/// which the rest is computed again. From `checkpoints` states that are kept for longer, groups are
+/// run forward again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Division {
+    stretch: usize,
+    group: usize,
+    checkpoints: usize,
+}
+
+/// A planned division of a pass.
+#[derive(Debug)]
+pub(super) struct Divided {
+    /// The steps of each stretch.
+    pub stretches: Vec<Range<usize>>,
+    /// The plans of the stretches, and which of them each stretch has.
+    plans: Vec<Planned>,
+    plan_of: Vec<usize>,
+    /// The number of stretches in a group.
+    pub group: usize,
+    pub course: Course,
+    /// The regions of what is kept, counted from `start`.
+    pub kept: Kept<Region>,
+    /// Where what is kept begins in the memory, after that of a stretch.
+    pub start: usize,
+    /// The floats of all memory.
+    pub layout: Layout,
+    pub recomputation: Recomputation,
+}
+
+/// A planned pass, which may be divided into stretches.
+#[derive(Debug)]
+pub(super) enum Plans {
+    Whole(Box<Planned>),
+    Divided(Box<Divided>),
+}
+
+/// A pass that is to be divided.
+struct Whole<'a> {
+    network: &'a Network,
+    schedule: &'a Schedule,
+    options: Options,
+}
+
+const WHAT: &str = "the workspace";
+
+/// Steps that are run again and rows that are computed again, weighted by what they cost. Many rows
+/// at a time are multiplied faster than step after step.
+fn cost(steps: u128, rows_in_steps: u128) -> u128 {
+    4 * steps + 3 * rows_in_steps
+}
+
+impl Divided {
+    /// Plans the pass in at most `budget` bytes, with as little computed again as possible.
+    pub(super) fn new(
+        network: &Network,
+        schedule: &Schedule,
+        options: Options,
+        budget: usize,
+    ) -> Result<Self, Error> {
+        let whole = Whole { network, schedule, options };
+        let (steps, mut best) = (schedule.steps(), None);
+        let mut stretch = 1;
+        while stretch <= steps {
+            whole.best(stretch, budget, &mut best)?;
+            // The next length is a sixth longer, or the longest.
+            let next = (stretch + 1).max(stretch * 7 / 6);
+            stretch = if stretch < steps { next.min(steps) } else { next };
+        }
+        let Some((_, division)) = best else {
+            let least = whole.planned(Division { stretch: 1, group: 1, checkpoints: 1 })?;
+            return Err(Error::Value {
+                what: "budget",
+                given: format!("{budget} bytes"),
+                expected: format!("{} bytes or more", least.layout.bytes()).into(),
+            });
+        };
+        whole.planned(division)
+    }
+
+    /// Returns the plan of stretch `nth`.
+    pub(super) fn plan(&self, nth: usize) -> &Planned {
+        &self.plans[self.plan_of[nth]]
+    }
+}
+
+impl Whole<'_> {
+    /// Plans a stretch.
+    fn stretch(&self, steps: &Range<usize>, recompute: bool) -> Result<Planned, Error> {
+        let gradients = Wanted { state: true, ..self.options.gradients };
+        let options = Options { gradients, recompute, is_stretch: true, ..self.options };
+        Planned::new(self.network, self.schedule.stretch(steps), options)
+    }
+
+    /// Puts the best division into stretches of `stretch` steps into `best`, with its cost, if it
+    /// costs less than what is there.
+    fn best(
+        &self,
+        stretch: usize,
+        budget: usize,
+        best: &mut Option<(u128, Division)>,
+    ) -> Result<(), Error> {
+        let steps = self.schedule.steps();
+        let (all, first) = (steps.div_ceil(stretch), 0..stretch);
+        let alone = self.stretch(&first, false)?;
+        let mut try_group = |group: usize, plan: &Planned| -> Result<bool, Error> {
+            let groups = all.div_ceil(group);
+            let bytes = |checkpoints: usize| {
+                let division = Division { stretch, group, checkpoints };
+                Ok::<usize, Error>(self.layout(plan, division)?.1.bytes())
+            };
+            let Some(rest) = budget.checked_sub(bytes(1)?) else { return Ok(false) };
+            let more = rest.checked_div(size_of::<f32>() * plan.state.len());
+            let mut checkpoints = more.unwrap_or(groups).saturating_add(1).min(groups);
+            // The regions of a layout are rounded up.
+            while checkpoints > 1 && bytes(checkpoints)? > budget {
+                checkpoints -= 1;
+            }
+            let again = repeated(groups, checkpoints) * (group * stretch) as u128;
+            let rows = (steps as u128) * (group as u128 - 1) / group as u128;
+            let cost = cost(again, rows);
+            if best.is_none_or(|(least, _)| cost < least) {
+                *best = Some((cost, Division { stretch, group, checkpoints }));
+            }
+            Ok(true)
+        };
+        if !try_group(1, &alone)? || !alone.can_recompute() || all == 1 {
+            return Ok(());
+        }
+        let plan = self.stretch(&first, true)?;
+        let mut group = 1;
+        while group < all {
+            group = (group + 1 + group / 6).min(all);
+            if !try_group(group, &plan)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Books what is kept, and the whole memory; `first` is the plan of the first stretch, which has
+    /// the most rows.
+    fn layout(
+        &self,
+        first: &Planned,
+        division: Division,
+    ) -> Result<(Kept<Region>, Layout, usize), Error> {
+        let Division { group, checkpoints, .. } = division;
+        let (state, mut layout) = (first.state.len(), Layout::in_lines(WHAT));
+        let features = match (self.options.gradients.input, self.network.input()) {
+            (true, InputSize::Features(size)) => size,
+            _ => 0,
+        };
+        let dims: Kept<&[usize]> = Kept {
+            checkpoints: &[checkpoints, state],
+            begins: &[group - 1, state],
+            blocks: &[group - 1, first.kept_len()],
+            now: &[state],
+            last: &[state],
+            dnow: &[state],
+            dlast: &[state],
+            dx: &[self.schedule.given_rows(), features],
+        };
+        let mut own = Layout::in_lines(WHAT);
+        let kept = dims.booked(&mut own)?;
+        layout.book(&[first.layout.floats()])?;
+        let start = layout.floats();
+        layout.book(&[own.floats()])?;
+        Ok((kept, layout, start))
+    }
+
+    /// Plans a division.
+    fn planned(&self, division: Division) -> Result<Divided, Error> {
+        let Division { stretch, group, checkpoints } = division;
+        let steps = self.schedule.steps();
+        let starts = (0..steps).step_by(stretch);
+        let stretches: Vec<_> = starts.map(|start| start..(start + stretch).min(steps)).collect();
+        let (mut plans, mut plan_of): (Vec<Planned>, Vec<usize>) = (Vec::new(), Vec::new());
+        for steps in &stretches {
+            // Stretches of the same length have the same plan if their sequences have, too.
+            let same = plans.last().is_some_and(|plan| {
+                self.schedule.is_dense() && plan.schedule.steps() == steps.len()
+            });
+            if !same {
+                plans.push(self.stretch(steps, group > 1)?);
+            }
+            plan_of.push(plans.len() - 1);
+        }
+        let (kept, layout, start) = self.layout(&plans[0], division)?;
+        let groups = stretches.len().div_ceil(group);
+        let course = Course::new(groups, checkpoints);
+        let first_step = |nth: usize| (nth * group * stretch).min(steps);
+        let mut recomputation = Recomputation { steps: 0, rows: 0, bytes: layout.bytes() };
+        for action in course.clone() {
+            match action {
+                Action::Advance(range) if plans[0].stateful() > 0 => {
+                    recomputation.steps += first_step(range.end) - first_step(range.start);
+                }
+                Action::Unit(nth) => {
+                    let end = ((nth + 1) * group).min(stretches.len()) - 1;
+                    let [from, to] = [first_step(nth), stretches[end].start];
+                    recomputation.rows += self.schedule.start(to) - self.schedule.start(from);
+                }
+                _ => {}
+            }
+        }
+        Ok(Divided { stretches, plans, plan_of, group, course, kept, start, layout, recomputation })
+    }
+}
+
+impl Plans {
+    /// Plans passes over `schedule` with the gradients `wanted`, in at most `budget` bytes if there is
+    /// a budget.
+    pub(super) fn new(
+        network: &Network,
+        runtime: Runtime,
+        schedule: &Schedule,
+        wanted: Wanted,
+        budget: Option<usize>,
+    ) -> Result<Self, Error> {
+        let options = Options { runtime, gradients: wanted, is_stretch: false, recompute: false };
+        let whole = Planned::new(network, schedule.clone(), options).map(Box::new);
+        match (budget, whole) {
+            (None, whole) => Ok(Self::Whole(whole?)),
+            (Some(budget), Ok(whole)) if whole.layout.bytes() <= budget => Ok(Self::Whole(whole)),
+            (Some(budget), Ok(_) | Err(Error::TooLarge { .. })) => {
+                Ok(Self::Divided(Box::new(Divided::new(network, schedule, options, budget)?)))
+            }
+            (Some(_), Err(error)) => Err(error),
+        }
+    }
+
+    /// Returns the layout of all memory.
+    pub(super) fn layout(&self) -> Layout {
+        match self {
+            Self::Whole(whole) => whole.layout,
+            Self::Divided(divided) => divided.layout,
+        }
+    }
+
+    /// Returns the plan of the whole pass or of its first stretch.
+    pub(super) fn first(&self) -> &Planned {
+        match self {
+            Self::Whole(whole) => whole,
+            Self::Divided(divided) => divided.plan(0),
+        }
+    }
+
+    /// Returns where a state of a block lies in the memory: `block` is the block's step in the
+    /// [first](Self::first) plan.
+    pub(super) fn place(&self, place: Place, block: &Step) -> Range<usize> {
+        let Self::Divided(divided) = self else { return block.place(place) };
+        let region = match place {
+            // The first checkpoint.
+            Place::State => divided.kept.checkpoints,
+            Place::Last => divided.kept.last,
+            Place::StateGradient => divided.kept.dnow,
+            Place::LastGradient => divided.kept.dlast,
+        };
+        let start = divided.start + region.range().start;
+        start + block.state.start..start + block.state.end
+    }
+
+    /// Returns what is computed more than once, and the bytes of the memory.
+    pub(super) fn recomputation(&self) -> Recomputation {
+        match self {
+            Self::Whole(whole) => Recomputation { steps: 0, rows: 0, bytes: whole.layout.bytes() },
+            Self::Divided(divided) => divided.recomputation,
+        }
+    }
+
+    /// Returns the gradients that each block computes.
+    pub(super) fn wanted(&self) -> &[Wanted] {
+        &self.first().wanted
+    }
+}

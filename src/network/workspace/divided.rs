@@ -1,0 +1,281 @@
+//! Passes that are divided into stretches, which run one after the other in the same memory. Knows
+//! the order of stretches and what is kept between them; must not know what a block keeps.
+
+use super::passes::{Compute, From, Run, scatter};
+use super::{Holds, Workspace};
+use crate::loss::{Loss, Outputs, TargetRows};
+use crate::memory::{Action, Course};
+use crate::network::division::{Divided, Kept, Plans};
+use crate::network::packing::Packing;
+use crate::network::plan::{Place, Planned};
+use crate::regularisation::Noise;
+use crate::sequence::{Input, Schedule};
+use crate::{Accumulate, Error, Runtime};
+use bptt_kernels::team::Team;
+
+/// The stretches of a pass.
+struct Stretches<'a> {
+    /// The schedule of the whole pass.
+    schedule: &'a Schedule,
+    divided: &'a Divided,
+    packing: &'a Packing,
+    /// The input of the whole pass.
+    x: Input<'a>,
+    /// The steps that the sequences have taken before the whole pass.
+    step: u64,
+    noise: Noise,
+    runtime: Runtime,
+    /// The memory of a stretch.
+    memory: &'a mut [f32],
+    kept: Kept<&'a mut [f32]>,
+    team: &'a mut Team,
+}
+
+impl Workspace {
+    /// Runs a forward pass and a backward pass, and returns the loss.
+    pub(in super::super) fn forward_backward(
+        &mut self,
+        packing: &Packing,
+        x: Input<'_>,
+        loss: &dyn Loss,
+        accumulate: Accumulate,
+    ) -> Result<f64, Error> {
+        let Plans::Divided(divided) = &mut self.plans else {
+            self.forward(packing, x)?;
+            return self.backward(packing, x, loss, accumulate);
+        };
+        self.holds = Holds::Nothing;
+        let mut course = std::mem::take(&mut divided.course);
+        course.restart();
+        let has_last_gradient = self.has_last_gradient;
+        let (mut stretches, gradients) = self.stretches(packing, x);
+        let value =
+            stretches.gradients(&mut course, loss, gradients, accumulate, has_last_gradient);
+        if let Plans::Divided(divided) = &mut self.plans {
+            divided.course = course;
+        }
+        let value = value?;
+        self.holds = Holds::Backward;
+        Ok(value)
+    }
+
+    /// Runs a forward pass and returns the loss.
+    pub(in super::super) fn evaluate(
+        &mut self,
+        packing: &Packing,
+        x: Input<'_>,
+        loss: &dyn Loss,
+    ) -> Result<f64, Error> {
+        if let Plans::Whole(_) = self.plans {
+            self.forward(packing, x)?;
+            return self.loss(loss);
+        }
+        self.holds = Holds::Nothing;
+        let (mut stretches, _) = self.stretches(packing, x);
+        let value = stretches.loss(loss)?;
+        self.holds = Holds::LastState;
+        Ok(value)
+    }
+
+    /// Returns the stretches of a pass that is divided, and where the gradients go.
+    fn stretches<'a>(
+        &'a mut self,
+        packing: &'a Packing,
+        x: Input<'a>,
+    ) -> (Stretches<'a>, &'a mut [f32]) {
+        let Self { plans, schedule, memory, gradients, team, step, noise, runtime, .. } = self;
+        let Plans::Divided(divided) = plans else { unreachable!("the caller has seen that it is") };
+        let (step, noise, runtime) = (*step, *noise, *runtime);
+        let (memory, kept) = memory.split_at_mut(divided.start);
+        let kept = divided.kept.granted(kept);
+        let stretches =
+            Stretches { schedule, divided, packing, x, step, noise, runtime, memory, kept, team };
+        (stretches, gradients.as_mut_slice())
+    }
+}
+
+impl<'a> Stretches<'a> {
+    /// Runs all stretches forward and backward, in the order that takes the least work with the
+    /// states that can be kept. Returns the loss.
+    fn gradients(
+        &mut self,
+        course: &mut Course,
+        loss: &dyn Loss,
+        gradients: &mut [f32],
+        accumulate: Accumulate,
+        has_last_gradient: bool,
+    ) -> Result<f64, Error> {
+        let state = self.kept.now.len();
+        let Kept { checkpoints, now, dnow, dlast, dx, .. } = &mut self.kept;
+        now.copy_from_slice(&checkpoints[..state]);
+        match has_last_gradient {
+            true => dnow.copy_from_slice(dlast),
+            false => dnow.fill(0.0),
+        }
+        // Rows of padding have no gradient.
+        dx.fill(0.0);
+        let mut value = 0.0;
+        let mut accumulate = accumulate == Accumulate::Yes;
+        for action in course {
+            let Kept { checkpoints, now, .. } = &mut self.kept;
+            match action {
+                Action::Keep(nth) => checkpoints[nth * state..][..state].copy_from_slice(now),
+                Action::Restore(nth) => now.copy_from_slice(&checkpoints[nth * state..][..state]),
+                Action::Advance(groups) => {
+                    for nth in self.of_groups(groups) {
+                        self.forward(nth, Compute::State)?;
+                    }
+                }
+                Action::Unit(group) => {
+                    let stretches = self.of_groups(group..group + 1);
+                    let last = stretches.end - 1;
+                    for nth in stretches.start..last {
+                        let at = nth - stretches.start;
+                        self.kept.begins[at * state..][..state].copy_from_slice(self.kept.now);
+                        self.forward(nth, Compute::State)?;
+                        self.keep_blocks(nth, at);
+                    }
+                    self.forward(last, Compute::All)?;
+                    if last + 1 == self.divided.stretches.len() {
+                        self.kept.last.copy_from_slice(self.kept.now);
+                    }
+                    for nth in stretches.clone().rev() {
+                        if nth < last {
+                            let at = nth - stretches.start;
+                            let Kept { begins, now, .. } = &mut self.kept;
+                            now.copy_from_slice(&begins[at * state..][..state]);
+                            self.restore_blocks(nth, at);
+                            self.forward(nth, Compute::Again)?;
+                        }
+                        value = self.backward(nth, loss, value, gradients, accumulate)?;
+                        accumulate = true;
+                    }
+                }
+            }
+        }
+        Ok(value)
+    }
+
+    /// Runs all stretches forward and returns the loss.
+    fn loss(&mut self, loss: &dyn Loss) -> Result<f64, Error> {
+        let state = self.kept.now.len();
+        self.kept.now.copy_from_slice(&self.kept.checkpoints[..state]);
+        let mut value = 0.0;
+        for nth in 0..self.divided.stretches.len() {
+            self.forward(nth, Compute::All)?;
+            let planned = self.divided.plan(nth);
+            let block = &planned.steps[planned.steps.len() - 1];
+            let (targets, loss_so_far) = (self.targets(nth), value);
+            let (y, size) = (&mut self.memory[block.outputs()], block.output);
+            value = loss.value(self.runtime, Outputs { y, size, targets, loss_so_far })?;
+        }
+        self.kept.last.copy_from_slice(self.kept.now);
+        Ok(value)
+    }
+
+    /// Returns the stretches of these groups.
+    fn of_groups(&self, groups: std::ops::Range<usize>) -> std::ops::Range<usize> {
+        let Divided { group, stretches, .. } = self.divided;
+        groups.start * group..(groups.end * group).min(stretches.len())
+    }
+
+    /// Returns the rows of the targets of stretch `nth`.
+    fn targets(&self, nth: usize) -> TargetRows<'a> {
+        let steps = &self.divided.stretches[nth];
+        let rows = self.schedule.start(steps.start)..self.schedule.start(steps.end);
+        TargetRows::of(self.schedule).within(rows)
+    }
+
+    /// Returns the pass over stretch `nth`.
+    fn run(&self, nth: usize) -> Run<'a> {
+        let (steps, planned) = (&self.divided.stretches[nth], self.divided.plan(nth));
+        let rows = self.schedule.start(steps.start)..self.schedule.start(steps.end);
+        let all = self.schedule.given_rows();
+        // The rows of a stretch are next to each other only in sequences of the same length.
+        let x = match (self.x, self.schedule.is_dense()) {
+            (x, false) => x,
+            (Input::Tokens(tokens), true) => Input::Tokens(&tokens[rows]),
+            (Input::Features(x), true) => {
+                let width = x.len() / all;
+                Input::Features(&x[rows.start * width..rows.end * width])
+            }
+        };
+        let first = steps.start as u64;
+        let noise = Noise { step: self.noise.step.wrapping_add(first), ..self.noise };
+        let (packing, step, runtime) = (self.packing, self.step + first, self.runtime);
+        Run { planned, packing, x, step, noise, runtime }
+    }
+
+    /// Runs stretch `nth` forward from the current state, which then is the one after it.
+    fn forward(&mut self, nth: usize, compute: Compute) -> Result<(), Error> {
+        let run = self.run(nth);
+        for block in &run.planned.steps {
+            let now = &self.kept.now[block.state.clone()];
+            self.memory[block.place(Place::State)].copy_from_slice(now);
+        }
+        run.forward(self.memory, self.team, compute)?;
+        if compute != Compute::Again {
+            for block in &run.planned.steps[..run.planned.stateful()] {
+                let last = &self.memory[block.place(Place::Last)];
+                self.kept.now[block.state.clone()].copy_from_slice(last);
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs stretch `nth` backward, whose activations the memory holds. Returns the loss so far.
+    fn backward(
+        &mut self,
+        nth: usize,
+        loss: &dyn Loss,
+        loss_so_far: f64,
+        gradients: &mut [f32],
+        accumulate: bool,
+    ) -> Result<f64, Error> {
+        let run = self.run(nth);
+        let planned: &Planned = run.planned;
+        for block in &planned.steps {
+            let dnow = &self.kept.dnow[block.state.clone()];
+            self.memory[block.place(Place::LastGradient)].copy_from_slice(dnow);
+        }
+        let (targets, has_last_gradient) = (self.targets(nth), true);
+        let from = From { loss, targets, loss_so_far, has_last_gradient, gradients, accumulate };
+        let value = run.backward(self.memory, self.team, from)?;
+        for block in &planned.steps {
+            let dstate = &self.memory[block.place(Place::StateGradient)];
+            self.kept.dnow[block.state.clone()].copy_from_slice(dstate);
+        }
+        if !planned.dx.is_empty() {
+            let (dx, to) = (planned.dx.of(self.memory), &mut self.kept.dx);
+            let width = dx.len() / planned.rows;
+            match planned.schedule.given() {
+                Some(given) => scatter(given, dx, to, width),
+                None => {
+                    let first = self.schedule.start(self.divided.stretches[nth].start) * width;
+                    to[first..first + dx.len()].copy_from_slice(dx);
+                }
+            }
+        }
+        Ok(value)
+    }
+
+    /// Keeps what blocks need to compute stretch `nth` again, as number `at` of its group.
+    fn keep_blocks(&mut self, nth: usize, at: usize) {
+        let mut to = at * self.divided.plan(0).kept_len();
+        for range in self.divided.plan(nth).kept() {
+            let len = range.len();
+            self.kept.blocks[to..to + len].copy_from_slice(&self.memory[range]);
+            to += len;
+        }
+    }
+
+    /// Puts what [`keep_blocks`](Self::keep_blocks) has kept back into the memory of a stretch.
+    fn restore_blocks(&mut self, nth: usize, at: usize) {
+        let mut from = at * self.divided.plan(0).kept_len();
+        for range in self.divided.plan(nth).kept() {
+            let len = range.len();
+            self.memory[range].copy_from_slice(&self.kept.blocks[from..from + len]);
+            from += len;
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Passes under a budget of bytes: the loss and all gradients have the bits of a pass that keeps
+//! everything, and what is computed again is exactly what was said before.
+
+mod common;
+
+use bptt::{
+    Accumulate, Dense, Embedding, Error, InputSize, Isa, Lstm, Model, Network, Noise, Padding,
+    Regularisation, Runtime, Schedule, SoftmaxCrossEntropy, SquaredError, State, Tokens, Training,
+    Workspace,
+};
+use bptt_reference::sample::uniform;
+use common::{Kind, Subject, assert_bits, isas};
+
+const SEED: u64 = 11;
+
+fn model(network: &Network, runtime: Runtime) -> Model {
+    let mut parameters = network.parameters().unwrap();
+    let values = uniform(1, parameters.as_slice().len(), 0.4);
+    parameters.as_mut_slice().copy_from_slice(&values);
+    network.model(parameters, runtime).unwrap()
+}
+
+fn state(model: &Model, batch: usize, seed: u64) -> State {
+    let mut state = model.state(batch).unwrap();
+    let values = uniform(seed, state.as_slice().len(), 1.0);
+    state.as_mut_slice().copy_from_slice(&values);
+    state
+}
+
+/// All results of a pass.
+#[derive(Debug)]
+struct Results {
+    loss: f64,
+    gradients: Vec<f32>,
+    dx: Vec<f32>,
+    dstate: Vec<f32>,
+    last: State,
+}
+
+fn assert_same(what: &str, given: &Results, expected: &Results) {
+    assert_eq!(given.loss.to_bits(), expected.loss.to_bits(), "loss, {what}");
+    assert_bits(&format!("gradients, {what}"), &given.gradients, &expected.gradients);
+    assert_bits(&format!("dx, {what}"), &given.dx, &expected.dx);
+    assert_bits(&format!("dstate, {what}"), &given.dstate, &expected.dstate);
+    assert_bits(&format!("last state, {what}"), given.last.as_slice(), expected.last.as_slice());
+    assert_eq!(given.last.step(), expected.last.step());
+}
+
+/// A pass that is not the first one in the workspace: the gradients are added to those of another.
+fn run(model: &Model, workspace: &mut Workspace, outputs: usize, step: u64) -> Results {
+    let (rows, batch) = (workspace.schedule().given_rows(), workspace.schedule().batch());
+    let InputSize::Features(inputs) = model.input() else { unreachable!("all read features here") };
+    let (x, targets) = (uniform(2, rows * inputs, 1.0), uniform(3, rows * outputs, 1.0));
+    let mut first = state(model, batch, 4);
+    first.set_step(step).unwrap();
+    workspace.set_state(&first).unwrap();
+    workspace.set_last_gradient(Some(&state(model, batch, 5))).unwrap();
+    workspace.set_noise(Noise { seed: SEED, step, sequence: 2 });
+    let loss = SquaredError::mean(&targets);
+    model.gradients(workspace, &x, &loss, Accumulate::No).unwrap();
+    let loss = model.gradients(workspace, &x, &loss, Accumulate::Yes).unwrap();
+    Results {
+        loss,
+        gradients: workspace.gradients().as_slice().to_vec(),
+        dx: workspace.input_gradients().unwrap().to_vec(),
+        dstate: workspace.state_gradients().unwrap().as_slice().to_vec(),
+        last: workspace.last_state().unwrap(),
+    }
+}
+
+/// The least budget that does, as the error says that one byte less gives.
+fn least(training: Training<'_>) -> usize {
+    let too_little = |training: &Training<'_>| match training.bytes() {
+        Err(Error::Value { what: "budget", expected, .. }) => {
+            expected.split(' ').next().unwrap().parse::<usize>().unwrap()
+        }
+        other => panic!("{other:?}"),
+    };
+    let training = training.with_budget(1);
+    let least = too_little(&training);
+    let training = training.with_budget(least - 1);
+    assert_eq!(too_little(&training), least);
+    assert_eq!(training.with_budget(least).bytes(), Ok(least));
+    least
+}
+
+/// Runs the network whole and under budgets from the least to nearly all.
+fn check(network: &Network, schedule: &Schedule, isa: Isa, what: &str) {
+    let outputs = network.output_size();
+    for threads in [1, 2] {
+        let runtime = Runtime::new(isa).threads(threads);
+        let mut model = model(network, runtime);
+        let training = model.training(schedule).with_input_gradients().with_state_gradients();
+        let mut whole = training.workspace().unwrap();
+        let expected = run(&model, &mut whole, outputs, 3);
+        let least = {
+            let training = model.training(schedule).with_input_gradients().with_state_gradients();
+            let Err(Error::Value { what: "budget", expected, .. }) =
+                training.with_budget(1).bytes()
+            else {
+                panic!("a budget of 1 byte")
+            };
+            expected.split(' ').next().unwrap().parse::<usize>().unwrap()
+        };
+        let mut seen = Vec::new();
+        for share in 0..8 {
+            let budget = least + (whole.bytes() - 1 - least.min(whole.bytes() - 1)) * share / 7;
+            let training = model.training(schedule).with_input_gradients().with_state_gradients();
+            let training = training.with_budget(budget);
+            let predicted = training.recomputation().unwrap();
+            let mut workspace = training.workspace().unwrap();
+            assert_eq!(workspace.recomputation(), predicted);
+            assert!(predicted.bytes <= budget, "{predicted:?} of {budget}");
+            if seen.contains(&predicted) {
+                continue;
+            }
+            seen.push(predicted);
+            let what = format!("{what}, {threads} threads, {predicted:?} of {}", whole.bytes());
+            assert_same(&what, &run(&model, &mut workspace, outputs, 3), &expected);
+        }
+    }
+}
+
+#[test]
+fn all_layers_have_the_bits_of_a_whole_pass() {
+    for (nth, kind) in Kind::kernels().into_iter().enumerate() {
+        let subject = Subject { kind, inputs: 1 + nth % 4, hidden: 5 + 7 * (nth % 3) };
+        let cell = if subject.equations().has_state() { 0.2 } else { 0.0 };
+        let mut noises = vec![Regularisation::none()];
+        if !matches!(kind, Kind::Clockwork(..)) && nth % 2 == 0 {
+            noises.push(Regularisation::none().with_zoneout(0.4, cell).unwrap());
+        }
+        for noise in noises {
+            for &isa in isas() {
+                let what = format!("{kind:?}, {noise:?}");
+                check(&subject.network_with(noise), &Schedule::dense(97, 2), isa, &what);
+            }
+        }
+    }
+}
+
+#[test]
+fn sequences_of_different_lengths() {
+    let lengths = [3, 0, 16, 3, 1, 10, 5];
+    let schedules = [
+        Schedule::padded(&lengths, 17).unwrap().with_padding(Padding::LastOutput),
+        Schedule::batch_first(&lengths, 16).unwrap(),
+        Schedule::packed(&lengths).unwrap(),
+    ];
+    let kinds: Vec<_> = Kind::kernels();
+    let kinds = kinds.into_iter().filter(|kind| !matches!(kind, Kind::Clockwork(..)));
+    for (nth, kind) in kinds.enumerate() {
+        let subject = Subject { kind, inputs: 1 + nth % 4, hidden: 5 + 7 * (nth % 3) };
+        for &isa in isas() {
+            check(&subject.network(), &schedules[nth % 3], isa, &format!("{kind:?}"));
+        }
+    }
+}
+
+#[test]
+fn networks_and_dropout() {
+    let noise = Regularisation::none().with_dropout(0.3).unwrap().with_zoneout(0.2, 0.1).unwrap();
+    let network = Network::new(Lstm::new(3, 9).unwrap())
+        .then(bptt::Regularised::new(Lstm::new(9, 7).unwrap(), noise).unwrap())
+        .then(Dense::new(7, 4).unwrap());
+    for &isa in isas() {
+        check(&network, &Schedule::dense(31, 2), isa, "network");
+        check(&network, &Schedule::packed(&[5, 0, 20]).unwrap(), isa, "ragged network");
+    }
+}
+
+/// Tokens, classes and a mask, in a language model that predicts the next token.
+#[test]
+fn tokens_and_classes() {
+    let network = Network::new(Embedding::new(11, 5).unwrap())
+        .then(Lstm::new(5, 8).unwrap())
+        .then(Dense::new(8, 11).unwrap());
+    for schedule in [Schedule::dense(29, 2), Schedule::batch_first(&[7, 0, 29], 29).unwrap()] {
+        let rows = schedule.given_rows();
+        let tokens: Vec<u32> = (0..rows as u32).map(|at| at * 7 % 11).collect();
+        let classes: Vec<u32> = (0..rows as u32).map(|at| at * 5 % 11).collect();
+        let mask: Vec<bool> = (0..rows).map(|at| at % 3 != 0).collect();
+        let loss = SoftmaxCrossEntropy::mean(&classes).with_mask(&mask);
+        let mut model = model(&network, Runtime::best().unwrap());
+        let mut whole = model.training_workspace(&schedule).unwrap();
+        let expected = model.gradients(&mut whole, Tokens(&tokens), &loss, Accumulate::No).unwrap();
+        let evaluated = model.evaluate(&mut whole, Tokens(&tokens), &loss).unwrap();
+        let least = least(model.training(&schedule));
+        for budget in [least, whole.bytes().midpoint(least), whole.bytes() - 1] {
+            let mut small = model.training(&schedule).with_budget(budget).workspace().unwrap();
+            let given =
+                model.gradients(&mut small, Tokens(&tokens), &loss, Accumulate::No).unwrap();
+            assert_eq!(given.to_bits(), expected.to_bits());
+            assert_bits("gradients", small.gradients().as_slice(), whole.gradients().as_slice());
+            // The loss alone adds up the rows from the first stretch on.
+            let value = model.evaluate(&mut small, Tokens(&tokens), &loss).unwrap();
+            assert!((value - evaluated).abs() <= rows as f64 * f64::EPSILON * evaluated);
+            assert_eq!(small.last_state().unwrap(), whole.last_state().unwrap());
+        }
+    }
+}
