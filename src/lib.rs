@@ -69,6 +69,7 @@
 //! | [`Skip`] | recurrent connections over any set of delays |
 //! | [`Clockwork`] | units in groups, each of which is updated at its own period |
 //! | [`Delayed`], [`LayerNorm`], [`Regularised`] | wrap any layer above except [`Clockwork`]: the input one step late, normalised gates, or noise in the recurrence |
+//! | [`Reversed`] | runs any block backwards in time, from the end of each sequence |
 //! | [`Dense`], [`Embedding`] | an affine map of each row, and a table with one vector per token |
 //! | [your own](blocks::Pass#a-block-of-your-own) | combines with all of these |
 //!
@@ -122,7 +123,7 @@ pub use blocks::recurrent::{
     Activation, Candidate, Delayed, Gru, GruGate, Layer, LayerNorm, Leak, Leaky, Lstm, LstmGate,
     Recurrent, Regularised, Reset, Skip, Vanilla,
 };
-pub use blocks::{Dense, Embedding};
+pub use blocks::{Dense, Embedding, Reversed};
 pub use bptt_kernels::{Format, Isa, IsaError};
 pub use error::Error;
 pub use gradients::Accumulate;
