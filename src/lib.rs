@@ -84,7 +84,8 @@
 //!   is the tensor `weight_ih` of block 1. A layer's page gives the order of its gates;
 //!   [`Lstm::rows`] and [`Gru::rows`] return the rows of a gate.
 //! - A layer's page also lists the tensors that it carries from step to step; [`State`] holds them
-//!   by name.
+//!   by name. The states of [single sequences](State#single-sequences) can be read, set, reset and
+//!   reordered.
 //! - Input that does not fit is refused with an [`Error`] before anything is written. The error
 //!   says what was given and what was expected.
 //! - A sequence gets the same bits alone or in a batch, in one pass or in many, step by step or at
@@ -99,7 +100,8 @@
 //!
 //! # Features
 //!
-//! `safetensors`, off by default: [`Model::save`], [`Model::load`] and [`Loader`].
+//! `safetensors`, off by default: [`Model::save`], [`Model::load`] and [`Loader`]; [`State::save`] and
+//! [`Model::load_state`].
 #![forbid(unsafe_code)]
 // Without files nothing makes a block from its configuration.
 #![cfg_attr(not(feature = "safetensors"), allow(dead_code, rustdoc::broken_intra_doc_links))]

@@ -80,6 +80,10 @@ impl Block for Reversed {
         self.inner.state(batch, manifest)
     }
 
+    fn reads_step(&self) -> bool {
+        self.inner.reads_step()
+    }
+
     fn initialise(
         &self,
         parameters: &mut [f32],

@@ -2,6 +2,7 @@
 //! passes; must not know what a block keeps.
 
 mod passes;
+mod state;
 
 use super::Network;
 use super::packing::{Packing, Version};
@@ -201,7 +202,8 @@ impl Workspace {
 
     /// Copies one part of each block, which `part` chooses, into a state.
     fn collect(&self, part: impl Fn(&Parts<Region>) -> Region) -> Result<State, Error> {
-        let mut state = State::zeros(self.planned.state.clone())?;
+        let (batch, reads_step) = (self.planned.schedule.batch(), self.network.reads_step());
+        let mut state = State::zeros(self.planned.state.clone(), batch, reads_step)?;
         for Step { parts, start, state: at, .. } in &self.planned.steps {
             let from = part(parts).of(&self.memory[*start..]);
             let to = &mut state.as_mut_slice()[at.clone()];
