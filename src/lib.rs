@@ -69,6 +69,7 @@
 //! | [`Skip`] | recurrent connections over any set of delays |
 //! | [`Clockwork`] | units in groups, each of which is updated at its own period |
 //! | [`Delayed`], [`LayerNorm`], [`Regularised`] | wrap any layer above except [`Clockwork`]: the input one step late, normalised gates, or noise in the recurrence |
+//! | [`Reversed`] | runs any block backwards in time, from the end of each sequence |
 //! | [`Dense`], [`Embedding`] | an affine map of each row, and a table with one vector per token |
 //! | [your own](blocks::Pass#a-block-of-your-own) | combines with all of these |
 //!
@@ -83,7 +84,8 @@
 //!   is the tensor `weight_ih` of block 1. A layer's page gives the order of its gates;
 //!   [`Lstm::rows`] and [`Gru::rows`] return the rows of a gate.
 //! - A layer's page also lists the tensors that it carries from step to step; [`State`] holds them
-//!   by name.
+//!   by name. The states of [single sequences](State#single-sequences) can be read, set, reset and
+//!   reordered.
 //! - Input that does not fit is refused with an [`Error`] before anything is written. The error
 //!   says what was given and what was expected.
 //! - A sequence gets the same bits alone or in a batch, in one pass or in many, step by step or at
@@ -98,7 +100,8 @@
 //!
 //! # Features
 //!
-//! `safetensors`, off by default: [`Model::save`], [`Model::load`] and [`Loader`].
+//! `safetensors`, off by default: [`Model::save`], [`Model::load`] and [`Loader`]; [`State::save`] and
+//! [`Model::load_state`].
 #![forbid(unsafe_code)]
 // Without files nothing makes a block from its configuration.
 #![cfg_attr(not(feature = "safetensors"), allow(dead_code, rustdoc::broken_intra_doc_links))]
@@ -122,7 +125,7 @@ pub use blocks::recurrent::{
     Activation, Candidate, Delayed, Gru, GruGate, Layer, LayerNorm, Leak, Leaky, Lstm, LstmGate,
     Recurrent, Regularised, Reset, Skip, Vanilla,
 };
-pub use blocks::{Dense, Embedding};
+pub use blocks::{Dense, Embedding, Reversed};
 pub use bptt_kernels::{Format, Isa, IsaError};
 pub use error::Error;
 pub use gradients::Accumulate;

@@ -6,8 +6,8 @@ mod common;
 
 use bptt::blocks::{Block, Config, Pass, Plan};
 use bptt::{
-    Dense, Embedding, Error, InputSize, Loader, Lstm, Model, Network, Regularisation, Runtime,
-    Tokens,
+    Dense, Embedding, Error, InputSize, Loader, Lstm, Model, Network, Regularisation, Reversed,
+    Runtime, Schedule, Tokens,
 };
 use common::{Kind, Subject};
 use rand::{SeedableRng, rngs::StdRng};
@@ -40,21 +40,19 @@ impl Drop for Folder {
     }
 }
 
-/// The outputs of a stream over drawn inputs.
-fn outputs(model: &Model) -> Vec<f32> {
-    let mut y = vec![0.0; 9 * model.output_size()];
-    let mut stream = model.stream(1).unwrap();
+/// The outputs of a pass over drawn inputs.
+fn outputs(model: &mut Model) -> Vec<f32> {
+    let mut workspace = model.training_workspace(Schedule::dense(9, 1)).unwrap();
     match model.input() {
         InputSize::Features(size) => {
             let x: Vec<f32> = (0..9 * size).map(|n| (n as f32 * 0.7).sin()).collect();
-            stream.forward(&x, &mut y).unwrap();
+            model.forward(&mut workspace, &x).unwrap().to_vec()
         }
         InputSize::Tokens(count) => {
             let x: Vec<u32> = (0..9).map(|n| (n * 7 % count) as u32).collect();
-            stream.forward(Tokens(&x), &mut y).unwrap();
+            model.forward(&mut workspace, Tokens(&x)).unwrap().to_vec()
         }
     }
-    y
 }
 
 #[test]
@@ -64,17 +62,21 @@ fn every_block_with_every_option_comes_back() {
     for kind in Kind::all() {
         let subject = Subject { kind, inputs: 3, hidden: 5 };
         networks.push(subject.network());
+        networks.push(subject.reversed_with(Regularisation::none()));
         if !matches!(kind, Kind::Clockwork(..)) {
             networks.push(subject.network_with(noise));
+            networks.push(subject.reversed_with(noise));
         }
     }
     let lstm = Lstm::new(3, 5).unwrap().with_forget_bias(0.1).unwrap();
     networks.push(
         Network::new(Embedding::new(11, 3).unwrap()).then(lstm).then(Dense::new(5, 2).unwrap()),
     );
+    let twice = Reversed::new(Reversed::new(Embedding::new(11, 3).unwrap()));
+    networks.push(Network::new(twice).then(Reversed::new(Dense::new(3, 2).unwrap())));
     for (seed, network) in (0..).zip(&networks) {
-        let model = init(network, seed);
-        let again = Model::of_safetensors(&model.to_safetensors().unwrap(), runtime()).unwrap();
+        let mut model = init(network, seed);
+        let mut again = Model::of_safetensors(&model.to_safetensors().unwrap(), runtime()).unwrap();
         let configs = |model: &Model| -> Vec<Config> {
             model.network().blocks().map(|block| block.config()).collect()
         };
@@ -84,7 +86,7 @@ fn every_block_with_every_option_comes_back() {
         }
         assert_eq!(again.parameters().as_slice(), model.parameters().as_slice());
         assert_eq!(again.manifest(), model.manifest());
-        assert_eq!(outputs(&again), outputs(&model), "{:?}", configs(&model));
+        assert_eq!(outputs(&mut again), outputs(&mut model), "{:?}", configs(&model));
     }
 }
 
@@ -255,4 +257,9 @@ fn blocks_of_ones_own_are_made_by_their_kind() {
     let loader = Loader::new().with("Mine", |config| Ok(Mine(config.size("size")?)));
     let model = loader.of_safetensors(&bytes, runtime()).unwrap();
     assert_eq!(model.network().blocks().next().unwrap().config(), Mine(3).config());
+    let network = Network::new(Reversed::new(Mine(3)));
+    let bytes = init(&network, 1).to_safetensors().unwrap();
+    let model = loader.of_safetensors(&bytes, runtime()).unwrap();
+    let config = model.network().blocks().next().unwrap().config();
+    assert_eq!(config.block("block"), Ok(&Mine(3).config()));
 }

@@ -339,9 +339,11 @@ fn equal_lengths_are_as_dense() {
 
 #[test]
 fn no_sequence_has_a_step() {
-    let subject = Subject { kind: Kind::LSTM, inputs: 3, hidden: 5 };
-    let sequences = draw(&subject, &[0; 3], 3);
-    for &isa in isas() {
+    for (kind, &isa) in
+        kinds().into_iter().flat_map(|kind| isas().iter().map(move |isa| (kind, isa)))
+    {
+        let subject = Subject { kind, inputs: 3, hidden: 5 };
+        let sequences = draw(&subject, &[0; 3], 3);
         for layout in LAYOUTS {
             let (own, gradients) = run(&subject.network(), (isa, 2), layout, &sequences, f32::NAN);
             for (own, sequence) in own.iter().zip(&sequences) {

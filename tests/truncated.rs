@@ -4,7 +4,7 @@
 mod common;
 
 use bptt::{
-    Accumulate, Dense, Embedding, Error, Isa, Lstm, Model, Network, Runtime, Schedule, Sgd,
+    Accumulate, Adam, Dense, Embedding, Error, Isa, Lstm, Model, Network, Runtime, Schedule,
     SoftmaxCrossEntropy, SquaredError, Tokens, Truncated,
 };
 use bptt_reference::lstm::Lstm as Reference;
@@ -96,7 +96,10 @@ fn windows_are_as_by_hand() {
                 assert_bits(&what, given, by_hand.gradients().as_slice());
                 // The next window begins so that it is full when the next k₁ steps have come.
                 begin = begin.max((end + every).saturating_sub(back).min(end));
-                assert_eq!(truncated.workspace().bytes(), truncated.workspace().recomputation().bytes);
+                assert_eq!(
+                    truncated.workspace().bytes(),
+                    truncated.workspace().recomputation().bytes
+                );
                 assert!(truncated.workspace().bytes() <= bytes);
             }
         }
@@ -170,19 +173,13 @@ fn warm_up_moves_the_state_and_is_not_learned_from() {
     let mut after = model.training_workspace(Schedule::dense(5, 1)).unwrap();
     after.set_state(&before.last_state().unwrap()).unwrap();
     model.gradients(&mut after, &x[37..42], &loss, Accumulate::No).unwrap();
-    assert_eq!(
-        truncated.workspace().gradients().as_slice(),
-        after.gradients().as_slice()
-    );
+    assert_eq!(truncated.workspace().gradients().as_slice(), after.gradients().as_slice());
     // A new sequence.
     truncated.begin(&model.state(1).unwrap()).unwrap();
     truncated.gradients(&model, &x[37..42], &loss).unwrap();
     after.reset_state();
     model.gradients(&mut after, &x[37..42], &loss, Accumulate::No).unwrap();
-    assert_eq!(
-        truncated.workspace().gradients().as_slice(),
-        after.gradients().as_slice()
-    );
+    assert_eq!(truncated.workspace().gradients().as_slice(), after.gradients().as_slice());
 }
 
 #[test]
@@ -192,12 +189,12 @@ fn it_learns_from_tokens() {
         .then(Dense::new(8, 5).unwrap());
     let mut model = model(&network, Isa::best().unwrap());
     let mut truncated = Truncated::new(&mut model, 4, 8, 1).unwrap();
-    let mut sgd = Sgd::new(0.5).unwrap();
+    let mut adam = Adam::new(0.05);
     let text: Vec<u32> = (0..401).map(|at| at % 5).collect();
     let mut losses = Vec::new();
     for (x, y) in text[..400].chunks(4).zip(text[1..].chunks(4)) {
         let loss = SoftmaxCrossEntropy::mean(y);
-        losses.push(truncated.train(&mut model, Tokens(x), &loss, &mut sgd).unwrap());
+        losses.push(truncated.train(&mut model, Tokens(x), &loss, &mut adam).unwrap());
     }
     assert!(losses[0] > 1.0 && losses[99] < 0.1, "{} {}", losses[0], losses[99]);
 }

@@ -45,6 +45,19 @@ pub trait Block: Any + Debug + Send + Sync {
         Ok(())
     }
 
+    /// Returns whether the outputs of a step depend on no later step, so that a pass over a long
+    /// sequence can be divided into passes over its parts, the first part first.
+    fn is_causal(&self) -> bool {
+        true
+    }
+
+    /// Returns whether what the block computes depends on the number of steps that its sequences
+    /// have taken before, as in a [`Clockwork`](crate::Clockwork). All sequences of a
+    /// [`State`](crate::State) must then have taken the same number.
+    fn reads_step(&self) -> bool {
+        false
+    }
+
     /// Initialises the parameters, which are all zero when this is called. Weights are set as
     /// `init` says, with random numbers from the generator; biases and gains are set as the block's
     /// documentation says.

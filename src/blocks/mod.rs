@@ -13,6 +13,7 @@ mod embedding;
 mod packed;
 mod pass;
 pub(crate) mod recurrent;
+mod reversed;
 mod steps;
 
 pub use block::{Block, Plan};
@@ -23,4 +24,5 @@ pub use embedding::Embedding;
 pub(crate) use embedding::EmbeddingPacked;
 pub use packed::{Packed, Plain, Wanted};
 pub use pass::{Backward, Forward, LeftBy, Pass};
+pub use reversed::Reversed;
 pub use steps::{Next, Steps};

@@ -6,7 +6,7 @@ use crate::blocks::clockwork::Clockwork;
 use crate::blocks::recurrent::{
     Delayed, Gru, Layer, LayerNorm, Leaky, Lstm, Recurrent, Regularised, Skip, Vanilla,
 };
-use crate::blocks::{Block, Config, Dense, Embedding};
+use crate::blocks::{Block, Config, Dense, Embedding, Reversed};
 use crate::regularisation::Regularisation;
 use std::fmt;
 use std::sync::Arc;
@@ -55,6 +55,10 @@ impl Loader {
             "Dense" => Arc::new(Dense::from_config(config)?),
             "Embedding" => Arc::new(Embedding::from_config(config)?),
             "Clockwork" => Arc::new(Clockwork::from_config(config)?),
+            "Reversed" => {
+                config.expect_only(&["block"])?;
+                Arc::new(Reversed::of(self.block(config.block("block")?)?))
+            }
             _ => Arc::new(layer(config)?),
         })
     }

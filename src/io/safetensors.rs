@@ -3,16 +3,9 @@
 
 use super::json;
 use super::kinds::Loader;
-use crate::params::{Manifest, Tensor};
+use super::tensors::{self, Content};
 use crate::{Error, Model, Network, Runtime};
-use ::safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
-use std::collections::HashMap;
-use std::fs::File;
-use std::io::Write;
 use std::path::Path;
-
-/// The member of the metadata that marks a file as one of this crate, with the version of its form.
-const FORM: (&str, &str) = ("bptt", "1");
 
 /// The name of the member of the metadata that holds the configuration.
 const NETWORK: &str = "network";
@@ -44,21 +37,7 @@ impl Model {
     /// [`Error::Io`] if the file cannot be written; an existing file is unchanged then. The errors
     /// of [`to_safetensors`](Self::to_safetensors).
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
-        let path = path.as_ref();
-        let bytes = self.to_safetensors()?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let beside = path.with_file_name(format!(".{name}.{}", std::process::id()));
-        let write = || -> std::io::Result<()> {
-            let mut file = File::create(&beside)?;
-            file.write_all(&bytes)?;
-            file.sync_all()?;
-            std::fs::rename(&beside, path)
-        };
-        write().map_err(|error| {
-            // The file may not exist, so a failure to remove it is ignored.
-            let _ = std::fs::remove_file(&beside);
-            io_error(path, &error)
-        })
+        tensors::write(path.as_ref(), &self.to_safetensors()?)
     }
 
     /// Returns the bytes that [`save`](Self::save) writes.
@@ -66,29 +45,8 @@ impl Model {
     /// # Errors
     /// [`Error::File`] if the tensors are more than the format can hold.
     pub fn to_safetensors(&self) -> Result<Vec<u8>, Error> {
-        let parameters = self.parameters();
-        let values: Vec<(&Tensor, Vec<u8>)> = parameters
-            .manifest()
-            .tensors()
-            .iter()
-            .map(|tensor| {
-                let values = &parameters.as_slice()[tensor.range()];
-                (tensor, values.iter().flat_map(|value| value.to_le_bytes()).collect())
-            })
-            .collect();
-        let views: Result<Vec<_>, _> = values
-            .iter()
-            .map(|(tensor, bytes)| {
-                let view = TensorView::new(Dtype::F32, tensor.shape().to_vec(), bytes)?;
-                Ok((tensor.name(), view))
-            })
-            .collect();
         let network = json::to_text(&self.network().configs());
-        let metadata = HashMap::from([
-            (FORM.0.to_string(), FORM.1.to_string()),
-            (NETWORK.to_string(), network),
-        ]);
-        views.and_then(|views| serialize(views, Some(metadata))).map_err(|error| refused(&error))
+        tensors::to_bytes(self.manifest(), self.parameters().as_slice(), &[(NETWORK, network)])
     }
 
     /// Loads a model from a file that [`save`](Self::save) wrote.
@@ -117,9 +75,7 @@ impl Loader {
     /// # Errors
     /// The errors of [`Model::load`].
     pub fn load(&self, path: impl AsRef<Path>, runtime: Runtime) -> Result<Model, Error> {
-        let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|error| io_error(path, &error))?;
-        self.of_safetensors(&bytes, runtime)
+        self.of_safetensors(&tensors::read(path.as_ref())?, runtime)
     }
 
     /// Makes a model as [`Model::of_safetensors`] does, with blocks of the added kinds as well.
@@ -127,18 +83,8 @@ impl Loader {
     /// # Errors
     /// The errors of [`Model::of_safetensors`].
     pub fn of_safetensors(&self, bytes: &[u8], runtime: Runtime) -> Result<Model, Error> {
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| refused(&error))?;
-        let tensors = SafeTensors::deserialize(bytes).map_err(|error| refused(&error))?;
-        let metadata = header.metadata().clone().unwrap_or_default();
-        if metadata.get(FORM.0).map(String::as_str) != Some(FORM.1) {
-            let given = metadata.get(FORM.0);
-            return Err(Error::File {
-                what: "the form of the file".into(),
-                given: given.map_or("not given".into(), |form| format!("{} {form}", FORM.0)),
-                expected: format!("{} {}", FORM.0, FORM.1),
-            });
-        }
-        let network = metadata.get(NETWORK).map_or("[]", String::as_str);
+        let content = Content::of(bytes)?;
+        let network = content.member(NETWORK).unwrap_or("[]");
         let blocks: Result<Vec<_>, Error> =
             json::of_text(network)?.iter().map(|config| self.block(config)).collect();
         let blocks = blocks?;
@@ -150,50 +96,10 @@ impl Loader {
             });
         }
         let network = Network::of(blocks);
-        // This check comes before the parameters are allocated, so that a file cannot ask for more
-        // memory than the tensors in it.
-        check(&network.manifest()?, &tensors)?;
+        let manifest = network.manifest()?;
+        content.check(&manifest)?;
         let mut parameters = network.parameters()?;
-        for tensor in parameters.manifest().clone().tensors() {
-            let view = tensors.tensor(tensor.name()).map_err(|error| refused(&error))?;
-            let to = &mut parameters.as_mut_slice()[tensor.range()];
-            for (to, bytes) in to.iter_mut().zip(view.data().as_chunks().0) {
-                *to = f32::from_le_bytes(*bytes);
-            }
-        }
+        content.copy_to(&manifest, parameters.as_mut_slice())?;
         network.model(parameters, runtime)
     }
-}
-
-/// Returns an error unless the tensors of a file are exactly those of the manifest.
-fn check(manifest: &Manifest, tensors: &SafeTensors<'_>) -> Result<(), Error> {
-    for tensor in manifest.tensors() {
-        let what = format!("tensor {}", tensor.name());
-        let expected = format!("F32 {:?}", tensor.shape());
-        let given = match tensors.tensor(tensor.name()) {
-            Ok(view) if (view.dtype(), view.shape()) == (Dtype::F32, tensor.shape()) => continue,
-            Ok(view) => format!("{:?} {:?}", view.dtype(), view.shape()),
-            Err(_) => "missing".into(),
-        };
-        return Err(Error::File { what, given, expected });
-    }
-    let unread = tensors.names().into_iter().find(|name| manifest.find(name).is_none());
-    match unread {
-        None => Ok(()),
-        Some(name) => Err(Error::File {
-            what: format!("tensor {name}"),
-            given: "in the file".into(),
-            expected: format!("one of {manifest}"),
-        }),
-    }
-}
-
-fn refused(error: &::safetensors::SafeTensorError) -> Error {
-    let (what, expected) = ("the file".into(), "a whole file of safetensors".into());
-    Error::File { what, given: error.to_string(), expected }
-}
-
-fn io_error(path: &Path, error: &std::io::Error) -> Error {
-    let (path, message) = (path.display().to_string(), error.to_string());
-    Error::Io { path, kind: error.kind(), message }
 }

@@ -107,6 +107,7 @@ impl Divided {
         options: Options,
         budget: usize,
     ) -> Result<Self, Error> {
+        network.check_causal("a budget")?;
         let whole = Whole { network, schedule, options };
         let (steps, mut best) = (schedule.steps(), None);
         let mut stretch = 1;

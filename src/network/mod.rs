@@ -135,9 +135,31 @@ impl Network {
     /// [`Error::Value`] if `batch` is 0, [`Error::Mismatch`] if neighbouring blocks do not fit,
     /// [`Error::TooLarge`] or [`Error::OutOfMemory`] if the state cannot be allocated.
     pub fn state(&self, batch: usize) -> Result<State, Error> {
+        State::zeros(Arc::new(self.state_manifest(batch)?), batch, self.reads_step())
+    }
+
+    /// Returns the names, shapes and ranges of the state of `batch` sequences.
+    pub(crate) fn state_manifest(&self, batch: usize) -> Result<Manifest, Error> {
         crate::error::check_size("batch", batch)?;
-        let (manifest, _) = self.declared(|block, manifest| block.state(batch, manifest))?;
-        State::zeros(Arc::new(manifest))
+        self.declared(|block, manifest| block.state(batch, manifest)).map(|(manifest, _)| manifest)
+    }
+
+    /// Returns whether a block needs the number of steps that the sequences have taken.
+    fn reads_step(&self) -> bool {
+        self.blocks().any(Block::reads_step)
+    }
+
+    /// Returns an error, about `what`, if a block needs later steps, so that the steps of a sequence
+    /// cannot come in several passes.
+    pub(crate) fn check_causal(&self, what: &'static str) -> Result<(), Error> {
+        match self.blocks().find(|block| !block.is_causal()) {
+            None => Ok(()),
+            Some(block) => Err(Error::Mismatch {
+                what,
+                given: block.config().to_string(),
+                expected: "blocks that need no later steps, since it divides sequences".into(),
+            }),
+        }
     }
 
     /// Returns the configurations of the blocks.

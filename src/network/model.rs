@@ -209,8 +209,8 @@ impl Model {
     /// Its memory is one allocation, whose size does not depend on how long the stream runs.
     ///
     /// # Errors
-    /// [`Error::Value`] if `batch` is 0, [`Error::TooLarge`] or [`Error::OutOfMemory`] if the
-    /// stream cannot be allocated.
+    /// [`Error::Value`] if `batch` is 0 or a block is [`Reversed`](crate::Reversed), which needs
+    /// later steps; [`Error::TooLarge`] or [`Error::OutOfMemory`] if the stream cannot be allocated.
     pub fn stream(&self, batch: usize) -> Result<Stream, Error> {
         Stream::new(&self.network, self.packing.clone(), batch, self.runtime)
     }

@@ -4,7 +4,7 @@ use super::Network;
 use crate::blocks::{Pass, Plan, Wanted};
 use crate::error::product;
 use crate::memory::{Layout, Region, regions};
-use crate::params::Manifest;
+use crate::params::{Manifest, Sequences};
 use crate::sequence::{InputSize, Schedule};
 use crate::{Error, Runtime};
 use std::ops::Range;
@@ -145,7 +145,7 @@ impl Planned {
         let (state, states) =
             network.declared(|block, manifest| block.state(batch, manifest)).map_err(whole)?;
         if !schedule.is_dense() {
-            check_states(&state, batch)?;
+            Sequences::new("state of sequences of different lengths", &state, batch)?;
         }
         let mut layout = Layout::in_lines(WHAT);
         let (mut steps, mut wanted) = (Vec::new(), Vec::new());
@@ -268,19 +268,5 @@ impl Planned {
             let works = self.steps.iter().map(|step| step.pass.work()[way]);
             works.fold(0, usize::saturating_add)
         })
-    }
-}
-
-/// Returns an error unless the last dimension but one of each tensor of a state is the batch, so that
-/// the states of single sequences can be found in it.
-fn check_states(state: &Manifest, batch: usize) -> Result<(), Error> {
-    let fits = |shape: &[usize]| shape.len() >= 2 && shape[shape.len() - 2] == batch;
-    match state.tensors().iter().find(|tensor| !fits(tensor.shape())) {
-        None => Ok(()),
-        Some(tensor) => Err(Error::Mismatch {
-            what: "state of sequences of different lengths",
-            given: format!("{} {:?}", tensor.name(), tensor.shape()),
-            expected: format!("[{batch}, …] or […, {batch}, …], the batch last but one"),
-        }),
     }
 }

@@ -1,6 +1,8 @@
 //! Inference that carries the state of its sequences from call to call and keeps nothing else. Must
 //! not know how a block computes its steps.
 
+mod state;
+
 use super::Network;
 use super::fused::{Embedded, Single};
 use super::packing::Packing;
@@ -174,7 +176,8 @@ impl Stream {
     /// # Errors
     /// [`Error::OutOfMemory`] if the copy cannot be allocated.
     pub fn state(&self) -> Result<State, Error> {
-        let mut state = State::zeros(self.manifest.clone())?;
+        let reads_step = self.network.reads_step();
+        let mut state = State::zeros(self.manifest.clone(), self.batch, reads_step)?;
         state.as_mut_slice().copy_from_slice(self.state.of(&self.memory));
         Ok(state.after(self.step))
     }

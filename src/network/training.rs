@@ -1,8 +1,7 @@
 //! Options of a network's training passes, and the making of their workspace.
 
-use super::division::{Divided, Plans, Recomputation};
+use super::division::{Plans, Recomputation};
 use super::model::Model;
-use super::plan::{Options, Planned};
 use super::workspace::{Asked, Workspace};
 use crate::Error;
 use crate::blocks::Wanted;
@@ -120,7 +119,8 @@ impl<'a> Training<'a> {
     /// # Errors
     /// [`Error::Value`] if the schedule has no rows or the budget is too small, in which case it
     /// says the least that would do; [`Error::TooLarge`] if the workspace does not fit the address
-    /// space; [`Error::Mismatch`] if input gradients were asked for but the input is tokens.
+    /// space; [`Error::Mismatch`] if input gradients were asked for but the input is tokens, or there
+    /// is a budget and a block is [reversed](crate::Reversed).
     pub fn bytes(&self) -> Result<usize, Error> {
         Ok(self.recomputation()?.bytes)
     }

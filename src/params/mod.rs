@@ -4,9 +4,11 @@
 mod init;
 mod manifest;
 mod parameters;
+mod sequences;
 mod state;
 
 pub use init::Init;
 pub use manifest::{Manifest, Tensor};
 pub use parameters::Parameters;
+pub(crate) use sequences::{Move, Sequences};
 pub use state::State;

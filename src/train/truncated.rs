@@ -24,7 +24,7 @@ use crate::{Accumulate, Error, Runtime};
 ///
 /// let network = Network::new(Lstm::new(1, 1)?);
 /// let mut model = network.init(&mut SmallRng::seed_from_u64(1), Runtime::best()?)?;
-/// let mut sgd = Sgd::new(0.1)?;
+/// let mut sgd = Sgd::new(0.1);
 /// // Updates after 50 steps, with gradients over the last 200.
 /// let mut truncated = Truncated::new(&mut model, 50, 200, 1)?;
 /// let (x, y) = (vec![0.5; 10_000], vec![0.25; 10_000]);
@@ -100,7 +100,8 @@ impl Truncated {
     /// steps and gradients through the last `back` (k₂) steps.
     ///
     /// # Errors
-    /// [`Error::Value`] if one of the numbers is 0 or `back` is below `every`; the errors of
+    /// [`Error::Value`] if one of the numbers is 0 or `back` is below `every`; [`Error::Mismatch`] if
+    /// a block is [reversed](crate::Reversed); the errors of
     /// [`Training::workspace`](crate::Training::workspace).
     pub fn new(model: &mut Model, every: usize, back: usize, batch: usize) -> Result<Self, Error> {
         check_size("k₁", every)?;
@@ -109,6 +110,7 @@ impl Truncated {
             let expected = format!("k₁, which is {every}, or more").into();
             return Err(Error::Value { what: "k₂", given: back.to_string(), expected });
         }
+        model.network().check_causal("truncation")?;
         let workspace = model.training_workspace(Schedule::dense(back, batch))?;
         let rows = back * batch;
         let window = match model.input() {

@@ -4,7 +4,7 @@
 use super::{Alpha, Kind, Options, clockwork, gru, leaky, lstm, normed, skip, vanilla};
 use bptt::{
     Activation, Candidate, ClockGroup, Delayed, Init, Isa, Layer, Model, Network, Parameters,
-    Regularisation, Regularised, Reset, Runtime, State,
+    Recurrent, Regularisation, Regularised, Reset, Reversed, Runtime, State,
 };
 use bptt_reference::cells::{Cell as Equations, Layer as ReferenceLayer};
 use bptt_reference::noise::Masks;
@@ -36,35 +36,57 @@ fn candidate(candidate: Candidate) -> bptt_reference::Activation {
 impl Subject {
     /// The network of the layer alone, with noise in its recurrence if there is any.
     pub fn network_with(&self, noise: Regularisation) -> Network {
+        self.network_of(noise, false)
+    }
+
+    /// The network of the layer alone, run backwards in time.
+    pub fn reversed_with(&self, noise: Regularisation) -> Network {
+        self.network_of(noise, true)
+    }
+
+    fn network_of(&self, noise: Regularisation, reversed: bool) -> Network {
         let Self { kind, inputs, hidden } = *self;
-        fn of(layer: impl Layer, noise: Regularisation) -> Network {
-            if noise == Regularisation::none() {
-                return Network::new(layer.recurrent());
-            }
-            Network::new(Regularised::new(layer, noise).unwrap())
-        }
+        let network = |layer: Recurrent| match reversed {
+            true => Network::new(Reversed::new(layer)),
+            false => Network::new(layer),
+        };
+        let of = |layer: Recurrent, noise: Regularisation| match noise == Regularisation::none() {
+            true => network(layer),
+            false => network(Regularised::new(layer, noise).unwrap().recurrent()),
+        };
         match kind {
-            Kind::Vanilla(phi) => of(vanilla(phi, inputs, hidden), noise),
-            Kind::Leaky(phi, alpha) => of(leaky(phi, alpha, inputs, hidden), noise),
-            Kind::Skip(phi, delays) => of(skip(phi, delays, inputs, hidden), noise),
+            Kind::Vanilla(phi) => of(vanilla(phi, inputs, hidden).recurrent(), noise),
+            Kind::Leaky(phi, alpha) => of(leaky(phi, alpha, inputs, hidden).recurrent(), noise),
+            Kind::Skip(phi, delays) => of(skip(phi, delays, inputs, hidden).recurrent(), noise),
+            Kind::Clockwork(phi, periods) if reversed => {
+                Network::new(Reversed::new(clockwork(phi, periods, inputs, hidden)))
+            }
             Kind::Clockwork(phi, periods) => Network::new(clockwork(phi, periods, inputs, hidden)),
-            Kind::Gru(reset, candidate) => of(gru(reset, candidate, inputs, hidden), noise),
+            Kind::Gru(reset, candidate) => {
+                of(gru(reset, candidate, inputs, hidden).recurrent(), noise)
+            }
             Kind::LateGru(reset, candidate) => {
-                of(Delayed::new(gru(reset, candidate, inputs, hidden)).unwrap(), noise)
+                of(Delayed::new(gru(reset, candidate, inputs, hidden)).unwrap().recurrent(), noise)
             }
             Kind::LateLstm(options) => {
-                of(Delayed::new(lstm(options, inputs, hidden)).unwrap(), noise)
+                of(Delayed::new(lstm(options, inputs, hidden)).unwrap().recurrent(), noise)
             }
-            Kind::Lstm(options) => of(lstm(options, inputs, hidden), noise),
-            Kind::NormedLeaky(phi, alpha) => of(normed(leaky(phi, alpha, inputs, hidden)), noise),
-            Kind::NormedSkip(phi, delays) => of(normed(skip(phi, delays, inputs, hidden)), noise),
+            Kind::Lstm(options) => of(lstm(options, inputs, hidden).recurrent(), noise),
+            Kind::NormedLeaky(phi, alpha) => {
+                of(normed(leaky(phi, alpha, inputs, hidden)).recurrent(), noise)
+            }
+            Kind::NormedSkip(phi, delays) => {
+                of(normed(skip(phi, delays, inputs, hidden)).recurrent(), noise)
+            }
             Kind::NormedGru(reset, candidate) => {
-                of(normed(gru(reset, candidate, inputs, hidden)), noise)
+                of(normed(gru(reset, candidate, inputs, hidden)).recurrent(), noise)
             }
-            Kind::NormedLstm(options) => of(normed(lstm(options, inputs, hidden)), noise),
+            Kind::NormedLstm(options) => {
+                of(normed(lstm(options, inputs, hidden)).recurrent(), noise)
+            }
             Kind::NormedLateGru(reset, candidate) => {
                 let normed = normed(gru(reset, candidate, inputs, hidden));
-                of(Delayed::new(normed).unwrap(), noise)
+                of(Delayed::new(normed).unwrap().recurrent(), noise)
             }
         }
     }

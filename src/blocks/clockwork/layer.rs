@@ -193,6 +193,11 @@ impl Block for Clockwork {
         manifest.declare("h", &[batch, self.clocked.hidden])
     }
 
+    /// The number of steps tells which groups move at a step.
+    fn reads_step(&self) -> bool {
+        true
+    }
+
     fn initialise(
         &self,
         parameters: &mut [f32],

@@ -3,6 +3,7 @@
 
 mod divided;
 mod passes;
+mod state;
 
 use super::Network;
 use super::division::{Plans, Recomputation};
@@ -270,7 +271,8 @@ impl Workspace {
     /// Returns a copy of the state that lies at `place`.
     fn collect(&self, place: Place) -> Result<State, Error> {
         let planned = self.plans.first();
-        let mut state = State::zeros(planned.state.clone())?;
+        let (batch, reads_step) = (self.schedule.batch(), self.network.reads_step());
+        let mut state = State::zeros(planned.state.clone(), batch, reads_step)?;
         for block in &planned.steps {
             let from = &self.memory[self.plans.place(place, block)];
             let to = &mut state.as_mut_slice()[block.state.clone()];

@@ -40,6 +40,13 @@ impl RecurrentPass {
             Some(dlast) => dstate.copy_from_slice(dlast),
             None => dstate.fill(0.0),
         }
+        if self.rows() == 0 {
+            // The state after the pass is the one before it, and the sums have no terms.
+            if self.wanted.parameters && !accumulate {
+                gradients.fill(0.0);
+            }
+            return Ok(());
+        }
         let StateParts { h: h0, c: c0, x: waiting } = lens.split(state);
         let StateParts { h: dh, c: dc, x: dx_waiting } = lens.split_mut(dstate);
         // The kernel takes ∂L/∂h of step t from index t mod D.
