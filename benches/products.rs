@@ -55,7 +55,7 @@ fn products(c: &mut Criterion) {
 
         let mut dw = random(4 * h * h, &mut rng);
         let mut db = random(4 * h, &mut rng);
-        let mut scratch = random(scratch_len(isa, 1, &[h]).expect("small"), &mut rng);
+        let mut scratch = random(scratch_len(isa, 1, rows, &[h]).expect("small"), &mut rng);
         let mut group = c.benchmark_group(format!("weight gradient H {h} rows {rows}"));
         group.throughput(Throughput::Elements(flops));
         group.bench_function("bptt", |b| {

@@ -47,7 +47,7 @@ fn matrices() {
         let far = 1 << (usize::BITS - 8);
         let error = PackedMatrix::zeros(isa, 1, far, 1).unwrap_err();
         assert!(matches!(error, KernelError::OutOfMemory { bytes } if bytes >= 4 * far), "{error}");
-        let error = scratch_len(isa, 1, &[usize::MAX / 4]).unwrap_err();
+        let error = scratch_len(isa, 1, 256, &[usize::MAX / 4]).unwrap_err();
         assert_eq!(error, KernelError::TooLarge { what: "packed weights" });
 
         let mut packed = PackedMatrix::zeros(isa, 4, 3, 5).unwrap();
@@ -124,7 +124,7 @@ fn products() {
             assert_packing(result, other.name(), isa.name());
         }
 
-        let whole = scratch_len(isa, 1, &[3]).unwrap();
+        let whole = scratch_len(isa, 1, 4, &[3]).unwrap();
         for (lens, error) in [
             ([7, 12, 6, 2, whole], KernelError::Short { what: "a", given: 7, least: 8 }),
             ([8, 13, 6, 2, whole], length("b", 13, 12)),

@@ -176,7 +176,7 @@ mod tests {
     ) -> [Vec<f32>; 2] {
         let (a, b) = (uniform(1, depth * rows, 1.0), uniform(2, depth * columns, 1.0));
         let (a, b, mut c) = (make(&a), make(&b), make(&uniform(3, rows * columns, 1.0)));
-        let mut scratch = make(&filled(scratch_len(isa, 1, &[columns]).unwrap()));
+        let mut scratch = make(&filled(scratch_len(isa, 1, depth, &[columns]).unwrap()));
         let mut sums = make(&uniform(4, rows, 1.0));
         let (c, sums, scratch) = (&mut c, &mut sums, &mut scratch);
         let products = [Rhs::new(&b, c, columns)];

@@ -150,7 +150,7 @@ fn sums_over_time(threads: usize) {
                 let b = [columns, 1].map(|columns| uniform(2, depth * columns, 1.0));
                 let mut c = [columns, 1].map(|columns| uniform(3, rows * columns, 1.0));
                 let mut sums = uniform(4, rows, 1.0);
-                let scratch = &mut filled(scratch_len(isa, threads, &[columns, 1]).unwrap());
+                let scratch = &mut filled(scratch_len(isa, threads, depth, &[columns, 1]).unwrap());
                 let [c, d] = &mut c;
                 let outer = WeightGradients {
                     depth,

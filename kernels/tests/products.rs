@@ -177,8 +177,8 @@ fn outer(
     (c, sums): (&mut [f32], &mut [f32]),
     add: bool,
 ) {
-    let mut scratch = filled(scratch_len(isa, 1, &[columns]).unwrap());
     let depth = a.len() / rows;
+    let mut scratch = filled(scratch_len(isa, 1, depth, &[columns]).unwrap());
     let products = [Rhs::new(b, c, columns)];
     WeightGradients {
         depth,

@@ -141,7 +141,7 @@ fn sums_of_nothing_are_over_at_once() {
                 products: [Rhs::new(&[], &mut [], 0)],
                 sums: Some(&mut []),
                 accumulate,
-                scratch: &mut vec![0.0; scratch_len(isa, 1, &[0]).unwrap()],
+                scratch: &mut vec![0.0; scratch_len(isa, 1, usize::MAX, &[0]).unwrap()],
             };
             assert_eq!(outer.run(isa, &mut Pass::serial()), Ok(()));
             let diagonal = Diagonal {
@@ -181,7 +181,7 @@ fn units_beyond_the_address_space_are_refused() {
 #[test]
 fn the_scratch_of_many_products_is_no_sum_that_wraps() {
     for &isa in isas() {
-        let fits = |columns: &usize| scratch_len(isa, 0, &[*columns]).is_ok();
+        let fits = |columns: &usize| scratch_len(isa, 0, 0, &[*columns]).is_ok();
         let columns = (0..usize::BITS).map(|bit| 1 << bit).rfind(fits).unwrap();
         let outer = WeightGradients {
             depth: 0,

@@ -96,7 +96,7 @@ impl Block for Dense {
         let threads = plan.runtime.checked_threads()?;
         let widest = self.input_size.max(self.output_size);
         let product = gemm::team_scratch_len(threads, rows, widest)?;
-        let gradient = weight_gradients::scratch_len(isa, threads, &[self.input_size])?;
+        let gradient = weight_gradients::scratch_len(isa, threads, rows, &[self.input_size])?;
         let dims: Regions<&[usize]> = Regions { scratch: &[product.max(gradient)] };
         let regions = dims.booked(plan.layout)?;
         Ok(Box::new(DensePass { dense: *self, rows, isa, wanted: plan.gradients, regions }))
@@ -180,8 +180,9 @@ regions! {
 
 /// A planned pass of a dense layer. Its memory is scratch, in f32: the larger of the needs of its
 /// products and of its weight gradients. The products need `min(rows, 96 N) · max(I, O)` for N
-/// threads: packed rows of an lhs, each rounded up to 16. The weight gradients need 256 floats for
-/// each column of W, whose columns are padded to a multiple of two vectors, and 24 576 N floats.
+/// threads: packed rows of an lhs, each rounded up to 16. The weight gradients need `min(rows, 256)`
+/// floats for each column of W, whose columns are padded to a multiple of two vectors, and 96 N times
+/// as many, rounded up to 16.
 #[derive(Debug)]
 struct DensePass {
     dense: Dense,

@@ -99,6 +99,12 @@ fn padded(columns: usize, isa: Isa) -> usize {
     columns.next_multiple_of(2 * isa.lanes())
 }
 
+/// Scratch of weight gradients over `rows` rows, with this many padded columns.
+fn sums(rows: usize, columns: usize, threads: usize) -> usize {
+    let depth = rows.min(256);
+    depth * columns + 96 * lines(depth) * threads
+}
+
 impl Part {
     fn inputs(&self) -> usize {
         match self {
@@ -130,7 +136,7 @@ impl Part {
             Self::Dense { inputs, outputs } => {
                 let Pass { steps, batch, isa, threads } = pass;
                 let products = (steps * batch).min(96 * threads) * lines(inputs.max(outputs));
-                lines(products.max(256 * padded(inputs, isa) + 24_576 * threads))
+                lines(products.max(sums(steps * batch, padded(inputs, isa), threads)))
             }
         }
     }
@@ -230,7 +236,7 @@ impl Sizes {
             (true, true) => lines(hidden).max(lines(outputs)),
         };
         let scratch = products.max(batch * first.max(second));
-        regions + lines(scratch.max(256 * columns + 24_576 * threads))
+        regions + lines(scratch.max(sums(rows, columns, threads)))
     }
 
     /// The formula for a layer's steps.
@@ -271,7 +277,8 @@ impl Sizes {
         });
         let widest = self.groups.iter().map(|group| group.0).max().unwrap();
         let products = (steps * batch).min(96 * threads) * lines(inputs.max(widest));
-        let sums = 256 * (padded(inputs, isa) + padded(hidden, isa)) + 24_576 * threads;
+        let columns = padded(inputs, isa) + padded(hidden, isa);
+        let sums = sums(steps * batch, columns, threads);
         lines(kept) + gathered + lines(products.max(batch * lines(hidden)).max(sums))
     }
 

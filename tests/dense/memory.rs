@@ -50,7 +50,8 @@ fn a_workspace_has_the_size_that_is_documented() {
                 let runtime = Runtime::new(isa).threads(threads);
                 let mut model = network.model(network.parameters().unwrap(), runtime).unwrap();
                 let columns = inputs.next_multiple_of(2 * isa.lanes());
-                let gradient = 256 * columns + 24_576 * threads;
+                let depth = rows.min(256);
+                let gradient = depth * columns + 96 * depth.next_multiple_of(16) * threads;
                 let product = rows.min(96 * threads) * inputs.next_multiple_of(16);
                 let scratch = gradient.max(product).next_multiple_of(16);
                 let floats = (rows * outputs).next_multiple_of(16) + scratch;

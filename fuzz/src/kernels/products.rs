@@ -130,7 +130,7 @@ pub fn outer(drawn: &mut Drawn<'_>) {
     for &columns in &columns[..count] {
         operands.push((drawn.floats(&[depth, columns]), drawn.floats(&[rows, columns]), columns));
     }
-    let least = scratch_len(drawn.isa, 1, &columns[..count]).ok();
+    let least = scratch_len(drawn.isa, 1, depth, &columns[..count]).ok();
     let mut scratch = drawn.room(least);
     let (accumulate, isa) = (drawn.flip(), drawn.isa);
     let mut products = operands.iter_mut().map(|(b, c, columns)| Rhs::new(b, c, *columns));

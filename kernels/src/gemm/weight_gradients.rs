@@ -6,7 +6,7 @@ mod tests;
 
 use crate::error::{check_len, check_room, checked_sum};
 use crate::gemm::layout::{
-    DEPTH_BLOCK, GROUP, PANEL, ROW_BLOCK, Span, Terms, cut, cut_by_division,
+    DEPTH_BLOCK, GROUP, PANEL, ROW_BLOCK, Span, Terms, cut, cut_by_division, lhs_len,
 };
 use crate::gemm::lhs;
 use crate::gemm::prefetch::When;
@@ -19,18 +19,30 @@ use crate::tuning::{FLAT_COLUMNS, WEIGHT_GRADIENT_PARTS};
 use crate::{Isa, KernelError, checked_len};
 use std::ops::Range;
 
-/// Returns the floats of scratch that [`WeightGradients`] needs on `threads` threads; `columns`
-/// has the number of columns of each product.
+/// Returns the floats of scratch that [`WeightGradients`] needs on `threads` threads for sums of
+/// `depth` terms; `columns` has the number of columns of each product.
 ///
 /// # Errors
 /// [`KernelError::TooLarge`] where the scratch does not fit the address space.
-pub fn scratch_len(isa: Isa, threads: usize, columns: &[usize]) -> Result<usize, KernelError> {
-    let mut len = checked_len("scratch", &[threads, ROW_BLOCK * DEPTH_BLOCK])?;
+pub fn scratch_len(
+    isa: Isa,
+    threads: usize,
+    depth: usize,
+    columns: &[usize],
+) -> Result<usize, KernelError> {
+    let block = depth.clamp(1, DEPTH_BLOCK);
+    let mut len = checked_len("scratch", &[threads, packed_len(block)])?;
     for &columns in columns {
-        let panels = PackedMatrix::len(isa, 1, columns.max(1), DEPTH_BLOCK)?;
+        let panels = PackedMatrix::len(isa, 1, columns.max(1), block)?;
         len = checked_sum("scratch", &[len, panels])?;
     }
     Ok(len)
+}
+
+/// Returns the floats of a packed block of A's columns, if the sums have `depth` terms.
+#[inline(always)]
+fn packed_len(depth: usize) -> usize {
+    lhs_len(ROW_BLOCK, depth.min(DEPTH_BLOCK))
 }
 
 /// The products `C = Aᵀ B`, or `C += Aᵀ B`, of one A with `N` matrices B, each with its own C:
@@ -93,11 +105,11 @@ impl<const N: usize> WeightGradients<'_, '_, N> {
             let others = checked_len("a", &[self.depth - 1, self.stride])?;
             check_room("a", self.a.len(), checked_sum("a", &[others, self.rows])?)?;
         }
-        let mut expected = scratch_len(isa, threads, &[])?;
+        let mut expected = scratch_len(isa, threads, self.depth, &[])?;
         for right in &self.products {
             right.b.check("b", self.depth, right.columns)?;
             check_len("c", right.c.len(), checked_len("c", &[self.rows, right.columns])?)?;
-            let panels = scratch_len(isa, 0, &[right.columns])?;
+            let panels = scratch_len(isa, 0, self.depth, &[right.columns])?;
             expected = checked_sum("scratch", &[expected, panels])?;
         }
         if let Some(sums) = &self.sums {
@@ -112,7 +124,7 @@ impl<const N: usize> WeightGradients<'_, '_, N> {
             }
             return Ok(());
         }
-        let (packed, panels) = self.scratch.split_at_mut(threads * ROW_BLOCK * DEPTH_BLOCK);
+        let (packed, panels) = self.scratch.split_at_mut(threads * packed_len(self.depth));
         let products = self.products.map(|Rhs { b, c, columns }| Operands {
             b: JoinedAt::new(b, columns),
             c: c.as_mut_ptr(),
@@ -247,7 +259,7 @@ unsafe impl<const N: usize> Phases for Work<'_, N> {
                 return;
             }
             let Span { first: first_row, len: height } = self.blocks.columns(self.rows, task);
-            let packed = self.packed.add(thread * ROW_BLOCK * DEPTH_BLOCK);
+            let packed = self.packed.add(thread * packed_len(self.depth));
             let from = self.a.add(first_row);
             let resume = self.accumulate || phase > 1;
             let mut unwanted = [0.0; ROW_BLOCK];

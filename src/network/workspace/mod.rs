@@ -142,9 +142,9 @@ impl Workspace {
     }
 
     /// Plans the workspace anew, for passes over another schedule in the same memory. They have the
-    /// options of the first ones, and begin at the zero state. With a
-    /// [budget](crate::Training::with_budget) any schedule serves that the budget is enough for;
-    /// without one, those which need no more memory than the first one.
+    /// options of the first ones, and begin at the zero state. Without a
+    /// [budget](crate::Training::with_budget) any schedule serves that needs no more memory than the
+    /// first one. With one, the bytes of the workspace are the budget from now on.
     ///
     /// ```
     /// use bptt::{Accumulate, Lstm, Network, Runtime, Schedule, SquaredError};
@@ -168,8 +168,9 @@ impl Workspace {
     /// [`Error::TooLarge`] if it needs more than the address space. The workspace is as before then.
     pub fn replan(&mut self, schedule: impl Into<Schedule>) -> Result<(), Error> {
         let (schedule, Asked { wanted, budget }) = (schedule.into(), self.asked);
-        let plans = Plans::new(&self.network, self.runtime, &schedule, wanted, budget)?;
         let room = size_of_val(&*self.memory);
+        let budget = budget.map(|_| room);
+        let plans = Plans::new(&self.network, self.runtime, &schedule, wanted, budget)?;
         if plans.layout().bytes() > room {
             let given = format!("{} bytes", plans.layout().bytes());
             let expected = format!("at most {room}, for which it was made").into();

@@ -62,7 +62,7 @@ impl ClockworkPass {
         let needs = [
             gemm::team_scratch_len(threads, rows, clocked.input.max(widest))?,
             clocked_scratch_len(schedule.batch(), clocked.hidden)?,
-            weight_gradients::scratch_len(isa, threads, &[clocked.input, clocked.hidden])?,
+            weight_gradients::scratch_len(isa, threads, rows, &[clocked.input, clocked.hidden])?,
         ];
         let dims: Regions<&[usize]> = Regions {
             kept: &[clocked.most_kept(step_rows)?],

@@ -118,7 +118,7 @@ fn scratch_len(layer: &Recurrent, plan: &Plan<'_>) -> Result<usize, Error> {
             forward_scratch_len(&geometry, dims, delays, 0)?,
             if plan.recompute { forward_scratch_len(&geometry, again, delays, 0)? } else { 0 },
             backward_scratch_len(&geometry, dims, delays)?,
-            weight_gradients::scratch_len(isa, threads, &[input, recurrent])?,
+            weight_gradients::scratch_len(isa, threads, rows, &[input, recurrent])?,
             gemm::team_scratch_len(threads, rows, geometry.gates * hidden)?,
         ])
     };
