@@ -8,58 +8,12 @@ use bptt::{
     Runtime, Schedule, SoftmaxCrossEntropy, SquaredError, State, Tokens,
 };
 use bptt_reference::sample::uniform;
-use common::{Kind, Subject, assert_bits, isas};
-
-/// The layouts of the caller's arrays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Layout {
-    TimeMajor,
-    BatchFirst,
-    Packed,
-}
-
-const LAYOUTS: [Layout; 3] = [Layout::TimeMajor, Layout::BatchFirst, Layout::Packed];
+use common::{Given, Kind, Layout, Subject, assert_bits, isas};
 
 /// Steps of padded arrays: more than any sequence has.
 const STEPS: usize = 11;
 
-impl Layout {
-    fn schedule(self, lengths: &[usize]) -> Schedule {
-        match self {
-            Self::TimeMajor => Schedule::padded(lengths, STEPS),
-            Self::BatchFirst => Schedule::batch_first(lengths, STEPS),
-            Self::Packed => Schedule::packed(lengths),
-        }
-        .unwrap()
-    }
-
-    /// The row of sequence `n` at `step` in the caller's arrays.
-    fn row(self, lengths: &[usize], n: usize, step: usize) -> usize {
-        match self {
-            Self::TimeMajor => step * lengths.len() + n,
-            Self::BatchFirst => n * STEPS + step,
-            Self::Packed => lengths[..n].iter().sum::<usize>() + step,
-        }
-    }
-
-    /// The rows of all sequences, with `padding` in between.
-    fn joined(self, sequences: &[Vec<f32>], width: usize, padding: f32) -> Vec<f32> {
-        let lengths: Vec<_> = sequences.iter().map(|x| x.len() / width).collect();
-        let mut all = vec![padding; self.schedule(&lengths).given_rows() * width];
-        for (n, x) in sequences.iter().enumerate() {
-            for (step, row) in x.chunks(width).enumerate() {
-                all[self.row(&lengths, n, step) * width..][..width].copy_from_slice(row);
-            }
-        }
-        all
-    }
-
-    /// The rows of sequence `n`.
-    fn of(self, all: &[f32], lengths: &[usize], n: usize, width: usize) -> Vec<f32> {
-        let row = |step| &all[self.row(lengths, n, step) * width..][..width];
-        (0..lengths[n]).flat_map(row).copied().collect()
-    }
-}
+const LAYOUTS: [Layout; 3] = [Layout::TimeMajor(STEPS), Layout::BatchFirst(STEPS), Layout::Packed];
 
 /// What is drawn for one sequence.
 #[derive(Clone, Debug)]
@@ -124,28 +78,6 @@ fn state_of(all: &State, n: usize) -> Vec<f32> {
         own.extend(values.chunks(width).skip(n).step_by(batch).flatten());
     }
     own
-}
-
-/// A loss with a given gradient, whose rows are in the order of the caller.
-struct Given<'a>(&'a [f32]);
-
-impl bptt::Loss for Given<'_> {
-    fn check(&self, targets: bptt::TargetRows<'_>, size: usize) -> Result<(), Error> {
-        assert_eq!(self.0.len(), targets.given() * size);
-        Ok(())
-    }
-
-    fn value(&self, _: Runtime, _: bptt::Outputs<'_>) -> Result<f64, Error> {
-        Ok(0.0)
-    }
-
-    fn gradient(&self, _: Runtime, outputs: bptt::Outputs<'_>) -> Result<f64, Error> {
-        let bptt::Outputs { y, size, targets, .. } = outputs;
-        for (row, y) in y.chunks_mut(size).enumerate() {
-            y.copy_from_slice(&self.0[targets.target(row) * size..][..size]);
-        }
-        Ok(0.0)
-    }
 }
 
 /// Passes over all sequences.
@@ -308,7 +240,8 @@ fn the_order_of_sequences_does_not_matter() {
             for _ in 0..5 {
                 sequences.rotate_left(1);
                 sequences.swap(0, 3);
-                let (_, given) = run(&network, (isa, 1), Layout::BatchFirst, &sequences, 1e30);
+                let (_, given) =
+                    run(&network, (isa, 1), Layout::BatchFirst(STEPS), &sequences, 1e30);
                 assert_bits("gradients", &given, &expected);
             }
         }

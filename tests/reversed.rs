@@ -74,7 +74,7 @@ impl Loss for Given<'_> {
     fn gradient(
         &self,
         _: Runtime,
-        Outputs { y, size, targets }: Outputs<'_>,
+        Outputs { y, size, targets, .. }: Outputs<'_>,
     ) -> Result<f64, Error> {
         for (row, y) in y.chunks_mut(size).enumerate() {
             y.copy_from_slice(&self.0[targets.target(row) * size..][..size]);

@@ -20,6 +20,8 @@ COMMANDS = {
     "bptt": [RUST, "bptt"],
     "unfused": [RUST, "unfused"],
     "torch": [sys.executable, HERE / "python" / "pytorch.py"],
+    "torch-packed": [sys.executable, HERE / "python" / "pytorch.py", "packed"],
+    "torch-padded": [sys.executable, HERE / "python" / "pytorch.py", "padded"],
     "onnxruntime": [sys.executable, HERE / "python" / "ort.py"],
     "onednn": [BUILT / "onednn"],
     "candle": [RUST, "candle"],
@@ -29,13 +31,21 @@ TITLES = {
     "bptt": "bptt",
     "unfused": "unfused",
     "torch": "PyTorch",
+    "torch-packed": "PyTorch packed",
+    "torch-padded": "PyTorch padded",
     "onnxruntime": "ONNX Runtime",
     "onednn": "oneDNN",
     "candle": "candle",
     "burn": "burn",
 }
 # bptt is compared with the best of these; unfused is this project's own.
-PEERS = ["torch", "onnxruntime", "onednn", "candle", "burn"]
+PEERS = ["torch", "torch-packed", "torch-padded", "onnxruntime", "onednn", "candle", "burn"]
+
+
+def taking_part(names, ragged):
+    """Those of the contenders that are for sequences of one length, or of different lengths."""
+    others = {"torch"} if ragged else {"torch-packed", "torch-padded"}
+    return [name for name in names if name not in others]
 
 
 def versions():

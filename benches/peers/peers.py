@@ -19,13 +19,13 @@ import cells
 import plots
 import reference
 import report
-from contenders import BUILT, COMMANDS, HERE, Failed, TooSlow, Workers, versions
+from contenders import BUILT, COMMANDS, HERE, Failed, TooSlow, Workers, taking_part, versions
 
 MODES = ["infer", "train"]
 # What the contenders are told of a case.
-PROBLEM = ["cell", "hidden", "batch", "steps", "mode", "threads"]
+PROBLEM = ["cell", "hidden", "batch", "steps", "lengths", "mode", "threads"]
 # The largest error allowed, relative to the largest reference value.
-TOLERANCES = {"y": 1e-4, "du": 1e-3, "dw": 1e-3, "db": 1e-3, "db_hn": 1e-3, "dx": 1e-3}
+TOLERANCES = {"y": 1e-4, "h_n": 1e-4, "du": 1e-3, "dw": 1e-3, "db": 1e-3, "db_hn": 1e-3, "dx": 1e-3}
 
 
 def main():
@@ -99,6 +99,7 @@ def parse():
     )
     add("--cell", action="append", choices=cells.GATES, help="one only; again for another")
     add("--quick", action="store_true", help="only a few shapes, in fewer rounds")
+    add("--ragged", action="store_true", help="sequences of different lengths instead")
     add("--modes", type=names(MODES), default=MODES, help="infer,train")
     add("--threads", type=threads, default=threads("1,all"), help="as in 1,all")
     add("--only", type=names(COMMANDS), default=list(COMMANDS), help=",".join(COMMANDS))
@@ -107,29 +108,35 @@ def parse():
     add(
         "--patience",
         type=positive(float),
-        default=5.0,
-        help="seconds for a pass: a contender that takes longer is not timed in that case",
+        help="seconds for a pass: a contender that takes longer is not timed in that case;"
+        " 5, with --ragged 60",
     )
     add("--out", type=Path, default=BUILT, help="the folder for the results")
     add("--plot-only", type=results, metavar="JSON", help="report on results of another run")
     options = parser.parse_args()
     options.rounds = options.rounds or (2 if options.quick else 5)
     options.cell = [cell for cell in cells.GATES if cell in (options.cell or cells.GATES)]
+    options.only = taking_part(options.only, options.ragged)
+    # PyTorch's time for a training pass over packed sequences grows faster than their length.
+    options.patience = options.patience or (60.0 if options.ragged else 5.0)
     return options
 
 
 def chosen_shapes(options):
-    """(cell, set, H, B, T) of each shape that is wanted, a cell's after another's."""
+    """(cell, set, H, B, T) of each shape that is wanted, a cell's after another's; where lengths
+    differ, also their mean as a share of T."""
     listed = json.loads((HERE / "shapes.json").read_text())
     chosen = []
     for cell in options.cell:
         sets, quick = listed[cell]["sets"], listed[cell]["quick"]
+        if options.ragged:
+            sets = listed[cell]["ragged"]
         shapes = [(cell, name, *shape) for name, shapes in sets.items() for shape in shapes]
-        if options.quick:
+        if options.quick and not options.ragged:
             shapes = [shape for shape in shapes if list(shape[2:]) in quick]
         if options.shapes:
             named = options.shapes.search
-            shapes = [shape for shape in shapes if named("H{}_B{}_T{}".format(*shape[2:]))]
+            shapes = [shape for shape in shapes if named("H{}_B{}_T{}".format(*shape[2:5]))]
         chosen += sorted(shapes, key=lambda shape: shape[2:])
     if not chosen:
         sys.exit("no shape of shapes.json matches")
@@ -180,11 +187,12 @@ def cpu_name():
 
 def measure_shape(options, workers, shape, folder, progress):
     """The shape's cases, one for each mode and number of threads."""
-    cell, name, hidden, batch, steps = shape
+    cell, name, hidden, batch, steps, *fill = shape
     data = reference.draw(cell, hidden, batch, steps)
+    lengths = reference.lengths(batch, steps, *fill) if fill else None
     for part, values in data.items():
         values.astype("<f4").tofile(folder / f"{part}.bin")
-    expected = reference.results(cell, data, "train" in options.modes)
+    expected = reference.results(cell, data, "train" in options.modes, lengths)
     for mode in options.modes:
         for threads in options.threads:
             progress.set_description(
@@ -199,12 +207,14 @@ def measure_shape(options, workers, shape, folder, progress):
                 "mode": mode,
                 "threads": threads,
             }
+            if fill:
+                case["lengths"] = lengths.tolist()
             yield measure_case(options, workers, case, folder, expected, progress)
 
 
 def measure_case(options, workers, case, folder, expected, progress):
     threads = case["threads"]
-    problem = {key: case[key] for key in PROBLEM}
+    problem = {key: case[key] for key in PROBLEM if key in case}
     problem |= {"dir": str(folder), "input": case["hidden"]}
     contenders = {}
     for name in options.only:
@@ -247,7 +257,9 @@ def measure_case(options, workers, case, folder, expected, progress):
 
 def check(worker, problem, folder, expected, patience):
     """`ok` where the contender computes what the reference does."""
-    names = list(expected) if problem["mode"] == "train" else ["y"]
+    names = list(expected) if problem["mode"] == "train" else [
+        name for name in ("y", "h_n") if name in expected
+    ]
     for name in names:
         result_file(folder, name).unlink(missing_ok=True)
     try:

@@ -11,11 +11,13 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 import cells
 from contenders import PEERS, TITLES
-from report import panels
+from report import is_ragged, panels
 
 COLOURS = {
     "bptt": "#1b3a5b",
     "torch": "#d1603d",
+    "torch-packed": "#d1603d",
+    "torch-padded": "#e8a58c",
     "onnxruntime": "#8e7cc3",
     "onednn": "#3a86a8",
     "candle": "#d9a441",
@@ -60,10 +62,12 @@ def figure(results, cell, value, title):
         ax.grid(axis="y", linewidth=0.5, color="#dddddd")
         ax.tick_params(axis="x", length=0)
     if shown:
-        labels = [f"{h}, {b}" for h, b, _ in shapes]
+        # Where lengths differ, shapes do in T alone.
+        ragged = any(map(is_ragged, (case for _, cases in shown for case in cases)))
+        labels = [f"{h}, {b}, {t}" if ragged else f"{h}, {b}" for h, b, t in shapes]
         axes[-1].set_xticks(range(len(shapes)), labels, rotation=90, fontsize=8)
         axes[-1].set_xlim(-0.7, len(shapes) - 0.3)
-        axes[-1].set_xlabel("H, B")
+        axes[-1].set_xlabel("H, B, T" if ragged else "H, B")
     return fig, [
         (ax, cases, [shapes.index(shape(case)) for case in cases])
         for ax, (_, cases) in zip(axes, shown)

@@ -30,15 +30,33 @@ def draw(cell, hidden, batch, steps):
     return data
 
 
-def results(cell, data, train):
-    """y, and in training du, dw, db, dx and the GRU's db_hn, of the data in f64."""
+def lengths(batch, steps, fill):
+    """One for each sequence, in an order drawn from a seed: spread evenly up to `steps`, which the
+    longest has, so that their mean is `fill` of it, or from 1 on where that is more."""
+    shortest = max(1, round((2 * fill - 1) * steps))
+    spread = np.linspace(shortest, steps, batch).round().astype(int)
+    return np.random.default_rng([batch, steps]).permutation(spread)
+
+
+def results(cell, data, train, lengths=None):
+    """y, and in training du, dw, db, dx and the GRU's db_hn, of the data in f64. With `lengths`
+    also h_n, the last state of each sequence; what stands after its end is not read."""
     data = {name: values.astype(np.float64) for name, values in data.items()}
+    if lengths is not None:
+        # A step comes to know nothing of those after it but what its gradient says. So the steps
+        # after the end can be computed all the same, if nothing comes back from them.
+        ended = np.arange(len(data["x"]))[:, np.newaxis] >= lengths
+        data["dy"][ended] = 0
     u, w, x, dy = (data[name] for name in ("u", "w", "x", "dy"))
     forward, backward = CELLS[cell]
     h = np.zeros((len(dy) + 1, *dy.shape[1:]))
     memory = forward(x @ u.T + data["b"], w, h, data)
+    outputs = {"y": h[1:]}
+    if lengths is not None:
+        outputs = {"y": np.where(ended[..., np.newaxis], 0, h[1:])}
+        outputs["h_n"] = h[lengths, np.arange(len(lengths))]
     if not train:
-        return {"y": h[1:]}
+        return outputs
 
     # Gradients of what the gates get from below, and of what they get from the last step.
     below, before = backward(memory, w, h, dy)
@@ -46,7 +64,6 @@ def results(cell, data, train):
         values.reshape(-1, values.shape[-1]) for values in (below, before, x, h[:-1])
     )
     gradients = {
-        "y": h[1:],
         "du": below_rows.T @ x_rows,
         "dw": before_rows.T @ h_rows,
         "db": below_rows.sum(axis=0),
@@ -54,7 +71,7 @@ def results(cell, data, train):
     }
     if cell == "gru":
         gradients["db_hn"] = before_rows.sum(axis=0)[2 * h.shape[-1] :]
-    return gradients
+    return outputs | gradients
 
 
 def lstm_forward(gates, w, h, _data):

@@ -10,9 +10,15 @@ from contenders import PEERS, TITLES
 
 def flops(case):
     """Of a pass: a training step is three forward passes' worth."""
-    hidden, batch, steps = case["hidden"], case["batch"], case["steps"]
+    hidden = case["hidden"]
     rows = cells.GATES[case["cell"]] * hidden
-    return 2 * steps * batch * rows * (hidden + hidden) * passes(case)
+    return 2 * sum(running(case)) * rows * (hidden + hidden) * passes(case)
+
+
+def running(case):
+    """How many sequences take each step; their padding is no work that is needed."""
+    lengths = case.get("lengths") or [case["steps"]] * case["batch"]
+    return [sum(step < length for length in lengths) for step in range(case["steps"])]
 
 
 def passes(case):
@@ -25,11 +31,11 @@ def roofline(case):
     peak, bandwidth = case["peak_gflops"], case["bandwidth_gbytes"]
     weights = cells.GATES[case["cell"]] * case["hidden"] ** 2
     # Forward, and in training backward, a product with the weights at each step.
-    sweeps = case["steps"] * (2 if case["mode"] == "train" else 1)
-    multiplied = 2 * case["batch"] * weights
-    sweep = max(multiplied / peak, 4 * weights / bandwidth)
-    rest = flops(case) - sweeps * multiplied
-    return flops(case) / (sweeps * sweep + rest / peak)
+    sweeps = running(case) * (2 if case["mode"] == "train" else 1)
+    multiplied = [2 * sequences * weights for sequences in sweeps]
+    swept = sum(max(each / peak, 4 * weights / bandwidth) for each in multiplied)
+    rest = flops(case) - sum(multiplied)
+    return flops(case) / (swept + rest / peak)
 
 
 def add_ratios(results):
@@ -57,10 +63,15 @@ def add_ratios(results):
             continue
         best = min(peers, key=lambda name: timed[name]["best"])
         case["best_peer"] = best
-        case["ratio"] = statistics.median(
-            theirs["best"] / mine["best"]
-            for theirs, mine in zip(timed[best]["rounds"], ours["rounds"], strict=True)
-        )
+        case["ratio"] = ratio(timed[best], ours)
+        if "torch-packed" in timed:
+            case["packed_ratio"] = ratio(timed["torch-packed"], ours)
+
+
+def ratio(theirs, ours):
+    """How many times as long as bptt a contender takes."""
+    rounds = zip(theirs["rounds"], ours["rounds"], strict=True)
+    return statistics.median(their["best"] / our["best"] for their, our in rounds)
 
 
 def measured_cells(results):
@@ -70,16 +81,22 @@ def measured_cells(results):
 
 
 def panels(results, cell):
-    """A cell's cases, those of each mode and number of threads with a title."""
+    """A cell's cases, those of each mode and number of threads with a title; those whose lengths
+    differ apart."""
 
     def key(case):
-        return case["mode"], case["threads"]
+        return is_ragged(case), case["mode"], case["threads"]
 
     cases = sorted((case for case in results["cases"] if case["cell"] == cell), key=key)
-    for (mode, threads), group in groupby(cases, key):
+    for (ragged, mode, threads), group in groupby(cases, key):
         title = f"{mode}, {threads} thread{'s' if threads > 1 else ''}"
+        title += ", different lengths" if ragged else ""
         shape = ("hidden", "batch", "steps")
         yield title, sorted(group, key=lambda case: [case[name] for name in shape])
+
+
+def is_ragged(case):
+    return "lengths" in case
 
 
 def geometric_mean(values):
@@ -87,9 +104,12 @@ def geometric_mean(values):
 
 
 def name_of(case):
-    """H, B, T, with a star where the timings are in doubt."""
+    """H, B, T, and the share of B·T that is no padding, if not all; with a star where the timings
+    are in doubt."""
     star = " *" if case.get("disturbed") else ""
-    return f"{case['hidden']}, {case['batch']}, {case['steps']}{star}"
+    share = sum(running(case)) / (case["batch"] * case["steps"])
+    fill = f", {share:.0%}" if is_ragged(case) else ""
+    return f"{case['hidden']}, {case['batch']}, {case['steps']}{fill}{star}"
 
 
 def entry(contender):
@@ -102,8 +122,14 @@ def entry(contender):
     return "" if kind == "unsupported" else kind
 
 
+def hundredths(case, key):
+    return f"{case[key]:.2f}" if key in case else ""
+
+
 def table(cases, names):
-    header = ["H, B, T", *(TITLES[name] for name in names)]
+    ragged = any(map(is_ragged, cases))
+    header = ["H, B, T, full" if ragged else "H, B, T", *(TITLES[name] for name in names)]
+    header += ["PyTorch packed's time / bptt's"] if ragged else []
     header += ["best peer", "its time / bptt's", "of FMA peak", "of roofline"]
     rows = [header, ["---"] * len(header)]
     for case in cases:
@@ -111,11 +137,11 @@ def table(cases, names):
             [
                 name_of(case),
                 *(entry(case["contenders"].get(name)) for name in names),
+                *([hundredths(case, "packed_ratio")] if ragged else []),
                 TITLES.get(case.get("best_peer"), ""),
-                *(
-                    f"{case[key]:.2f}" if key in case else ""
-                    for key in ("ratio", "peak_fraction", "roofline_fraction")
-                ),
+                hundredths(case, "ratio"),
+                hundredths(case, "peak_fraction"),
+                hundredths(case, "roofline_fraction"),
             ]
         )
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
@@ -129,17 +155,19 @@ def markdown(results):
         "GFLOP/s, I = H, f32.",
     ]
     for cell in measured_cells(results):
-        # Those that took part with this cell.
-        named = {
-            name
-            for case in results["cases"]
-            if case["cell"] == cell
-            for name, contender in case["contenders"].items()
-            if not contender["status"].startswith("unsupported")
-        }
-        names = [name for name in TITLES if name in named]
-        for title, cases in panels(results, cell):
-            parts += [f"## {cells.TITLES[cell]}, {title}", table(cases, names)]
+        for ragged, group in groupby(panels(results, cell), lambda panel: is_ragged(panel[1][0])):
+            shown = list(group)
+            # Those that took part with this cell.
+            named = {
+                name
+                for _, cases in shown
+                for case in cases
+                for name, contender in case["contenders"].items()
+                if not contender["status"].startswith("unsupported")
+            }
+            names = [name for name in TITLES if name in named]
+            for title, cases in shown:
+                parts += [f"## {cells.TITLES[cell]}, {title}", table(cases, names)]
     if any(case.get("disturbed") for case in results["cases"]):
         parts.append("\\* Disturbed: the FMA peak fell by a tenth or more in half of the samples.")
     parts += ["## Summary", summary(results)]

@@ -87,6 +87,13 @@ impl Case<'_> {
         self.result_option(name).unwrap_or_else(|| panic!("{self:?}: no {name}"))
     }
 
+    /// The lengths of the sequences, where they differ.
+    pub fn lengths(&self) -> Vec<usize> {
+        let lengths = self.read("lengths", Dtype::I64, i64::from_le_bytes);
+        let lengths = lengths.unwrap_or_else(|| panic!("{self:?}: no lengths"));
+        lengths.into_iter().map(|len| usize::try_from(len).unwrap()).collect()
+    }
+
     fn shape(&self, name: &str) -> Vec<usize> {
         let tensor = self.file.tensors.tensor(&format!("{}/{name}", self.number));
         tensor.unwrap_or_else(|e| panic!("{self:?}: {name}: {e}")).shape().to_vec()

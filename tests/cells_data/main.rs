@@ -9,12 +9,13 @@
 mod common;
 mod coupled;
 mod file;
+mod ragged;
 mod theirs;
 
 use bptt::{Activation, Candidate, Reset};
 use bptt_reference::cells::{Inputs, Outcome};
 use bptt_reference::{Bounded, bounds};
-use common::{Data, Kind, Options, Rig, Subject, isas, say};
+use common::{Data, Kind, Layout, Options, Rig, Subject, isas, say};
 use file::{Case, File};
 use theirs::{Biases, Theirs};
 
@@ -30,10 +31,9 @@ const F64_OVER_F32: f64 = 1.0 / (1u64 << 29) as f64;
 const AGREEMENT: f64 = 2.0 * F64_OVER_F32 * LOOSEST;
 
 /// The results of a pass that a library has too, in the order of [`Theirs::parts`].
-fn parts<T: Clone>(
-    pass: &Outcome<Vec<T>>,
-    given: &Inputs<Vec<f32>>,
-) -> [(&'static str, Vec<T>); 7] {
+type Parts<T> = [(&'static str, Vec<T>); 7];
+
+fn parts<T: Clone>(pass: &Outcome<Vec<T>>, given: &Inputs<Vec<f32>>) -> Parts<T> {
     let last = |all: &[T], len: usize| all[all.len() - len..].to_vec();
     [
         ("h", pass.h.clone()),
@@ -95,6 +95,20 @@ impl Seen {
         let expected = parts(&data.layer.reference().run(&inputs, None), &data.inputs);
         let passes: Vec<_> = isas().iter().map(|&isa| Rig::new(isa, data).run(data)).collect();
         let passes: Vec<_> = passes.iter().map(|pass| parts(pass, &data.inputs)).collect();
+        self.compare_parts(&expected, &passes, theirs);
+    }
+
+    /// The same for sequences of these lengths, in every layout of the caller's arrays.
+    fn compare_ragged(&mut self, data: &Data, lengths: &[usize], theirs: &Theirs) {
+        let expected = ragged::expected(data, lengths);
+        let layouts =
+            [Layout::TimeMajor(data.steps), Layout::BatchFirst(data.steps), Layout::Packed];
+        let of = |&isa| layouts.map(|layout| ragged::pass(isa, data, lengths, layout));
+        let passes: Vec<_> = isas().iter().flat_map(of).collect();
+        self.compare_parts(&expected, &passes, theirs);
+    }
+
+    fn compare_parts(&mut self, expected: &Parts<Bounded>, passes: &[Parts<f32>], theirs: &Theirs) {
         for (part, values) in theirs.parts().into_iter().enumerate() {
             let (name, expected) = &expected[part];
             let Some(values) = values else { continue };
@@ -110,7 +124,7 @@ impl Seen {
             let allowed: Vec<Bounded> = (values.iter().zip(expected).enumerate())
                 .map(|(k, (&value, e))| Bounded { value, bound: e.bound + within(k) })
                 .collect();
-            for pass in &passes {
+            for pass in passes {
                 bounds::assert_within(name, &pass[part].1, &allowed);
                 self.ours = self.ours.max(bounds::worst_ratio(&pass[part].1, &allowed));
             }
@@ -119,7 +133,7 @@ impl Seen {
 }
 
 /// Compares all cases of a file.
-fn check(file: &File, case: impl Fn(&mut Seen, &Case)) {
+fn check(file: &File, mut case: impl FnMut(&mut Seen, &Case)) {
     let mut seen = Seen::default();
     for each in file.cases() {
         println!("{each:?}");
@@ -168,6 +182,27 @@ fn pytorch_gru() {
         let (data, theirs) = theirs::pytorch(case, layer, Biases::LastApart);
         seen.compare(&data, &theirs);
     });
+}
+
+/// Packed sequences: outputs, states at each sequence's own end, and all gradients.
+#[test]
+fn pytorch_sequences_of_different_lengths() {
+    let gru = Kind::Gru(Reset::After, Candidate::Tanh);
+    for (file, kind, biases) in [
+        (data_file!("torch_rnn_tanh_ragged"), Kind::Vanilla(Activation::Tanh), Biases::Summed),
+        (data_file!("torch_lstm_ragged"), Kind::LSTM, Biases::Summed),
+        (data_file!("torch_gru_ragged"), gru, Biases::LastApart),
+    ] {
+        let mut unsorted = 0;
+        check(&file, |seen, case| {
+            let layer = Subject { kind, inputs: case.width("x"), hidden: case.width("h0") };
+            let (data, theirs) = theirs::pytorch(case, layer, biases);
+            let lengths = case.lengths();
+            unsorted += usize::from(!lengths.is_sorted_by(|a, b| a >= b));
+            seen.compare_ragged(&data, &lengths, &theirs);
+        });
+        assert!(unsorted >= 2, "{file:?}: PyTorch had no order to restore");
+    }
 }
 
 /// The layer of a kind that gets the input and the state that an ONNX operator got.

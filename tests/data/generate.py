@@ -11,6 +11,7 @@ import torch
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 from safetensors.numpy import save
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 # Inputs, units, sequences, steps: sizes that fill no vector. Where there is much to add up
 # there are few steps, so that what f32 may be off by stays small from end to end.
@@ -58,13 +59,18 @@ class Draw:
         """Whole multiples of 2⁻¹⁶: the sum of two of them is exact in f32, too."""
         return (np.round(self(0.5, *shape) * 65536) / 65536).astype(np.float32)
 
+    def lengths(self, steps, batch):
+        """In no order. PyTorch packs no sequence without a step."""
+        return self.rng.integers(1, steps, batch, endpoint=True)
+
 
 def widened(tensors):
     return {name: values.astype(np.float64) for name, values in tensors.items()}
 
 
-def torch_case(make, has_cell=False):
-    """Outputs, last states and all gradients of a PyTorch module in f64."""
+def torch_case(make, has_cell=False, ragged=False):
+    """Outputs, last states and all gradients of a PyTorch module in f64; where `ragged`, of packed
+    sequences of different lengths. What stands after their ends is drawn, too: nothing reads it."""
 
     def case(draw, inputs, hidden, batch, steps):
         module = make(inputs, hidden).double()
@@ -81,12 +87,14 @@ def torch_case(make, has_cell=False):
         }
         if has_cell:
             given |= {"c0": draw(2, batch, hidden), "dc_last": draw(1, batch, hidden)}
-        return given | torch_results(module, given, has_cell)
+        lengths = draw.lengths(steps, batch) if ragged else None
+        results = torch_results(module, given, has_cell, lengths)
+        return given | results | ({"lengths": lengths} if ragged else {})
 
     return case
 
 
-def torch_results(module, given, has_cell):
+def torch_results(module, given, has_cell, lengths):
     """Of a loss that is the sum of dy y, dh_last h_n and dc_last c_n."""
     wide = {name: torch.from_numpy(values) for name, values in widened(given).items()}
     with torch.no_grad():
@@ -94,11 +102,16 @@ def torch_results(module, given, has_cell):
             parameter.copy_(wide[name])
     leaves = {name: wide[name].requires_grad_() for name in ["x", "h0", "c0"] if name in wide}
     # A module has layers, of which there is one.
-    h0 = leaves["h0"][None]
+    x, h0 = leaves["x"], leaves["h0"][None]
+    if lengths is not None:
+        x = pack_padded_sequence(x, torch.from_numpy(lengths), enforce_sorted=False)
     if has_cell:
-        y, (h_n, c_n) = module(leaves["x"], (h0, leaves["c0"][None]))
+        y, (h_n, c_n) = module(x, (h0, leaves["c0"][None]))
     else:
-        y, h_n = module(leaves["x"], h0)
+        y, h_n = module(x, h0)
+    if lengths is not None:
+        # Zeros after the end of a sequence, and as many steps as there are in x.
+        y, _ = pad_packed_sequence(y, total_length=len(leaves["x"]))
     loss = (wide["dy"] * y).sum() + (wide["dh_last"] * h_n[0]).sum()
     results = {"y": y, "h_n": h_n[0]}
     if has_cell:
@@ -180,6 +193,9 @@ FILES = {
     "torch_lstm": torch_case(torch.nn.LSTM, has_cell=True),
     "torch_lstm_projected": long_enough(torch_case(projected, has_cell=True)),
     "torch_gru": torch_case(torch.nn.GRU),
+    "torch_rnn_tanh_ragged": torch_case(torch.nn.RNN, ragged=True),
+    "torch_lstm_ragged": torch_case(torch.nn.LSTM, has_cell=True, ragged=True),
+    "torch_gru_ragged": torch_case(torch.nn.GRU, ragged=True),
     "onnx_lstm_peepholes": onnx_case("LSTM", evaluated, peepholes=True),
     "onnx_gru_before": onnx_case("GRU", evaluated, linear_before_reset=0),
     "onnx_gru_after": onnx_case("GRU", evaluated, linear_before_reset=1),

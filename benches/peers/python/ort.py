@@ -11,7 +11,8 @@ NODES = {"lstm": ("LSTM", [0, 3, 1, 2]), "gru": ("GRU", [1, 0, 2]), "vanilla": (
 
 
 def model(problem):
-    """The serialised model, x to y `[T, 1, B, H]`."""
+    """The serialised model, x to y `[T, 1, B, H]`, and from lengths, if there are, also to h_n
+    `[1, B, H]`."""
     node, order = NODES[problem.cell]
     hidden = problem.hidden
 
@@ -27,11 +28,20 @@ def model(problem):
         options["linear_before_reset"] = 1
     x = [problem.steps, problem.batch, problem.input]
     y = [problem.steps, 1, problem.batch, hidden]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, x)]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, y)]
+    read, written = ["x", "u", "w", "b"], ["y"]
+    if problem.lengths:
+        read.append("lengths")
+        written.append("h_n")
+        inputs.append(helper.make_tensor_value_info("lengths", TensorProto.INT32, [problem.batch]))
+        h_n = [1, problem.batch, hidden]
+        outputs.append(helper.make_tensor_value_info("h_n", TensorProto.FLOAT, h_n))
     graph = helper.make_graph(
-        [helper.make_node(node, ["x", "u", "w", "b"], ["y"], **options)],
+        [helper.make_node(node, read, written, **options)],
         problem.cell,
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, x)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, y)],
+        inputs,
+        outputs,
         [numpy_helper.from_array(values, name) for name, values in weights.items()],
     )
     opset = helper.make_opsetid("", 14)
@@ -50,19 +60,28 @@ class OnnxRuntime:
             model(problem), options, providers=["CPUExecutionProvider"]
         )
         # Bound buffers, so that no pass copies or allocates its input and output.
-        self.x = onnxruntime.OrtValue.ortvalue_from_numpy(problem.x())
-        self.y = onnxruntime.OrtValue.ortvalue_from_shape_and_type(
-            [problem.steps, 1, problem.batch, problem.hidden], np.float32
-        )
+        inputs = {"x": problem.x()}
+        shapes = {"y": [problem.steps, 1, problem.batch, problem.hidden]}
+        if problem.lengths:
+            inputs["lengths"] = np.array(problem.lengths, np.int32)
+            shapes["h_n"] = [1, problem.batch, problem.hidden]
+        of_shape = onnxruntime.OrtValue.ortvalue_from_shape_and_type
+        self.inputs = {
+            name: onnxruntime.OrtValue.ortvalue_from_numpy(values)
+            for name, values in inputs.items()
+        }
+        self.outputs = {name: of_shape(shape, np.float32) for name, shape in shapes.items()}
         self.binding = self.session.io_binding()
-        self.binding.bind_ortvalue_input("x", self.x)
-        self.binding.bind_ortvalue_output("y", self.y)
+        for name, values in self.inputs.items():
+            self.binding.bind_ortvalue_input(name, values)
+        for name, values in self.outputs.items():
+            self.binding.bind_ortvalue_output(name, values)
 
     def run(self):
         self.session.run_with_iobinding(self.binding)
 
     def results(self):
-        return {"y": self.y.numpy()}
+        return {name: values.numpy() for name, values in self.outputs.items()}
 
 
 serve(OnnxRuntime)

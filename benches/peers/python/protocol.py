@@ -31,6 +31,8 @@ class Problem:
     steps: int
     mode: str
     threads: int
+    # Of each sequence, where they differ; the others have all steps.
+    lengths: list[int] | None = None
 
     def array(self, name, *shape):
         values = np.fromfile(Path(self.dir, f"{name}.bin"), dtype="<f4")

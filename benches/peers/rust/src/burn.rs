@@ -6,6 +6,7 @@ use burn::nn::{GateController, Gru, GruConfig, Lstm, LstmConfig, Rnn, RnnConfig}
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
 pub fn prepare(problem: Problem) -> Fallible<Box<dyn Contender>> {
+    problem.expect_one_length()?;
     let Problem { cell, input, hidden, batch, steps, train, .. } = problem;
     let device = if train { Device::flex().autodiff() } else { Device::flex() };
     let mut layer = Layer::new(cell, input, hidden, &device);

@@ -7,6 +7,7 @@ use candle_nn::rnn::{GRU, GRUConfig, GRUState, LSTM, LSTMConfig, LSTMState, RNN}
 use candle_nn::{VarBuilder, VarMap};
 
 pub fn prepare(problem: Problem) -> Fallible<Box<dyn Contender>> {
+    problem.expect_one_length()?;
     let Problem { cell, input, hidden, .. } = problem;
     let data = Data::of(problem)?;
     let builder = data.builder()?;

@@ -1,7 +1,7 @@
 //! What the machine can do at best: multiply-adds, and reading.
 
 use crate::problem::Fallible;
-use bptt::{AlignedBuffer, Isa};
+use bptt_kernels::{AlignedBuffer, Isa};
 use std::hint::black_box;
 use std::sync::Barrier;
 use std::time::Instant;

@@ -42,6 +42,8 @@ pub struct Setup {
     hidden: usize,
     batch: usize,
     steps: usize,
+    #[serde(default)]
+    lengths: Vec<usize>,
     mode: Mode,
     threads: usize,
 }
@@ -54,6 +56,8 @@ pub struct Problem {
     pub hidden: usize,
     pub batch: usize,
     pub steps: usize,
+    /// Of each sequence; empty where all have T steps.
+    pub lengths: Vec<usize>,
     pub train: bool,
     pub threads: usize,
     pub u: Vec<f32>,
@@ -66,7 +70,7 @@ pub struct Problem {
 
 impl Problem {
     pub fn load(setup: Setup) -> Fallible<Self> {
-        let Setup { cell, dir, input, hidden, batch, steps, mode, threads } = setup;
+        let Setup { cell, dir, input, hidden, batch, steps, lengths, mode, threads } = setup;
         let load = |name: &str, len| read(&dir.join(name), len);
         let rows = cell.gates() * hidden;
         Ok(Self {
@@ -75,6 +79,7 @@ impl Problem {
             hidden,
             batch,
             steps,
+            lengths,
             train: mode == Mode::Train,
             threads,
             u: load("u.bin", rows * input)?,
@@ -85,6 +90,11 @@ impl Problem {
             dy: load("dy.bin", steps * batch * hidden)?,
         })
     }
+
+    /// Refuses sequences of different lengths, for a library that has one length for all.
+    pub fn expect_one_length(&self) -> Fallible<()> {
+        if self.lengths.is_empty() { Ok(()) } else { Err("has one length for all".into()) }
+    }
 }
 
 /// A library's layer, set up for a problem.
@@ -93,7 +103,8 @@ pub trait Contender {
     /// with all gradients.
     fn pass(&mut self) -> Fallible<()>;
 
-    /// What the last pass computed: y, and in training du, dw, db, of a GRU db_hn, and dx.
+    /// What the last pass computed: y, of different lengths h_n, and in training du, dw, db, of a
+    /// GRU db_hn, and dx.
     fn results(&mut self) -> Fallible<Vec<(&'static str, Vec<f32>)>>;
 }
 

@@ -8,6 +8,7 @@ use crate::problem::{Cell, Contender, Fallible, Problem};
 use parts::{Shape, Unfused};
 
 pub fn prepare(problem: Problem) -> Fallible<Box<dyn Contender>> {
+    problem.expect_one_length()?;
     let Problem { cell, input, hidden, batch, steps, threads, train, .. } = problem;
     if cell != Cell::Lstm {
         return Err("is an LSTM only".into());
