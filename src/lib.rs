@@ -133,13 +133,12 @@ pub use gradients::Accumulate;
 pub use io::Loader;
 pub use loss::{Loss, Outputs, SoftmaxCrossEntropy, SquaredError, TargetRows};
 pub use memory::{Layout, Region};
-pub use network::{Model, Network, Recomputation, Stream, Training, Workspace};
+pub use network::{Model, Network, Recomputation, Stream, Training, Truncated, Workspace};
 pub use params::{Init, Manifest, Parameters, State, Tensor};
 pub use rand_core;
 pub use regularisation::{Noise, Regularisation};
 pub use runtime::Runtime;
 pub use sequence::{Input, InputSize, Padding, Schedule, Tokens};
 pub use train::{
-    Adam, AdamConfig, Clipped, Optimizer, Sgd, SgdConfig, Truncated, clip_elements,
-    clip_global_norm,
+    Adam, AdamConfig, Clipped, Optimizer, Sgd, SgdConfig, clip_elements, clip_global_norm,
 };

@@ -147,9 +147,15 @@ impl Noise {
             return;
         }
         for t in 0..schedule.steps() {
-            let step = threefry(words(self.seed), words(self.step.wrapping_add(t as u64)));
+            let of_step = |step: usize| {
+                threefry(words(self.seed), words(self.step.wrapping_add(step as u64)))
+            };
+            let of_first = of_step(t);
             let rows = 2 * schedule.start(t)..2 * schedule.start(t + 1);
             for (n, key) in keys[rows].chunks_exact_mut(2).enumerate() {
+                // A row that begins at a reset keeps the steps of its sequence.
+                let first = schedule.first_step(n);
+                let step = if first == 0 { of_first } else { of_step(first + t) };
                 let sequence = words(self.sequence.wrapping_add(schedule.sequence(n) as u64));
                 key.copy_from_slice(&threefry(step, sequence));
             }

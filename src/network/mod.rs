@@ -7,12 +7,14 @@ mod packing;
 mod plan;
 mod stream;
 mod training;
+mod truncated;
 mod workspace;
 
 pub use division::Recomputation;
 pub use model::Model;
 pub use stream::Stream;
 pub use training::Training;
+pub use truncated::Truncated;
 pub use workspace::Workspace;
 
 use crate::Error;

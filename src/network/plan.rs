@@ -103,8 +103,10 @@ pub(super) struct Planned {
     pub dx: Region,
     /// Input, output and ∂L/∂x in the other order.
     pub other: Other,
-    /// The tensors of the state of all blocks.
+    /// The tensors of the state of all blocks, for all rows that a step may have.
     pub state: Arc<Manifest>,
+    /// The tensors of the state of the caller's sequences: the same, unless there are resets.
+    pub given_state: Arc<Manifest>,
     pub layout: Layout,
 }
 
@@ -147,6 +149,22 @@ impl Planned {
         if !schedule.is_dense() {
             Sequences::new("state of sequences of different lengths", &state, batch)?;
         }
+        if schedule.has_resets() && network.reads_step() {
+            return Err(Error::Mismatch {
+                what: "resets",
+                given: "sequences that take steps of their own from there on".into(),
+                expected: "none, since a block reads the number of steps, which is one for all"
+                    .into(),
+            });
+        }
+        let state = Arc::new(state);
+        let given_state = match schedule.sequences() {
+            same if same == batch => state.clone(),
+            fewer => {
+                let declare = network.declared(|block, manifest| block.state(fewer, manifest));
+                Arc::new(declare.map_err(whole)?.0)
+            }
+        };
         let mut layout = Layout::in_lines(WHAT);
         let (mut steps, mut wanted) = (Vec::new(), Vec::new());
         for (nth, (block, state)) in network.blocks().zip(states).enumerate() {
@@ -208,25 +226,45 @@ impl Planned {
                 dx: layout.book(&[dx, given, width])?,
             };
         }
-        let state = Arc::new(state);
-        Ok(Self { schedule, rows, steps, wanted, turns, dx, other, state, layout })
+        Ok(Self { schedule, rows, steps, wanted, turns, dx, other, state, given_state, layout })
     }
 
-    /// Copies the state of the block whose tensors are the range `at` of the state of all blocks,
-    /// with the sequences in the order `order`.
-    pub(super) fn copy_state(&self, at: &Range<usize>, from: &[f32], to: &mut [f32], order: Order) {
+    /// Returns the range of a block's state in a state of the caller's sequences; `at` is its range in
+    /// the state of a pass.
+    pub(super) fn given_state_of(&self, at: &Range<usize>) -> Range<usize> {
+        let of = |place: usize| place / self.schedule.batch() * self.schedule.sequences();
+        of(at.start)..of(at.end)
+    }
+
+    /// Copies the state of a block at `place`, whose tensors are the range `at` of the state of all
+    /// blocks, to or from the order of the caller's sequences. The rows that begin at a reset, or end
+    /// at one, are none of the caller's: they are left as they are.
+    pub(super) fn copy_state(
+        &self,
+        place: Place,
+        at: &Range<usize>,
+        from: &[f32],
+        to: &mut [f32],
+        order: Order,
+    ) {
         if self.schedule.is_dense() {
             return to.copy_from_slice(from);
         }
-        let batch = self.schedule.batch();
+        let (batch, sequences) = (self.schedule.batch(), self.schedule.sequences());
         let tensors = self.state.tensors().iter().map(|tensor| (tensor, tensor.range()));
         for (tensor, range) in tensors.filter(|(_, range)| at.contains(&range.start)) {
             let width = tensor.shape()[tensor.shape().len() - 1];
             let range = range.start - at.start..range.end - at.start;
+            let given_start = range.start / batch * sequences;
             for index in 0..range.len() / width {
-                let (nth, n) = (index / batch, index % batch);
+                let (nth, row) = (index / batch, index % batch);
+                let sequence = match place {
+                    Place::State | Place::StateGradient => self.schedule.begins(row),
+                    Place::Last | Place::LastGradient => self.schedule.ends(row),
+                };
+                let Some(n) = sequence else { continue };
                 let in_passes = range.start + index * width;
-                let given = range.start + (nth * batch + self.schedule.sequence(n)) * width;
+                let given = given_start + (nth * sequences + n) * width;
                 let (from_at, to_at) = match order {
                     Order::OfPasses => (given, in_passes),
                     Order::OfCaller => (in_passes, given),

@@ -1,9 +1,13 @@
 //! Which sequence has a row at which step, and where. Knows steps and sequences; must not know what
 //! a row holds.
 
+mod ragged;
+
 use crate::Error;
-use crate::error::{check_size, product};
-use bptt_kernels::recurrence::{RaggedRows, StepRows};
+use crate::error::{check_len, check_size, product};
+use bptt_kernels::recurrence::StepRows;
+pub use ragged::Padding;
+use ragged::{Layout, Ragged, Segment};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -45,44 +49,6 @@ pub struct Schedule {
 enum Shape {
     Dense { steps: usize, batch: usize },
     Ragged(Arc<Ragged>),
-}
-
-/// Sequences of different lengths, or in another order than that of a pass.
-#[derive(Debug, PartialEq, Eq)]
-struct Ragged {
-    /// The length of each sequence, in the order given.
-    lengths: Vec<usize>,
-    /// The sequence of each row of a step.
-    sequences: Vec<usize>,
-    /// The rows of all steps.
-    rows: RaggedRows,
-    /// For each row, the row of the caller's arrays.
-    given: Vec<usize>,
-    /// The rows of the caller's arrays, with padding.
-    given_rows: usize,
-    layout: Layout,
-    padding: Padding,
-}
-
-/// How the caller's arrays are laid out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Layout {
-    /// `[steps, B, features]`.
-    TimeMajor { steps: usize },
-    /// `[B, steps, features]`.
-    BatchFirst { steps: usize },
-    /// The sequences one after the other, without padding.
-    Packed,
-}
-
-/// What the outputs hold after the end of a sequence.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Padding {
-    /// Zeros, as in PyTorch and ONNX.
-    #[default]
-    Zeros,
-    /// The last output of the sequence, as in TensorFlow; zeros if it has none.
-    LastOutput,
 }
 
 impl From<&Schedule> for Schedule {
@@ -131,73 +97,106 @@ impl Schedule {
     /// Sets what the outputs hold after the end of a sequence: zeros at first.
     pub fn with_padding(mut self, padding: Padding) -> Self {
         if let Shape::Ragged(ragged) = &mut self.shape {
-            let Ragged { lengths, sequences, rows, given, .. } = &**ragged;
-            *ragged = Arc::new(Ragged {
-                lengths: lengths.clone(),
-                sequences: sequences.clone(),
-                rows: rows.clone(),
-                given: given.clone(),
-                padding,
-                ..**ragged
-            });
+            Arc::make_mut(ragged).padding = padding;
         }
         self
     }
 
-    fn ragged(lengths: &[usize], layout: Layout) -> Result<Self, Error> {
-        const WHAT: &str = "the schedule";
-        check_size("batch", lengths.len())?;
-        let batch = lengths.len();
-        let sum = lengths.iter().try_fold(0usize, |sum, &len| sum.checked_add(len));
-        let rows = product(WHAT, &[sum.ok_or(Error::TooLarge { what: WHAT })?])?;
-        let given_rows = match layout {
-            Layout::Packed => rows,
-            Layout::TimeMajor { steps } | Layout::BatchFirst { steps } => {
-                if let Some(&longest) = lengths.iter().find(|&&len| len > steps) {
-                    let (what, given) = ("length", longest.to_string());
-                    let expected = format!("at most the {steps} steps of the arrays").into();
-                    return Err(Error::Value { what, given, expected });
-                }
-                product(WHAT, &[batch, steps])?
-            }
-        };
-        let mut sequences: Vec<_> = (0..batch).collect();
-        sequences.sort_by_key(|&n| std::cmp::Reverse(lengths[n]));
-        let mut firsts = Vec::with_capacity(batch);
-        firsts.extend(lengths.iter().scan(0, |before, len| {
-            *before += len;
-            Some(*before - len)
-        }));
-        let (mut starts, mut given) = (vec![0], Vec::with_capacity(rows));
-        let mut count = batch;
-        for step in 0..lengths[sequences[0]] {
-            while lengths[sequences[count - 1]] <= step {
-                count -= 1;
-            }
-            given.extend(sequences[..count].iter().map(|&n| match layout {
-                Layout::TimeMajor { .. } => step * batch + n,
-                Layout::BatchFirst { steps } => n * steps + step,
-                Layout::Packed => firsts[n] + step,
-            }));
-            starts.push(given.len());
-        }
-        let rows = RaggedRows::new(starts, batch)?;
-        let lengths = lengths.to_vec();
-        let padding = Padding::Zeros;
-        let ragged = Ragged { lengths, sequences, rows, given, given_rows, layout, padding };
+    /// Makes sequences begin anew in the middle, as episodes in reinforcement learning do. Each of
+    /// `resets` is the number of a sequence and one of its steps, before which its state is zero, or
+    /// the one that [`Workspace::set_reset_state`](crate::Workspace::set_reset_state) sets. What lies
+    /// between two resets is a sequence of its own to all passes and runs beside the others, so
+    /// resets cost nothing.
+    ///
+    /// ```
+    /// use bptt::{Lstm, Network, Runtime, Schedule};
+    /// use rand::{SeedableRng, rngs::SmallRng};
+    ///
+    /// let network = Network::new(Lstm::new(1, 8)?);
+    /// let mut model = network.init(&mut SmallRng::seed_from_u64(1), Runtime::best()?)?;
+    /// // Two sequences of six steps. The second one begins anew at step 4.
+    /// let schedule = Schedule::dense(6, 2).with_resets(&[(1, 4)])?;
+    /// let mut workspace = model.training_workspace(schedule)?;
+    /// let y = model.forward(&mut workspace, &[0.5; 6 * 2])?;
+    /// let row = |step: usize, n: usize| &y[(step * 2 + n) * 8..][..8];
+    /// assert_eq!(row(4, 1), row(0, 1));
+    /// assert_ne!(row(4, 0), row(0, 0));
+    /// # Ok::<(), bptt::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Value`] if there is no such sequence or step, or the schedule has resets already;
+    /// [`Error::TooLarge`] if the rows do not fit the address space.
+    pub fn with_resets(self, resets: &[(usize, usize)]) -> Result<Self, Error> {
+        let Ragged { lengths, layout, padding, .. } = self.without_resets()?;
+        let ragged = Ragged::new(lengths, layout, padding, resets)?;
         Ok(Self { shape: Shape::Ragged(Arc::new(ragged)) })
     }
 
-    /// Returns τ, the number of steps of the longest sequence.
+    /// Makes sequences begin anew before each step for which `mask` is true. It has the rows of the
+    /// caller's arrays, such as `[τ, B]`; padding is not read. See [`with_resets`](Self::with_resets).
+    ///
+    /// # Errors
+    /// [`Error::Length`] if the mask has another number of rows; the errors of
+    /// [`with_resets`](Self::with_resets).
+    pub fn with_reset_mask(self, mask: &[bool]) -> Result<Self, Error> {
+        check_len("the mask of resets", mask.len(), self.given_rows())?;
+        let resets = self.without_resets()?.resets_of(mask);
+        self.with_resets(&resets)
+    }
+
+    /// Returns the sequences as those of different lengths, or an error if they have resets.
+    fn without_resets(&self) -> Result<Ragged, Error> {
+        match &self.shape {
+            Shape::Dense { steps, batch } => {
+                check_size("steps", *steps)?;
+                product("the schedule", &[*steps, *batch])?;
+                let layout = Layout::TimeMajor { steps: *steps };
+                Ragged::new(vec![*steps; *batch], layout, Padding::Zeros, &[])
+            }
+            Shape::Ragged(ragged) if self.has_resets() => {
+                let given = format!("cut into {} parts by resets", ragged.segments.len());
+                let expected = "a schedule without resets".into();
+                Err(Error::Value { what: "the schedule", given, expected })
+            }
+            Shape::Ragged(ragged) => Ok((**ragged).clone()),
+        }
+    }
+
+    fn ragged(lengths: &[usize], layout: Layout) -> Result<Self, Error> {
+        let ragged = Ragged::new(lengths.to_vec(), layout, Padding::Zeros, &[])?;
+        Ok(Self { shape: Shape::Ragged(Arc::new(ragged)) })
+    }
+
+    /// Returns τ, the number of steps of a pass: those of the longest sequence or, with
+    /// [resets](Self::with_resets), of the longest part of one.
     #[inline]
     pub fn steps(&self) -> usize {
         self.step_rows().steps()
     }
 
-    /// Returns B, the number of sequences.
+    /// Returns B, the number of sequences that a pass runs side by side: those that were given or,
+    /// with [resets](Self::with_resets), all parts of them.
     #[inline]
     pub fn batch(&self) -> usize {
         self.step_rows().batch()
+    }
+
+    /// Returns the number of sequences that were given.
+    #[inline]
+    pub fn sequences(&self) -> usize {
+        match &self.shape {
+            Shape::Dense { batch, .. } => *batch,
+            Shape::Ragged(ragged) => ragged.lengths.len(),
+        }
+    }
+
+    /// Returns the number of steps of the longest sequence that was given.
+    pub(crate) fn longest(&self) -> usize {
+        match &self.shape {
+            Shape::Dense { steps, .. } => *steps,
+            Shape::Ragged(ragged) => ragged.lengths.iter().copied().max().unwrap_or(0),
+        }
     }
 
     /// Returns the first row of `step`, counted from 0. For `step` = τ it returns the number of all
@@ -213,21 +212,53 @@ impl Schedule {
         self.start(self.steps())
     }
 
-    /// Returns which sequence, in the order given, row `row` of each step is.
+    /// Returns which sequence, in the order given, row `row` of each step belongs to.
     #[inline]
     pub fn sequence(&self, row: usize) -> usize {
+        self.segment(row).sequence
+    }
+
+    /// Returns the step of its sequence that row `row` of the first step is: 0 unless the row begins
+    /// at a [reset](Self::with_resets).
+    #[inline]
+    pub fn first_step(&self, row: usize) -> usize {
+        self.segment(row).first
+    }
+
+    /// Returns the number of steps that have a row `row`.
+    #[inline]
+    pub(crate) fn len_of(&self, row: usize) -> usize {
+        self.segment(row).len
+    }
+
+    /// Returns the sequence whose given state row `row` begins from, or `None` if the row begins at a
+    /// reset.
+    pub(crate) fn begins(&self, row: usize) -> Option<usize> {
+        let Segment { sequence, first, is_reset, .. } = self.segment(row);
+        (first == 0 && !is_reset).then_some(sequence)
+    }
+
+    /// Returns the sequence that ends with row `row`, or `None` if a reset follows.
+    pub(crate) fn ends(&self, row: usize) -> Option<usize> {
+        let Segment { sequence, is_last, .. } = self.segment(row);
+        is_last.then_some(sequence)
+    }
+
+    /// Whether sequences begin anew in the middle, or at their first step.
+    pub(crate) fn has_resets(&self) -> bool {
         match &self.shape {
-            Shape::Dense { .. } => row,
-            Shape::Ragged(ragged) => ragged.sequences[row],
+            Shape::Dense { .. } => false,
+            Shape::Ragged(ragged) => ragged.segments.iter().any(|segment| segment.is_reset),
         }
     }
 
-    /// Returns the length of the sequence that is row `row` of each step.
     #[inline]
-    pub(crate) fn len_of(&self, row: usize) -> usize {
+    fn segment(&self, row: usize) -> Segment {
         match &self.shape {
-            Shape::Dense { steps, .. } => *steps,
-            Shape::Ragged(ragged) => ragged.lengths[ragged.sequences[row]],
+            Shape::Dense { steps, .. } => {
+                Segment { sequence: row, first: 0, len: *steps, is_reset: false, is_last: true }
+            }
+            Shape::Ragged(ragged) => ragged.segments[row],
         }
     }
 
@@ -255,26 +286,8 @@ impl Schedule {
 
     /// Fills the rows of the caller's array `y` that are padding.
     pub(crate) fn fill_padding(&self, y: &mut [f32], width: usize) {
-        let Shape::Ragged(ragged) = &self.shape else { return };
-        let (batch, steps) = match ragged.layout {
-            Layout::Packed => return,
-            Layout::TimeMajor { steps } | Layout::BatchFirst { steps } => (self.batch(), steps),
-        };
-        for (n, &len) in ragged.lengths.iter().enumerate() {
-            let row = |step: usize| match ragged.layout {
-                Layout::BatchFirst { .. } => n * steps + step,
-                _ => step * batch + n,
-            };
-            for step in len..steps {
-                let to = row(step) * width;
-                match ragged.padding {
-                    Padding::LastOutput if len > 0 => {
-                        let from = row(len - 1) * width;
-                        y.copy_within(from..from + width, to);
-                    }
-                    _ => y[to..to + width].fill(0.0),
-                }
-            }
+        if let Shape::Ragged(ragged) = &self.shape {
+            ragged.fill_padding(y, width);
         }
     }
 
@@ -304,24 +317,10 @@ impl Schedule {
     /// before these steps have no row. Rows of the caller's arrays stay the same, unless all
     /// sequences have the same length: then the arrays begin with the first row of these steps.
     pub(crate) fn stretch(&self, steps: &Range<usize>) -> Self {
-        let ragged = match &self.shape {
-            Shape::Dense { batch, .. } => return Self::dense(steps.len(), *batch),
-            Shape::Ragged(ragged) => ragged,
-        };
-        let rows = self.start(steps.start)..self.start(steps.end);
-        let starts = (steps.start..=steps.end).map(|step| self.start(step) - rows.start).collect();
-        let within = |&len: &usize| len.min(steps.end).saturating_sub(steps.start);
-        let batch = self.batch();
-        let ragged = Ragged {
-            lengths: ragged.lengths.iter().map(within).collect(),
-            sequences: ragged.sequences.clone(),
-            rows: RaggedRows::new(starts, batch).expect("steps of a schedule are a schedule"),
-            given: ragged.given[rows].to_vec(),
-            given_rows: ragged.given_rows,
-            layout: ragged.layout,
-            padding: ragged.padding,
-        };
-        Self { shape: Shape::Ragged(Arc::new(ragged)) }
+        match &self.shape {
+            Shape::Dense { batch, .. } => Self::dense(steps.len(), *batch),
+            Shape::Ragged(ragged) => Self { shape: Shape::Ragged(Arc::new(ragged.stretch(steps))) },
+        }
     }
 
     /// Cuts the steps into stretches of at most `most` rows, or one step.

@@ -3,6 +3,7 @@
 
 mod divided;
 mod passes;
+mod resets;
 mod state;
 
 use super::Network;
@@ -178,6 +179,10 @@ impl Workspace {
         }
         (self.schedule, self.plans) = (schedule, plans);
         self.has_last_gradient = false;
+        for block in &self.plans.first().steps {
+            // Rows that end at a reset have no gradient from behind it.
+            self.memory[self.plans.place(Place::LastGradient, block)].fill(0.0);
+        }
         self.reset_state();
         Ok(())
     }
@@ -218,7 +223,7 @@ impl Workspace {
     /// [`Error::Mismatch`] if `state` belongs to another network or has another batch size,
     /// [`Error::Value`] if it has taken 2⁶³ steps or more. Nothing is written then.
     pub fn set_state(&mut self, state: &State) -> Result<(), Error> {
-        state.check("state", &self.plans.first().state)?;
+        state.check("state", &self.plans.first().given_state)?;
         self.fill(Place::State, state);
         self.step = state.step();
         // A backward pass reads the state that its forward pass began from, which is gone now.
@@ -235,10 +240,16 @@ impl Workspace {
     pub fn carry_state(&mut self) -> Result<(), Error> {
         self.expect_any("carry_state")?;
         let step = check_step(self.last_step())?;
-        for block in &self.plans.first().steps {
-            let from = self.plans.place(Place::Last, block);
-            let to = self.plans.place(Place::State, block).start;
-            self.memory.copy_within(from, to);
+        if self.schedule.has_resets() {
+            // Sequences end in other rows than those in which they begin.
+            let last = self.collect(Place::Last)?;
+            self.fill(Place::State, &last);
+        } else {
+            for block in &self.plans.first().steps {
+                let from = self.plans.place(Place::Last, block);
+                let to = self.plans.place(Place::State, block).start;
+                self.memory.copy_within(from, to);
+            }
         }
         self.step = step;
         self.holds = Holds::Nothing;
@@ -247,10 +258,11 @@ impl Workspace {
 
     /// Returns the number of steps that the sequences have taken after a pass.
     fn last_step(&self) -> u64 {
-        self.step + self.schedule.steps() as u64
+        self.step + self.schedule.longest() as u64
     }
 
-    /// Makes forward passes begin from the zero state again.
+    /// Makes forward passes begin from the zero state again, also where the schedule has
+    /// [resets](Schedule::with_resets).
     pub fn reset_state(&mut self) {
         for block in &self.plans.first().steps {
             self.memory[self.plans.place(Place::State, block)].fill(0.0);
@@ -263,21 +275,21 @@ impl Workspace {
     fn fill(&mut self, place: Place, state: &State) {
         let planned = self.plans.first();
         for block in &planned.steps {
-            let from = &state.as_slice()[block.state.clone()];
+            let from = &state.as_slice()[planned.given_state_of(&block.state)];
             let to = &mut self.memory[self.plans.place(place, block)];
-            planned.copy_state(&block.state, from, to, Order::OfPasses);
+            planned.copy_state(place, &block.state, from, to, Order::OfPasses);
         }
     }
 
     /// Returns a copy of the state that lies at `place`.
     fn collect(&self, place: Place) -> Result<State, Error> {
         let planned = self.plans.first();
-        let (batch, reads_step) = (self.schedule.batch(), self.network.reads_step());
-        let mut state = State::zeros(planned.state.clone(), batch, reads_step)?;
+        let (batch, reads_step) = (self.schedule.sequences(), self.network.reads_step());
+        let mut state = State::zeros(planned.given_state.clone(), batch, reads_step)?;
         for block in &planned.steps {
             let from = &self.memory[self.plans.place(place, block)];
-            let to = &mut state.as_mut_slice()[block.state.clone()];
-            planned.copy_state(&block.state, from, to, Order::OfCaller);
+            let to = &mut state.as_mut_slice()[planned.given_state_of(&block.state)];
+            planned.copy_state(place, &block.state, from, to, Order::OfCaller);
         }
         Ok(state)
     }
@@ -305,7 +317,7 @@ impl Workspace {
             self.has_last_gradient = false;
             return Ok(());
         };
-        gradient.check("gradient by the last state", &self.plans.first().state)?;
+        gradient.check("gradient by the last state", &self.plans.first().given_state)?;
         self.has_last_gradient = true;
         self.fill(Place::LastGradient, gradient);
         Ok(())
@@ -318,13 +330,18 @@ impl Workspace {
     /// [state gradients](crate::Training::with_state_gradients); [`Error::OutOfMemory`] if the
     /// gradient cannot be allocated.
     pub fn state_gradients(&self) -> Result<State, Error> {
-        let call = "state_gradients";
-        self.expect(call, Holds::Backward)?;
-        if !self.asked.wanted.state {
-            let (given, expected) = ("a pass without these gradients", "a pass with them");
-            return Err(Error::Order { call, given, expected });
-        }
+        self.expect_state_gradients("state_gradients")?;
         self.collect(Place::StateGradient)
+    }
+
+    /// Returns an error unless the workspace holds the gradients of the state before the first step.
+    fn expect_state_gradients(&self, call: &'static str) -> Result<(), Error> {
+        self.expect(call, Holds::Backward)?;
+        if self.asked.wanted.state {
+            return Ok(());
+        }
+        let (given, expected) = ("a pass without these gradients", "a pass with them");
+        Err(Error::Order { call, given, expected })
     }
 
     /// Returns ∂L/∂x, `[rows, features]`.

@@ -6,6 +6,7 @@ use crate::Error;
 use crate::network::division::Plans;
 use crate::network::plan::{Place, Planned};
 use crate::params::{Move, Sequences, State};
+use crate::sequence::Schedule;
 use std::ops::Range;
 
 impl Workspace {
@@ -49,8 +50,8 @@ impl Workspace {
     /// As [`State::set_sequence`]. Nothing is written then.
     pub fn set_sequence_state(&mut self, n: usize, one: &State) -> Result<(), Error> {
         let sequences = sequences(self.plans.first())?;
+        let row = row(&self.schedule, n, Place::State)?;
         self.step = one.check_joins(sequences, n, self.step, self.network.reads_step())?;
-        let row = row(self.plans.first(), n);
         each_state(&self.plans, &mut self.memory, |at, values| {
             sequences.write(row, at, values, one.as_slice());
         });
@@ -66,9 +67,8 @@ impl Workspace {
     /// As [`State::reset_sequence`]. Nothing is written then.
     pub fn reset_sequence(&mut self, n: usize) -> Result<(), Error> {
         let sequences = sequences(self.plans.first())?;
-        sequences.check(n)?;
+        let row = row(&self.schedule, n, Place::State)?;
         self.step = sequences.joined_step(0, self.step, self.network.reads_step())?;
-        let row = row(self.plans.first(), n);
         each_state(&self.plans, &mut self.memory, |at, values| sequences.reset(row, at, values));
         self.holds = Holds::Nothing;
         Ok(())
@@ -82,11 +82,11 @@ impl Workspace {
     /// # Errors
     /// As [`State::reorder`]. Nothing is written then.
     pub fn reorder_state(&mut self, order: &[usize]) -> Result<(), Error> {
-        let sequences = sequences(self.plans.first())?;
-        let mut moves = sequences.moves(order)?;
-        let schedule = &self.schedule;
-        let mut rows = vec![0; schedule.batch()];
-        (0..rows.len()).for_each(|row| rows[schedule.sequence(row)] = row);
+        let (sequences, schedule) = (sequences(self.plans.first())?, &self.schedule);
+        let given = Sequences::new("state", &self.plans.first().given_state, schedule.sequences())?;
+        let mut moves = given.moves(order)?;
+        let rows = (0..order.len()).map(|n| row(schedule, n, Place::State));
+        let rows = rows.collect::<Result<Vec<_>, _>>()?;
         for one in &mut moves {
             *one = match *one {
                 Move::Copy { from, to } => Move::Copy { from: rows[from], to: rows[to] },
@@ -103,8 +103,8 @@ impl Workspace {
     /// Returns a copy of sequence `n` of the state that lies at `place`.
     fn read_sequence(&self, n: usize, place: Place) -> Result<State, Error> {
         let sequences = sequences(self.plans.first())?;
-        let mut one = State::of_one(sequences, n, self.network.reads_step())?;
-        let row = row(self.plans.first(), n);
+        let row = row(&self.schedule, n, place)?;
+        let mut one = State::of_one(sequences, row, self.network.reads_step())?;
         for block in &self.plans.first().steps {
             let values = &self.memory[self.plans.place(place, block)];
             sequences.read(row, &block.state, values, one.as_mut_slice());
@@ -117,10 +117,24 @@ fn sequences(planned: &Planned) -> Result<Sequences<'_>, Error> {
     Sequences::new("state", &planned.state, planned.schedule.batch())
 }
 
-/// Returns the row of sequence `n` in each step of a pass.
-fn row(planned: &Planned, n: usize) -> usize {
-    let schedule = &planned.schedule;
-    (0..schedule.batch()).find(|&row| schedule.sequence(row) == n).unwrap_or(n)
+/// Returns the row of each step in which the state at `place` of sequence `n` lies.
+fn row(schedule: &Schedule, n: usize, place: Place) -> Result<usize, Error> {
+    let of_caller = |&row: &usize| match place {
+        Place::State | Place::StateGradient => schedule.begins(row) == Some(n),
+        Place::Last | Place::LastGradient => schedule.ends(row) == Some(n),
+    };
+    let found = match schedule.is_dense() {
+        true => Some(n).filter(|&n| n < schedule.batch()),
+        false => (0..schedule.batch()).find(of_caller),
+    };
+    found.ok_or_else(|| {
+        let sequences = schedule.sequences();
+        let expected = match n < sequences {
+            true => "one that does not begin at a reset".into(),
+            false => format!("below {sequences}, the number of sequences").into(),
+        };
+        Error::Value { what: "sequence", given: n.to_string(), expected }
+    })
 }
 
 /// Calls `change` with the state of each block before the first step, and its range in the state of

@@ -1,9 +1,9 @@
 //! Truncated back-propagation through time. Knows chunks of time and windows of chunks; must not know
 //! blocks.
 
+use super::{Model, Workspace};
 use crate::error::check_size;
 use crate::loss::{Loss, Outputs, TargetRows};
-use crate::network::{Model, Workspace};
 use crate::params::State;
 use crate::sequence::{Input, InputSize, Schedule};
 use crate::train::Optimizer;
