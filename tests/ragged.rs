@@ -4,8 +4,8 @@
 mod common;
 
 use bptt::{
-    Accumulate, Dense, Embedding, Error, Isa, Lstm, Model, Network, Noise, Padding, Regularisation,
-    Runtime, Schedule, SoftmaxCrossEntropy, SquaredError, State, Tokens,
+    Accumulate, Activation, Dense, Embedding, Error, Isa, Lstm, Model, Network, Noise, Padding,
+    Regularisation, Runtime, Schedule, SoftmaxCrossEntropy, SquaredError, State, Tokens,
 };
 use bptt_reference::sample::uniform;
 use common::{Given, Kind, Layout, Subject, assert_bits, isas};
@@ -24,6 +24,8 @@ struct Sequence {
     dlast: Vec<f32>,
     /// Its place in the noise.
     number: u64,
+    /// The steps that all sequences have taken before the pass.
+    start: u64,
 }
 
 /// The results of a sequence.
@@ -47,6 +49,7 @@ fn draw(subject: &Subject, lengths: &[usize], seed: u64) -> Vec<Sequence> {
             state: draw(3, state),
             dlast: draw(4, state),
             number: number as u64,
+            start: 0,
         }
     };
     lengths.iter().enumerate().map(of).collect()
@@ -99,7 +102,9 @@ fn run(
     let states = |of: fn(&Sequence) -> &[f32]| -> State {
         join_states(&model, &sequences.iter().map(of).collect::<Vec<_>>())
     };
-    workspace.set_state(&states(|s| &s.state)).unwrap();
+    let mut state = states(|s| &s.state);
+    state.set_step(sequences[0].start).unwrap();
+    workspace.set_state(&state).unwrap();
     workspace.set_last_gradient(Some(&states(|s| &s.dlast))).unwrap();
     workspace.set_noise(Noise { seed: 5, step: 0, sequence: sequences[0].number });
     let part = |of: fn(&Sequence) -> Vec<f32>, width: usize| {
@@ -151,7 +156,9 @@ fn alone(network: &Network, isa: Isa, sequence: &Sequence) -> Results {
     }
     let training = model.training(Schedule::dense(steps, 1));
     let mut workspace = training.with_input_gradients().with_state_gradients().workspace().unwrap();
-    workspace.set_state(&join_states(&model, &[&sequence.state])).unwrap();
+    let mut state = join_states(&model, &[&sequence.state]);
+    state.set_step(sequence.start).unwrap();
+    workspace.set_state(&state).unwrap();
     workspace.set_last_gradient(Some(&join_states(&model, &[&sequence.dlast]))).unwrap();
     workspace.set_noise(Noise { seed: 5, step: 0, sequence: sequence.number });
     let y = model.forward(&mut workspace, &sequence.x).unwrap().to_vec();
@@ -189,49 +196,70 @@ fn assert_sum(gradients: &[f32], alone: &[Results], rows: usize, what: &str) {
     }
 }
 
-fn kinds() -> Vec<Kind> {
-    Kind::kernels().into_iter().filter(|kind| !matches!(kind, Kind::Clockwork(..))).collect()
+/// The lengths of sequences in [`is_as_alone`].
+const LENGTHS: [usize; 7] = [3, 0, 6, 3, 1, 10, 5];
+
+fn is_as_alone(subject: &Subject, noise: Regularisation, sequences: &[Sequence]) {
+    let network = subject.network_with(noise);
+    for &isa in isas() {
+        let alone: Vec<_> =
+            sequences.iter().map(|sequence| alone(&network, isa, sequence)).collect();
+        let mut all: Option<Vec<f32>> = None;
+        for (layout, threads) in LAYOUTS.into_iter().zip([1, 3, 2]) {
+            let start = sequences[0].start;
+            let what =
+                format!("{subject:?}, {noise:?}, {layout:?}, {threads} threads from {start}");
+            let (own, gradients) = run(&network, (isa, threads), layout, sequences, f32::NAN);
+            for (n, (given, expected)) in own.iter().zip(&alone).enumerate() {
+                assert_same(&format!("sequence {n}, {what}"), given, expected);
+            }
+            // One order of the sums, whatever the layout and the threads.
+            let first = all.get_or_insert_with(|| gradients.clone());
+            assert_bits(&what, &gradients, first);
+            assert_sum(&gradients, &alone, LENGTHS.iter().sum(), &what);
+        }
+    }
 }
 
 #[test]
 fn each_sequence_is_as_alone() {
-    let lengths = [3, 0, 6, 3, 1, 10, 5];
-    for (nth, kind) in kinds().into_iter().enumerate() {
+    for (nth, kind) in Kind::kernels().into_iter().enumerate() {
         let subject = Subject { kind, inputs: 1 + nth % 4, hidden: 5 + 7 * (nth % 3) };
-        let sequences = draw(&subject, &lengths, nth as u64);
-        let mut noises = vec![Regularisation::none()];
+        let mut sequences = draw(&subject, &LENGTHS, nth as u64);
+        if matches!(kind, Kind::Clockwork(..)) {
+            // Which groups move at which step depends on where the clock stands.
+            for start in (0..6).chain([(1 << 63) - 1]) {
+                sequences.iter_mut().for_each(|sequence| sequence.start = start);
+                is_as_alone(&subject, Regularisation::none(), &sequences);
+            }
+            continue;
+        }
+        is_as_alone(&subject, Regularisation::none(), &sequences);
         if nth % 2 == 0 {
             let cell = if subject.equations().has_state() { 0.2 } else { 0.0 };
             let noise = Regularisation::none().with_dropout(0.3);
-            noises.push(noise.and_then(|noise| noise.with_zoneout(0.4, cell)).unwrap());
-        }
-        for noise in noises {
-            let network = subject.network_with(noise);
-            for &isa in isas() {
-                let alone: Vec<_> =
-                    sequences.iter().map(|sequence| alone(&network, isa, sequence)).collect();
-                let mut all: Option<Vec<f32>> = None;
-                for (layout, threads) in LAYOUTS.into_iter().zip([1, 3, 2]) {
-                    let what = format!("{kind:?}, {noise:?}, {layout:?}, {threads} threads");
-                    let (own, gradients) =
-                        run(&network, (isa, threads), layout, &sequences, f32::NAN);
-                    for (n, (given, expected)) in own.iter().zip(&alone).enumerate() {
-                        assert_same(&format!("sequence {n}, {what}"), given, expected);
-                    }
-                    // One order of the sums, whatever the layout and the threads.
-                    let first = all.get_or_insert_with(|| gradients.clone());
-                    assert_bits(&what, &gradients, first);
-                    assert_sum(&gradients, &alone, lengths.iter().sum(), &what);
-                }
-            }
+            let noise = noise.and_then(|noise| noise.with_zoneout(0.4, cell)).unwrap();
+            is_as_alone(&subject, noise, &sequences);
         }
     }
+}
+
+/// A cell, delays, and groups of which one moves at each step or none does.
+const SUMMED: [Kind; 4] = [
+    Kind::LSTM,
+    Kind::Skip(Activation::Tanh, &[5, 2]),
+    Kind::Clockwork(Activation::Tanh, &[1, 3]),
+    Kind::Clockwork(Activation::Tanh, &[2, 3]),
+];
+
+fn summed_on_isas() -> impl Iterator<Item = (Kind, &'static Isa)> {
+    SUMMED.into_iter().flat_map(|kind| isas().iter().map(move |isa| (kind, isa)))
 }
 
 /// Sequences of different lengths have one order of the sums, in whatever order they are given.
 #[test]
 fn the_order_of_sequences_does_not_matter() {
-    for kind in [Kind::LSTM, Kind::Skip(bptt::Activation::Tanh, &[5, 2])] {
+    for kind in SUMMED {
         let subject = Subject { kind, inputs: 3, hidden: 9 };
         let mut sequences = draw(&subject, &[4, 1, 0, 7, 3, 10], 3);
         let network = subject.network();
@@ -251,18 +279,20 @@ fn the_order_of_sequences_does_not_matter() {
 /// Sequences of one length that are given as such, and the dense schedule.
 #[test]
 fn equal_lengths_are_as_dense() {
-    let subject = Subject { kind: Kind::LSTM, inputs: 3, hidden: 17 };
-    let sequences = draw(&subject, &[6; 4], 3);
-    for &isa in isas() {
+    for (kind, &isa) in summed_on_isas() {
+        let subject = Subject { kind, inputs: 3, hidden: 17 };
+        let sequences = draw(&subject, &[70; 4], 3);
         let mut model = model(&subject.network(), Runtime::new(isa));
-        let mut dense = model.training_workspace(Schedule::dense(6, 4)).unwrap();
-        let mut x = vec![];
-        for step in 0..6 {
-            sequences.iter().for_each(|s| x.extend(&s.x[step * 3..][..3]));
-        }
+        let mut dense = model.training_workspace(Schedule::dense(70, 4)).unwrap();
+        let steps = 0..70 * 3;
+        let x: Vec<f32> = steps
+            .step_by(3)
+            .flat_map(|at| sequences.iter().flat_map(move |s| &s.x[at..at + 3]))
+            .copied()
+            .collect();
         let y = model.forward(&mut dense, &x).unwrap().to_vec();
         model.backward(&mut dense, &x, &|y: &mut [f32]| f64::from(y[0]), Accumulate::No).unwrap();
-        let schedule = Schedule::padded(&[6; 4], 6).unwrap();
+        let schedule = Schedule::padded(&[70; 4], 70).unwrap();
         let mut ragged = model.training_workspace(&schedule).unwrap();
         assert_bits("y", model.forward(&mut ragged, &x).unwrap(), &y);
         model.backward(&mut ragged, &x, &|y: &mut [f32]| f64::from(y[0]), Accumulate::No).unwrap();
@@ -272,9 +302,7 @@ fn equal_lengths_are_as_dense() {
 
 #[test]
 fn no_sequence_has_a_step() {
-    for (kind, &isa) in
-        kinds().into_iter().flat_map(|kind| isas().iter().map(move |isa| (kind, isa)))
-    {
+    for (kind, &isa) in summed_on_isas() {
         let subject = Subject { kind, inputs: 3, hidden: 5 };
         let sequences = draw(&subject, &[0; 3], 3);
         for layout in LAYOUTS {

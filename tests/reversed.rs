@@ -171,10 +171,8 @@ fn every_layer_is_as_reversed_by_hand() {
         .unwrap();
         let (reversed, plain) = (subject.reversed_with(noise), subject.network_with(noise));
         let mut rows = vec![Rows::dense(6, 3), Rows::dense(1, 2)];
-        if !clocked {
-            rows.extend(Rows::ragged(&[6, 0, 3, 5]));
-            rows.extend(Rows::ragged(&[0, 0]));
-        }
+        rows.extend(Rows::ragged(&[6, 0, 3, 5]));
+        rows.extend(Rows::ragged(&[0, 0]));
         for &isa in isas() {
             for (at, rows) in rows.iter().enumerate() {
                 let threads = 1 + (nth + at) % 3;

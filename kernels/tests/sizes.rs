@@ -9,7 +9,7 @@ use bptt_kernels::diagonal::Diagonal;
 use bptt_kernels::gemm::weight_gradients::{Rhs, WeightGradients, scratch_len};
 use bptt_kernels::recurrence::{
     Backward, CellStates, Clock, ClockedBackward, ClockedForward, Dims, Forward, Gates, Group,
-    Recurrent, StepRows,
+    MoveRows, Recurrent,
 };
 use bptt_kernels::team::Pass;
 use bptt_kernels::{Isa, Joined, PackedMatrix};
@@ -95,8 +95,8 @@ fn passes_without_rows_are_over_at_once() {
         let [a, b, c] = [(3, 5), (2, 2), (5, 3)]
             .map(|(units, depth)| PackedMatrix::zeros(isa, 1, units, depth).unwrap());
         let pass = &mut Pass::serial();
-        let (schedule, activations) = (StepRows::dense(usize::MAX, 0), Activations::Tanh);
-        let stretch = 0..schedule.steps();
+        let (schedule, activations) = (MoveRows::dense(usize::MAX, 0), Activations::Tanh);
+        let stretch = 0..usize::MAX;
         let (weights, z, h0, h, scratch) = (&[a, b.clone()], &[], &[], &mut [], &mut []);
         let forward = ClockedForward {
             clock,

@@ -119,8 +119,9 @@ impl State {
     }
 
     /// Returns the number of steps that the sequences have taken. A
-    /// [`Clockwork`](crate::Clockwork) needs it to know which of its groups move at a step. In a
-    /// gradient it has no meaning.
+    /// [`Clockwork`](crate::Clockwork) needs it to know which of its groups move at a step. After a
+    /// pass over sequences of different lengths it counts the steps of the longest. In a gradient it
+    /// has no meaning.
     pub fn step(&self) -> u64 {
         self.step
     }

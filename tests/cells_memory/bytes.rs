@@ -54,26 +54,38 @@ fn memory_is_one_allocation(network: &Network, isa: Isa, steps: usize, batch: us
     }
 }
 
-fn memory_is_documented(network: &Network, parts: &[Part], steps: usize, batch: usize) {
+/// Compares workspaces with the formulas, on any number of threads.
+fn workspaces_are_documented(
+    network: &Network,
+    parts: &[Part],
+    (schedule, lengths): (&Schedule, &[usize]),
+    isa: Isa,
+) {
+    let packed = *schedule != Schedule::dense(schedule.steps(), schedule.batch());
     let has_dx = !matches!(parts[0], Part::Embedding { .. });
-    for &isa in isas() {
-        for threads in [1, 2, 5] {
-            let parameters = network.parameters().unwrap();
-            let runtime = Runtime::new(isa).threads(threads);
-            let mut model = network.model(parameters, runtime).unwrap();
-            let pass = Pass { steps, batch, isa, threads };
-            for has_dx in [false, has_dx] {
-                let mut training = model.training(Schedule::dense(steps, batch));
-                if has_dx {
-                    training = training.with_input_gradients().with_state_gradients();
-                }
-                let bytes = formulas::workspace(parts, pass, has_dx);
-                assert_eq!(training.bytes().unwrap(), bytes, "{network:?}, {pass:?}");
-                assert_eq!(training.workspace().unwrap().bytes(), bytes);
+    for threads in [1, 2, 5] {
+        let parameters = network.parameters().unwrap();
+        let mut model = network.model(parameters, Runtime::new(isa).threads(threads)).unwrap();
+        let pass = Pass { lengths, packed, isa, threads };
+        for has_dx in [false, has_dx] {
+            let mut training = model.training(schedule);
+            if has_dx {
+                training = training.with_input_gradients().with_state_gradients();
             }
-            let bytes = formulas::stream(parts, batch, threads);
-            assert_eq!(model.stream(batch).unwrap().bytes(), bytes, "{network:?}, {pass:?}");
+            let bytes = formulas::workspace(parts, pass, has_dx);
+            assert_eq!(training.bytes().unwrap(), bytes, "{network:?}, {pass:?}");
+            assert_eq!(training.workspace().unwrap().bytes(), bytes);
         }
+        let batch = lengths.len();
+        let bytes = formulas::stream(parts, batch, threads);
+        assert_eq!(model.stream(batch).unwrap().bytes(), bytes, "{network:?}, {pass:?}");
+    }
+}
+
+fn memory_is_documented(network: &Network, parts: &[Part], steps: usize, batch: usize) {
+    for &isa in isas() {
+        let sequences = (&Schedule::dense(steps, batch), &vec![steps; batch][..]);
+        workspaces_are_documented(network, parts, sequences, isa);
         memory_is_one_allocation(network, isa, steps, batch);
     }
 }
@@ -87,6 +99,22 @@ fn memory_is_as_documented() {
             memory_is_documented(&layer.network(), &[part], shape.steps, shape.batch)
         });
     });
+}
+
+#[test]
+fn memory_of_different_lengths_is_as_documented() {
+    let lengths = proptest::collection::vec(0..60usize, 1..40);
+    check(
+        100,
+        (any_of(Kind::kernels()), shapes(60, 60, 1, 1), lengths),
+        |(kind, shape, lengths)| {
+            with_layer!(kind, (shape.inputs, shape.hidden), |layer| for &isa in isas() {
+                let sequences = (&Schedule::packed(&lengths).unwrap(), &lengths[..]);
+                let part = Part::Layer(Sizes::of(&layer));
+                workspaces_are_documented(&layer.network(), &[part], sequences, isa)
+            });
+        },
+    );
 }
 
 #[test]

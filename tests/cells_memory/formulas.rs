@@ -18,13 +18,30 @@ pub enum Part {
     Embedding { tokens: usize, outputs: usize },
 }
 
-/// The rows of a pass, and the machine it runs on.
+/// The sequences of a pass, and the machine it runs on.
 #[derive(Clone, Copy, Debug)]
-pub struct Pass {
-    pub steps: usize,
-    pub batch: usize,
+pub struct Pass<'a> {
+    /// The length of each sequence.
+    pub lengths: &'a [usize],
+    /// Whether the schedule is one of different lengths, in arrays without padding.
+    pub packed: bool,
     pub isa: Isa,
     pub threads: usize,
+}
+
+impl Pass<'_> {
+    fn rows(self) -> usize {
+        self.lengths.iter().sum()
+    }
+
+    fn batch(self) -> usize {
+        self.lengths.len()
+    }
+
+    /// Rows of the steps 0, `period`, 2 `period`, ….
+    fn rows_of(self, period: usize) -> usize {
+        self.lengths.iter().map(|len| len.div_ceil(period)).sum()
+    }
 }
 
 /// The quantities in the formulas of layers.
@@ -54,17 +71,22 @@ pub struct Sizes {
 }
 
 /// The bytes of a workspace for passes through these blocks, with ∂L/∂x if it is asked for.
-pub fn workspace(parts: &[Part], pass: Pass, has_dx: bool) -> usize {
-    let rows = pass.steps * pass.batch;
+pub fn workspace(parts: &[Part], pass: Pass<'_>, has_dx: bool) -> usize {
+    let rows = pass.rows();
     let of_blocks = parts.iter().map(|part| {
-        4 * lines(part.state(pass.batch)) + part.kept(pass) + lines(rows * part.outputs())
+        4 * lines(part.state(pass.batch())) + part.kept(pass) + lines(rows * part.outputs())
     });
     let last = &parts[parts.len() - 1];
     // The gradient by the last output, if the last block's backward pass reads the outputs, and the
     // gradients before it.
     let beside = parts.iter().rev().skip(usize::from(!matches!(last, Part::Layer(_))));
     let dx = if has_dx { lines(rows * parts[0].inputs()) } else { 0 };
-    4 * (of_blocks.sum::<usize>() + in_turns(beside, rows) + dx)
+    // The input in the order of the passes, and the outputs and ∂L/∂x in the caller's.
+    let other = match pass.packed {
+        true => lines(rows * parts[0].inputs()) + lines(rows * last.outputs()) + dx,
+        false => 0,
+    };
+    4 * (of_blocks.sum::<usize>() + in_turns(beside, rows) + dx + other)
 }
 
 /// The bytes of a stream through these blocks.
@@ -128,15 +150,15 @@ impl Part {
     }
 
     /// Floats that a training pass keeps, apart from outputs and states.
-    fn kept(&self, pass: Pass) -> usize {
+    fn kept(&self, pass: Pass<'_>) -> usize {
         match *self {
             Self::Layer(ref of) if of.groups.is_empty() => of.kept(pass),
             Self::Layer(ref of) => of.kept_of_groups(pass),
             Self::Embedding { .. } => 0,
             Self::Dense { inputs, outputs } => {
-                let Pass { steps, batch, isa, threads } = pass;
-                let products = (steps * batch).min(96 * threads) * lines(inputs.max(outputs));
-                lines(products.max(sums(steps * batch, padded(inputs, isa), threads)))
+                let Pass { isa, threads, .. } = pass;
+                let products = pass.rows().min(96 * threads) * lines(inputs.max(outputs));
+                lines(products.max(sums(pass.rows(), padded(inputs, isa), threads)))
             }
         }
     }
@@ -215,14 +237,16 @@ impl Sizes {
     }
 
     /// The formula for a layer's pass.
-    fn kept(&self, pass: Pass) -> usize {
-        let Pass { steps, batch, isa, threads } = pass;
+    fn kept(&self, pass: Pass<'_>) -> usize {
+        let Pass { isa, threads, packed, .. } = pass;
         let &Self { inputs, hidden, outputs, gates, extra, cells, projected, .. } = self;
         // The rhs of weight gradients are x, h and, with a second product, the extra block.
         let recurrent = if self.double { hidden.max(outputs) } else { outputs };
         let columns = padded(inputs, isa) + padded(recurrent, isa);
-        let rows = steps * batch;
-        let regions = lines(gates * rows * hidden)
+        let (rows, batch) = (pass.rows(), pass.batch());
+        let late = if packed { lines(rows * self.late) } else { 0 };
+        let regions = late
+            + lines(gates * rows * hidden)
             + lines(extra * rows * hidden)
             + cells * lines(rows * hidden)
             + if projected { lines(rows * outputs) } else { 0 }
@@ -256,36 +280,35 @@ impl Sizes {
             + lines(scratch)
     }
 
-    /// Floats that groups keep in a number of steps, and the shortest period above 1 with the
+    /// Floats that groups keep of their moves' rows, and the shortest period above 1 with the
     /// number of units from its group on.
-    fn moves(&self, steps: usize, batch: usize) -> (usize, Option<(usize, usize)>) {
-        let kept =
-            self.groups.iter().map(|&(units, period)| steps.div_ceil(period) * batch * units);
+    fn moves(&self, rows_of: impl Fn(usize) -> usize) -> (usize, Option<(usize, usize)>) {
+        let kept = self.groups.iter().map(|&(units, period)| rows_of(period) * units);
         let slow = self.groups.iter().position(|&(_, period)| period > 1);
         let read = |at: usize| self.groups[at..].iter().map(|&(units, _)| units).sum();
         (kept.sum(), slow.map(|at| (self.groups[at].1, read(at))))
     }
 
     /// The formula for a clockwork's pass.
-    fn kept_of_groups(&self, pass: Pass) -> usize {
-        let Pass { steps, batch, isa, threads } = pass;
+    fn kept_of_groups(&self, pass: Pass<'_>) -> usize {
+        let (Pass { isa, threads, .. }, batch) = (pass, pass.batch());
         let &Self { inputs, hidden, .. } = self;
-        let (kept, slow) = self.moves(steps, batch);
+        let (kept, slow) = self.moves(|period| pass.rows_of(period));
         let gathered = slow.map_or(0, |(period, read)| {
-            let moves = steps.div_ceil(period).min(stretch(batch));
-            lines(moves * batch * inputs) + lines(moves * batch * read)
+            let rows = pass.rows_of(period).min(stretch(batch) * batch);
+            lines(rows * inputs) + lines(rows * read)
         });
         let widest = self.groups.iter().map(|group| group.0).max().unwrap();
-        let products = (steps * batch).min(96 * threads) * lines(inputs.max(widest));
+        let products = pass.rows().min(96 * threads) * lines(inputs.max(widest));
         let columns = padded(inputs, isa) + padded(hidden, isa);
-        let sums = sums(steps * batch, columns, threads);
+        let sums = sums(pass.rows(), columns, threads);
         lines(kept) + gathered + lines(products.max(batch * lines(hidden)).max(sums))
     }
 
     /// The formula for a clockwork's steps.
     fn kept_by_stream_of_groups(&self, batch: usize, threads: usize) -> usize {
         let (&Self { inputs, hidden, .. }, steps) = (self, stretch(batch));
-        let (kept, slow) = self.moves(steps, batch);
+        let (kept, slow) = self.moves(|period| steps.div_ceil(period) * batch);
         let gathered = slow.filter(|_| batch < 16);
         let gathered = gathered.map_or(0, |(period, _)| steps.div_ceil(period) * batch * inputs);
         let products = (steps * batch).min(96 * threads) * lines(inputs);

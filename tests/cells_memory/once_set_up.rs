@@ -104,6 +104,31 @@ fn nothing_is_allocated(data: &Data) {
     }
 }
 
+/// Passes over sequences of different lengths, wherever a clock stands.
+#[test]
+fn nothing_is_allocated_for_different_lengths() {
+    for kind in Kind::kernels() {
+        with_layer!(kind, (3, 20), |layer| for &isa in isas() {
+            let mut model = layer.model(isa, &vec![0.1; layer.parameter_count()]);
+            let schedule = Schedule::padded(&[4, 0, 11, 7], 12).unwrap();
+            let training = model.training(&schedule).with_input_gradients();
+            let mut workspace = training.with_state_gradients().workspace().unwrap();
+            let x = vec![0.5; schedule.given_rows() * 3];
+            for start in 0..3 {
+                let mut state = model.state(4).unwrap();
+                state.set_step(start).unwrap();
+                workspace.set_state(&state).unwrap();
+                let loss = |y: &mut [f32]| f64::from(y[0]);
+                let passes = || {
+                    model.forward(&mut workspace, &x).unwrap();
+                    model.backward(&mut workspace, &x, &loss, Accumulate::Yes).unwrap();
+                };
+                assert_eq!(allocations(passes), 0, "{kind:?} from {start} on {isa}");
+            }
+        });
+    }
+}
+
 #[test]
 fn nothing_is_allocated_once_set_up() {
     for kind in Kind::kernels() {

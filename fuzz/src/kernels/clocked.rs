@@ -4,7 +4,7 @@ use super::Drawn;
 use bptt_kernels::PackedMatrix;
 use bptt_kernels::cells::Activations;
 use bptt_kernels::recurrence::{
-    Clock, ClockedBackward, ClockedForward, Group, StepRows, clocked_scratch_len,
+    Clock, ClockedBackward, ClockedForward, Group, MoveRows, clocked_scratch_len,
 };
 use bptt_kernels::team::Pass;
 
@@ -91,7 +91,7 @@ pub fn clocked_forward(drawn: &mut Drawn<'_>) {
     let (clock, activations) = (Clock { groups, start: *start }, Activations::Tanh);
     let pass = ClockedForward {
         clock,
-        schedule: StepRows::dense(steps, batch),
+        schedule: MoveRows::dense(steps, batch),
         stretch,
         activations,
         weights,
@@ -118,7 +118,7 @@ pub fn clocked_backward(drawn: &mut Drawn<'_>) {
     let (clock, activations) = (Clock { groups, start: *start }, Activations::Tanh);
     let pass = ClockedBackward {
         clock,
-        schedule: StepRows::dense(steps, batch),
+        schedule: MoveRows::dense(steps, batch),
         activations,
         weights,
         z: &mut z,

@@ -16,7 +16,9 @@ mod step;
 mod sweep;
 
 pub use backward::{Backward, DropoutBack, ZoneoutBack, backward_scratch_len};
-pub use clocked::{Clock, ClockedBackward, ClockedForward, Group, clocked_scratch_len};
+pub use clocked::{
+    Clock, ClockedBackward, ClockedForward, Group, MoveRows, RaggedMoves, clocked_scratch_len,
+};
 pub use dims::{Dims, Recurrent};
 pub use forward::{CellStates, Forward, Gates, forward_scratch_len};
 pub use noise::{Dropout, Zoneout};

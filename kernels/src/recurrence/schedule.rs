@@ -107,6 +107,12 @@ impl StepRows<'_> {
         }
     }
 
+    /// Returns a copy of these rows, with the first row of each step.
+    pub(super) fn to_ragged(self) -> RaggedRows {
+        let starts = (0..=self.steps()).map(|step| self.start(step)).collect();
+        RaggedRows { batch: self.batch, starts }
+    }
+
     /// Whether all steps have a row for each sequence.
     #[inline(always)]
     pub(crate) const fn is_dense(self) -> bool {

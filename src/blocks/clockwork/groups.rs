@@ -5,13 +5,13 @@
 #[cfg(test)]
 mod tests;
 
+use super::moves::{Moves, most_together};
 use crate::error::product;
 use crate::{Error, Isa};
 use bptt_kernels::cells::Activations;
 use bptt_kernels::gemm::{Gemm, Start};
-use bptt_kernels::recurrence::{Clock, Group, StepRows};
+use bptt_kernels::recurrence::{Clock, Group, MoveRows};
 use bptt_kernels::team::Pass as Threads;
-use bptt_kernels::tuning::{CHUNK_ROWS, ROWS_ALONE};
 use bptt_kernels::{KernelError, PackedMatrix};
 use std::ops::Range;
 use std::sync::Arc;
@@ -59,12 +59,6 @@ pub(super) fn recurrent_len(
     })
 }
 
-/// Returns the most moves whose rows are gathered at once, for a group with this `period` in a pass
-/// over `steps` steps.
-fn most_gathered(steps: usize, batch: usize, period: usize) -> usize {
-    (CHUNK_ROWS / batch).max(1).min(steps.div_ceil(period))
-}
-
 impl Clocked {
     /// Returns the clock of a pass that begins after `start` steps of the sequences.
     pub(super) fn at(&self, start: u64) -> Clock<'_> {
@@ -83,23 +77,19 @@ impl Clocked {
         })
     }
 
-    /// Returns the most floats that a pass keeps: `[moves, B, units]` for each group. How often a
-    /// group moves in a pass depends on the step at which the pass begins; this is the most for any
-    /// beginning.
-    pub(super) fn most_kept(&self, schedule: StepRows<'_>) -> Result<usize, Error> {
-        let what = "the workspace";
-        self.groups.iter().try_fold(0, |before: usize, group| {
-            let moves = schedule.steps().div_ceil(group.period);
-            let len = product(what, &[moves, schedule.batch(), group.units])?;
-            before.checked_add(len).ok_or(Error::TooLarge { what })
-        })
+    /// Returns the most floats that a pass keeps: `[moves, B, units]` for each group, or only the
+    /// rows that moves have. These depend on the step at which the pass begins. They are the most
+    /// where all groups move at the first step, since no step has more rows than the one before.
+    pub(super) fn most_kept(&self, rows: MoveRows<'_>) -> Result<usize, Error> {
+        let schedule = rows.schedule();
+        product("the workspace", &[schedule.start(schedule.steps()), self.hidden])?;
+        Ok(self.kept_len(0, rows))
     }
 
     /// Returns the floats that a pass keeps if it begins after `start` steps of the sequences.
-    pub(super) fn kept_len(&self, start: u64, schedule: StepRows<'_>) -> usize {
-        let (clock, steps, batch) = (self.at(start), schedule.steps(), schedule.batch());
-        let groups = self.groups.iter().enumerate();
-        groups.map(|(at, group)| clock.moves(at, steps) * batch * group.units).sum()
+    pub(super) fn kept_len(&self, start: u64, rows: MoveRows<'_>) -> usize {
+        let groups = Moves::of_groups(self.at(start), rows);
+        groups.map(|moves| moves.all_rows() * moves.group().units).sum()
     }
 
     /// Returns the multiply-adds of `rows` rows. As each group moves at only some steps, this is an
@@ -117,50 +107,16 @@ impl Clocked {
         (row * rows as f64) as usize
     }
 
-    /// Returns the floats of gathered inputs and of gathered states that passes over `schedule`
-    /// need. A group that moves at every step needs none.
-    pub(super) fn gathered(&self, schedule: StepRows<'_>) -> Result<Gathered<usize>, Error> {
-        let Some(group) = self.groups.iter().find(|group| group.period > 1) else {
+    /// Returns the floats of gathered inputs and of gathered states that passes over these rows
+    /// need. A group that moves at every step needs none; of the others the one with the shortest
+    /// period has the most rows, and the most where it moves at the first step.
+    pub(super) fn gathered(&self, rows: MoveRows<'_>) -> Result<Gathered<usize>, Error> {
+        let Some(moves) = Moves::of_groups(self.at(0), rows).find(|m| m.group().period > 1) else {
             return Ok(Gathered { inputs: 0, states: 0 });
         };
-        let (steps, batch) = (schedule.steps(), schedule.batch());
-        let moves = most_gathered(steps, batch, group.period);
-        let len = |width| product("the workspace", &[moves, batch, width]);
-        Ok(Gathered { inputs: len(self.input)?, states: len(self.hidden - group.first)? })
-    }
-}
-
-/// Splits the `moves` of a group into runs whose rows are handled together. The rows of a run are
-/// gathered, unless it is a single move or the group moves at every step: then they lie together
-/// already. With `alone`, and a batch so large that gathering does not pay, each run is a single
-/// move.
-pub(super) fn runs(
-    moves: Range<usize>,
-    group: &Group,
-    batch: usize,
-    alone: bool,
-) -> impl DoubleEndedIterator<Item = Range<usize>> + use<> {
-    let together = match group.period {
-        1 => moves.len().max(1),
-        _ if alone && batch >= ROWS_ALONE => 1,
-        _ => (CHUNK_ROWS / batch).max(1),
-    };
-    let end = moves.end;
-    moves.step_by(together).map(move |first| first..end.min(first + together))
-}
-
-/// Copies the rows that a group reads at these `moves`: `from` holds a block of rows for every
-/// step, and `to` receives the blocks of the moves, one after the other.
-pub(super) fn gather(
-    clock: &Clock<'_>,
-    group: usize,
-    moves: Range<usize>,
-    from: &[f32],
-    to: &mut [f32],
-) {
-    let len = to.len() / moves.len();
-    for (nth, to) in moves.zip(to.chunks_exact_mut(len)) {
-        to.copy_from_slice(&from[clock.step_of(group, nth) * len..][..len]);
+        let most = moves.all_rows().min(most_together(rows.schedule().batch()));
+        let len = |width| product("the workspace", &[most, width]);
+        Ok(Gathered { inputs: len(self.input)?, states: len(self.hidden - moves.group().first)? })
     }
 }
 
@@ -168,8 +124,8 @@ pub(super) fn gather(
 pub(super) struct InputProduct<'a> {
     pub isa: Isa,
     pub clock: Clock<'a>,
-    /// The steps and sequences of the whole pass, for which `x` and `z` have room.
-    pub schedule: StepRows<'a>,
+    /// The rows of the whole pass, for which `x` and `z` have room.
+    pub rows: MoveRows<'a>,
     /// The steps to compute.
     pub stretch: Range<usize>,
     /// The input of all steps of the pass, `[τ, B, I]`.
@@ -190,26 +146,18 @@ impl InputProduct<'_> {
         weights: impl Iterator<Item = &'w PackedMatrix>,
         threads: &mut Threads<'_>,
     ) -> Result<(), KernelError> {
-        let Self { isa, clock, schedule, stretch, x, bias, gathered, scratch, .. } = self;
-        let (steps, batch) = (schedule.steps(), schedule.batch());
+        let Self { isa, clock, rows, stretch, x, bias, gathered, scratch, .. } = self;
         let mut rest = self.z;
-        for ((at, group), weights) in clock.groups.iter().enumerate().zip(weights) {
-            let (move_len, row) = (batch * group.units, batch * weights.depth());
-            let (z, tail) = rest.split_at_mut(clock.moves(at, steps) * move_len);
+        for (moves, weights) in Moves::of_groups(clock, rows).zip(weights) {
+            let &Group { units, first, .. } = moves.group();
+            let (z, tail) = rest.split_at_mut(moves.all_rows() * units);
             rest = tail;
-            let bias = &bias[group.first..][..group.units];
-            let moves = clock.moves(at, stretch.start)..clock.moves(at, stretch.end);
-            for run in runs(moves, group, batch, true) {
-                let first = clock.step_of(at, run.start);
-                let a = if run.len() == 1 || group.period == 1 {
-                    &x[first * row..][..run.len() * row]
-                } else {
-                    let gathered = &mut gathered[..run.len() * row];
-                    gather(&clock, at, run.clone(), x, gathered);
-                    gathered
-                };
-                let c = &mut z[run.start * move_len..run.end * move_len];
-                let (rows, start, stride) = (run.len() * batch, Start::Bias(bias), group.units);
+            let start = Start::Bias(&bias[first..][..units]);
+            for run in moves.runs(moves.within(&stretch), true) {
+                let a = moves.rows_in(&run, weights.depth(), x, gathered);
+                let rows = moves.rows(&run);
+                let c = &mut z[rows.start * units..rows.end * units];
+                let (rows, stride) = (rows.len(), units);
                 Gemm { rows, a, weights, start, c, stride, scratch }.run(isa, threads)?;
             }
         }

@@ -51,7 +51,10 @@ pub struct ClockGroup {
 /// | `bias` | `[H]` | b |
 ///
 /// The state is `h` `[B, H]`, and the number of [steps](crate::State::step) that the sequences have
-/// taken: with it a sequence may be divided among passes at any step.
+/// taken: with it a sequence may be divided among passes at any step. It is one number for all
+/// sequences. So where sequences of different lengths go on after a pass, it is right for the longest
+/// ones only: the others need a state of their own, with the [number](crate::State::set_step) of their
+/// steps.
 ///
 /// ```
 /// use bptt::{Activation, ClockGroup, Clockwork, Network, Runtime};

@@ -3,6 +3,7 @@
 
 mod groups;
 mod layer;
+mod moves;
 mod packed;
 mod pass;
 mod steps;

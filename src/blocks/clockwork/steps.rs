@@ -7,7 +7,7 @@ use crate::blocks::{Next, Steps};
 use crate::memory::{Layout, Region, regions};
 use crate::{Error, Isa, Runtime};
 use bptt_kernels::gemm;
-use bptt_kernels::recurrence::{ClockedForward, StepRows, clocked_scratch_len};
+use bptt_kernels::recurrence::{ClockedForward, MoveRows, clocked_scratch_len};
 use bptt_kernels::tuning::{ROWS_ALONE, STRETCH_WORTH_CALLING};
 
 regions! {
@@ -44,13 +44,13 @@ impl ClockworkSteps {
         runtime: Runtime,
         layout: &mut Layout,
     ) -> Result<Self, Error> {
-        let schedule = StepRows::dense(chunk_steps(batch), batch);
-        let Gathered { inputs, .. } = clocked.gathered(schedule)?;
-        let rows = schedule.start(schedule.steps());
-        let product = gemm::team_scratch_len(runtime.checked_threads()?, rows, clocked.input)?;
+        let rows = MoveRows::dense(chunk_steps(batch), batch);
+        let Gathered { inputs, .. } = clocked.gathered(rows)?;
+        let all = chunk_steps(batch) * batch;
+        let product = gemm::team_scratch_len(runtime.checked_threads()?, all, clocked.input)?;
         let scratch = product.max(clocked_scratch_len(batch, clocked.hidden)?);
         let dims: Regions<&[usize]> = Regions {
-            z: &[clocked.most_kept(schedule)?],
+            z: &[clocked.most_kept(rows)?],
             inputs: &[if batch < ROWS_ALONE { inputs } else { 0 }],
             scratch: &[scratch],
         };
@@ -69,13 +69,14 @@ impl Steps for ClockworkSteps {
         let stretch = chunk_steps(batch) * batch;
         let Regions { z, inputs, scratch } = self.regions.granted(memory);
         for (x, y) in x.chunks(stretch * input).zip(y.chunks_mut(stretch * hidden)) {
-            let schedule = StepRows::dense(y.len() / (batch * hidden), batch);
-            let (clock, stretch) = (clocked.at(step), 0..schedule.steps());
-            let z = &mut z[..clocked.kept_len(step, schedule)];
+            let steps = y.len() / (batch * hidden);
+            let rows = MoveRows::dense(steps, batch);
+            let (clock, stretch) = (clocked.at(step), 0..steps);
+            let z = &mut z[..clocked.kept_len(step, rows)];
             let product = InputProduct {
                 isa,
                 clock,
-                schedule,
+                rows,
                 stretch: stretch.clone(),
                 x,
                 bias: &packed.bias,
@@ -86,7 +87,7 @@ impl Steps for ClockworkSteps {
             product.run(packed.inputs.iter(), threads)?;
             let forward = ClockedForward {
                 clock,
-                schedule,
+                schedule: rows,
                 stretch,
                 activations: clocked.activations,
                 weights: &packed.forward,
@@ -98,7 +99,7 @@ impl Steps for ClockworkSteps {
             };
             forward.run(isa, threads)?;
             remember(state, y, hidden, hidden);
-            step += schedule.steps() as u64;
+            step += steps as u64;
         }
         Ok(())
     }

@@ -38,6 +38,6 @@ pub use skip::Skip;
 pub use spec::Recurrent;
 use spec::{Diagonal, Sizes};
 use state::StateParts;
-pub(crate) use state::remember;
+pub(crate) use state::{ago, last_rows, remember};
 pub(crate) use steps::{EmbeddedSteps, RecurrentSteps, chunk_steps};
 pub use vanilla::Vanilla;

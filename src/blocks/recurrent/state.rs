@@ -37,10 +37,24 @@ impl StateLens {
     }
 }
 
+/// Returns for each row the index of the hidden state of `delay` steps before, among the states
+/// before the first step, `[D, B]`, followed by those of all rows.
+pub(crate) fn ago(schedule: &Schedule, history: usize, delay: usize) -> Vec<usize> {
+    let batch = schedule.batch();
+    let of_step = |step: usize| {
+        let first = match step.checked_sub(delay) {
+            Some(before) => history * batch + schedule.start(before),
+            None => (history + step - delay) * batch,
+        };
+        first..first + schedule.step_rows().count(step)
+    };
+    (0..schedule.steps()).flat_map(of_step).collect()
+}
+
 /// Copies the last D rows that each sequence has read or made to `last` `[D, B, width]`, the oldest
 /// first: rows of `y`, which are `stride` floats apart, and, where a sequence has fewer than D steps,
 /// the latest of those from before the first step, `[D, B, width]`.
-pub(super) fn last_rows(
+pub(crate) fn last_rows(
     schedule: &Schedule,
     before: &[f32],
     y: &[f32],

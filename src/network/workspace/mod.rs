@@ -53,8 +53,8 @@ pub(super) struct Asked {
 /// The workspace is one allocation, and [`Training::bytes`](crate::Training::bytes) tells its exact
 /// size beforehand. The gradients of the parameters are a second allocation, and the plan takes
 /// some hundred bytes per block; with different lengths, 16 bytes per row and 8 for each delay of a
-/// layer. The workspace holds these regions of f32, each rounded up to a
-/// multiple of 16 floats:
+/// layer, and 8 per step for each group of a [`Clockwork`](crate::Clockwork) and once more. The
+/// workspace holds these regions of f32, each rounded up to a multiple of 16 floats:
 ///
 /// - For each block: its output `[rows, outputs]`, four regions of the size of its state, and what
 ///   its pass keeps, which the table below gives.
@@ -82,7 +82,8 @@ pub(super) struct Asked {
 ///
 /// Each pass has scratch memory as well, which does not grow with the number of steps. A dense
 /// layer keeps nothing but scratch. With different lengths a [`Delayed`](crate::Delayed) layer keeps
-/// the inputs as its rows read them, `[rows, features]`.
+/// the inputs as its rows read them, `[rows, features]`, and a clockwork keeps Hᵢ floats for each row
+/// of the steps 0, kᵢ, 2kᵢ, …: the most that its groups need, wherever their clock stands.
 #[derive(Debug)]
 pub struct Workspace {
     network: Network,

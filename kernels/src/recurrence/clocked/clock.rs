@@ -1,9 +1,9 @@
 //! Which groups of units move at which step. Knows periods and steps; must not know what a move
 //! computes.
 
+use super::rows::MoveRows;
+use crate::KernelError;
 use crate::error::check_len;
-use crate::recurrence::schedule::StepRows;
-use crate::{KernelError, checked_len};
 
 /// Units that move together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl Clock<'_> {
     }
 
     /// Returns the step of the pass at which a group moves for the `nth` time. Both count from 0.
-    #[inline]
+    #[inline(always)]
     pub fn step_of(&self, group: usize, nth: usize) -> usize {
         let Moves { first, period } = self.moves_of(group);
         first + nth * period
@@ -93,15 +93,10 @@ impl Clock<'_> {
         Ok(hidden)
     }
 
-    /// Returns the floats of all groups' `[moves, B, units]`.
-    pub(super) fn moved(
-        &self,
-        schedule: StepRows<'_>,
-        hidden: usize,
-    ) -> Result<usize, KernelError> {
-        let (steps, batch) = (schedule.steps(), schedule.batch());
-        checked_len("z", &[steps, batch, hidden])?;
-        let groups = self.groups.iter().enumerate();
-        Ok(groups.map(|(at, group)| self.moves(at, steps) * batch * group.units).sum())
+    /// Returns the floats of all groups' `[rows of moves, units]`.
+    pub(super) fn moved(&self, rows: MoveRows<'_>, hidden: usize) -> Result<usize, KernelError> {
+        let schedule = rows.schedule();
+        schedule.floats("z", 1, hidden)?;
+        Ok((0..self.groups.len()).map(|at| rows.floats(self, at, schedule.steps())).sum())
     }
 }

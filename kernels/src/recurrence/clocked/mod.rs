@@ -5,18 +5,18 @@
 
 mod clock;
 mod product;
+mod rows;
 mod step;
 #[cfg(test)]
 mod tests;
 
 pub use clock::{Clock, Group};
+pub use rows::{MoveRows, RaggedMoves};
 
 use super::dims::{Dims, Recurrent};
 use super::pass::parts;
-use super::schedule::StepRows;
 use crate::cells::Activations;
 use crate::error::{check_len, check_room};
-use crate::gemm::layout::Span;
 use crate::gemm::lhs;
 use crate::gemm::rhs::PackedMatrix;
 use crate::rows::{Rows, RowsMut};
@@ -43,7 +43,7 @@ pub struct ClockedForward<'a> {
     /// The groups. H is the number of all their units.
     pub clock: Clock<'a>,
     /// The schedule of τ steps of B sequences, for which `z` and `h` have rows.
-    pub schedule: StepRows<'a>,
+    pub schedule: MoveRows<'a>,
     /// The steps of the schedule that this pass takes.
     pub stretch: Range<usize>,
     /// φ.
@@ -52,7 +52,8 @@ pub struct ClockedForward<'a> {
     /// from the group's first on.
     pub weights: &'a [PackedMatrix],
     /// The input's part, `b + U x`, `[moves, B, units]` for each group, one group after the other.
-    /// `moves` is the number of the τ steps at which the group moves.
+    /// `moves` is the number of the τ steps at which the group moves. With sequences of different
+    /// lengths a move has only the rows of its step.
     pub z: &'a [f32],
     /// The state before the schedule's first step, `[B, H]`.
     pub h0: &'a [f32],
@@ -72,7 +73,7 @@ pub struct ClockedBackward<'a> {
     /// The groups, as in the forward pass.
     pub clock: Clock<'a>,
     /// The schedule of τ steps of B sequences.
-    pub schedule: StepRows<'a>,
+    pub schedule: MoveRows<'a>,
     /// φ.
     pub activations: Activations,
     /// W of each group, packed by columns. The outputs are all units from the group's first on; the
@@ -108,7 +109,7 @@ struct Sides {
 struct Sizes<'a> {
     isa: Isa,
     clock: Clock<'a>,
-    schedule: StepRows<'a>,
+    schedule: MoveRows<'a>,
     weights: &'a [PackedMatrix],
 }
 
@@ -122,24 +123,22 @@ impl Sizes<'_> {
         scratch: usize,
     ) -> Result<usize, KernelError> {
         let hidden = self.clock.check()?;
-        if !self.schedule.is_dense() {
-            let (given, expected) = (self.schedule.count(0), "one length for all".into());
-            return Err(KernelError::Dimension { what: "sequences by length", given, expected });
-        }
+        self.schedule.check(&self.clock)?;
         check_len("group weights", self.weights.len(), self.clock.groups.len())?;
         for (weights, group) in self.weights.iter().zip(self.clock.groups) {
             let Sides { outputs, inputs } = sides(group, hidden);
             weights.check(self.isa, 1, outputs, inputs)?;
         }
         check_len("z", z, self.clock.moved(self.schedule, hidden)?)?;
-        check_room("scratch", scratch, clocked_scratch_len(self.schedule.batch(), hidden)?)?;
+        let batch = self.schedule.schedule().batch();
+        check_room("scratch", scratch, clocked_scratch_len(batch, hidden)?)?;
         Ok(hidden)
     }
 
     /// Returns in how many parts the batch goes through `stretch`, as in every pass.
     fn parts(&self, threads: usize, stretch: &Range<usize>) -> usize {
         let recurrent = Recurrent { weights: self.weights, delays: &[], second: None };
-        parts(threads, self.schedule, stretch, &recurrent)
+        parts(threads, self.schedule.schedule(), stretch, &recurrent)
     }
 }
 
@@ -158,19 +157,18 @@ impl ClockedForward<'_> {
             inputs: hidden - group.first,
         };
         let hidden = sizes.check(sides, z.len(), scratch.len())?;
-        let dims = Dims { schedule, hidden, outputs: hidden };
+        let dims = Dims { schedule: schedule.schedule(), hidden, outputs: hidden };
         dims.check_stretch(&stretch)?;
         check_len("h0", h0.len(), dims.sequences("h0", hidden)?)?;
         dims.check_rows("h", self.h.len(), hidden, self.h_stride)?;
         // Empty slices fit any number of steps.
-        if schedule.batch() == 0 {
+        if dims.batch() == 0 {
             return Ok(());
         }
         let work = Operands {
             clock,
             schedule,
             hidden,
-            stretch: Span { first: stretch.start, len: stretch.len() },
             activations,
             weights,
             z: z.as_ptr().cast_mut(),
@@ -180,6 +178,7 @@ impl ClockedForward<'_> {
             },
             scratch: scratch.as_mut_ptr(),
             parts: sizes.parts(pass.threads(), &stretch),
+            stretch,
         };
         // SAFETY: all slices have been checked, and they are borrowed for this call; z is not
         // written forward.
@@ -201,28 +200,28 @@ impl ClockedBackward<'_> {
             inputs: group.units,
         };
         let hidden = sizes.check(sides, z.len(), scratch.len())?;
-        let dims = Dims { schedule, hidden, outputs: hidden };
+        let dims = Dims { schedule: schedule.schedule(), hidden, outputs: hidden };
         dims.check_rows("h", h.len(), hidden, self.h_stride)?;
         check_len("dh", dh.len(), dims.sequences("dh", hidden)?)?;
         if let Some(dy) = dy {
             dims.check_rows("dy", dy.len(), hidden, self.dy_stride)?;
         }
-        if schedule.batch() == 0 {
+        if dims.batch() == 0 {
             return Ok(());
         }
-        let (h, h_stride) = (h.as_ptr(), self.h_stride);
+        let (h, h_stride, stretch) = (h.as_ptr(), self.h_stride, 0..dims.steps());
         let dy = dy.map(|dy| Rows::new(dy.as_ptr(), self.dy_stride));
         let work = Operands {
             clock,
             schedule,
             hidden,
-            stretch: Span { first: 0, len: schedule.steps() },
             activations,
             weights,
             z: z.as_mut_ptr(),
             ends: Ends::Backward { h: Rows::new(h, h_stride), dy, dh: dh.as_mut_ptr() },
             scratch: scratch.as_mut_ptr(),
-            parts: sizes.parts(pass.threads(), &(0..schedule.steps())),
+            parts: sizes.parts(pass.threads(), &stretch),
+            stretch,
         };
         // SAFETY: all slices have been checked, and they are borrowed for this call.
         unsafe { pass.run(isa, &Work::new(work)) };

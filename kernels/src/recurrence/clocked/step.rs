@@ -4,19 +4,19 @@
 
 use super::clock::{Clock, Group};
 use super::product::{self, Product};
+use super::rows::MoveRows;
 use crate::cells::Activations;
 use crate::each::each;
 use crate::gemm::layout::{Span, cut, lhs_len};
 use crate::gemm::rhs::PackedMatrix;
 use crate::gemm::tile::{load_lanes, store_lanes};
 use crate::recurrence::pass::{PartTask, packing, part, whole};
-use crate::recurrence::schedule::StepRows;
 use crate::recurrence::step::Step;
 use crate::rows::{Rows, RowsMut};
 use crate::simd::{Kernel, Simd};
 use crate::team::Phases;
 use crate::tuning::EDGE_PARTS;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 
 /// A checked pass. Either each part of the batch goes through all steps on its own, or each step
 /// has one phase for its element-wise part and two for each group: one packs the left operand of
@@ -27,9 +27,9 @@ pub(super) struct Work<'a>(Operands<'a>);
 pub(super) struct Operands<'a> {
     pub clock: Clock<'a>,
     /// The schedule for which z and the states have rows.
-    pub schedule: StepRows<'a>,
+    pub schedule: MoveRows<'a>,
     /// The steps of the schedule that are taken.
-    pub stretch: Span,
+    pub stretch: Range<usize>,
     pub hidden: usize,
     pub activations: Activations,
     pub weights: &'a [PackedMatrix],
@@ -87,30 +87,36 @@ impl<'a> Work<'a> {
         self.clock.groups
     }
 
-    /// Returns the rows of each step, B.
+    /// Returns the first row of a step among those of all steps.
     #[inline(always)]
-    fn batch(&self) -> usize {
-        self.schedule.batch()
+    fn start(&self, step: usize) -> usize {
+        self.schedule.schedule().start(step)
+    }
+
+    /// Returns the number of rows of a step, B where the sequences have the same length.
+    #[inline(always)]
+    fn count(&self, step: usize) -> usize {
+        self.schedule.schedule().count(step)
     }
 
     /// Returns the `index`th step that is taken.
     #[inline(always)]
     fn step(&self, index: usize) -> usize {
         match self.ends {
-            Ends::Forward { .. } => self.stretch.first + index,
-            Ends::Backward { .. } => self.stretch.end() - 1 - index,
+            Ends::Forward { .. } => self.stretch.start + index,
+            Ends::Backward { .. } => self.stretch.end - 1 - index,
         }
     }
 
     /// Returns where z of a group begins for a step at which the group moves.
     #[inline(always)]
     fn z_of(&self, group: usize, step: usize) -> *mut f32 {
-        let groups = self.groups();
-        let mut rows = self.clock.moves(group, step) * groups[group].units;
+        let steps = self.schedule.schedule().steps();
+        let mut first = self.schedule.floats(&self.clock, group, step);
         for before in 0..group {
-            rows += self.clock.moves(before, self.schedule.steps()) * groups[before].units;
+            first += self.schedule.floats(&self.clock, before, steps);
         }
-        self.z.wrapping_add(rows * self.batch())
+        self.z.wrapping_add(first)
     }
 
     /// Returns the states before a step: `before` for the first step, rows of `h` for the others.
@@ -118,7 +124,7 @@ impl<'a> Work<'a> {
     fn before(&self, step: usize, before: Rows, h: RowsMut) -> Rows {
         match step {
             0 => before,
-            _ => h.from(self.schedule.start(step - 1), 0).as_rows(),
+            _ => h.from(self.start(step - 1), 0).as_rows(),
         }
     }
 
@@ -135,7 +141,7 @@ impl<'a> Work<'a> {
         let (rows, start, to, activations) = match self.ends {
             Ends::Forward { before, h } => {
                 let rows = self.before(step, before, h).from(0, first);
-                let to = h.from(self.schedule.start(step), first);
+                let to = h.from(self.start(step), first);
                 (rows, z, to, self.activations)
             }
             Ends::Backward { dh, .. } => {
@@ -144,7 +150,7 @@ impl<'a> Work<'a> {
             }
         };
         let scratch = RowsMut::new(self.scratch, lhs_len(1, self.hidden));
-        let (batch, weights) = (self.batch(), &self.weights[group]);
+        let (batch, weights) = (self.count(step), &self.weights[group]);
         let operands = product::Operands { batch, weights, rows, start, to, activations, scratch };
         // SAFETY: what `Product::new` requires is promised to `Work::new`.
         // 1. The weights are packed for the instruction set, and `run` has verified that their
@@ -163,7 +169,7 @@ impl<'a> Work<'a> {
         let all = (0..self.groups().len()).all(|group| self.clock.moves_at(group, step));
         match self.ends {
             Ends::Forward { .. } if all => 0,
-            _ => self.batch().min(EDGE_PARTS),
+            _ => self.count(step).min(EDGE_PARTS),
         }
     }
 
@@ -196,7 +202,7 @@ impl<'a> Work<'a> {
 unsafe impl Phases for Work<'_> {
     #[inline(always)]
     fn phases(&self) -> usize {
-        let steps = self.stretch.len;
+        let steps = self.stretch.len();
         if self.parts > 0 { steps.min(1) } else { self.phases_of_step() * steps }
     }
 
@@ -232,8 +238,8 @@ unsafe impl Phases for Work<'_> {
         if self.parts == 0 {
             match self.place(phase) {
                 (index, None) => {
-                    let rows = cut(self.batch(), self.edges(index), task);
-                    // SAFETY: the rows are some of the batch, and no other task has them.
+                    let rows = cut(self.count(self.step(index)), self.edges(index), task);
+                    // SAFETY: the rows are some of the step, and no other task has them.
                     simd.call(unsafe { Edge::new(self, index, rows) });
                 }
                 (index, Some(GroupPhase { group, half })) => {
@@ -245,9 +251,15 @@ unsafe impl Phases for Work<'_> {
             }
             return;
         }
-        let rows = cut(self.batch(), self.parts, task);
-        for index in 0..self.stretch.len {
-            // SAFETY: the rows are some of the batch, and no other task has them.
+        let mine = self.schedule.schedule().part(&self.stretch, self.parts, task);
+        for index in 0..self.stretch.len() {
+            // Rows of this part that the step has, which may be all, some or none.
+            let end = mine.end().min(self.count(self.step(index)));
+            if mine.first >= end {
+                continue;
+            }
+            let rows = Span { first: mine.first, len: end - mine.first };
+            // SAFETY: the rows are some of the step, and no other task has them.
             simd.call(unsafe { Edge::new(self, index, rows) });
             for group in 0..self.groups().len() {
                 if let Some(product) = self.product(index, group) {
@@ -270,7 +282,7 @@ struct Edge<'a, 'b> {
 
 impl<'a, 'b> Edge<'a, 'b> {
     /// # Safety
-    /// The step is one of the stretch, the rows are of the batch, and nobody else has them.
+    /// The step is one of the stretch and has the rows, and nobody else has them.
     #[inline(always)]
     unsafe fn new(work: &'b Work<'a>, index: usize, rows: Span) -> Self {
         Self { work, index, rows }
@@ -287,7 +299,7 @@ impl Kernel for Edge<'_, '_> {
             let Group { units, first, .. } = work.groups()[group];
             let moves = work.clock.moves_at(group, step);
             for row in rows.first..rows.end() {
-                let in_schedule = work.schedule.start(step) + row;
+                let in_schedule = work.start(step) + row;
                 // SAFETY: `Work::new` has been promised the states of these rows and units, and z
                 // of these rows for each group that moves.
                 unsafe {

@@ -6,8 +6,9 @@ use crate::Error;
 use crate::blocks::Forward;
 use crate::blocks::clockwork::groups::InputProduct;
 use crate::blocks::clockwork::packed::ClockworkPacked;
-use crate::blocks::recurrent::remember;
+use crate::blocks::recurrent::last_rows;
 use bptt_kernels::recurrence::ClockedForward;
+use bptt_kernels::tuning::CHUNK_ROWS;
 
 impl ClockworkPass {
     pub(super) fn run_forward(
@@ -16,17 +17,16 @@ impl ClockworkPass {
         forward: Forward<'_, '_>,
     ) -> Result<(), Error> {
         let Forward { x, y, y_stride, memory, state, last, step, threads, .. } = forward;
-        let (clocked, schedule, isa) = (&self.clocked, self.schedule.step_rows(), self.isa);
+        let (clocked, rows, isa) = (&self.clocked, self.move_rows(), self.isa);
         let x = x.features(self.rows(), clocked.input)?;
         let Regions { kept, inputs, scratch, .. } = self.regions.granted(memory);
         let (clock, activations) = (clocked.at(step), clocked.activations);
-        let z = &mut kept[..clocked.kept_len(step, schedule)];
-        for first in (0..schedule.steps()).step_by(self.stretch()) {
-            let stretch = first..schedule.steps().min(first + self.stretch());
+        let z = &mut kept[..clocked.kept_len(step, rows)];
+        for stretch in self.schedule.stretches(CHUNK_ROWS) {
             let part = InputProduct {
                 isa,
                 clock,
-                schedule,
+                rows,
                 stretch: stretch.clone(),
                 x,
                 bias: &packed.bias,
@@ -37,7 +37,7 @@ impl ClockworkPass {
             part.run(packed.inputs.iter(), threads)?;
             ClockedForward {
                 clock,
-                schedule,
+                schedule: rows,
                 stretch,
                 activations,
                 weights: &packed.forward,
@@ -49,8 +49,7 @@ impl ClockworkPass {
             }
             .run(isa, threads)?;
         }
-        last.copy_from_slice(state);
-        remember(last, y, y_stride, clocked.hidden);
+        last_rows(&self.schedule, state, y, y_stride, clocked.hidden, last);
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ mod regions;
 mod sums;
 
 use super::sections::Sections;
-use super::state::StateLens;
+use super::state::{StateLens, ago};
 use super::{Recurrent, RecurrentPacked};
 use crate::blocks::{Backward, Forward, LeftBy, Pass, Plan, Wanted};
 use crate::memory::Region;
@@ -96,20 +96,6 @@ impl RecurrentPass {
     fn state_lens(&self) -> StateLens {
         self.layer.state_lens(self.schedule.batch())
     }
-}
-
-/// Returns for each row the index of the hidden state of `delay` steps before, among the states
-/// before the first step, `[D, B]`, followed by those of all rows.
-fn ago(schedule: &Schedule, history: usize, delay: usize) -> Vec<usize> {
-    let batch = schedule.batch();
-    let of_step = |step: usize| {
-        let first = match step.checked_sub(delay) {
-            Some(before) => history * batch + schedule.start(before),
-            None => (history + step - delay) * batch,
-        };
-        first..first + schedule.step_rows().count(step)
-    };
-    (0..schedule.steps()).flat_map(of_step).collect()
 }
 
 impl Pass for RecurrentPass {

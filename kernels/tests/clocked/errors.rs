@@ -1,84 +1,26 @@
-//! Passes of units in groups: everything that is refused, with nothing written, and slices that end
-//! at pages that may not be touched.
+//! Everything that passes of units in groups refuse: what it says, and that nothing has been
+//! written.
 
-mod common;
-
+use super::{STEPS, groups, hidden, kept, ragged, weights};
+use crate::common::{Snapshot, filled, isas};
 use bptt_kernels::cells::Activations;
 use bptt_kernels::recurrence::{
-    Clock, ClockedBackward, ClockedForward, Group, StepRows, clocked_scratch_len,
+    Clock, ClockedBackward, ClockedForward, Group, MoveRows, RaggedMoves, StepRows,
+    clocked_scratch_len,
 };
 use bptt_kernels::team::Pass;
 use bptt_kernels::{Isa, KernelError, PackedMatrix};
-use bptt_reference::sample::uniform;
-use common::{Snapshot, by_columns, by_rows, filled, isas};
-#[cfg(unix)]
-use std::ops::DerefMut;
 use std::ops::Range;
 
-#[cfg(unix)]
-#[global_allocator]
-static ALLOCATOR: common::guarded::GuardLines = common::guarded::GuardLines;
-
-const STEPS: usize = 7;
 const BATCH: usize = 2;
 /// The units of all groups of a [`Call`].
 const STATE: usize = 9;
-
-/// Groups with these units and periods, one after the other.
-fn groups(of: &[(usize, usize)]) -> Vec<Group> {
-    let mut first = 0;
-    let place = |&(units, period): &(usize, usize)| {
-        first += units;
-        Group { units, first: first - units, period }
-    };
-    of.iter().map(place).collect()
-}
-
-fn hidden(groups: &[Group]) -> usize {
-    groups.iter().map(|group| group.units).sum()
-}
-
-/// W of each group, packed by rows or by columns.
-fn weights(isa: Isa, groups: &[Group], back: bool) -> Vec<PackedMatrix> {
-    let pack = |group: &Group| {
-        let depth = hidden(groups) - group.first;
-        let w = uniform(group.first as u64, group.units * depth, 0.5);
-        if back { by_columns(isa, group.units, &w) } else { by_rows(isa, 1, depth, &w) }
-    };
-    groups.iter().map(pack).collect()
-}
-
-/// Floats of z.
-fn kept(clock: Clock<'_>, steps: usize, batch: usize) -> usize {
-    let groups = clock.groups.iter().enumerate();
-    groups.map(|(at, group)| clock.moves(at, steps) * batch * group.units).sum()
-}
-
-#[test]
-fn moves_are_counted() {
-    let groups = groups(&[(1, 1), (1, 2), (1, 3), (1, 7), (1, 65_536)]);
-    for start in (0..20).chain([u64::MAX - 20]) {
-        let clock = Clock { groups: &groups, start };
-        for (at, group) in groups.iter().enumerate() {
-            let moves =
-                |t: &usize| (u128::from(start) + *t as u128).is_multiple_of(group.period as u128);
-            let all: Vec<usize> = (0..40).filter(moves).collect();
-            for steps in 0..=40 {
-                let expected = all.iter().filter(|&&t| t < steps).count();
-                assert_eq!(clock.moves(at, steps), expected, "{group:?} from {start}");
-            }
-            for (nth, &t) in all.iter().enumerate() {
-                assert_eq!(clock.step_of(at, nth), t);
-            }
-        }
-    }
-}
 
 /// The arguments of a call: the lengths of its slices, and the others.
 #[derive(Clone)]
 struct Call {
     groups: Vec<Group>,
-    steps: usize,
+    rows: MoveRows<'static>,
     stretch: Range<usize>,
     lens: Vec<(&'static str, usize)>,
 }
@@ -90,14 +32,15 @@ impl Call {
         let stretch = if back { 0..STEPS } else { 2..5 };
         let states = STEPS * BATCH * hidden;
         let scratch = clocked_scratch_len(BATCH, hidden).unwrap();
-        let z = kept(Clock { groups: &groups, start: 3 }, STEPS, BATCH);
+        let rows = MoveRows::dense(STEPS, BATCH);
+        let z = kept(&groups, 3, rows);
         let lens = if back {
             let state = BATCH * hidden;
             vec![("z", z), ("h", states), ("dy", states), ("dh", state), ("scratch", scratch)]
         } else {
             vec![("z", z), ("h0", BATCH * hidden), ("h", states), ("scratch", scratch)]
         };
-        Self { groups, steps: STEPS, stretch, lens }
+        Self { groups, rows, stretch, lens }
     }
 
     fn with(&self, what: &str, len: usize) -> Self {
@@ -116,7 +59,7 @@ impl Call {
     /// Asserts that nothing is written when the call is refused.
     fn run(&self, isa: Isa, back: bool, weights: &[PackedMatrix]) -> Result<(), KernelError> {
         let clock = Clock { groups: &self.groups, start: 3 };
-        let (schedule, activations) = (StepRows::dense(self.steps, BATCH), Activations::Tanh);
+        let (schedule, activations) = (self.rows, Activations::Tanh);
         let stride = STATE;
         if back {
             let [mut z, h, dy, mut dh, mut scratch] = self.buffers();
@@ -213,7 +156,7 @@ fn groups_stretches_and_weights() {
             assert_eq!(text, "group weights has 3 elements, expected 2");
             let text = refused(|call| call.groups[2].units = usize::MAX);
             assert_eq!(text, "the groups: too large for the address space");
-            let text = refused(|call| call.steps = usize::MAX / 2);
+            let text = refused(|call| call.rows = MoveRows::dense(usize::MAX / 2, BATCH));
             assert_eq!(text, "z: too large for the address space");
             if !back {
                 let text = refused(|call| call.stretch = 5..8);
@@ -236,81 +179,51 @@ fn groups_stretches_and_weights() {
     }
 }
 
-/// h, dz and ∂L/∂h₀ of a forward and a backward pass in two stretches, with extra floats between
-/// the rows of h and of dy.
-#[cfg(unix)]
-fn passes<B: DerefMut<Target = [f32]>>(
-    isa: Isa,
-    of: &[(usize, usize)],
-    (batch, start): (usize, u64),
-    gap: usize,
-    make: impl Fn(&[f32]) -> B,
-) -> [Vec<f32>; 3] {
-    let groups = groups(of);
-    let (hidden, clock) = (hidden(&groups), Clock { groups: &groups, start });
-    let (steps, activations, state) = (STEPS, Activations::Tanh, batch * hidden);
-    let mut z = make(&uniform(1, kept(clock, steps, batch), 1.0));
-    let mut scratch = make(&filled(clocked_scratch_len(batch, hidden).unwrap()));
-    let forward = weights(isa, &groups, false);
-    let (h0, mut h) =
-        (make(&uniform(2, state, 1.0)), make(&filled(steps * batch * (hidden + gap))));
-    let schedule = StepRows::dense(steps, batch);
-    for stretch in [0..3, 3..steps] {
-        let pass = ClockedForward {
-            clock,
-            schedule,
-            stretch,
-            activations,
-            weights: &forward,
-            z: &z,
-            h0: &h0,
-            h: &mut h,
-            h_stride: hidden + gap,
-            scratch: &mut scratch,
-        };
-        pass.run(isa, &mut Pass::serial()).unwrap();
-    }
-    let apart = vec![f32::NAN; gap];
-    let dy = uniform(3, steps * state, 1.0);
-    let dy = make(&dy.chunks(hidden).collect::<Vec<_>>().join(&apart[..]));
-    let (mut dh, back) = (make(&uniform(4, state, 1.0)), weights(isa, &groups, true));
-    let pass = ClockedBackward {
-        clock,
-        schedule,
-        activations,
-        weights: &back,
-        z: &mut z,
-        h: &h,
-        h_stride: hidden + gap,
-        dy: Some(&dy),
-        dy_stride: hidden + gap,
-        dh: &mut dh,
-        scratch: &mut scratch,
-    };
-    pass.run(isa, &mut Pass::serial()).unwrap();
-    let h = h.chunks(hidden + gap).flat_map(|row| &row[..hidden]).copied().collect();
-    [h, z.to_vec(), dh.to_vec()]
-}
-
-#[cfg(unix)]
 #[test]
-fn passes_stay_in_their_slices() {
-    use common::guarded::{Guarded, Side};
-    let sets = [&[(1, 1)][..], &[(3, 1), (5, 2), (8, 4)], &[(16, 2), (1, 3)], &[(17, 5), (4, 6)]];
-    for of in sets {
-        for case in [(1, 0), (5, 4), (67, 1)] {
-            for &isa in isas() {
-                let expected = passes(isa, of, case, 0, <[f32]>::to_vec);
-                for (side, gap) in
-                    [(Side::Begin, 0), (Side::End, 0), (Side::Begin, 3), (Side::End, 3)]
-                {
-                    println!("{of:?}, batch and start {case:?} on {isa}, {side:?}");
-                    let given = passes(isa, of, case, gap, |values| Guarded::new(values, side));
-                    for (given, expected) in given.iter().zip(&expected) {
-                        common::assert_bits("clocked", given, expected);
-                    }
+fn lengths_of_ragged_passes() {
+    let rows = ragged(&[STEPS, 2], &Call::new(false).groups);
+    for back in [false, true] {
+        let dense = Call::new(back);
+        let weights = |isa| weights(isa, &dense.groups, back);
+        // The second sequence has 2 of the 7 steps.
+        let (all, z) = ((STEPS + 2) * STATE, kept(&dense.groups, 3, rows));
+        let mut call = Call { rows, ..dense.clone() };
+        for (what, len) in &mut call.lens {
+            match *what {
+                "z" => *len = z,
+                "h" | "dy" => *len = all,
+                _ => {}
+            }
+        }
+        assert!(z < dense.lens[0].1);
+        for &isa in isas() {
+            assert_eq!(call.run(isa, back, &weights(isa)), Ok(()));
+            for (what, expected) in [("z", z), ("h", all)] {
+                for given in [expected - 1, expected + 1] {
+                    let error = Err(KernelError::Length { what, given, expected });
+                    assert_eq!(call.with(what, given).run(isa, back, &weights(isa)), error);
                 }
             }
         }
     }
+}
+
+#[test]
+fn rows_of_other_groups() {
+    for back in [false, true] {
+        let call = Call::new(back);
+        for &isa in isas() {
+            let fit = weights(isa, &call.groups, back);
+            for (of, expected) in [
+                (&[(3, 1), (5, 2)][..], "groups of the schedule has 2 elements, expected 3"),
+                (&[(3, 1), (5, 3), (1, 5)], "period of the schedule is 3, expected 2"),
+            ] {
+                let rows = ragged(&[STEPS; BATCH], &groups(of));
+                let error = Call { rows, ..call.clone() }.run(isa, back, &fit).unwrap_err();
+                assert_eq!(error.to_string(), expected);
+            }
+        }
+    }
+    let error = RaggedMoves::new(StepRows::dense(2, 2), &groups(&[(1, 1), (1, 0)])).unwrap_err();
+    assert_eq!(error.to_string(), "period is 0, expected 1 or more");
 }
