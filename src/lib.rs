@@ -91,6 +91,11 @@
 //! - A sequence gets the same bits alone or in a batch, in one pass or in many, step by step or at
 //!   once, on one thread or on eight. Results differ between instruction sets only by rounding.
 //!
+//! # Sequences and memory
+//!
+//! A [page of its own](guide) is about sequences of different lengths, states that go on, truncated
+//! back-propagation through time, and passes under a budget of bytes.
+//!
 //! # Weights from elsewhere
 //!
 //! [`Network::parameters`] allocates a zeroed buffer, [`Parameters::tensor_mut`] returns each
@@ -109,6 +114,10 @@
 pub mod blocks;
 mod error;
 mod gradients;
+// A page, not code: no program can name it.
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("../docs/sequences.md")]
+pub mod guide {}
 #[cfg(feature = "safetensors")]
 mod io;
 mod loss;

@@ -15,6 +15,8 @@
 
 pub(crate) mod args;
 pub(crate) mod cells;
+#[path = "../common/figure.rs"]
+mod figure;
 pub(crate) mod norms;
 pub(crate) mod plot;
 pub(crate) mod table;

@@ -2,12 +2,13 @@
 
 use super::Failure;
 use super::cells::KINDS;
+use super::figure::{self, text};
 use super::norms::Norms;
 use super::train::Outcome;
 use plotters::coord::Shift;
 use plotters::element::DashedPathElement;
 use plotters::prelude::*;
-use plotters::style::{FontStyle, register_font, text_anchor::*};
+use plotters::style::text_anchor::*;
 use std::ops::Range;
 use std::path::Path;
 
@@ -21,22 +22,10 @@ const COLUMNS: [(&str, Range<usize>); 3] = [
 /// The sizes of the plot, in pixels.
 const SIZE: (u32, u32) = (1500, 1080);
 
-/// The font's name, in SVG files and here.
-const FONT: &str = "DejaVu Sans, sans-serif";
-
-/// Colours that colour-blind readers can tell apart (Okabe and Ito 2008). For readers who see no
-/// colours each line also has its own dashes and gaps, in pixels: none, dashes, dots, long dashes.
-const STYLES: [(RGBColor, (i32, i32)); 4] = [
-    (RGBColor(0, 0, 0), (1, 0)),
-    (RGBColor(213, 94, 0), (10, 6)),
-    (RGBColor(0, 114, 178), (3, 5)),
-    (RGBColor(0, 158, 115), (22, 8)),
-];
-
 /// A curve.
 struct Curve {
     name: String,
-    /// The index in [`STYLES`], and the width.
+    /// The number of the line's style in `figure`, and its width.
     style: (usize, u32),
     /// t, and the logarithm of the norm where it is not 0.
     points: Vec<(f64, f64)>,
@@ -44,23 +33,13 @@ struct Curve {
 
 /// Saves `gradients.svg` and `gradients.png` for the outcomes that have norms. The folder exists.
 pub fn save(folder: &Path, outcomes: &[Outcome]) -> Result<(), Failure> {
-    // The font is part of the program, so that it needs no fonts of the system.
-    register_font(FONT, FontStyle::Normal, dejavu::sans::regular())
-        .map_err(|_| "the font cannot be read")?;
+    figure::prepare()?;
     let panels: Vec<[Vec<Curve>; 3]> =
         (0..2).map(|row| COLUMNS.map(|(_, kinds)| curves(outcomes, kinds, row))).collect();
-    let (mut svg, mut png) = (String::new(), Vec::new());
-    let mut pixels = vec![0; (SIZE.0 * SIZE.1 * 3) as usize];
+    let (mut svg, mut pixels) = (String::new(), vec![0; (SIZE.0 * SIZE.1 * 3) as usize]);
     draw(SVGBackend::with_string(&mut svg, SIZE), &panels)?;
     draw(BitMapBackend::with_buffer(&mut pixels, SIZE), &panels)?;
-    let mut encoder = png::Encoder::new(&mut png, SIZE.0, SIZE.1);
-    encoder.set_color(png::ColorType::Rgb);
-    encoder.write_header()?.write_image_data(&pixels)?;
-    for (name, bytes) in [("gradients.svg", svg.as_bytes()), ("gradients.png", &png)] {
-        let path = folder.join(name);
-        std::fs::write(&path, bytes).map_err(|error| format!("{}: {error}", path.display()))?;
-    }
-    Ok(())
+    figure::write(folder, "gradients", SIZE, &svg, &pixels)
 }
 
 /// The curves of one panel: before training in row 0, after it in row 1.
@@ -83,8 +62,7 @@ fn curves(outcomes: &[Outcome], kinds: Range<usize>, row: usize) -> Vec<Curve> {
 
 impl Curve {
     fn line<P: Clone>(&self, points: Vec<P>) -> DashedPathElement<std::vec::IntoIter<P>, i32> {
-        let (colour, (dash, gap)) = STYLES[self.style.0];
-        DashedPathElement::new(points, dash, gap, colour.stroke_width(self.style.1))
+        figure::line(points, self.style.0, self.style.1)
     }
 }
 
@@ -148,10 +126,6 @@ fn panel<DB: DrawingBackend>(
         }
     }
     Ok(())
-}
-
-fn text(size: i32) -> TextStyle<'static> {
-    TextStyle::from((FONT, size).into_font()).color(&BLACK)
 }
 
 /// The label "10⁻³" for −3; numbers between integers have none.
