@@ -22,7 +22,7 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 /// Times one recurrent problem and prints one line of JSON.
-#[derive(Parser)]
+#[derive(Clone, Parser)]
 struct Options {
     /// The cell.
     #[arg(long, value_enum, default_value = "lstm")]
@@ -46,6 +46,12 @@ struct Options {
     /// padded arrays; for training.
     #[arg(long, value_name = "FILL")]
     ragged: Option<f64>,
+    /// Let sequences begin anew at this share of their steps; for training.
+    #[arg(long, value_name = "P")]
+    resets: Option<f64>,
+    /// Print how many floats the cells keep for each step of a sequence, and exit.
+    #[arg(long)]
+    memory: bool,
     /// The most bytes that the workspace of training may take; what does not fit is computed again.
     #[arg(long, value_name = "BYTES")]
     budget: Option<usize>,
@@ -135,7 +141,7 @@ fn main() {
         for cell in CellName::value_variants() {
             println!("{}", cell.to_possible_value().expect("no cell is hidden").get_name());
         }
-    } else if let Err(error) = time(&options) {
+    } else if let Err(error) = if options.memory { memory(&options) } else { time(&options) } {
         eprintln!("rnnbench: {error}");
         std::process::exit(2);
     }
@@ -168,16 +174,61 @@ fn network(options: &Options) -> Result<Network, Error> {
     }
 }
 
+/// Prints the floats that each cell keeps for a row, which is a step of a sequence: all activations,
+/// or only the states from which the others are computed again. What does not grow with the steps
+/// cancels out in the difference of two passes.
+fn memory(options: &Options) -> Result<(), Error> {
+    let Options { hidden, .. } = *options;
+    println!("floats per step and sequence, H {hidden}, outputs included");
+    println!("{:<16} {:>9} {:>6} {:>7} {:>5}", "cell", "full", "in H", "states", "in H");
+    for &cell in CellName::value_variants() {
+        let options = Options { cell, dropout: 0.0, zoneout: 0.0, ..options.clone() };
+        let network = network(&options)?;
+        let mut rng = StdRng::seed_from_u64(1);
+        let mut model = network.init(&mut rng, Runtime::best()?)?;
+        let mut bytes = |steps| model.training(Schedule::dense(steps, 1)).bytes();
+        // The regions are rounded up to 16 floats, which as many steps more do not change; and a
+        // recurrent layer alone needs a region for ∂L/∂y, which is none of its own.
+        let output = network.output_size();
+        let full = ((bytes(4800)? - bytes(3200)?) / 4 / 1600) - output;
+        let states = match cell {
+            CellName::Clockwork => None,
+            _ => {
+                let state = network.state(1)?;
+                let of = |name: &str| state.tensor(name).map_or(0, <[f32]>::len);
+                Some(output + of("0.c"))
+            }
+        };
+        let name = cell.to_possible_value().expect("no cell is hidden");
+        let in_h = |floats: usize| floats as f64 / hidden as f64;
+        print!("{:<16} {full:>9} {:>6.2}", name.get_name(), in_h(full));
+        match states {
+            Some(states) => println!(" {states:>7} {:>5.2}", in_h(states)),
+            None => println!("  cannot be computed again from its states"),
+        }
+    }
+    Ok(())
+}
+
 /// The sequences of a pass.
 fn schedule(options: &Options, steps: usize) -> Result<Schedule, Error> {
-    let Options { mode, batch, ragged, .. } = *options;
-    let Some(fill) = ragged else { return Ok(Schedule::dense(steps, batch)) };
+    let Options { mode, batch, ragged, resets, .. } = *options;
     let refused = |what, given: String, expected: &str| {
         Err(Error::Value { what, given, expected: expected.to_owned().into() })
     };
-    if mode != Mode::Train {
+    if mode != Mode::Train && (ragged.is_some() || resets.is_some()) {
         return refused("lengths", "different".into(), "one length, except in training");
     }
+    if let Some(share) = resets {
+        if !(0.0..=1.0).contains(&share) || ragged.is_some() {
+            return refused("resets", share.to_string(), "0 to 1, in sequences of one length");
+        }
+        let mut rng = StdRng::seed_from_u64(2);
+        let all = (0..batch).flat_map(|n| (0..steps).map(move |step| (n, step)));
+        let drawn: Vec<_> = all.filter(|_| rng.random_bool(share)).collect();
+        return Schedule::dense(steps, batch).with_resets(&drawn);
+    }
+    let Some(fill) = ragged else { return Ok(Schedule::dense(steps, batch)) };
     if !(fill > 0.0 && fill <= 1.0) {
         return refused("ragged", fill.to_string(), "above 0, at most 1");
     }
