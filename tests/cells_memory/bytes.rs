@@ -5,7 +5,7 @@ use crate::formulas::{self, Part, Pass, Sizes, lines};
 use crate::once_set_up::{passes_allocate_nothing, streams_allocate_nothing};
 use crate::{networks, with_layer};
 use allocation_counter::{AllocationInfo, measure};
-use bptt::{Isa, Model, Network, Runtime, Schedule};
+use bptt::{Error, Isa, Model, Network, Runtime, Schedule};
 use proptest::prelude::*;
 
 /// The most that a network's workspace or stream may allocate apart from its memory, whatever its
@@ -123,6 +123,24 @@ fn memory_of_networks_is_as_documented() {
         for (steps, batch) in [(1, 1), (20, 3), (3, 200)] {
             memory_is_documented(&network, &parts, steps, batch);
         }
+    }
+}
+
+/// Passes whose elements are more than 32 bits count, and passes that no memory could hold.
+#[test]
+fn memory_of_long_passes_is_as_documented() {
+    let layer = Subject { kind: Kind::LSTM, inputs: 500, hidden: 500 };
+    let parts = [Part::Layer(Sizes::of(&layer))];
+    for &isa in isas() {
+        let mut model = layer.model(isa, &vec![0.0; layer.parameter_count()]);
+        for batch in [1, 64, 1000] {
+            let pass = Pass { steps: 20_758, batch, isa, threads: 1 };
+            let bytes = model.training(Schedule::dense(pass.steps, batch)).bytes();
+            assert_eq!(bytes, Ok(formulas::workspace(&parts, pass, false)), "{pass:?}");
+        }
+        let training = model.training(Schedule::dense(usize::MAX / 2, 1));
+        assert_eq!(training.bytes(), Err(Error::TooLarge { what: "the schedule" }));
+        assert!(matches!(training.workspace(), Err(Error::TooLarge { .. })));
     }
 }
 
