@@ -1,5 +1,5 @@
-//! A dependency over thousands of steps, learned in full, in a small part of the memory, and not
-//! learned by truncated back-propagation through time.
+//! A dependency over thousands of steps: training in full, in a small part of the memory, and by
+//! truncated back-propagation through time.
 //!
 //! ```text
 //! cargo run --release --example long_context
