@@ -134,9 +134,10 @@ fn memory_of_long_passes_is_as_documented() {
     for &isa in isas() {
         let mut model = layer.model(isa, &vec![0.0; layer.parameter_count()]);
         for batch in [1, 64, 1000] {
-            let pass = Pass { steps: 20_758, batch, isa, threads: 1 };
-            let bytes = model.training(Schedule::dense(pass.steps, batch)).bytes();
-            assert_eq!(bytes, Ok(formulas::workspace(&parts, pass, false)), "{pass:?}");
+            let lengths = vec![20_758; batch];
+            let pass = Pass { lengths: &lengths, packed: false, isa, threads: 1 };
+            let bytes = model.training(Schedule::dense(20_758, batch)).bytes();
+            assert_eq!(bytes, Ok(formulas::workspace(&parts, pass, false)), "{batch} on {isa}");
         }
         let training = model.training(Schedule::dense(usize::MAX / 2, 1));
         assert_eq!(training.bytes(), Err(Error::TooLarge { what: "the schedule" }));

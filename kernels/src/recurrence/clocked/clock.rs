@@ -1,7 +1,6 @@
 //! Which groups of units move at which step. Knows periods and steps; must not know what a move
 //! computes.
 
-use super::rows::MoveRows;
 use crate::KernelError;
 use crate::error::check_len;
 
@@ -91,12 +90,5 @@ impl Clock<'_> {
             return Err(KernelError::Dimension { what: "groups", given: 0, expected });
         }
         Ok(hidden)
-    }
-
-    /// Returns the floats of all groups' `[rows of moves, units]`.
-    pub(super) fn moved(&self, rows: MoveRows<'_>, hidden: usize) -> Result<usize, KernelError> {
-        let schedule = rows.schedule();
-        schedule.floats("z", 1, hidden)?;
-        Ok((0..self.groups.len()).map(|at| rows.floats(self, at, schedule.steps())).sum())
     }
 }

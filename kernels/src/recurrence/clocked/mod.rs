@@ -129,7 +129,7 @@ impl Sizes<'_> {
             let Sides { outputs, inputs } = sides(group, hidden);
             weights.check(self.isa, 1, outputs, inputs)?;
         }
-        check_len("z", z, self.clock.moved(self.schedule, hidden)?)?;
+        check_len("z", z, self.schedule.all_floats(&self.clock, hidden)?)?;
         let batch = self.schedule.schedule().batch();
         check_room("scratch", scratch, clocked_scratch_len(batch, hidden)?)?;
         Ok(hidden)

@@ -95,6 +95,14 @@ impl<'a> MoveRows<'a> {
         self.before(clock, group, clock.moves(group, steps)) * clock.groups[group].units
     }
 
+    /// Returns the floats of all groups' `[rows of moves, units]`, or an error if those of `hidden`
+    /// units at all steps would not fit the address space.
+    pub(super) fn all_floats(self, clock: &Clock<'_>, hidden: usize) -> Result<usize, KernelError> {
+        self.schedule.floats("z", 1, hidden)?;
+        let steps = self.schedule.steps();
+        Ok((0..clock.groups.len()).map(|at| self.floats(clock, at, steps)).sum())
+    }
+
     /// Checks that these are the rows of the clock's groups.
     pub(super) fn check(self, clock: &Clock<'_>) -> Result<(), KernelError> {
         let Some(groups) = self.groups else { return Ok(()) };
