@@ -235,6 +235,28 @@ fn refusals() {
     assert_eq!(training.bytes(), Err(Error::TooLarge { what: "the workspace" }));
 }
 
+/// The least budget is that of the whole pass if dividing it would take more, and where there is
+/// nothing to divide.
+#[test]
+fn few_steps_or_none_are_not_divided() {
+    let subject = Subject { kind: Kind::LSTM, inputs: 2, hidden: 9 };
+    for &isa in isas() {
+        for schedule in [
+            Schedule::dense(1, 2),
+            Schedule::packed(&[1, 0, 1]).unwrap(),
+            Schedule::packed(&[0; 3]).unwrap(),
+            Schedule::batch_first(&[0; 3], 4).unwrap(),
+        ] {
+            let mut model = model(&subject.network(), Runtime::new(isa));
+            let bytes = model.training(&schedule).bytes().unwrap();
+            assert_eq!(least(model.training(&schedule)), bytes, "{schedule:?}");
+            let training = model.training(&schedule).with_input_gradients().with_state_gradients();
+            let bytes = training.bytes().unwrap();
+            assert_eq!(least(training), bytes, "{schedule:?}");
+        }
+    }
+}
+
 /// A workspace is planned anew in its memory, for shorter sequences and more of them.
 #[test]
 fn the_same_memory_serves_other_schedules() {

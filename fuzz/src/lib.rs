@@ -5,6 +5,7 @@
 
 pub mod common;
 pub mod kernels;
+pub mod sequences;
 
 use bptt::Isa;
 use common::{Kind, Shape};

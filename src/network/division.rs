@@ -103,11 +103,13 @@ fn cost(steps: u128, computed: u128, batch: usize) -> u128 {
 
 impl Divided {
     /// Plans the pass in at most `budget` bytes, with as little computed again as possible.
+    /// Undivided it takes `undivided` bytes, if they fit the address space.
     pub(super) fn new(
         network: &Network,
         schedule: &Schedule,
         options: Options,
         budget: usize,
+        undivided: Result<usize, Error>,
     ) -> Result<Self, Error> {
         network.check_causal("a budget")?;
         let whole = Whole { network, schedule, options };
@@ -120,11 +122,15 @@ impl Divided {
             stretch = if stretch < steps { next.min(steps) } else { next };
         }
         let Some((_, division)) = best else {
-            let least = whole.planned(Division { stretch: 1, group: 1, checkpoints: 1 })?;
+            // What is kept beside a stretch may be more than all activations of a few steps.
+            let least = match (whole.least(), undivided) {
+                (Some(least), undivided) => least?.min(undivided.unwrap_or(usize::MAX)),
+                (None, undivided) => undivided?,
+            };
             return Err(Error::Value {
                 what: "budget",
                 given: format!("{budget} bytes"),
-                expected: format!("{} bytes or more", least.layout.bytes()).into(),
+                expected: format!("{least} bytes or more").into(),
             });
         };
         whole.planned(division)
@@ -142,6 +148,16 @@ impl Whole<'_> {
         let gradients = Wanted { state: true, ..self.options.gradients };
         let options = Options { gradients, recompute, is_stretch: true, ..self.options };
         Planned::new(self.network, self.schedule.stretch(steps), options)
+    }
+
+    /// Returns the fewest bytes of any division, or `None` if there is no step.
+    fn least(&self) -> Option<Result<usize, Error>> {
+        let bytes = || {
+            let first = self.stretch(&(0..1), false)?;
+            let division = Division { stretch: 1, group: 1, checkpoints: 1 };
+            Ok(self.layout(&first, division)?.1.bytes())
+        };
+        (self.schedule.steps() > 0).then(bytes)
     }
 
     /// Puts the best division into stretches of `stretch` steps into `best`, with its cost, if it
@@ -275,8 +291,10 @@ impl Plans {
         match (budget, whole) {
             (None, whole) => Ok(Self::Whole(whole?)),
             (Some(budget), Ok(whole)) if whole.layout.bytes() <= budget => Ok(Self::Whole(whole)),
-            (Some(budget), Ok(_) | Err(Error::TooLarge { .. })) => {
-                Ok(Self::Divided(Box::new(Divided::new(network, schedule, options, budget)?)))
+            (Some(budget), whole @ (Ok(_) | Err(Error::TooLarge { .. }))) => {
+                let undivided = whole.map(|whole| whole.layout.bytes());
+                let divided = Divided::new(network, schedule, options, budget, undivided)?;
+                Ok(Self::Divided(Box::new(divided)))
             }
             (Some(_), Err(error)) => Err(error),
         }

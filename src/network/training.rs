@@ -73,7 +73,9 @@ impl<'a> Training<'a> {
     /// Limits the workspace to `bytes`, without the gradients of the parameters. If the activations
     /// of all steps do not fit, the pass is divided into stretches and parts of it are computed more
     /// than once; [`recomputation`](Self::recomputation) says how much. All gradients, ∂L/∂x and the
-    /// loss keep the bits that they have without a budget, and so does noise.
+    /// loss keep the bits that they have without a budget, and so does noise. Gradients of a layer with
+    /// dropout and a delay above 1 ([`Skip`](crate::Skip)) do not: where stretches meet they are rounded
+    /// once more.
     ///
     /// Three ways are mixed, whichever costs the least: to keep all activations of a stretch; to keep
     /// only the states of its steps and to compute the rest again, as one product over time in

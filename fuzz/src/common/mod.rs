@@ -6,6 +6,8 @@ mod bits;
 mod data;
 #[path = "../../../tests/common/kinds.rs"]
 mod kinds;
+#[path = "../../../tests/common/ragged.rs"]
+mod ragged;
 #[path = "../../../tests/common/rig.rs"]
 mod rig;
 #[path = "../../../tests/common/subject.rs"]
@@ -14,5 +16,6 @@ mod subject;
 pub use bits::{assert_bits, filled};
 pub use data::{Data, Shape, rows_of};
 pub use kinds::{Alpha, Kind, Options, clockwork, gru, leaky, lstm, normed, skip, vanilla};
+pub use ragged::{Given, Layout};
 pub use rig::{Pass, Rig, part};
 pub use subject::Subject;
