@@ -148,7 +148,7 @@ fn run(model: &mut Model, x: &[f32], batch: usize) -> (Results, Workspace) {
 
 /// Run with `cargo test --release --test long -- --ignored beyond --nocapture`.
 #[test]
-#[ignore = "takes 11 GiB and a minute"]
+#[ignore = "takes 10 GiB and a minute"]
 fn sizes_beyond_2_to_the_31_elements() {
     let (steps, batch) = (600, 4700);
     let network = Network::new(Lstm::new(1, HIDDEN).unwrap());
