@@ -12,7 +12,7 @@ mod passes;
 use bptt_kernels::recurrence::{Clock, Group, MoveRows, RaggedMoves, RaggedRows};
 use bptt_kernels::{Isa, PackedMatrix};
 use bptt_reference::sample::uniform;
-use common::{by_columns, by_rows};
+use common::{by_columns, by_rows, keep};
 
 #[cfg(unix)]
 #[global_allocator]
@@ -51,7 +51,7 @@ fn ragged(lengths: &[usize], groups: &[Group]) -> MoveRows<'static> {
         starts.push(starts[step] + lengths.iter().filter(|&&len| len > step).count());
     }
     let rows = RaggedRows::new(starts, lengths.len()).unwrap();
-    Box::leak(Box::new(RaggedMoves::new(rows.step_rows(), groups).unwrap())).move_rows()
+    keep(RaggedMoves::new(rows.step_rows(), groups).unwrap()).move_rows()
 }
 
 /// The steps of a pass from `start` on at which a group moves.

@@ -17,6 +17,16 @@ pub use cell::{Case, Kept, Variant, Which};
 pub use isas::{isas, say};
 
 use bptt_kernels::{Dense, Isa, PackedMatrix, team::Pass};
+use std::any::Any;
+use std::sync::Mutex;
+
+/// Keeps a value for the rest of the process, where checkers of leaks find it.
+pub fn keep<T: Any + Sync>(value: T) -> &'static T {
+    static KEPT: Mutex<Vec<&(dyn Any + Sync)>> = Mutex::new(Vec::new());
+    let kept: &'static T = Box::leak(Box::new(value));
+    KEPT.lock().unwrap().push(kept);
+    kept
+}
 
 /// Weights `[outputs, depth]` of so many gates, packed.
 pub fn by_rows(isa: Isa, gates: usize, depth: usize, weights: &[f32]) -> PackedMatrix {

@@ -202,7 +202,7 @@ impl Case {
             starts.push(starts[starts.len() - 1] + count);
         }
         let rows = RaggedRows::new(starts, parts.len()).unwrap();
-        let schedule = Box::leak(Box::new(rows)).step_rows();
+        let schedule = crate::common::keep(rows).step_rows();
         let rows = |width: usize, of: fn(&Self) -> &[f32]| -> Vec<f32> {
             let row = |(step, n): (usize, usize)| &of(&parts[n])[step * width..][..width];
             let places = counts.clone().enumerate();
