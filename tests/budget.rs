@@ -9,23 +9,9 @@ use bptt::{
     Training, Workspace,
 };
 use bptt_reference::sample::uniform;
-use common::{Kind, Subject, assert_bits, isas};
+use common::{Kind, Subject, assert_bits, drawn_model, drawn_state, isas};
 
 const SEED: u64 = 11;
-
-fn model(network: &Network, runtime: Runtime) -> Model {
-    let mut parameters = network.parameters().unwrap();
-    let values = uniform(1, parameters.as_slice().len(), 0.4);
-    parameters.as_mut_slice().copy_from_slice(&values);
-    network.model(parameters, runtime).unwrap()
-}
-
-fn state(model: &Model, batch: usize, seed: u64) -> State {
-    let mut state = model.state(batch).unwrap();
-    let values = uniform(seed, state.as_slice().len(), 1.0);
-    state.as_mut_slice().copy_from_slice(&values);
-    state
-}
 
 /// All results of a pass.
 #[derive(Debug)]
@@ -51,10 +37,10 @@ fn run(model: &Model, workspace: &mut Workspace, outputs: usize, step: u64) -> R
     let (rows, batch) = (workspace.schedule().given_rows(), workspace.schedule().batch());
     let InputSize::Features(inputs) = model.input() else { unreachable!("all read features here") };
     let (x, targets) = (uniform(2, rows * inputs, 1.0), uniform(3, rows * outputs, 1.0));
-    let mut first = state(model, batch, 4);
+    let mut first = drawn_state(model, batch, 4);
     first.set_step(step).unwrap();
     workspace.set_state(&first).unwrap();
-    workspace.set_last_gradient(Some(&state(model, batch, 5))).unwrap();
+    workspace.set_last_gradient(Some(&drawn_state(model, batch, 5))).unwrap();
     workspace.set_noise(Noise { seed: SEED, step, sequence: 2 });
     let loss = SquaredError::mean(&targets);
     model.gradients(workspace, &x, &loss, Accumulate::No).unwrap();
@@ -89,7 +75,7 @@ fn check(network: &Network, schedule: &Schedule, isa: Isa, what: &str) {
     let outputs = network.output_size();
     for threads in [1, 2] {
         let runtime = Runtime::new(isa).threads(threads);
-        let mut model = model(network, runtime);
+        let mut model = drawn_model(network, runtime);
         let training = model.training(schedule).with_input_gradients().with_state_gradients();
         let mut whole = training.workspace().unwrap();
         let expected = run(&model, &mut whole, outputs, 3);
@@ -179,7 +165,7 @@ fn tokens_and_classes() {
         let classes: Vec<u32> = (0..rows as u32).map(|at| at * 5 % 11).collect();
         let mask: Vec<bool> = (0..rows).map(|at| at % 3 != 0).collect();
         let loss = SoftmaxCrossEntropy::mean(&classes).with_mask(&mask);
-        let mut model = model(&network, Runtime::best().unwrap());
+        let mut model = drawn_model(&network, Runtime::best().unwrap());
         let mut whole = model.training_workspace(&schedule).unwrap();
         let expected = model.gradients(&mut whole, Tokens(&tokens), &loss, Accumulate::No).unwrap();
         let evaluated = model.evaluate(&mut whole, Tokens(&tokens), &loss).unwrap();
@@ -202,7 +188,7 @@ fn tokens_and_classes() {
 fn refusals() {
     let reversed =
         Network::new(Lstm::new(1, 2).unwrap()).then(Reversed::new(Lstm::new(2, 3).unwrap()));
-    let mut model = model(&reversed, Runtime::best().unwrap());
+    let mut model = drawn_model(&reversed, Runtime::best().unwrap());
     // Enough for all is no division.
     let bytes = model.training(Schedule::dense(100, 1)).bytes().unwrap();
     let with = |model: &mut Model, budget| {
@@ -213,7 +199,7 @@ fn refusals() {
     assert!(error.starts_with("a budget: made for Reversed"), "{error}");
 
     let network = Network::new(Lstm::new(1, 2).unwrap());
-    let mut model = self::model(&network, Runtime::best().unwrap());
+    let mut model = drawn_model(&network, Runtime::best().unwrap());
     let bytes = model.training(Schedule::dense(500, 1)).bytes().unwrap();
     let training = model.training(Schedule::dense(500, 1)).with_budget(bytes - 1);
     let mut workspace = training.workspace().unwrap();
@@ -247,7 +233,7 @@ fn few_steps_or_none_are_not_divided() {
             Schedule::packed(&[0; 3]).unwrap(),
             Schedule::batch_first(&[0; 3], 4).unwrap(),
         ] {
-            let mut model = model(&subject.network(), Runtime::new(isa));
+            let mut model = drawn_model(&subject.network(), Runtime::new(isa));
             let bytes = model.training(&schedule).bytes().unwrap();
             assert_eq!(least(model.training(&schedule)), bytes, "{schedule:?}");
             let training = model.training(&schedule).with_input_gradients().with_state_gradients();
@@ -263,7 +249,7 @@ fn the_same_memory_serves_other_schedules() {
     let subject = Subject { kind: Kind::LSTM, inputs: 2, hidden: 9 };
     let network = subject.network();
     for budget in [None, Some(300_000)] {
-        let mut model = model(&network, Runtime::best().unwrap());
+        let mut model = drawn_model(&network, Runtime::best().unwrap());
         let plan = |model: &mut Model, schedule: &Schedule| {
             let training = model.training(schedule).with_input_gradients().with_state_gradients();
             match budget {

@@ -8,7 +8,7 @@ use bptt::{
     Regularisation, Runtime, Schedule, SoftmaxCrossEntropy, SquaredError, State, Tokens,
 };
 use bptt_reference::sample::uniform;
-use common::{Given, Kind, Layout, Subject, assert_bits, isas};
+use common::{Given, Kind, Layout, Subject, assert_bits, drawn_model, isas};
 
 /// Steps of padded arrays: more than any sequence has.
 const STEPS: usize = 11;
@@ -91,7 +91,7 @@ fn run(
     sequences: &[Sequence],
     padding: f32,
 ) -> (Vec<Results>, Vec<f32>) {
-    let mut model = model(network, Runtime::new(isa).threads(threads));
+    let mut model = drawn_model(network, Runtime::new(isa).threads(threads));
     let (bptt::InputSize::Features(inputs), outputs) = (model.input(), model.output_size()) else {
         unreachable!("all layers here read features");
     };
@@ -137,16 +137,9 @@ fn run(
     (results.collect(), workspace.gradients().as_slice().to_vec())
 }
 
-fn model(network: &Network, runtime: Runtime) -> Model {
-    let mut parameters = network.parameters().unwrap();
-    let values = uniform(1, parameters.as_slice().len(), 0.4);
-    parameters.as_mut_slice().copy_from_slice(&values);
-    network.model(parameters, runtime).unwrap()
-}
-
 /// A pass over a sequence alone, or its state if it has no step.
 fn alone(network: &Network, isa: Isa, sequence: &Sequence) -> Results {
-    let mut model = model(network, Runtime::new(isa));
+    let mut model = drawn_model(network, Runtime::new(isa));
     let outputs = model.output_size();
     let steps = sequence.dy.len() / outputs;
     if steps == 0 {
@@ -282,7 +275,7 @@ fn equal_lengths_are_as_dense() {
     for (kind, &isa) in summed_on_isas() {
         let subject = Subject { kind, inputs: 3, hidden: 17 };
         let sequences = draw(&subject, &[70; 4], 3);
-        let mut model = model(&subject.network(), Runtime::new(isa));
+        let mut model = drawn_model(&subject.network(), Runtime::new(isa));
         let mut dense = model.training_workspace(Schedule::dense(70, 4)).unwrap();
         let steps = 0..70 * 3;
         let x: Vec<f32> = steps
@@ -325,7 +318,7 @@ fn networks_with_losses() {
         .then(Dense::new(6, 4).unwrap());
     let lengths = [3, 0, 5, 1];
     for &isa in isas() {
-        let mut model = model(&network, Runtime::new(isa));
+        let mut model = drawn_model(&network, Runtime::new(isa));
         let mut seen: Option<(f64, f64, Vec<f32>)> = None;
         for layout in LAYOUTS {
             let schedule = layout.schedule(&lengths);
@@ -365,7 +358,7 @@ fn networks_with_losses() {
 #[test]
 fn what_stands_after_the_end() {
     let network = Network::new(Lstm::new(2, 3).unwrap());
-    let mut model = model(&network, Runtime::new(isas()[0]));
+    let mut model = drawn_model(&network, Runtime::new(isas()[0]));
     let schedule = Schedule::padded(&[2, 0, 3], 4).unwrap().with_padding(Padding::LastOutput);
     let mut workspace = model.training_workspace(&schedule).unwrap();
     let y = model.forward(&mut workspace, &[0.5; 4 * 3 * 2]).unwrap();
@@ -385,7 +378,7 @@ fn lengths_that_are_refused() {
     let far = Schedule::packed(&[usize::MAX / 2, 3]).unwrap_err();
     assert_eq!(far, Error::TooLarge { what: "the schedule" });
     let network = Network::new(Lstm::new(2, 3).unwrap());
-    let mut model = model(&network, Runtime::new(isas()[0]));
+    let mut model = drawn_model(&network, Runtime::new(isas()[0]));
     let schedule = Schedule::packed(&[2, 1]).unwrap();
     let mut workspace = model.training_workspace(&schedule).unwrap();
     let error = model.forward(&mut workspace, &[0.0; 5]).unwrap_err();

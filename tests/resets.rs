@@ -3,25 +3,11 @@
 mod common;
 
 use bptt::{
-    Accumulate, Error, Isa, Lstm, Model, Network, Noise, Regularisation, Runtime, Schedule,
-    SquaredError, State,
+    Accumulate, Error, Isa, Lstm, Network, Noise, Regularisation, Runtime, Schedule, SquaredError,
+    State,
 };
 use bptt_reference::sample::uniform;
-use common::{Kind, Subject, assert_bits, isas};
-
-fn model(network: &Network, runtime: Runtime) -> Model {
-    let mut parameters = network.parameters().unwrap();
-    let values = uniform(1, parameters.as_slice().len(), 0.4);
-    parameters.as_mut_slice().copy_from_slice(&values);
-    network.model(parameters, runtime).unwrap()
-}
-
-fn state(model: &Model, batch: usize, seed: u64) -> State {
-    let mut state = model.state(batch).unwrap();
-    let values = uniform(seed, state.as_slice().len(), 1.0);
-    state.as_mut_slice().copy_from_slice(&values);
-    state
-}
+use common::{Kind, Subject, assert_bits, drawn_model, drawn_state, isas};
 
 /// All results of a pass.
 struct Results {
@@ -61,11 +47,11 @@ fn check(network: &Network, lengths: &[usize], resets: &[(usize, usize)], isa: I
     };
 
     for (threads, budget) in [(1, false), (2, false), (1, true)] {
-        let mut model = model(network, Runtime::new(isa).threads(threads));
+        let mut model = drawn_model(network, Runtime::new(isa).threads(threads));
         let schedule = Schedule::batch_first(lengths, steps).unwrap().with_resets(resets).unwrap();
-        let given = state(&model, lengths.len(), 4);
-        let dlast = state(&model, lengths.len(), 5);
-        let anew = state(&model, 1, 6);
+        let given = drawn_state(&model, lengths.len(), 4);
+        let dlast = drawn_state(&model, lengths.len(), 5);
+        let anew = drawn_state(&model, 1, 6);
 
         let mut run = |schedule: &Schedule, whole: bool, x: &[f32], targets: &[f32]| {
             let training = model.training(schedule).with_input_gradients().with_state_gradients();
@@ -173,7 +159,7 @@ fn noise_keeps_its_place() {
     let noise = Regularisation::none().with_dropout(0.3).unwrap().with_zoneout(0.3, 0.2).unwrap();
     let network = Network::new(bptt::Regularised::new(Lstm::new(3, 8).unwrap(), noise).unwrap());
     let isa = Isa::best().unwrap();
-    let mut model = model(&network, Runtime::new(isa));
+    let mut model = drawn_model(&network, Runtime::new(isa));
     let x = uniform(2, 12 * 2 * 3, 1.0);
     let whole = Schedule::dense(12, 2).with_resets(&[(0, 5), (1, 5)]).unwrap();
     let mut whole = model.training_workspace(whole).unwrap();
@@ -211,7 +197,7 @@ fn a_mask_is_the_same_as_a_list() {
 #[test]
 fn chunks_with_resets() {
     let subject = Subject { kind: Kind::LSTM, inputs: 3, hidden: 9 };
-    let mut model = model(&subject.network(), Runtime::best().unwrap());
+    let mut model = drawn_model(&subject.network(), Runtime::best().unwrap());
     let x = uniform(2, 20 * 2 * 3, 1.0);
     let resets = [(0, 3), (1, 7), (1, 12), (0, 10)];
     let whole = Schedule::dense(20, 2).with_resets(&resets).unwrap();
@@ -266,7 +252,7 @@ fn refusals() {
 
     let clockwork =
         Subject { kind: Kind::Clockwork(bptt::Activation::Tanh, &[1, 2]), inputs: 3, hidden: 4 };
-    let mut model = model(&clockwork.network(), Runtime::best().unwrap());
+    let mut model = drawn_model(&clockwork.network(), Runtime::best().unwrap());
     let resets = schedule().with_resets(&[(0, 1)]).unwrap();
     let error = model.training_workspace(resets).unwrap_err();
     assert!(error.to_string().starts_with("resets: made for"), "{error}");

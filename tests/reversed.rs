@@ -10,7 +10,7 @@ use bptt::{
     Workspace,
 };
 use bptt_reference::sample::uniform;
-use common::{Kind, Subject, assert_bits, isas};
+use common::{Kind, Subject, assert_bits, drawn_model, isas};
 
 /// Steps of padded arrays: more than any sequence has.
 const STEPS: usize = 7;
@@ -81,13 +81,6 @@ impl Loss for Given<'_> {
         }
         Ok(0.0)
     }
-}
-
-fn model(network: &Network, runtime: Runtime) -> Model {
-    let mut parameters = network.parameters().unwrap();
-    let values = uniform(1, parameters.as_slice().len(), 0.4);
-    parameters.as_mut_slice().copy_from_slice(&values);
-    network.model(parameters, runtime).unwrap()
 }
 
 fn drawn_state(model: &Model, batch: usize, seed: u64) -> State {
@@ -178,7 +171,8 @@ fn every_layer_is_as_reversed_by_hand() {
                 let threads = 1 + (nth + at) % 3;
                 let runtime = Runtime::new(isa).threads(threads);
                 let what = format!("{kind:?}, {:?}, {threads} threads", rows.schedule);
-                let (mut reversed, mut plain) = (model(&reversed, runtime), model(&plain, runtime));
+                let (mut reversed, mut plain) =
+                    (drawn_model(&reversed, runtime), drawn_model(&plain, runtime));
                 assert_reverses(&what, rows, &mut reversed, &mut plain);
             }
         }
@@ -193,8 +187,8 @@ fn threads_change_no_bit() {
     let plain = Network::new(Lstm::new(40, 70).unwrap());
     for &isa in isas() {
         for threads in [1, 2, 3] {
-            let mut reversed = model(&network, Runtime::new(isa).threads(threads));
-            let mut plain = model(&plain, Runtime::new(isa));
+            let mut reversed = drawn_model(&network, Runtime::new(isa).threads(threads));
+            let mut plain = drawn_model(&plain, Runtime::new(isa));
             let what = format!("{threads} threads");
             assert_reverses(&what, &Rows::dense(9, 8), &mut reversed, &mut plain);
         }
@@ -205,9 +199,9 @@ fn threads_change_no_bit() {
 fn twice_reversed_is_as_it_was() {
     let gru = || Gru::new(3, 9, Reset::After).unwrap();
     for &isa in isas() {
-        let mut once = model(&Network::new(gru()), Runtime::new(isa));
+        let mut once = drawn_model(&Network::new(gru()), Runtime::new(isa));
         let network = Network::new(Reversed::new(Reversed::new(gru())));
-        let mut twice = model(&network, Runtime::new(isa));
+        let mut twice = drawn_model(&network, Runtime::new(isa));
         for rows in Rows::ragged(&[6, 0, 3, 5]) {
             let count = rows.schedule.given_rows();
             let (x, dy) = (uniform(7, count * 3, 1.0), uniform(8, count * 9, 1.0));
@@ -237,7 +231,7 @@ fn tokens_and_dense_layers() {
             }
             let dy = uniform(8, count * 3, 1.0);
             let (mut reversed, mut plain) =
-                (model(&reversed, Runtime::new(isa)), model(&plain, Runtime::new(isa)));
+                (drawn_model(&reversed, Runtime::new(isa)), drawn_model(&plain, Runtime::new(isa)));
             let given = run(&mut reversed, &rows.schedule, Tokens(&tokens).into(), &dy);
             let as_it_is = run(&mut plain, &rows.schedule, Tokens(&tokens).into(), &dy);
             assert_bits("y", &given.y, &as_it_is.y);
@@ -257,7 +251,7 @@ fn a_reversed_layer_within_a_network() {
     for &isa in isas() {
         for rows in Rows::ragged(&[6, 0, 3, 5]).into_iter().chain([Rows::dense(4, 3)]) {
             let runtime = Runtime::new(isa);
-            let mut whole = model(&network, runtime);
+            let mut whole = drawn_model(&network, runtime);
             let mut values = whole.parameters().as_slice();
             let mut parts =
                 [Network::new(lstm), Network::new(gru), Network::new(dense)].map(|own| {
@@ -298,7 +292,7 @@ fn parts_of_a_sequence_are_as_the_whole() {
     let network = Network::new(Reversed::new(Lstm::new(2, 5).unwrap()));
     let x = uniform(7, 9 * 2, 1.0);
     for &isa in isas() {
-        let mut model = model(&network, Runtime::new(isa));
+        let mut model = drawn_model(&network, Runtime::new(isa));
         let mut whole = model.training_workspace(Schedule::dense(9, 1)).unwrap();
         let expected = model.forward(&mut whole, &x).unwrap().to_vec();
         let mut part = model.training_workspace(Schedule::dense(3, 1)).unwrap();
@@ -314,7 +308,7 @@ fn a_stream_is_refused() {
     let reversed = Reversed::new(Lstm::new(2, 3).unwrap());
     assert!(reversed.as_recurrent().is_none());
     let network = Network::new(Dense::new(2, 2).unwrap()).then(reversed);
-    let model = model(&network, Runtime::best().unwrap());
+    let model = drawn_model(&network, Runtime::best().unwrap());
     let error = model.stream(1).unwrap_err().to_string();
     assert!(error.starts_with("a block of the stream is Reversed { block: Lstm {"), "{error}");
     assert!(
@@ -325,7 +319,7 @@ fn a_stream_is_refused() {
 #[test]
 fn what_does_not_fit_is_refused_before_anything_is_written() {
     let network = Network::new(Reversed::new(Lstm::new(2, 3).unwrap()));
-    let mut model = model(&network, Runtime::best().unwrap());
+    let mut model = drawn_model(&network, Runtime::best().unwrap());
     let mut workspace = model.training_workspace(Schedule::dense(4, 1)).unwrap();
     let y = model.forward(&mut workspace, &[0.5; 8]).unwrap().to_vec();
     let error = model.forward(&mut workspace, &[0.5; 7]).unwrap_err();
@@ -344,7 +338,7 @@ fn what_does_not_fit_is_refused_before_anything_is_written() {
 fn the_memory_is_as_documented() {
     let lines = |floats: usize| floats.next_multiple_of(16) * size_of::<f32>();
     let bytes = |network: &Network| {
-        let mut model = model(network, Runtime::best().unwrap());
+        let mut model = drawn_model(network, Runtime::best().unwrap());
         model.training(Schedule::dense(5, 3)).bytes().unwrap()
     };
     let (x, y) = (lines(15 * 2), lines(15 * 7));

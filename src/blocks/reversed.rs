@@ -21,9 +21,9 @@ use std::sync::Arc;
 /// of a sequence; so do [`activations`](crate::Workspace::activations), which are those of the
 /// inner block, except `n.y`.
 ///
-/// A pass keeps, in addition to what the inner block's pass keeps, the reversed input, the outputs
-/// in the order in which the inner block made them, and their gradient if the inner block's backward
-/// pass [reads outputs](Pass::reads_output): `[rows, features]` and once or twice `[rows, outputs]`.
+/// A pass keeps what the inner block's pass keeps. In addition it keeps the reversed input,
+/// `[rows, features]`, and the outputs in the inner block's order, `[rows, outputs]`. Their gradient
+/// takes as much again if the inner block's backward pass [reads outputs](Pass::reads_output).
 ///
 /// There is no [`Stream`](crate::Stream) of a network with a reversed block, since its first output
 /// needs the last input, and for the same reason no [budget](crate::Training::with_budget) and no

@@ -94,9 +94,8 @@ struct Whole<'a> {
 const WHAT: &str = "the workspace";
 
 /// Returns the cost of running `steps` again, and of computing the rows of `computed` steps again,
-/// in thirty-seconds of a step. Step after step the weights are read for `batch` rows at a time,
-/// which for one row takes about four times as long as for many rows together, and from 16 rows on
-/// hardly longer.
+/// in thirty-seconds of a step. A step reads all weights for its `batch` rows. For one row this takes
+/// about four times as long as for a row among many; from 16 rows on it takes hardly longer.
 fn cost(steps: u128, computed: u128, batch: usize) -> u128 {
     32 * steps + (8 + 20 * batch.min(16) as u128 / 16) * computed
 }

@@ -15,8 +15,8 @@ use crate::{Accumulate, Error, Runtime};
 /// before them is a state without a gradient.
 ///
 /// The workspace has room for k₂ steps, however long the sequences are. With k₂ = k₁ each step is run
-/// once. With k₂ > k₁ all steps of a window are run in each update, with the parameters before this
-/// update, and its first k₁ steps twice, to find the state that the next window begins from.
+/// once. With k₂ > k₁ each update runs all steps of a window, with the parameters before this update.
+/// Its first k₁ steps are run twice, to find the state that the next window begins from.
 ///
 /// ```
 /// use bptt::{Lstm, Network, Runtime, Sgd, SquaredError, Truncated};

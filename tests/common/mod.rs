@@ -5,6 +5,7 @@
 mod bits;
 mod cases;
 mod data;
+mod drawn;
 mod errors;
 mod isas;
 mod kinds;
@@ -17,6 +18,7 @@ mod subject;
 pub use bits::{SENTINEL, Snapshot, assert_bits, filled};
 pub use cases::check;
 pub use data::{Data, Shape, rows_of};
+pub use drawn::{drawn_model, drawn_state};
 pub use errors::{assert_mismatch, length, value};
 pub use isas::{fewer, is_slow, isas, say};
 pub use kinds::{Alpha, Kind, Options, clockwork, gru, leaky, lstm, normed, skip, vanilla};

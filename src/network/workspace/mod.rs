@@ -1,21 +1,21 @@
 //! The memory of a network's training passes, and access to the results in it. Knows the order of
 //! passes; must not know what a block keeps.
 
+mod checks;
 mod divided;
 mod passes;
 mod resets;
+mod sequences;
 mod state;
 
 use super::Network;
 use super::division::{Plans, Recomputation};
-use super::packing::{Packing, Version};
-use super::plan::{Order, Place, Planned, Step};
+use super::packing::Version;
+use super::plan::{Place, Planned, Step};
 use crate::blocks::{LeftBy, Wanted};
-use crate::error::{check_len, check_step};
-use crate::loss::{Loss, TargetRows};
-use crate::params::{Parameters, State};
+use crate::params::Parameters;
 use crate::regularisation::Noise;
-use crate::sequence::{Input, InputSize, Schedule};
+use crate::sequence::Schedule;
 use crate::{Error, Runtime};
 use bptt_kernels::AlignedBuffer;
 use bptt_kernels::team::Team;
@@ -218,133 +218,6 @@ impl Workspace {
         self.noise.seed = self.noise.seed.wrapping_add(1);
     }
 
-    /// Sets the state that forward passes begin from, which is zero at first.
-    ///
-    /// # Errors
-    /// [`Error::Mismatch`] if `state` belongs to another network or has another batch size,
-    /// [`Error::Value`] if it has taken 2⁶³ steps or more. Nothing is written then.
-    pub fn set_state(&mut self, state: &State) -> Result<(), Error> {
-        state.check("state", &self.plans.first().given_state)?;
-        self.fill(Place::State, state);
-        self.step = state.step();
-        // A backward pass reads the state that its forward pass began from, which is gone now.
-        self.holds = Holds::Nothing;
-        Ok(())
-    }
-
-    /// Makes the next forward pass begin from the state after the last step of the last pass, for a
-    /// long sequence that is cut into several passes.
-    ///
-    /// # Errors
-    /// [`Error::Order`] if no pass was run, [`Error::Value`] if the sequences have taken 2⁶³ steps
-    /// or more. Nothing is written then.
-    pub fn carry_state(&mut self) -> Result<(), Error> {
-        self.expect_any("carry_state")?;
-        let step = check_step(self.last_step())?;
-        if self.schedule.has_resets() {
-            // Sequences end in other rows than those in which they begin.
-            let last = self.collect(Place::Last)?;
-            self.fill(Place::State, &last);
-        } else {
-            for block in &self.plans.first().steps {
-                let from = self.plans.place(Place::Last, block);
-                let to = self.plans.place(Place::State, block).start;
-                self.memory.copy_within(from, to);
-            }
-        }
-        self.step = step;
-        self.holds = Holds::Nothing;
-        Ok(())
-    }
-
-    /// Returns the number of steps that the sequences have taken after a pass.
-    fn last_step(&self) -> u64 {
-        self.step + self.schedule.longest() as u64
-    }
-
-    /// Makes forward passes begin from the zero state again, also where the schedule has
-    /// [resets](Schedule::with_resets).
-    pub fn reset_state(&mut self) {
-        for block in &self.plans.first().steps {
-            self.memory[self.plans.place(Place::State, block)].fill(0.0);
-        }
-        self.step = 0;
-        self.holds = Holds::Nothing;
-    }
-
-    /// Copies a state to `place`.
-    fn fill(&mut self, place: Place, state: &State) {
-        let planned = self.plans.first();
-        for block in &planned.steps {
-            let from = &state.as_slice()[planned.given_state_of(&block.state)];
-            let to = &mut self.memory[self.plans.place(place, block)];
-            planned.copy_state(place, &block.state, from, to, Order::OfPasses);
-        }
-    }
-
-    /// Returns a copy of the state that lies at `place`.
-    fn collect(&self, place: Place) -> Result<State, Error> {
-        let planned = self.plans.first();
-        let (batch, reads_step) = (self.schedule.sequences(), self.network.reads_step());
-        let mut state = State::zeros(planned.given_state.clone(), batch, reads_step)?;
-        for block in &planned.steps {
-            let from = &self.memory[self.plans.place(place, block)];
-            let to = &mut state.as_mut_slice()[planned.given_state_of(&block.state)];
-            planned.copy_state(place, &block.state, from, to, Order::OfCaller);
-        }
-        Ok(state)
-    }
-
-    /// Returns the state after the last step of the last forward pass.
-    ///
-    /// # Errors
-    /// [`Error::Order`] if no pass was run, [`Error::OutOfMemory`] if the state cannot be
-    /// allocated.
-    pub fn last_state(&self) -> Result<State, Error> {
-        self.expect_any("last_state")?;
-        Ok(self.collect(Place::Last)?.after(self.last_step()))
-    }
-
-    /// Sets the gradient of the loss with respect to the state after the last step, for all
-    /// backward passes from now on. It comes in addition to what the loss says about the outputs.
-    /// It serves a long sequence that is cut into several passes, whose backward passes run from
-    /// the last to the first. `None`, as at first, means zero.
-    ///
-    /// # Errors
-    /// [`Error::Mismatch`] if `gradient` belongs to another network or has another batch size.
-    /// Nothing is written then.
-    pub fn set_last_gradient(&mut self, gradient: Option<&State>) -> Result<(), Error> {
-        let Some(gradient) = gradient else {
-            self.has_last_gradient = false;
-            return Ok(());
-        };
-        gradient.check("gradient by the last state", &self.plans.first().given_state)?;
-        self.has_last_gradient = true;
-        self.fill(Place::LastGradient, gradient);
-        Ok(())
-    }
-
-    /// Returns the gradient of the loss with respect to the state before the first step.
-    ///
-    /// # Errors
-    /// [`Error::Order`] if the last pass was not a backward pass, or was planned without
-    /// [state gradients](crate::Training::with_state_gradients); [`Error::OutOfMemory`] if the
-    /// gradient cannot be allocated.
-    pub fn state_gradients(&self) -> Result<State, Error> {
-        self.expect_state_gradients("state_gradients")?;
-        self.collect(Place::StateGradient)
-    }
-
-    /// Returns an error unless the workspace holds the gradients of the state before the first step.
-    fn expect_state_gradients(&self, call: &'static str) -> Result<(), Error> {
-        self.expect(call, Holds::Backward)?;
-        if self.asked.wanted.state {
-            return Ok(());
-        }
-        let (given, expected) = ("a pass without these gradients", "a pass with them");
-        Err(Error::Order { call, given, expected })
-    }
-
     /// Returns ∂L/∂x, `[rows, features]`.
     ///
     /// # Errors
@@ -432,83 +305,5 @@ impl Workspace {
 
     fn expect_any(&self, call: &'static str) -> Result<(), Error> {
         if self.holds == Holds::Nothing { self.expect(call, Holds::Forward) } else { Ok(()) }
-    }
-
-    /// Returns an error unless the workspace holds a forward pass with the parameters of `version`.
-    pub(super) fn expect_forward_of(&self, version: Version) -> Result<(), Error> {
-        let call = "backward";
-        self.expect(call, Holds::Forward)?;
-        if self.version == version {
-            return Ok(());
-        }
-        let given = "a pass of other parameters, or of these before a change";
-        Err(Error::Order { call, given, expected: "a forward pass of these parameters" })
-    }
-
-    /// Returns an error if the pass is divided, so that the workspace keeps no outputs.
-    pub(super) fn check_keeps_outputs(&self) -> Result<(), Error> {
-        match self.plans {
-            Plans::Whole(_) => Ok(()),
-            Plans::Divided(_) => Err(Error::Mismatch {
-                what: "workspace",
-                given: "a budget, within which it keeps no outputs".into(),
-                expected: "no budget, for outputs; or a call that needs a loss".into(),
-            }),
-        }
-    }
-
-    /// Returns an error unless the workspace is for passes of `network` on `runtime`.
-    pub(super) fn check(&self, network: &Network, runtime: Runtime) -> Result<(), Error> {
-        if self.runtime == runtime && self.network.computes_as(network) {
-            return Ok(());
-        }
-        let describe = |network: &Network, runtime: Runtime, other: &Network| {
-            let (isa, threads) = (runtime.isa(), runtime.thread_count());
-            format!("{} on {isa}, threads {threads}", network.describe_beside(other))
-        };
-        Err(Error::Mismatch {
-            what: "workspace",
-            given: describe(&self.network, self.runtime, network),
-            expected: describe(network, runtime, &self.network),
-        })
-    }
-
-    /// Returns an error unless backward passes with `packing` can compute the gradients of this
-    /// workspace.
-    pub(super) fn check_gradients(&self, packing: &Packing) -> Result<(), Error> {
-        packing.check_gradients(self.plans.wanted(), &self.gradients)
-    }
-
-    /// Returns an error unless `x` fits the network's input. Tokens of padding are not looked at.
-    pub(super) fn check_input(&self, x: Input<'_>) -> Result<(), Error> {
-        let (schedule, size) = (&self.schedule, self.network.input());
-        match (schedule.given(), x, size) {
-            (Some(given), Input::Tokens(tokens), InputSize::Tokens(size)) => {
-                check_len("tokens", tokens.len(), schedule.given_rows())?;
-                match given.iter().find(|&&row| tokens[row] as usize >= size) {
-                    Some(&row) => Err(Error::Token { row, given: tokens[row], tokens: size }),
-                    None => Ok(()),
-                }
-            }
-            _ => x.check(schedule.given_rows(), size),
-        }
-    }
-
-    /// Returns an error unless `x` fits the network's input and `loss` fits its outputs.
-    pub(super) fn check_loss(
-        &self,
-        x: Input<'_>,
-        loss: &dyn Loss,
-        outputs: usize,
-    ) -> Result<(), Error> {
-        self.check_input(x)?;
-        if matches!(self.plans, Plans::Divided(_)) && !loss.is_sum_over_rows() {
-            return Err(Error::Mismatch {
-                what: "loss",
-                given: "all outputs at once".into(),
-                expected: "a sum over rows, since a workspace with a budget divides them".into(),
-            });
-        }
-        loss.check(TargetRows::of(&self.schedule), outputs)
     }
 }

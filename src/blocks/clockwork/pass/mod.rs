@@ -35,8 +35,8 @@ regions! {
 ///
 /// In f32, with each part rounded up to 16:
 ///
-/// - `rᵢ Hᵢ` for each group, one after the other, where rᵢ is the number of rows of the steps 0,
-///   kᵢ, 2kᵢ, …, which is `⌈τ / kᵢ⌉ B` if all sequences have the same length;
+/// - `rᵢ Hᵢ` for each group, one after the other. rᵢ is the number of rows of the steps 0, kᵢ, 2kᵢ,
+///   …: `⌈τ / kᵢ⌉ B` if all sequences have the same length;
 /// - if a period is above 1, room for m rows of the group with the shortest such period, which has
 ///   r rows and whose first unit is f: `mI` for their inputs and `m (H − f)` for the states that
 ///   they read, with `m = min(r, max(1, ⌊192 / B⌋) B)`;

@@ -48,9 +48,9 @@ use regions::Regions;
 ///     delay, the larger of R and GH; in a GRU 2H takes the place of GH, with another H if its
 ///     reset gate comes after the product; each is rounded up to 16. In a second stage a row has H,
 ///     or R if that is more;
-///   - for the weight gradients, `min(τB, 256)` floats for each column of U and of W, each matrix
-///     padded to a multiple of two vectors, and 96 N times as many, rounded up to 16; here W has H
-///     columns if there is a second stage and H is more than R.
+///   - for the weight gradients, d = `min(τB, 256)` floats for each column of U and of W, each matrix
+///     padded to a multiple of two vectors, and 96 N times d rounded up to 16. Here W has H columns
+///     if there is a second stage and H is more than R.
 ///
 /// The scratch does not grow with τ.
 #[derive(Debug)]

@@ -1,0 +1,91 @@
+//! What a call checks before a pass begins. Knows lengths and what was planned; must not know what a
+//! pass computes.
+
+use super::{Holds, Workspace};
+use crate::error::check_len;
+use crate::loss::{Loss, TargetRows};
+use crate::network::Network;
+use crate::network::division::Plans;
+use crate::network::packing::{Packing, Version};
+use crate::sequence::{Input, InputSize};
+use crate::{Error, Runtime};
+
+impl Workspace {
+    /// Returns an error unless the workspace holds a forward pass with the parameters of `version`.
+    pub(in super::super) fn expect_forward_of(&self, version: Version) -> Result<(), Error> {
+        let call = "backward";
+        self.expect(call, Holds::Forward)?;
+        if self.version == version {
+            return Ok(());
+        }
+        let given = "a pass of other parameters, or of these before a change";
+        Err(Error::Order { call, given, expected: "a forward pass of these parameters" })
+    }
+
+    /// Returns an error if the pass is divided, so that the workspace keeps no outputs.
+    pub(in super::super) fn check_keeps_outputs(&self) -> Result<(), Error> {
+        match self.plans {
+            Plans::Whole(_) => Ok(()),
+            Plans::Divided(_) => Err(Error::Mismatch {
+                what: "workspace",
+                given: "a budget, within which it keeps no outputs".into(),
+                expected: "no budget, for outputs; or a call that needs a loss".into(),
+            }),
+        }
+    }
+
+    /// Returns an error unless the workspace is for passes of `network` on `runtime`.
+    pub(in super::super) fn check(&self, network: &Network, runtime: Runtime) -> Result<(), Error> {
+        if self.runtime == runtime && self.network.computes_as(network) {
+            return Ok(());
+        }
+        let describe = |network: &Network, runtime: Runtime, other: &Network| {
+            let (isa, threads) = (runtime.isa(), runtime.thread_count());
+            format!("{} on {isa}, threads {threads}", network.describe_beside(other))
+        };
+        Err(Error::Mismatch {
+            what: "workspace",
+            given: describe(&self.network, self.runtime, network),
+            expected: describe(network, runtime, &self.network),
+        })
+    }
+
+    /// Returns an error unless backward passes with `packing` can compute the gradients of this
+    /// workspace.
+    pub(in super::super) fn check_gradients(&self, packing: &Packing) -> Result<(), Error> {
+        packing.check_gradients(self.plans.wanted(), &self.gradients)
+    }
+
+    /// Returns an error unless `x` fits the network's input. Tokens of padding are not looked at.
+    pub(in super::super) fn check_input(&self, x: Input<'_>) -> Result<(), Error> {
+        let (schedule, size) = (&self.schedule, self.network.input());
+        match (schedule.given(), x, size) {
+            (Some(given), Input::Tokens(tokens), InputSize::Tokens(size)) => {
+                check_len("tokens", tokens.len(), schedule.given_rows())?;
+                match given.iter().find(|&&row| tokens[row] as usize >= size) {
+                    Some(&row) => Err(Error::Token { row, given: tokens[row], tokens: size }),
+                    None => Ok(()),
+                }
+            }
+            _ => x.check(schedule.given_rows(), size),
+        }
+    }
+
+    /// Returns an error unless `x` fits the network's input and `loss` fits its outputs.
+    pub(in super::super) fn check_loss(
+        &self,
+        x: Input<'_>,
+        loss: &dyn Loss,
+        outputs: usize,
+    ) -> Result<(), Error> {
+        self.check_input(x)?;
+        if matches!(self.plans, Plans::Divided(_)) && !loss.is_sum_over_rows() {
+            return Err(Error::Mismatch {
+                what: "loss",
+                given: "all outputs at once".into(),
+                expected: "a sum over rows, since a workspace with a budget divides them".into(),
+            });
+        }
+        loss.check(TargetRows::of(&self.schedule), outputs)
+    }
+}
