@@ -3,13 +3,16 @@
 
 mod common;
 
+use bptt::blocks::{Backward, Block, Config, Forward, Pass, Plan};
 use bptt::{
-    Accumulate, Dense, Embedding, Error, InputSize, Isa, Lstm, Model, Network, Noise, Padding,
-    Regularisation, Reversed, Runtime, Schedule, SoftmaxCrossEntropy, SquaredError, State, Tokens,
-    Training, Workspace,
+    Accumulate, Dense, Embedding, Error, InputSize, Isa, Lstm, Manifest, Model, Network, Noise,
+    Padding, Region, Regularisation, Reversed, Runtime, Schedule, SoftmaxCrossEntropy,
+    SquaredError, State, Tokens, Training, Workspace,
 };
 use bptt_reference::sample::uniform;
 use common::{Kind, Subject, assert_bits, drawn_model, drawn_state, isas};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 const SEED: u64 = 11;
 
@@ -279,4 +282,89 @@ fn the_same_memory_serves_other_schedules() {
             assert_eq!(workspace.schedule(), &Schedule::dense(200, 6));
         }
     }
+}
+
+/// A block that carries a sum from step to step, and counts what it is asked to compute.
+#[derive(Clone, Debug)]
+struct Counter {
+    /// Rows of forward passes, and rows that were computed again from the states.
+    rows: Arc<[AtomicUsize; 2]>,
+    batch: usize,
+}
+
+impl Block for Counter {
+    fn config(&self) -> Config {
+        Config::new("Counter")
+    }
+    fn input(&self) -> InputSize {
+        InputSize::Features(1)
+    }
+    fn output_size(&self) -> usize {
+        1
+    }
+    fn state(&self, batch: usize, manifest: &mut Manifest) -> Result<(), Error> {
+        manifest.declare("sum", &[batch, 1])
+    }
+    fn plan(&self, plan: &mut Plan<'_>) -> Result<Box<dyn Pass>, Error> {
+        // So that a step takes enough memory to be worth dividing.
+        plan.layout.book(&[plan.schedule.rows(), 50])?;
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl Pass for Counter {
+    fn forward(&self, f: Forward<'_, '_>) -> Result<(), Error> {
+        self.rows[0].fetch_add(f.y.len(), Relaxed);
+        let x = f.x.features(f.y.len(), 1)?;
+        f.last.copy_from_slice(f.state);
+        for (step, y) in f.y.chunks_mut(self.batch).enumerate() {
+            let x = &x[step * self.batch..][..self.batch];
+            for ((y, x), sum) in y.iter_mut().zip(x).zip(f.last.iter_mut()) {
+                *sum += x;
+                *y = *sum;
+            }
+        }
+        Ok(())
+    }
+    fn kept(&self) -> Option<Region> {
+        Some(Region::default())
+    }
+    fn recompute(&self, f: Forward<'_, '_>) -> Result<(), Error> {
+        self.rows[1].fetch_add(f.y.len(), Relaxed);
+        // The outputs are those of the forward pass: sums that begin with the state.
+        assert_eq!(f.y[0], f.state[0] + 1.0);
+        Ok(())
+    }
+    fn backward(&self, b: Backward<'_, '_>) -> Result<(), Error> {
+        b.dstate.fill(0.0);
+        Ok(())
+    }
+}
+
+/// What is computed more than once is what was said before.
+#[test]
+fn what_is_computed_again_is_counted() {
+    let (steps, batch) = (997, 2);
+    let (x, targets) = (vec![1.0; steps * batch], vec![0.0; steps * batch]);
+    let rows = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+    let network = Network::new(Counter { rows: rows.clone(), batch });
+    let mut model = drawn_model(&network, Runtime::best().unwrap());
+    let schedule = Schedule::dense(steps, batch);
+    let whole = model.training(&schedule).bytes().unwrap();
+    let least = least(model.training(&schedule));
+    let (mut again, mut computed) = (0, 0);
+    for share in 0..40 {
+        let budget = least + (whole - 1 - least) * share * share / (39 * 39);
+        let mut workspace = model.training(&schedule).with_budget(budget).workspace().unwrap();
+        let said = workspace.recomputation();
+        rows.iter().for_each(|count| count.store(0, Relaxed));
+        let loss = SquaredError::sum(&targets);
+        model.gradients(&mut workspace, &x, &loss, Accumulate::No).unwrap();
+        // All steps are run once, and their rows are of both sequences.
+        assert_eq!(rows[0].load(Relaxed), batch * (steps + said.steps), "{said:?}");
+        assert_eq!(rows[1].load(Relaxed), said.rows, "{said:?}");
+        assert_eq!(workspace.last_state().unwrap().as_slice(), [steps as f32; 2]);
+        (again, computed) = (again.max(said.steps), computed.max(said.rows));
+    }
+    assert!(again > steps && computed > steps, "{again} steps, {computed} rows");
 }
