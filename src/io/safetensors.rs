@@ -10,6 +10,9 @@ use std::path::Path;
 /// The name of the member of the metadata that holds the configuration.
 const NETWORK: &str = "network";
 
+/// The member of the metadata of networks whose state before the first step is learned.
+const INITIAL_STATE: (&str, &str) = ("initial_state", "learned");
+
 impl Model {
     /// Writes the model to a file: the parameters, always in f32, and the configuration of the
     /// network, so that [`load`](Self::load) can make the model again without other code. An
@@ -46,7 +49,11 @@ impl Model {
     /// [`Error::File`] if the tensors are more than the format can hold.
     pub fn to_safetensors(&self) -> Result<Vec<u8>, Error> {
         let network = json::to_text(&self.network().configs());
-        tensors::to_bytes(self.manifest(), self.parameters().as_slice(), &[(NETWORK, network)])
+        let mut members = vec![(NETWORK, network)];
+        if self.network().has_learned_state() {
+            members.push((INITIAL_STATE.0, INITIAL_STATE.1.into()));
+        }
+        tensors::to_bytes(self.manifest(), self.parameters().as_slice(), &members)
     }
 
     /// Loads a model from a file that [`save`](Self::save) wrote.
@@ -95,7 +102,18 @@ impl Loader {
                 expected: "one block or more".into(),
             });
         }
-        let network = Network::of(blocks);
+        let mut network = Network::of(blocks);
+        match content.member(INITIAL_STATE.0) {
+            None => {}
+            Some(learned) if learned == INITIAL_STATE.1 => network = network.with_learned_state(),
+            Some(other) => {
+                return Err(Error::File {
+                    what: "the initial state".into(),
+                    given: other.into(),
+                    expected: format!("{} or not given", INITIAL_STATE.1),
+                });
+            }
+        }
         let manifest = network.manifest()?;
         content.check(&manifest)?;
         let mut parameters = network.parameters()?;

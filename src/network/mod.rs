@@ -2,6 +2,7 @@
 
 mod division;
 mod fused;
+mod learned;
 mod model;
 mod packing;
 mod plan;
@@ -44,13 +45,15 @@ pub struct Network {
     /// pass needs them and a block may have to compute them.
     input: InputSize,
     output: usize,
+    /// Whether the state before the first step is a parameter.
+    learned_state: bool,
 }
 
 impl Network {
     /// Makes a network of one block.
     pub fn new(block: impl Block) -> Self {
         let (input, output) = (block.input(), block.output_size());
-        Self { blocks: vec![Arc::new(block)], input, output }
+        Self { blocks: vec![Arc::new(block)], input, output, learned_state: false }
     }
 
     /// Appends a block, whose input is the output of the blocks so far. If it needs another input,
@@ -64,7 +67,7 @@ impl Network {
     /// Makes a network of one or more `blocks`, which were read from a file.
     pub(crate) fn of(blocks: Vec<Arc<dyn Block>>) -> Self {
         let (input, output) = (blocks[0].input(), blocks[blocks.len() - 1].output_size());
-        Self { blocks, input, output }
+        Self { blocks, input, output, learned_state: false }
     }
 
     /// Returns the blocks in order.
@@ -97,13 +100,15 @@ impl Network {
         Ok(())
     }
 
-    /// Returns the names, shapes and ranges of the parameters. Names of block n begin with `n.`.
+    /// Returns the names, shapes and ranges of the parameters. Names of block n begin with `n.`, and
+    /// those of a [learned state](Self::with_learned_state) with `initial_state.`.
     ///
     /// # Errors
     /// [`Error::Mismatch`] if the input of a block does not fit the output of the block before it,
+    /// or the state is learned and a block's state cannot be divided into sequences;
     /// [`Error::TooLarge`] if the parameters do not fit the address space.
     pub fn manifest(&self) -> Result<Manifest, Error> {
-        self.declared(|block, manifest| block.parameters(manifest)).map(|(manifest, _)| manifest)
+        self.declared_parameters().map(|(manifest, _)| manifest)
     }
 
     /// Returns the manifest of all tensors that the blocks declare with `declare`, and for each
@@ -131,7 +136,8 @@ impl Network {
         Parameters::zeros(Arc::new(self.manifest()?))
     }
 
-    /// Allocates the state of `batch` sequences before the first step, which is all zeros.
+    /// Allocates a state of `batch` sequences that is all zeros, as before the first step unless the
+    /// state is [learned](Self::with_learned_state).
     ///
     /// # Errors
     /// [`Error::Value`] if `batch` is 0, [`Error::Mismatch`] if neighbouring blocks do not fit,
@@ -174,7 +180,9 @@ impl Network {
         let same = |(a, b): (&Arc<dyn Block>, &Arc<dyn Block>)| {
             Arc::ptr_eq(a, b) || a.config().computes_as(&b.config())
         };
-        self.blocks.len() == other.blocks.len() && self.blocks.iter().zip(&other.blocks).all(same)
+        self.learned_state == other.learned_state
+            && self.blocks.len() == other.blocks.len()
+            && self.blocks.iter().zip(&other.blocks).all(same)
     }
 
     /// Describes the blocks in a message that also describes the network `other`, so that the
@@ -185,6 +193,10 @@ impl Network {
             Some(other) => config.beside(&other).to_string(),
             None => config.to_string(),
         };
-        self.configs().into_iter().map(describe).collect::<Vec<_>>().join(", then ")
+        let mut parts: Vec<_> = self.configs().into_iter().map(describe).collect();
+        if self.learned_state {
+            parts.insert(0, "a learned state".into());
+        }
+        parts.join(", then ")
     }
 }

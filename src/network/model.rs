@@ -6,7 +6,7 @@ use super::stream::Stream;
 use super::workspace::Workspace;
 use crate::blocks::Wanted;
 use crate::loss::Loss;
-use crate::params::{Init, Manifest, Parameters, State};
+use crate::params::{Init, Manifest, Parameters};
 use crate::sequence::{Input, InputSize};
 use crate::train::Optimizer;
 use crate::{Accumulate, Error, Format, Runtime};
@@ -54,7 +54,7 @@ impl Network {
         rng: &mut dyn Rng,
         runtime: Runtime,
     ) -> Result<Model, Error> {
-        let (manifest, ranges) = self.declared(|block, manifest| block.parameters(manifest))?;
+        let (manifest, ranges) = self.declared_parameters()?;
         let mut parameters = Parameters::zeros(Arc::new(manifest))?;
         for (block, range) in self.blocks().zip(ranges) {
             block.initialise(&mut parameters.as_mut_slice()[range], init, rng)?;
@@ -150,6 +150,10 @@ impl Model {
         &self.parameters
     }
 
+    pub(super) fn packing(&self) -> &Packing {
+        &self.packing
+    }
+
     /// Returns the bytes that the packed parameters take.
     pub fn packed_bytes(&self) -> usize {
         self.packing.bytes()
@@ -194,15 +198,6 @@ impl Model {
     /// Allocates memory for packed parameters like the present ones.
     fn empty_packing(&self) -> Result<Packing, Error> {
         Packing::zeros(&self.network, self.packing.manifest(), self.format, self.runtime)
-    }
-
-    /// Allocates the state of `batch` sequences before the first step, which is all zeros.
-    ///
-    /// # Errors
-    /// [`Error::Value`] if `batch` is 0, [`Error::TooLarge`] or [`Error::OutOfMemory`] if the state
-    /// cannot be allocated.
-    pub fn state(&self, batch: usize) -> Result<State, Error> {
-        self.network.state(batch)
     }
 
     /// Makes a stream of `batch` sequences, for inference that carries its state from call to call.
@@ -354,7 +349,9 @@ impl Model {
 
     /// Runs a forward pass over `x` and returns the loss, without gradients, for validation data.
     /// The loss may overwrite the outputs, so afterwards the workspace holds neither outputs nor a
-    /// pass to go backward from, only the last state.
+    /// pass to go backward from, only the last state. With a [budget](crate::Training::with_budget)
+    /// that divides the pass, the loss is summed from the first step to the last instead of the
+    /// reverse, so its last bits may differ from those of [`gradients`](Self::gradients).
     ///
     /// # Errors
     /// The errors of [`forward`](Self::forward) and of the loss.

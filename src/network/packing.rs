@@ -4,6 +4,7 @@ use super::Network;
 use crate::blocks::{Packed, Wanted};
 use crate::params::{Manifest, Parameters};
 use crate::{Error, Format, Runtime};
+use bptt_kernels::AlignedBuffer;
 use bptt_kernels::team::{Pass as Threads, Team};
 use std::any::Any;
 use std::ops::Range;
@@ -37,6 +38,8 @@ pub(super) struct Packing {
     manifest: Arc<Manifest>,
     /// The range of each block's parameters in the buffer of all parameters.
     ranges: Vec<Range<usize>>,
+    /// A copy of the learned state of one sequence, the last of the parameters, if it is learned.
+    learned_state: Option<AlignedBuffer>,
     /// For each block, the gradients that backward passes can compute with what is packed.
     wanted: Vec<Wanted>,
     /// Whether some of the memory has been allocated but not filled yet.
@@ -53,7 +56,12 @@ impl Packing {
         format: Format,
         runtime: Runtime,
     ) -> Result<Self, Error> {
-        let (_, ranges) = network.declared(|block, manifest| block.parameters(manifest))?;
+        let (_, ranges) = network.declared_parameters()?;
+        let of_blocks = ranges.last().map_or(0, |last| last.end);
+        let learned_state = match network.has_learned_state() {
+            true => Some(AlignedBuffer::try_new(manifest.len() - of_blocks)?),
+            false => None,
+        };
         let blocks: Result<_, Error> =
             network.blocks().map(|block| block.pack(format, runtime).map(Arc::from)).collect();
         let wanted = vec![Wanted::default(); ranges.len()];
@@ -61,6 +69,7 @@ impl Packing {
             blocks: blocks?,
             manifest,
             ranges,
+            learned_state,
             wanted,
             unfilled: true,
             version: Version::NONE,
@@ -148,6 +157,10 @@ impl Packing {
             block.check(&parameters[range.clone()])?;
         }
         self.version = Version::next();
+        if let Some(state) = &mut self.learned_state {
+            let first = parameters.len() - state.len();
+            state.copy_from_slice(&parameters[first..]);
+        }
         self.fill(parameters, team)
     }
 
@@ -166,6 +179,12 @@ impl Packing {
     /// Returns the range of each block's parameters in the buffer of all parameters.
     pub(super) fn ranges(&self) -> &[Range<usize>] {
         &self.ranges
+    }
+
+    /// Returns the state of one sequence before its first step, if it is learned. It is the last of
+    /// the parameters.
+    pub(super) fn learned_state(&self) -> Option<&[f32]> {
+        self.learned_state.as_deref()
     }
 
     /// Returns the bytes that the packed parameters take.

@@ -9,7 +9,7 @@ use super::packing::Packing;
 use crate::blocks::{Next, Steps};
 use crate::error::{check_len, check_multiple, check_size, product};
 use crate::memory::{Layout, Region, Rest};
-use crate::params::{Manifest, State};
+use crate::params::{Manifest, Sequences, State};
 use crate::sequence::{Input, InputSize};
 use crate::{Error, Runtime};
 use bptt_kernels::AlignedBuffer;
@@ -144,7 +144,7 @@ impl Stream {
         if let Some(embedded) = embedded {
             embedded.fill(&packing, links[0].own.of_mut(&mut memory), &mut team)?;
         }
-        Ok(Self {
+        let mut stream = Self {
             packing,
             batch,
             input: network.input(),
@@ -158,7 +158,9 @@ impl Stream {
             single,
             step: 0,
             team,
-        })
+        };
+        stream.reset();
+        Ok(stream)
     }
 
     /// Returns the exact number of bytes of the stream's memory.
@@ -171,7 +173,8 @@ impl Stream {
         &self.network
     }
 
-    /// Returns a copy of the state after the last step. It is zero in a new stream.
+    /// Returns a copy of the state after the last step. In a new stream it is zero, or
+    /// [learned](crate::Network::with_learned_state).
     ///
     /// # Errors
     /// [`Error::OutOfMemory`] if the copy cannot be allocated.
@@ -199,9 +202,15 @@ impl Stream {
         Ok(())
     }
 
-    /// Resets the state to zero, as before the first step.
+    /// Resets the state to that before the first step: zero, or the
+    /// [learned](crate::Network::with_learned_state) one.
     pub fn reset(&mut self) {
-        self.state.of_mut(&mut self.memory).fill(0.0);
+        let state = self.state.of_mut(&mut self.memory);
+        match (self.packing.learned_state(), Sequences::new("state", &self.manifest, self.batch)) {
+            (Some(one), Ok(sequences)) => (0..self.batch)
+                .for_each(|n| sequences.write(n, &(0..self.manifest.len()), state, one)),
+            _ => state.fill(0.0),
+        }
         self.step = 0;
     }
 

@@ -53,7 +53,8 @@ pub struct Training<'a> {
 
 impl<'a> Training<'a> {
     pub(super) fn new(model: &'a mut Model, schedule: Schedule) -> Self {
-        let wanted = Wanted { parameters: true, input: false, state: false };
+        let state = model.network().has_learned_state();
+        let wanted = Wanted { parameters: true, input: false, state };
         Self { model, schedule, wanted, budget: None }
     }
 
@@ -64,7 +65,8 @@ impl<'a> Training<'a> {
     }
 
     /// Makes backward passes also compute the gradient with respect to the state before the first
-    /// step: see [`Workspace::state_gradients`].
+    /// step: see [`Workspace::state_gradients`]. They do so anyway if the state is
+    /// [learned](crate::Network::with_learned_state).
     pub fn with_state_gradients(mut self) -> Self {
         self.wanted.state = true;
         self

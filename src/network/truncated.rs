@@ -41,8 +41,9 @@ pub struct Truncated {
     every: usize,
     back: usize,
     batch: usize,
-    /// The state that the window begins from.
-    begin: State,
+    /// The state that the window begins from; `None` is that before the first step, which may be
+    /// learned.
+    begin: Option<State>,
     window: Window,
 }
 
@@ -117,7 +118,7 @@ impl Truncated {
             InputSize::Features(row) => Window::Features { x: Vec::with_capacity(rows * row), row },
             InputSize::Tokens(_) => Window::Tokens(Vec::with_capacity(rows)),
         };
-        Ok(Self { workspace, every, back, batch, begin: model.state(batch)?, window })
+        Ok(Self { workspace, every, back, batch, begin: None, window })
     }
 
     /// Returns the workspace, which has the gradients of the last update and the noise of the next.
@@ -134,17 +135,28 @@ impl Truncated {
     /// Begins new sequences, from `state`.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if `state` belongs to another network or has another batch size.
+    /// [`Error::Mismatch`] if `state` belongs to another network or has another batch size,
+    /// [`Error::Value`] if it has taken 2⁶³ steps or more.
     pub fn begin(&mut self, state: &State) -> Result<(), Error> {
-        state.check("state", self.begin.manifest())?;
-        self.begin = state.clone();
-        self.window.drop_first(self.window.rows());
+        // The workspace checks whether the state fits.
+        self.workspace.set_state(state)?;
+        self.reset();
+        self.begin = Some(state.clone());
         Ok(())
     }
 
-    /// Returns the state that the gradients of the next update go back to at most.
-    pub fn window_state(&self) -> &State {
-        &self.begin
+    /// Begins new sequences from the state before the first step: zero, or the
+    /// [learned](crate::Network::with_learned_state) one, which updates whose gradients go back to it
+    /// learn.
+    pub fn reset(&mut self) {
+        self.begin = None;
+        self.window.drop_first(self.window.rows());
+    }
+
+    /// Returns the state that the gradients of the next update go back to at most, or `None` if that
+    /// is the state before the first step.
+    pub fn window_state(&self) -> Option<&State> {
+        self.begin.as_ref()
     }
 
     /// Runs any number of steps without learning from them. The gradients of later updates do not go
@@ -193,14 +205,14 @@ impl Truncated {
         loss.check(TargetRows::all(rows), model.output_size())?;
         self.window.push(x);
         self.plan(self.window.rows())?;
-        self.workspace.set_state(&self.begin)?;
+        self.restore()?;
         let (x, last) = (self.window.input(), OfLast { loss, rows });
         let value = model.gradients(&mut self.workspace, x, &last, Accumulate::No)?;
         // Moves the window on, so that there is room for the next k₁ steps.
         let all = self.window.rows();
         let dropped = (all + most).saturating_sub(self.back * self.batch).min(all);
         if dropped == all {
-            self.begin = self.workspace.last_state()?;
+            self.begin = Some(self.workspace.last_state()?);
             self.window.drop_first(all);
         } else {
             self.advance(model, dropped)?;
@@ -246,15 +258,24 @@ impl Truncated {
         Ok(())
     }
 
+    /// Makes the next pass begin where the window begins.
+    fn restore(&mut self) -> Result<(), Error> {
+        match &self.begin {
+            Some(state) => self.workspace.set_state(state)?,
+            None => self.workspace.reset_state(),
+        }
+        Ok(())
+    }
+
     /// Moves the beginning of the window on by `rows` rows.
     fn advance(&mut self, model: &Model, rows: usize) -> Result<(), Error> {
         if rows == 0 {
             return Ok(());
         }
         self.plan(rows)?;
-        self.workspace.set_state(&self.begin)?;
+        self.restore()?;
         model.forward(&mut self.workspace, self.window.first(rows))?;
-        self.begin = self.workspace.last_state()?;
+        self.begin = Some(self.workspace.last_state()?);
         self.window.drop_first(rows);
         Ok(())
     }

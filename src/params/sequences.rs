@@ -105,6 +105,17 @@ impl<'a> Sequences<'a> {
         }
     }
 
+    /// Adds sequence `n` of `values`, which are the range `at` of a state, to `sum`, a whole state of
+    /// one sequence.
+    pub fn add(self, n: usize, at: &Range<usize>, values: &[f32], sum: &mut [f32]) {
+        let mut to = at.start / self.batch;
+        for row in self.rows(n, at) {
+            let sum = &mut sum[to..to + row.len()];
+            to += row.len();
+            sum.iter_mut().zip(&values[row]).for_each(|(sum, value)| *sum += value);
+        }
+    }
+
     /// Copies `one`, a whole state of one sequence, to sequence `n` of `values`, which are the range
     /// `at` of a state.
     pub fn write(self, n: usize, at: &Range<usize>, values: &mut [f32], one: &[f32]) {

@@ -180,7 +180,8 @@ impl State {
         Ok(())
     }
 
-    /// Resets the state of sequence `n` to zero, as before its first step.
+    /// Resets the state of sequence `n` to zero, as before its first step unless the state is
+    /// [learned](crate::Network::with_learned_state).
     ///
     /// # Errors
     /// As [`set_sequence`](Self::set_sequence) of a state before the first step.

@@ -46,8 +46,8 @@ impl Stream {
         Ok(())
     }
 
-    /// Resets the state of sequence `n` to zero, as before its first step, and leaves the others as
-    /// they are.
+    /// Resets the state of sequence `n` to that before its first step, which is zero or
+    /// [learned](crate::Network::with_learned_state), and leaves the others as they are.
     ///
     /// # Errors
     /// As [`State::reset_sequence`]. Nothing is written then.
@@ -56,7 +56,10 @@ impl Stream {
         sequences.check(n)?;
         self.step = sequences.joined_step(0, self.step, self.network.reads_step())?;
         let state = self.state.of_mut(&mut self.memory);
-        sequences.reset(n, &(0..self.manifest.len()), state);
+        match self.packing.learned_state() {
+            Some(one) => sequences.write(n, &(0..self.manifest.len()), state, one),
+            None => sequences.reset(n, &(0..self.manifest.len()), state),
+        }
         Ok(())
     }
 

@@ -40,11 +40,13 @@ impl Workspace {
         loss: &dyn Loss,
         accumulate: Accumulate,
     ) -> Result<f64, Error> {
-        let Plans::Divided(divided) = &mut self.plans else {
+        if let Plans::Whole(_) = self.plans {
             self.forward(packing, x)?;
             return self.backward(packing, x, loss, accumulate);
-        };
+        }
         self.holds = Holds::Nothing;
+        self.begin_learned(packing)?;
+        let Plans::Divided(divided) = &mut self.plans else { unreachable!("it is not whole") };
         let mut course = std::mem::take(&mut divided.course);
         course.restart();
         let has_last_gradient = self.has_last_gradient;
@@ -55,6 +57,7 @@ impl Workspace {
             divided.course = course;
         }
         let value = value?;
+        self.sum_learned(packing, accumulate)?;
         self.holds = Holds::Backward;
         Ok(value)
     }
@@ -71,6 +74,7 @@ impl Workspace {
             return self.loss(loss);
         }
         self.holds = Holds::Nothing;
+        self.begin_learned(packing)?;
         let (mut stretches, _) = self.stretches(packing, x);
         let value = stretches.loss(loss)?;
         self.holds = Holds::LastState;

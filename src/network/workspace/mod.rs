@@ -3,6 +3,7 @@
 
 mod checks;
 mod divided;
+mod learned;
 mod passes;
 mod resets;
 mod sequences;
@@ -19,6 +20,7 @@ use crate::sequence::Schedule;
 use crate::{Error, Runtime};
 use bptt_kernels::AlignedBuffer;
 use bptt_kernels::team::Team;
+use learned::Learned;
 
 /// What a workspace holds at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +101,7 @@ pub struct Workspace {
     step: u64,
     /// Whether a gradient with respect to the last state has been set.
     has_last_gradient: bool,
+    learned: Learned,
     holds: Holds,
     /// The version of the parameters of the last forward pass.
     version: Version,
@@ -115,6 +118,7 @@ impl Workspace {
         plans: Plans,
         gradients: Parameters,
     ) -> Result<Self, Error> {
+        let learned = Learned::all(network.has_learned_state(), schedule.batch());
         Ok(Self {
             network,
             runtime,
@@ -126,6 +130,7 @@ impl Workspace {
             noise: Noise::default(),
             step: 0,
             has_last_gradient: false,
+            learned,
             holds: Holds::Nothing,
             version: Version::NONE,
             team: runtime.team()?,
@@ -144,7 +149,7 @@ impl Workspace {
     }
 
     /// Plans the workspace anew, for passes over another schedule in the same memory. They have the
-    /// options of the first ones, and begin at the zero state. Without a
+    /// options of the first ones, and begin anew, as after [`reset_state`](Self::reset_state). Without a
     /// [budget](crate::Training::with_budget) any schedule serves that needs no more memory than the
     /// first one. With one, the bytes of the workspace are the budget from now on.
     ///

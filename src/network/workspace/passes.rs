@@ -186,6 +186,7 @@ impl Workspace {
     ) -> Result<(), Error> {
         self.check_input(x)?;
         self.holds = Holds::Nothing;
+        self.begin_learned(packing)?;
         let Self { plans, memory, team, step, noise, runtime, .. } = self;
         let planned = plans.first();
         let (step, noise, runtime) = (*step, *noise, *runtime);
@@ -249,6 +250,7 @@ impl Workspace {
             to.fill(0.0);
             scatter(given, from, to, dx.len() / planned.schedule.given_rows());
         }
+        self.sum_learned(packing, accumulate)?;
         self.holds = Holds::Backward;
         Ok(value)
     }

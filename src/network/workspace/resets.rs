@@ -8,8 +8,9 @@ use crate::params::{Sequences, State};
 
 impl Workspace {
     /// Sets the state that sequences begin anew from at each [reset](crate::Schedule::with_resets) to
-    /// `one`, a state of one sequence: zero at first, and again after
-    /// [`reset_state`](Self::reset_state) and [`replan`](Self::replan).
+    /// `one`, a state of one sequence. At first, and again after [`reset_state`](Self::reset_state)
+    /// and [`replan`](Self::replan), they begin anew from zero, or from the
+    /// [learned](crate::Network::with_learned_state) state.
     ///
     /// # Errors
     /// [`Error::Mismatch`] if `one` belongs to another network or has more than one sequence. Nothing
@@ -18,12 +19,12 @@ impl Workspace {
         let (planned, schedule) = (self.plans.first(), &self.schedule);
         let sequences = Sequences::new("reset state", &planned.state, schedule.batch())?;
         one.check("reset state", &sequences.with_batch(1)?)?;
+        let rows = || (0..schedule.batch()).filter(|&row| schedule.begins(row).is_none());
         for block in &planned.steps {
             let values = &mut self.memory[self.plans.place(Place::State, block)];
-            for row in (0..schedule.batch()).filter(|&row| schedule.begins(row).is_none()) {
-                sequences.write(row, &block.state, values, one.as_slice());
-            }
+            rows().for_each(|row| sequences.write(row, &block.state, values, one.as_slice()));
         }
+        rows().for_each(|row| self.learned.set(row, false));
         self.holds = Holds::Nothing;
         Ok(())
     }
@@ -39,14 +40,10 @@ impl Workspace {
         let sequences = Sequences::new("reset state", &planned.state, schedule.batch())?;
         let reads_step = self.network.reads_step();
         let mut sum = State::of_one(sequences, 0, reads_step)?;
-        let mut one = State::of_one(sequences, 0, reads_step)?;
         for row in (0..schedule.batch()).rev().filter(|&row| schedule.begins(row).is_none()) {
             for block in &planned.steps {
                 let values = &self.memory[self.plans.place(Place::StateGradient, block)];
-                sequences.read(row, &block.state, values, one.as_mut_slice());
-            }
-            for (sum, one) in sum.as_mut_slice().iter_mut().zip(one.as_slice()) {
-                *sum += one;
+                sequences.add(row, &block.state, values, sum.as_mut_slice());
             }
         }
         Ok(sum)

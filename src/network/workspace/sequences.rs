@@ -14,8 +14,11 @@ impl Workspace {
     /// its number in the order in which the [`Schedule`](crate::Schedule) was given, from 0.
     ///
     /// # Errors
-    /// As [`State::sequence`].
+    /// The errors of [`State::sequence`]; [`Error::Order`] if the sequence begins from the
+    /// [learned](crate::Network::with_learned_state) state, which [`Model::state`](crate::Model::state)
+    /// returns.
     pub fn sequence_state(&self, n: usize) -> Result<State, Error> {
+        self.expect_set("sequence_state", row(&self.schedule, n, Place::State)?)?;
         Ok(self.read_sequence(n, Place::State)?.after(self.step))
     }
 
@@ -55,13 +58,14 @@ impl Workspace {
         each_state(&self.plans, &mut self.memory, |at, values| {
             sequences.write(row, at, values, one.as_slice());
         });
+        self.learned.set(row, false);
         // A backward pass reads the state that its forward pass began from, which is gone now.
         self.holds = Holds::Nothing;
         Ok(())
     }
 
-    /// Makes the next forward pass begin from the zero state for sequence `n`, and leaves the others
-    /// as they are.
+    /// Makes the next forward pass begin anew for sequence `n`, from zero or from the
+    /// [learned](crate::Network::with_learned_state) state, and leaves the others as they are.
     ///
     /// # Errors
     /// As [`State::reset_sequence`]. Nothing is written then.
@@ -70,6 +74,7 @@ impl Workspace {
         let row = row(&self.schedule, n, Place::State)?;
         self.step = sequences.joined_step(0, self.step, self.network.reads_step())?;
         each_state(&self.plans, &mut self.memory, |at, values| sequences.reset(row, at, values));
+        self.learned.set(row, true);
         self.holds = Holds::Nothing;
         Ok(())
     }
@@ -96,6 +101,7 @@ impl Workspace {
         each_state(&self.plans, &mut self.memory, |at, values| {
             sequences.make(&moves, at, values);
         });
+        self.learned.make(&moves);
         self.holds = Holds::Nothing;
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The states that passes begin from and end in, and their gradients. Knows where they lie in the
 //! memory of passes; must not know what a block keeps.
 
+use super::learned::Learned;
 use super::{Holds, Workspace};
 use crate::Error;
 use crate::error::check_step;
@@ -8,7 +9,8 @@ use crate::network::plan::{Order, Place};
 use crate::params::State;
 
 impl Workspace {
-    /// Sets the state that forward passes begin from, which is zero at first.
+    /// Sets the state that forward passes begin from. At first it is zero, or
+    /// [learned](crate::Network::with_learned_state).
     ///
     /// # Errors
     /// [`Error::Mismatch`] if `state` belongs to another network or has another batch size,
@@ -16,6 +18,7 @@ impl Workspace {
     pub fn set_state(&mut self, state: &State) -> Result<(), Error> {
         state.check("state", &self.plans.first().given_state)?;
         self.fill(Place::State, state);
+        self.note_state_set();
         self.step = state.step();
         // A backward pass reads the state that its forward pass began from, which is gone now.
         self.holds = Holds::Nothing;
@@ -42,6 +45,7 @@ impl Workspace {
                 self.memory.copy_within(from, to);
             }
         }
+        self.note_state_set();
         self.step = step;
         self.holds = Holds::Nothing;
         Ok(())
@@ -52,12 +56,14 @@ impl Workspace {
         self.step + self.schedule.longest() as u64
     }
 
-    /// Makes forward passes begin from the zero state again, also where the schedule has
-    /// [resets](crate::Schedule::with_resets).
+    /// Makes forward passes begin anew, also where the schedule has
+    /// [resets](crate::Schedule::with_resets): from zero, or from the
+    /// [learned](crate::Network::with_learned_state) state.
     pub fn reset_state(&mut self) {
         for block in &self.plans.first().steps {
             self.memory[self.plans.place(Place::State, block)].fill(0.0);
         }
+        self.learned = Learned::all(self.network.has_learned_state(), self.schedule.batch());
         self.step = 0;
         self.holds = Holds::Nothing;
     }
