@@ -141,7 +141,7 @@ pub use gradients::Accumulate;
 #[cfg(feature = "safetensors")]
 pub use io::Loader;
 pub use loss::{Loss, Outputs, SoftmaxCrossEntropy, SquaredError, TargetRows};
-pub use memory::{Layout, Region};
+pub use memory::{Layout, Memory, Region};
 pub use network::{Model, Network, Recomputation, Stream, Training, Truncated, Workspace};
 pub use params::{Init, Manifest, Parameters, State, Tensor};
 pub use rand_core;

@@ -88,10 +88,8 @@ fn check(network: &Network, schedule: &Schedule, runtime: Runtime, budget: bool,
         // The sums over resets and over the other sequences are each given alone, so the order of the
         // terms differs. Both orders round a sum of at most n · largest up to n times.
         let mut states = vec![set.reset_state_gradients().unwrap()];
-        states
-            .extend((0..schedule.sequences()).filter_map(|n| {
-                set.sequence_state(n).is_ok().then(|| dstate.sequence(n).unwrap())
-            }));
+        let set_ones = (0..schedule.sequences()).filter(|&n| set.sequence_state(n).is_ok());
+        states.extend(set_ones.map(|n| dstate.sequence(n).unwrap()));
         let all = sum(states.iter(), of_state.len());
         let terms = schedule.batch() as f32;
         let largest = states.iter().flat_map(|s| s.as_slice()).fold(0.0f32, |m, s| m.max(s.abs()));

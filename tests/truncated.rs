@@ -223,5 +223,5 @@ fn refusals() {
     let other = Network::new(Lstm::new(2, 4).unwrap()).state(2).unwrap();
     assert!(matches!(truncated.begin(&other), Err(Error::Mismatch { .. })));
     // Nothing was taken in.
-    assert_eq!(truncated.window_state(), &model.state(2).unwrap());
+    assert_eq!(truncated.window_state(), None);
 }

@@ -2,9 +2,10 @@
 
 use super::division::{Plans, Recomputation};
 use super::model::Model;
-use super::workspace::{Asked, Workspace};
+use super::workspace::{Asked, Workspace, check_room};
 use crate::Error;
 use crate::blocks::Wanted;
+use crate::memory::Memory;
 use crate::params::Parameters;
 use crate::sequence::Schedule;
 
@@ -145,11 +146,29 @@ impl<'a> Training<'a> {
     /// allocated; [`Error::Mismatch`] if the model is [quantised](Model::quantised), for inference
     /// only.
     pub fn workspace(self) -> Result<Workspace, Error> {
+        self.workspace_with(None)
+    }
+
+    /// Makes the workspace in `memory`, which the caller provides. It may be larger than
+    /// [`bytes`](Self::bytes); then [`Workspace::replan`] can use all of it. What it contains makes no
+    /// difference. Only the gradients of the parameters are allocated.
+    ///
+    /// # Errors
+    /// [`Error::Value`] if the memory is too small; the errors of [`workspace`](Self::workspace).
+    pub fn workspace_in(self, memory: Memory) -> Result<Workspace, Error> {
+        self.workspace_with(Some(memory))
+    }
+
+    fn workspace_with(self, memory: Option<Memory>) -> Result<Workspace, Error> {
         let plans = self.plan()?;
+        if let Some(memory) = &memory {
+            check_room(&plans, memory.bytes())?;
+        }
         self.model.require(plans.wanted())?;
         let gradients = Parameters::zeros(self.model.manifest().clone())?;
         let Self { model, schedule, wanted, budget } = self;
         let asked = Asked { wanted, budget };
-        Workspace::new(model.network().clone(), model.runtime(), schedule, asked, plans, gradients)
+        let (network, runtime) = (model.network().clone(), model.runtime());
+        Workspace::new(network, runtime, schedule, asked, plans, gradients, memory)
     }
 }

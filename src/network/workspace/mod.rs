@@ -1,6 +1,7 @@
 //! The memory of a network's training passes, and access to the results in it. Knows the order of
 //! passes; must not know what a block keeps.
 
+mod begins;
 mod checks;
 mod divided;
 mod learned;
@@ -14,13 +15,13 @@ use super::division::{Plans, Recomputation};
 use super::packing::Version;
 use super::plan::{Place, Planned, Step};
 use crate::blocks::{LeftBy, Wanted};
+use crate::memory::Memory;
 use crate::params::Parameters;
 use crate::regularisation::Noise;
 use crate::sequence::Schedule;
 use crate::{Error, Runtime};
-use bptt_kernels::AlignedBuffer;
+use begins::Learned;
 use bptt_kernels::team::Team;
-use learned::Learned;
 
 /// What a workspace holds at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +53,9 @@ pub(super) struct Asked {
 
 /// The memory of a network's training passes over a schedule, which gives access to their results.
 ///
-/// The workspace is one allocation, and [`Training::bytes`](crate::Training::bytes) tells its exact
-/// size beforehand. The gradients of the parameters are a second allocation, and the plan takes
+/// The workspace is one allocation, or lies in memory that the caller
+/// [hands in](crate::Training::workspace_in). [`Training::bytes`](crate::Training::bytes) tells its
+/// exact size beforehand. The gradients of the parameters are a second allocation, and the plan takes
 /// some hundred bytes per block; with different lengths, 16 bytes per row and 8 for each delay of a
 /// layer, and 8 per step for each group of a [`Clockwork`](crate::Clockwork) and once more. The
 /// workspace holds these regions of f32, each rounded up to a multiple of 16 floats:
@@ -94,7 +96,7 @@ pub struct Workspace {
     schedule: Schedule,
     asked: Asked,
     plans: Plans,
-    memory: AlignedBuffer,
+    memory: Memory,
     gradients: Parameters,
     noise: Noise,
     /// The steps that the sequences have taken before the pass.
@@ -109,7 +111,7 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// Allocates the memory of the planned passes.
+    /// Makes a workspace for the planned passes, in `memory`, or in memory of its own.
     pub(super) fn new(
         network: Network,
         runtime: Runtime,
@@ -117,14 +119,19 @@ impl Workspace {
         asked: Asked,
         plans: Plans,
         gradients: Parameters,
+        memory: Option<Memory>,
     ) -> Result<Self, Error> {
+        let memory = match memory {
+            Some(memory) => memory,
+            None => plans.layout().allocate()?.into(),
+        };
         let learned = Learned::all(network.has_learned_state(), schedule.batch());
-        Ok(Self {
+        let mut workspace = Self {
             network,
             runtime,
             schedule,
             asked,
-            memory: plans.layout().allocate()?,
+            memory,
             plans,
             gradients,
             noise: Noise::default(),
@@ -134,7 +141,9 @@ impl Workspace {
             holds: Holds::Nothing,
             version: Version::NONE,
             team: runtime.team()?,
-        })
+        };
+        workspace.begin_anew();
+        Ok(workspace)
     }
 
     /// Returns the exact number of bytes of the workspace, without the gradients of the parameters.
@@ -150,8 +159,8 @@ impl Workspace {
 
     /// Plans the workspace anew, for passes over another schedule in the same memory. They have the
     /// options of the first ones, and begin anew, as after [`reset_state`](Self::reset_state). Without a
-    /// [budget](crate::Training::with_budget) any schedule serves that needs no more memory than the
-    /// first one. With one, the bytes of the workspace are the budget from now on.
+    /// [budget](crate::Training::with_budget) any schedule serves that fits the memory.
+    /// With one, the bytes of the memory are the budget from now on.
     ///
     /// ```
     /// use bptt::{Accumulate, Lstm, Network, Runtime, Schedule, SquaredError};
@@ -171,26 +180,32 @@ impl Workspace {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Value`] if the schedule has no rows, or needs more bytes than the workspace has;
+    /// [`Error::Value`] if the schedule has no rows, or needs more bytes than the workspace's memory has;
     /// [`Error::TooLarge`] if it needs more than the address space. The workspace is as before then.
     pub fn replan(&mut self, schedule: impl Into<Schedule>) -> Result<(), Error> {
         let (schedule, Asked { wanted, budget }) = (schedule.into(), self.asked);
-        let room = size_of_val(&*self.memory);
+        let room = self.memory.bytes();
         let budget = budget.map(|_| room);
         let plans = Plans::new(&self.network, self.runtime, &schedule, wanted, budget)?;
-        if plans.layout().bytes() > room {
-            let given = format!("{} bytes", plans.layout().bytes());
-            let expected = format!("at most {room}, for which it was made").into();
-            return Err(Error::Value { what: "the workspace", given, expected });
-        }
+        check_room(&plans, room)?;
         (self.schedule, self.plans) = (schedule, plans);
+        self.begin_anew();
+        Ok(())
+    }
+
+    /// Makes passes begin anew in memory with any content.
+    fn begin_anew(&mut self) {
         self.has_last_gradient = false;
         for block in &self.plans.first().steps {
             // Rows that end at a reset have no gradient from behind it.
             self.memory[self.plans.place(Place::LastGradient, block)].fill(0.0);
         }
         self.reset_state();
-        Ok(())
+    }
+
+    /// Returns the memory of the workspace, for another one.
+    pub fn into_memory(self) -> Memory {
+        self.memory
     }
 
     /// Returns the schedule, which says which row is which sequence at which step.
@@ -311,4 +326,15 @@ impl Workspace {
     fn expect_any(&self, call: &'static str) -> Result<(), Error> {
         if self.holds == Holds::Nothing { self.expect(call, Holds::Forward) } else { Ok(()) }
     }
+}
+
+/// Returns an error unless the planned passes fit memory of `room` bytes.
+pub(super) fn check_room(plans: &Plans, room: usize) -> Result<(), Error> {
+    let bytes = plans.layout().bytes();
+    if bytes <= room {
+        return Ok(());
+    }
+    let (given, expected) =
+        (format!("{bytes} bytes"), format!("at most {room}, its memory").into());
+    Err(Error::Value { what: "the workspace", given, expected })
 }

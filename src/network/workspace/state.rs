@@ -1,7 +1,7 @@
 //! The states that passes begin from and end in, and their gradients. Knows where they lie in the
 //! memory of passes; must not know what a block keeps.
 
-use super::learned::Learned;
+use super::begins::Learned;
 use super::{Holds, Workspace};
 use crate::Error;
 use crate::error::check_step;
