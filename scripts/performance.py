@@ -7,11 +7,12 @@
 
 A table is between `<!-- name -->` and `<!-- end -->`, with the command, the machine, the date and
 the commit of its run. The comparison with other libraries (benches/peers/run, an hour) is not run;
-`peers` and `peers-gru-vanilla` summarise its results. Each figure is the median of several starts
+the tables whose names begin with `peers` summarise its results. Each figure is the median of several starts
 of the program. Nothing else should run meanwhile.
 """
 
 import argparse
+import inspect
 import json
 import os
 import re
@@ -29,22 +30,11 @@ PAGE = ROOT / "PERFORMANCE.md"
 PEERS = ROOT / "benches/peers"
 sys.path.insert(0, str(PEERS))
 sys.dont_write_bytecode = True
+import machine  # noqa: E402
 import report  # noqa: E402
 
 STARTS = 5
 SHAPES = [(16, 1, 100), (64, 32, 100), (256, 1, 150), (256, 16, 150), (512, 32, 25), (1024, 64, 25)]
-
-
-def machine():
-    """The processor, as people name it, and its cores."""
-    info = Path("/proc/cpuinfo").read_text()
-    field = lambda name: re.search(rf"^{name}\s*: (.*)$", info, re.MULTILINE)[1]
-    name = field("model name")
-    # A virtual machine may hide the model; the family tells the microarchitecture.
-    zen = {"25": "Zen 4" if "avx512f" in info else "Zen 3", "26": "Zen 5"}
-    if field("vendor_id") == "AuthenticAMD":
-        name += f" ({zen.get(field('cpu family'), 'family ' + field('cpu family'))})"
-    return f"{name}, {info.count('processor')} cores"
 
 
 def commit():
@@ -206,6 +196,45 @@ def peers_gru_vanilla():
     return compared("results/gru-vanilla")
 
 
+def sequences():
+    """A training pass of an LSTM, H 256, B 32, T 200, in ms and beside that of full sequences"""
+    size = {"mode": "train", "input": 256, "hidden": 256, "batch": 32, "steps": 200}
+    whole = rnnbench(**size)["seconds"]
+    rows = [["all steps of all sequences", f"{1e3 * whole:.0f}", "1.00"]]
+    for name, options in (
+        ("55 % of the steps: different lengths", {"ragged": 0.55}),
+        ("a reset in 1 of 100 steps", {"resets": 0.01}),
+        ("a reset in 1 of 10 steps", {"resets": 0.1}),
+    ):
+        # Each beside the whole pass of its own minutes.
+        seconds, whole = rnnbench(**options, **size)["seconds"], rnnbench(**size)["seconds"]
+        rows.append([name, f"{1e3 * seconds:.0f}", f"{seconds / whole:.2f}"])
+    command = "rnnbench --mode train --input 256 --hidden 256 --batch 32 --steps 200 --ragged 0.55"
+    return table(["", "ms", "of the whole pass"], rows), command
+
+
+def peers_ragged():
+    """Sequences of different lengths: how many times as long as bptt PyTorch takes with packed
+    sequences, and in brackets the fastest other library, on one thread"""
+    results = json.loads((PEERS / "results/ragged/results.json").read_text())
+    report.add_ratios(results)
+    columns = [(cell, mode) for cell in report.measured_cells(results) for mode in ("train", "infer")]
+    of = {}
+    for case in results["cases"]:
+        if case["threads"] == 1:
+            figures = f"{case['packed_ratio']:.1f} ({case['ratio']:.1f})" if "packed_ratio" in case else ""
+            of.setdefault(report.name_of(case), {})[case["cell"], case["mode"]] = figures
+    rows = [[name, *(figures.get(column, "") for column in columns)] for name, figures in of.items()]
+    header = ["H, B, T, full", *(f"{report.cells.TITLES[cell]}, {mode}" for cell, mode in columns)]
+    return table(header, rows), results
+
+
+def peers_memory():
+    """A training pass of an LSTM, H 256, τ 10 000, in less and less memory, on one thread"""
+    results = json.loads((PEERS / "results/memory/results.json").read_text())
+    return report.memory(results), results
+
+
 TABLES = {
     "shapes": shapes,
     "cells": cells,
@@ -215,7 +244,13 @@ TABLES = {
     "compiling": compiling,
     "peers": peers,
     "peers-gru-vanilla": peers_gru_vanilla,
+    "sequences": sequences,
+    "peers-ragged": peers_ragged,
+    "peers-memory": peers_memory,
 }
+
+
+COMMANDS = {"peers-ragged": "benches/peers/run --ragged", "peers-memory": "benches/peers/run memory"}
 
 
 def block(name):
@@ -223,14 +258,15 @@ def block(name):
     print(name, flush=True)
     body, of = TABLES[name]()
     if isinstance(of, dict):
-        source = f"{of['cpu']}, {of['cores']} cores, {of['date']}: `benches/peers/run`, {of['rounds']} rounds."
+        source = f"{of['cpu']}, {of['cores']} cores, {of['date']}: `{COMMANDS.get(name, 'benches/peers/run')}`"
+        source += f", {of['rounds']} rounds." if "rounds" in of else "."
     else:
         command = of if of.startswith("cargo") else f"cargo run --release --example {of.replace('rnnbench', 'rnnbench --', 1)}"
         source = (
-            f"{machine()}, {date.today()}, commit {commit()}: `{command}` and the like;"
+            f"{machine.cpu()}, {machine.cores()} cores, {date.today()}, commit {commit()}: `{command}` and the like;"
             f" medians of {STARTS} starts{', one thread where no other number stands' * (not of.startswith('cargo build'))}."
         )
-    return f"{TABLES[name].__doc__}.\n\n{body}\n\n*{source}*"
+    return f"{inspect.cleandoc(TABLES[name].__doc__)}.\n\n{body}\n\n*{source}*"
 
 
 def main():

@@ -2,8 +2,6 @@
 
 import argparse
 import json
-import os
-import platform
 import re
 import signal
 import statistics
@@ -16,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 import cells
+import machine
 import plots
 import reference
 import report
@@ -47,7 +46,7 @@ def main():
 
 
 def parse():
-    cores = len(os.sched_getaffinity(0))
+    cores = machine.cores()
 
     def names(known):
         def split(text):
@@ -146,8 +145,8 @@ def chosen_shapes(options):
 def measure(options):
     results = {
         "date": date.today().isoformat(),
-        "cpu": cpu_name(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cpu": machine.cpu(),
+        "cores": machine.cores(),
         "rounds": options.rounds,
         "seconds": options.seconds,
         "versions": versions(),
@@ -176,13 +175,6 @@ def measure(options):
 
 def write_json(results, folder):
     (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-
-
-def cpu_name():
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.machine()
 
 
 def measure_shape(options, workers, shape, folder, progress):
@@ -234,14 +226,14 @@ def measure_case(options, workers, case, folder, expected, progress):
             except Failed as error:
                 contenders[name] = {"status": f"FAILED: {error}", "rounds": []}
                 ready.remove(name)
-            machine = workers.get("bptt", threads)
-            peaks.append(machine.ask("peak", seconds=0.005, threads=threads)["gflops"])
+            rust = workers.get("bptt", threads)
+            peaks.append(rust.ask("peak", seconds=0.005, threads=threads)["gflops"])
             progress.update()
         progress.update(len(options.only) - len(ready))
     weights = 4 * cells.GATES[case["cell"]] * case["hidden"] ** 2
-    machine = workers.get("bptt", threads)
+    rust = workers.get("bptt", threads)
     reads = [
-        machine.ask("bandwidth", bytes=weights, seconds=0.05, threads=threads)["gbytes"]
+        rust.ask("bandwidth", bytes=weights, seconds=0.05, threads=threads)["gbytes"]
         for _ in range(3)
     ]
     for name in ready:

@@ -1,5 +1,7 @@
 """The plots of a cell: by shape, one panel for each mode and number of threads."""
 
+import statistics
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -11,7 +13,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 import cells
 from contenders import PEERS, TITLES
-from report import is_ragged, panels
+from report import is_ragged, panels, time_beside, whole_pass
 
 COLOURS = {
     "bptt": "#1b3a5b",
@@ -128,6 +130,51 @@ def roofline(results, cell, folder):
     ]
     legend(fig, handles, None)
     save(fig, folder / file_name("roofline", cell))
+
+
+def memory(results, folder):
+    """Time against memory, for each number of sequences."""
+    batches = sorted({case["batch"] for case in results["cases"]})
+    fig, axes = plt.subplots(
+        ncols=len(batches), sharey=True, squeeze=False, figsize=(4.2 * len(batches), 3.6), layout="constrained"
+    )
+    hidden, steps = results["hidden"], results["steps"]
+    fig.suptitle(f"A training pass of an LSTM, H {hidden}, τ {steps:,}, one thread", fontsize=11)
+    labels = {"bptt": "bptt, budgets", "torch": "PyTorch, checkpoints of chunks"}
+    for ax, batch in zip(axes[0], batches):
+        whole = whole_pass(results, batch)
+        for library in labels:
+            cases = [
+                case
+                for case in results["cases"]
+                if (case["batch"], case["library"]) == (batch, library)
+            ]
+            points = [
+                (
+                    statistics.median(start["bytes"] for start in case["rounds"]) / 1e6,
+                    time_beside(case, whole),
+                    not case.get("budget") and not case.get("chunk"),
+                )
+                for case in cases
+            ]
+            line = {"color": COLOURS[library], "linewidth": 1, "markersize": 5}
+            ax.plot(*zip(*(point[:2] for point in sorted(points))), marker="o", **line)
+            for megabytes, time, in_full in points:
+                if in_full:
+                    ax.annotate("in full", (megabytes, time), (0, 7), textcoords="offset points", ha="center")
+        ax.set_title(f"B {batch}", loc="left", fontsize=9)
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda tick, _: f"{tick:,g}"))
+        ax.set_xlabel("memory of the pass, MB (log scale)")
+        ax.grid(linewidth=0.5, color="#dddddd")
+    axes[0][0].set_ylabel("time, as a multiple of bptt's in full")
+    axes[0][0].set_ylim(0)
+    handles = [
+        Line2D([], [], marker="o", color=COLOURS[library], label=label)
+        for library, label in labels.items()
+    ]
+    legend(fig, handles, None)
+    save(fig, folder / "memory")
 
 
 def legend(fig, handles, title):

@@ -196,6 +196,52 @@ def summary(results):
     return "\n".join(rows)
 
 
+def memory(results):
+    """The table of a pass's time in less and less memory, for each number of sequences."""
+    header = ["B", "", "MB", "of all", "s", "its time / bptt's in full", "steps run again", "rows computed again"]
+    rows = [header, ["---:", "---", *["---:"] * 6]]
+    for case in results["cases"]:
+        whole = whole_pass(results, case["batch"])
+        median = lambda key: statistics.median(start[key] for start in case["rounds"])
+        again = [""] * 2
+        if case["library"] == "bptt":
+            again = [f"{int(median(key)):,}" for key in ("steps_again", "rows_again")]
+        rows.append(
+            [
+                str(case["batch"]),
+                way(case),
+                f"{median('bytes') / 1e6:,.1f}",
+                f"{median('bytes') / whole['rounds'][0]['bytes']:.0%}",
+                f"{median('seconds'):.2f}",
+                f"{time_beside(case, whole):.2f}",
+                *again,
+            ]
+        )
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def whole_pass(results, batch):
+    """bptt's pass without a budget."""
+    return next(
+        case
+        for case in results["cases"]
+        if case["batch"] == batch and case["library"] == "bptt" and case["budget"] is None
+    )
+
+
+def time_beside(case, whole):
+    """How many times as long as the whole pass of the same round a pass takes: the median."""
+    rounds = zip(case["rounds"], whole["rounds"], strict=True)
+    return statistics.median(start["seconds"] / other["seconds"] for start, other in rounds)
+
+
+def way(case):
+    """What the case's pass keeps."""
+    if case["library"] == "bptt":
+        return "bptt, in full" if case["budget"] is None else "bptt, budget"
+    return f"PyTorch, chunks of {case['chunk']}" if case["chunk"] else "PyTorch, in full"
+
+
 def failures(results):
     """A line for each contender that did not agree or broke down."""
     return [
