@@ -46,6 +46,9 @@ struct Options {
     /// padded arrays; for training.
     #[arg(long, value_name = "FILL")]
     ragged: Option<f64>,
+    /// Give the arrays as [B, T, features] instead of [T, B, features]; for training.
+    #[arg(long)]
+    batch_first: bool,
     /// Let sequences begin anew at this share of their steps; for training.
     #[arg(long, value_name = "P")]
     resets: Option<f64>,
@@ -212,23 +215,24 @@ fn memory(options: &Options) -> Result<(), Error> {
 
 /// The sequences of a pass.
 fn schedule(options: &Options, steps: usize) -> Result<Schedule, Error> {
-    let Options { mode, batch, ragged, resets, .. } = *options;
+    let Options { mode, batch, ragged, batch_first, resets, .. } = *options;
     let refused = |what, given: String, expected: &str| {
         Err(Error::Value { what, given, expected: expected.to_owned().into() })
     };
-    if mode != Mode::Train && (ragged.is_some() || resets.is_some()) {
-        return refused("lengths", "different".into(), "one length, except in training");
+    if mode != Mode::Train && (ragged.is_some() || batch_first || resets.is_some()) {
+        return refused("sequences", "not dense".into(), "dense, except in training");
     }
     if let Some(share) = resets {
-        if !(0.0..=1.0).contains(&share) || ragged.is_some() {
-            return refused("resets", share.to_string(), "0 to 1, in sequences of one length");
+        if !(0.0..=1.0).contains(&share) || ragged.is_some() || batch_first {
+            return refused("resets", share.to_string(), "0 to 1, in dense sequences");
         }
         let mut rng = StdRng::seed_from_u64(2);
         let all = (0..batch).flat_map(|n| (0..steps).map(move |step| (n, step)));
         let drawn: Vec<_> = all.filter(|_| rng.random_bool(share)).collect();
         return Schedule::dense(steps, batch).with_resets(&drawn);
     }
-    let Some(fill) = ragged else { return Ok(Schedule::dense(steps, batch)) };
+    let layout = if batch_first { Schedule::batch_first } else { Schedule::padded };
+    let Some(fill) = ragged else { return layout(&vec![steps; batch], steps) };
     if !(fill > 0.0 && fill <= 1.0) {
         return refused("ragged", fill.to_string(), "above 0, at most 1");
     }
@@ -241,7 +245,7 @@ fn schedule(options: &Options, steps: usize) -> Result<Schedule, Error> {
             (fill * steps as f64 + place * spread).round() as usize
         }
     };
-    Schedule::padded(&(0..batch).map(length).collect::<Vec<_>>(), steps)
+    layout(&(0..batch).map(length).collect::<Vec<_>>(), steps)
 }
 
 /// The layer, for any cell except a clockwork.

@@ -40,6 +40,20 @@ use std::sync::Arc;
 /// of parameters are sums over all rows, from the last row of this order to the first. So they do
 /// not depend on the order in which sequences of different lengths are given; sequences of the same
 /// length are summed in the order given, since no other order is known of them.
+///
+/// Where the caller's arrays have this order too, passes read and write them in place; otherwise the
+/// rows are copied once. They have it if no sequence has padding and there is one sequence, or all
+/// have one length and the arrays are time-major. The schedule is a dense one then:
+///
+/// ```
+/// use bptt::Schedule;
+///
+/// assert_eq!(Schedule::packed(&[9])?, Schedule::dense(9, 1));
+/// assert_eq!(Schedule::batch_first(&[9], 9)?, Schedule::dense(9, 1));
+/// assert_eq!(Schedule::padded(&[4, 4], 4)?, Schedule::dense(4, 2));
+/// assert_ne!(Schedule::batch_first(&[4, 4], 4)?, Schedule::dense(4, 2));
+/// # Ok::<(), bptt::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schedule {
     shape: Shape,
@@ -165,6 +179,9 @@ impl Schedule {
 
     fn ragged(lengths: &[usize], layout: Layout) -> Result<Self, Error> {
         let ragged = Ragged::new(lengths.to_vec(), layout, Padding::Zeros, &[])?;
+        if let Some(steps) = ragged.dense_steps() {
+            return Ok(Self::dense(steps, lengths.len()));
+        }
         Ok(Self { shape: Shape::Ragged(Arc::new(ragged)) })
     }
 

@@ -100,6 +100,18 @@ impl Ragged {
         Ok(Self { lengths, segments, rows, given, given_rows, layout, padding })
     }
 
+    /// Returns the number of steps if the rows of the passes are those of the caller's arrays, in the
+    /// same order, so that nothing has to be copied: sequences of one length without padding, and
+    /// time-major unless there is only one.
+    pub fn dense_steps(&self) -> Option<usize> {
+        let steps = self.lengths[0];
+        let is_dense = steps > 0
+            && self.given_rows == steps * self.lengths.len()
+            && self.lengths.iter().all(|&len| len == steps)
+            && self.given.iter().enumerate().all(|(row, &given)| row == given);
+        is_dense.then_some(steps)
+    }
+
     /// Returns the rows of the steps `steps` of the passes alone. Segments that end before these steps
     /// have no row.
     pub fn stretch(&self, steps: &Range<usize>) -> Self {
