@@ -199,3 +199,25 @@ impl<T> Outcome<T> {
         }
     }
 }
+
+/// What a list of sequences leaves.
+#[derive(Clone, Debug, PartialEq)]
+pub struct List<N> {
+    /// ∂L/∂ of the parameters, each a sum over all sequences.
+    pub params: Vec<N>,
+    /// What each sequence leaves, without gradients of the parameters.
+    pub sequences: Vec<Outcome<Vec<N>>>,
+}
+
+impl Layer {
+    /// The state of a sequence after its last step, which is the initial one if it has no steps: the last D of h₀ and
+    /// the outputs, the last of c₀ and the cell states, and the last of x₀ and the inputs where the layer is late.
+    pub fn last_state<N: Copy>(
+        &self,
+        inputs: &Inputs<Vec<N>>,
+        own: &Outcome<Vec<N>>,
+    ) -> [Vec<N>; 3] {
+        let last = |first: &[N], rest: &[N]| [first, rest].concat().split_off(rest.len());
+        [last(&inputs.h0, &own.h), last(&inputs.c0, &own.c), last(&inputs.x0, &inputs.x)]
+    }
+}

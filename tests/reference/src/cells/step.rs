@@ -11,7 +11,7 @@ pub(super) struct Params {
 }
 
 /// What a pass has for each gate's value and ∂L/∂z in a step of a sequence.
-pub(super) struct Given<N> {
+pub(super) struct GivenStep<N> {
     pub gates: Vec<Vec<N>>,
     pub dz: Vec<Vec<N>>,
 }
@@ -29,7 +29,7 @@ pub(super) struct Step<'a, N> {
     pub line: Vec<Id>,
     pub c: Option<Id>,
     /// What the pass under test has.
-    pub given: Option<Given<N>>,
+    pub given: Option<GivenStep<N>>,
     /// The nodes of gates and of pre-activations.
     pub gates: Vec<Option<Id>>,
     pub zs: Vec<Option<Id>>,
@@ -276,16 +276,17 @@ impl<N: Number> Step<'_, N> {
     }
 }
 
-/// What products see of a state of sequence `n`.
-pub(super) fn masked<N: Number>(tape: &mut Tape<N>, masks: &[f64], n: usize, h: Id) -> Id {
-    let width = tape.value(h).len();
-    let Some(mask) = masks.get(n * width..(n + 1) * width) else { return h };
+/// What products see of a state, of which `mask` has the share of each unit, if there is dropout.
+pub(super) fn masked<N: Number>(tape: &mut Tape<N>, mask: &[f64], h: Id) -> Id {
+    if mask.is_empty() {
+        return h;
+    }
     let mask: Vec<N> = mask.iter().map(|&m| N::exact(m)).collect();
     let mask = tape.leaf(&mask);
     tape.mul(mask, h)
 }
 
-/// What is left of a result where a part of the state before is kept. A unit that keeps all or nothing is copied:
+/// What is left of the result of step `at` where a part of the state before is kept. A unit that keeps all or nothing is copied:
 /// nothing is rounded.
 pub(super) fn kept<N: Number>(
     tape: &mut Tape<N>,
