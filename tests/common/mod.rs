@@ -12,6 +12,7 @@ mod kinds;
 mod list;
 mod ragged;
 mod rig;
+mod seen;
 mod strategies;
 mod stretches;
 mod subject;
@@ -28,6 +29,7 @@ pub use kinds::{
 pub use list::{Own, Sequence, draw_list, lengths_of, run_alone, run_list};
 pub use ragged::{Given, Layout};
 pub use rig::{Pass, Rig, assert_same, part, sequence};
+pub use seen::Seen;
 pub use strategies::{any_of, shapes, shared_out};
 pub use stretches::in_stretches;
 pub use subject::Subject;
