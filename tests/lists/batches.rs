@@ -1,10 +1,11 @@
 //! Sequences in one batch and in two, and a stream in blocks of any sizes.
 
 use crate::common::{
-    Data, Kind, Layout, Own, Rig, Sequence, Subject, assert_bits, draw_list, filled, isas, run_list,
+    Kind, Layout, Own, Sequence, Subject, assert_bits, draw_list, drawn_model, drawn_state, filled,
+    isas, run_list,
 };
 use crate::list::inputs;
-use bptt::{Accumulate, Isa, Model, Schedule};
+use bptt::{Accumulate, Dense, Lstm, Model, Runtime, Schedule, State};
 use bptt_reference::Bounded;
 use bptt_reference::bounds::{assert_within, exact};
 use bptt_reference::sample::uniform;
@@ -65,37 +66,46 @@ fn two_batches_of_50_and_one_of_100() {
     }
 }
 
-/// The blocks' outputs, one after the other, and the state after the last.
-fn in_blocks(isa: Isa, data: &Data, blocks: &[usize]) -> (Vec<f32>, Vec<f32>) {
-    let mut stream = data.model(isa, 1).stream(data.batch).unwrap();
-    stream.set_state(&data.initial()).unwrap();
-    let mut y = filled(data.steps * data.state());
-    let (mut x, mut rest) = (&data.inputs.x[..], &mut y[..]);
+/// The outputs of a stream of 3 sequences that is given blocks of steps, one after the other, and
+/// the state after the last block.
+fn in_blocks(model: &Model, x: &[f32], blocks: &[usize]) -> (Vec<f32>, State) {
+    let steps: usize = blocks.iter().sum();
+    let mut stream = model.stream(3).unwrap();
+    stream.set_state(&drawn_state(model, 3, 2)).unwrap();
+    let mut y = filled(steps * 3 * model.output_size());
+    let (mut x, mut rest, input) = (x, &mut y[..], x.len() / steps);
     for &steps in blocks {
-        let (block, later) = x.split_at(steps * data.input());
-        let (to, after) = rest.split_at_mut(steps * data.state());
+        let (block, later) = x.split_at(steps * input);
+        let (to, after) = rest.split_at_mut(steps * 3 * model.output_size());
         stream.forward(block, to).unwrap();
         (x, rest) = (later, after);
     }
     assert!(x.is_empty() && rest.is_empty(), "blocks of all steps");
-    (y, stream.state().unwrap().as_slice().to_vec())
+    (y, stream.state().unwrap())
 }
 
+/// Of each cell, alone and in a network, whose blocks take turns.
 #[test]
 fn blocks_of_1_2_64_and_480_of_a_stream_of_3_sequences() {
     let steps = 1 + 2 + 64 + 480;
     for (nth, kind) in Kind::kernels().into_iter().enumerate() {
         let subject = Subject { kind, inputs: 1 + nth % 4, hidden: 5 + 7 * (nth % 3) };
-        let data = Data::draw(subject, 3, steps, nth as u64, 0.4);
-        for &isa in isas() {
-            let whole = Rig::new(isa, &data).forward(&data);
-            let (y, state) = in_blocks(isa, &data, &[steps]);
-            assert_bits(&format!("y of one call, {subject:?} on {isa}"), &y, &whole.h);
-            for blocks in [&[1, 2, 64, 480], &[480, 64, 2, 1]] {
-                let what = format!("{subject:?} on {isa}, {blocks:?}");
-                let (given, last) = in_blocks(isa, &data, blocks);
-                assert_bits(&format!("y, {what}"), &given, &y);
-                assert_bits(&format!("the last state, {what}"), &last, &state);
+        let (layer, outputs) = (subject.network(), subject.output_size());
+        let network = layer.clone().then(Lstm::new(outputs, 6).unwrap());
+        let network = network.then(Dense::new(6, 4).unwrap());
+        let x = uniform(3, steps * 3 * subject.inputs, 1.0);
+        for network in [layer, network] {
+            for &isa in isas() {
+                let mut model = drawn_model(&network, Runtime::new(isa));
+                let mut pass = model.training_workspace(Schedule::dense(steps, 3)).unwrap();
+                pass.set_state(&drawn_state(&model, 3, 2)).unwrap();
+                let whole = model.forward(&mut pass, &x).unwrap().to_vec();
+                for blocks in [&[steps][..], &[1, 2, 64, 480], &[480, 64, 2, 1]] {
+                    let what = format!("{subject:?} on {isa}, {blocks:?}");
+                    let (y, last) = in_blocks(&model, &x, blocks);
+                    assert_bits(&format!("y, {what}"), &y, &whole);
+                    assert_eq!(last, pass.last_state().unwrap(), "{what}");
+                }
             }
         }
     }
