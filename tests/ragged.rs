@@ -4,182 +4,43 @@
 mod common;
 
 use bptt::{
-    Accumulate, Activation, Dense, Embedding, Error, Isa, Lstm, Model, Network, Noise, Padding,
-    Regularisation, Runtime, Schedule, SoftmaxCrossEntropy, SquaredError, State, Tokens,
+    Accumulate, Activation, Dense, Embedding, Error, Isa, Lstm, Network, Noise, Padding,
+    Regularisation, Runtime, Schedule, SoftmaxCrossEntropy, SquaredError, Tokens,
 };
-use bptt_reference::sample::uniform;
-use common::{Given, Kind, Layout, Subject, assert_bits, drawn_model, isas};
+use common::{
+    Kind, Layout, Own, Sequence, Subject, assert_bits, draw_list, drawn_model, isas, lengths_of,
+    run_alone, run_list,
+};
 
 /// Steps of padded arrays: more than any sequence has.
 const STEPS: usize = 11;
 
 const LAYOUTS: [Layout; 3] = [Layout::TimeMajor(STEPS), Layout::BatchFirst(STEPS), Layout::Packed];
 
-/// What is drawn for one sequence.
-#[derive(Clone, Debug)]
-struct Sequence {
-    x: Vec<f32>,
-    dy: Vec<f32>,
-    state: Vec<f32>,
-    dlast: Vec<f32>,
-    /// Its place in the noise.
-    number: u64,
-    /// The steps that all sequences have taken before the pass.
-    start: u64,
-}
+const NOISE: Noise = Noise { seed: 5, step: 0, sequence: 0 };
 
-/// The results of a sequence.
-#[derive(Debug)]
-struct Results {
-    y: Vec<f32>,
-    last: Vec<f32>,
-    dx: Vec<f32>,
-    dstate: Vec<f32>,
-    gradients: Vec<f32>,
-}
-
-fn draw(subject: &Subject, lengths: &[usize], seed: u64) -> Vec<Sequence> {
-    let (inputs, outputs) = (subject.input_size(), subject.output_size());
-    let state = subject.network().state(1).unwrap().as_slice().len();
-    let of = |(number, &len): (usize, &usize)| {
-        let draw = |k: u64, len| uniform(seed + 100 * k + number as u64, len, 1.0);
-        Sequence {
-            x: draw(1, len * inputs),
-            dy: draw(2, len * outputs),
-            state: draw(3, state),
-            dlast: draw(4, state),
-            number: number as u64,
-            start: 0,
-        }
-    };
-    lengths.iter().enumerate().map(of).collect()
-}
-
-/// The tensors of a state of each sequence, joined to a state of all.
-fn join_states(model: &Model, states: &[&[f32]]) -> State {
-    let batch = states.len();
-    let mut all = model.state(batch).unwrap();
-    let one = model.state(1).unwrap();
-    for (tensor, of_all) in one.manifest().tensors().iter().zip(all.manifest().clone().tensors()) {
-        let width = tensor.shape()[tensor.shape().len() - 1];
-        let to = &mut all.as_mut_slice()[of_all.range()];
-        for (index, to) in to.chunks_mut(width).enumerate() {
-            let from = tensor.range().start + index / batch * width;
-            to.copy_from_slice(&states[index % batch][from..from + width]);
-        }
-    }
-    all
-}
-
-/// The state of sequence `n` of a state of all.
-fn state_of(all: &State, n: usize) -> Vec<f32> {
-    let mut own = Vec::new();
-    for tensor in all.manifest().tensors() {
-        let (width, batch) =
-            (tensor.shape()[tensor.shape().len() - 1], tensor.shape()[tensor.shape().len() - 2]);
-        let values = &all.as_slice()[tensor.range()];
-        own.extend(values.chunks(width).skip(n).step_by(batch).flatten());
-    }
-    own
-}
-
-/// Passes over all sequences.
+/// The results of a pass over all sequences, and the gradients of the parameters.
 fn run(
     network: &Network,
     (isa, threads): (Isa, usize),
     layout: Layout,
     sequences: &[Sequence],
-    padding: f32,
-) -> (Vec<Results>, Vec<f32>) {
+) -> (Vec<Own>, Vec<f32>) {
     let mut model = drawn_model(network, Runtime::new(isa).threads(threads));
-    let (bptt::InputSize::Features(inputs), outputs) = (model.input(), model.output_size()) else {
-        unreachable!("all layers here read features");
-    };
-    let lengths: Vec<_> = sequences.iter().map(|s| s.x.len() / inputs).collect();
-    let schedule = layout.schedule(&lengths);
-    let training = model.training(&schedule).with_input_gradients().with_state_gradients();
-    let mut workspace = training.workspace().unwrap();
-    let states = |of: fn(&Sequence) -> &[f32]| -> State {
-        join_states(&model, &sequences.iter().map(of).collect::<Vec<_>>())
-    };
-    let mut state = states(|s| &s.state);
-    state.set_step(sequences[0].start).unwrap();
-    workspace.set_state(&state).unwrap();
-    workspace.set_last_gradient(Some(&states(|s| &s.dlast))).unwrap();
-    workspace.set_noise(Noise { seed: 5, step: 0, sequence: sequences[0].number });
-    let part = |of: fn(&Sequence) -> Vec<f32>, width: usize| {
-        layout.joined(&sequences.iter().map(of).collect::<Vec<_>>(), width, padding)
-    };
-    let x = part(|s| s.x.clone(), inputs);
-    let y = model.forward(&mut workspace, &x).unwrap().to_vec();
-    let last = workspace.last_state().unwrap();
-    let dy = part(|s| s.dy.clone(), outputs);
-    model.backward(&mut workspace, &x, &Given(&dy), Accumulate::No).unwrap();
-    let (dx, dstate) = (workspace.input_gradients().unwrap(), workspace.state_gradients().unwrap());
-    let own: Vec<bool> = {
-        let mut own = vec![false; schedule.given_rows()];
-        for (n, &len) in lengths.iter().enumerate() {
-            (0..len).for_each(|step| own[layout.row(&lengths, n, step)] = true);
-        }
-        own
-    };
-    for (row, own) in own.iter().enumerate().filter(|(_, own)| !**own) {
-        assert!(!own && y[row * outputs..][..outputs].iter().all(|&y| y == 0.0));
-        assert!(dx[row * inputs..][..inputs].iter().all(|&dx| dx == 0.0));
-    }
-    let results = (0..sequences.len()).map(|n| Results {
-        y: layout.of(&y, &lengths, n, outputs),
-        last: state_of(&last, n),
-        dx: layout.of(dx, &lengths, n, inputs),
-        dstate: state_of(&dstate, n),
-        gradients: Vec::new(),
-    });
-    (results.collect(), workspace.gradients().as_slice().to_vec())
-}
-
-/// A pass over a sequence alone, or its state if it has no step.
-fn alone(network: &Network, isa: Isa, sequence: &Sequence) -> Results {
-    let mut model = drawn_model(network, Runtime::new(isa));
-    let outputs = model.output_size();
-    let steps = sequence.dy.len() / outputs;
-    if steps == 0 {
-        let Sequence { state, dlast, .. } = sequence.clone();
-        let gradients = vec![0.0; model.manifest().len()];
-        return Results { y: vec![], last: state, dx: vec![], dstate: dlast, gradients };
-    }
-    let training = model.training(Schedule::dense(steps, 1));
+    let training = model.training(layout.schedule(&lengths_of(&model, sequences)));
     let mut workspace = training.with_input_gradients().with_state_gradients().workspace().unwrap();
-    let mut state = join_states(&model, &[&sequence.state]);
-    state.set_step(sequence.start).unwrap();
-    workspace.set_state(&state).unwrap();
-    workspace.set_last_gradient(Some(&join_states(&model, &[&sequence.dlast]))).unwrap();
-    workspace.set_noise(Noise { seed: 5, step: 0, sequence: sequence.number });
-    let y = model.forward(&mut workspace, &sequence.x).unwrap().to_vec();
-    let last = workspace.last_state().unwrap().as_slice().to_vec();
-    model.backward(&mut workspace, &sequence.x, &Given(&sequence.dy), Accumulate::No).unwrap();
-    Results {
-        y,
-        last,
-        dx: workspace.input_gradients().unwrap().to_vec(),
-        dstate: workspace.state_gradients().unwrap().as_slice().to_vec(),
-        gradients: workspace.gradients().as_slice().to_vec(),
-    }
-}
-
-fn assert_same(what: &str, given: &Results, expected: &Results) {
-    assert_bits(&format!("y, {what}"), &given.y, &expected.y);
-    assert_bits(&format!("last state, {what}"), &given.last, &expected.last);
-    assert_bits(&format!("dx, {what}"), &given.dx, &expected.dx);
-    assert_bits(&format!("dstate, {what}"), &given.dstate, &expected.dstate);
+    workspace.set_noise(NOISE);
+    let own = run_list((&model, &mut workspace), layout, sequences, Accumulate::No);
+    (own, workspace.gradients().as_slice().to_vec())
 }
 
 /// The sum of the gradients of sequences alone, and how far another order of the sum may be from
 /// it: each element is a sum of at most `rows` products, whose sizes together are not known; but
 /// they are at most those of the largest element's, up to the cancellation within an element, which
 /// the factor of 64 covers.
-fn assert_sum(gradients: &[f32], alone: &[Results], rows: usize, what: &str) {
+fn assert_sum(gradients: &[f32], alone: &[(Own, Vec<f32>)], rows: usize, what: &str) {
     let sum: Vec<f64> = (0..gradients.len())
-        .map(|at| alone.iter().map(|one| f64::from(one.gradients[at])).sum())
+        .map(|at| alone.iter().map(|(_, gradients)| f64::from(gradients[at])).sum())
         .collect();
     let largest = sum.iter().fold(0.0f64, |most, sum| most.max(sum.abs()));
     let bound = 64.0 * rows as f64 * f64::from(f32::EPSILON) * largest;
@@ -195,16 +56,20 @@ const LENGTHS: [usize; 7] = [3, 0, 6, 3, 1, 10, 5];
 fn is_as_alone(subject: &Subject, noise: Regularisation, sequences: &[Sequence]) {
     let network = subject.network_with(noise);
     for &isa in isas() {
-        let alone: Vec<_> =
-            sequences.iter().map(|sequence| alone(&network, isa, sequence)).collect();
+        let mut model = drawn_model(&network, Runtime::new(isa));
+        let alone = (0..).zip(sequences).map(|(sequence, own)| {
+            // The noise of a sequence depends on its place.
+            run_alone(&mut model, own, Noise { sequence, ..NOISE })
+        });
+        let alone: Vec<_> = alone.collect();
         let mut all: Option<Vec<f32>> = None;
         for (layout, threads) in LAYOUTS.into_iter().zip([1, 3, 2]) {
-            let start = sequences[0].start;
+            let start = sequences[0].state.step();
             let what =
                 format!("{subject:?}, {noise:?}, {layout:?}, {threads} threads from {start}");
-            let (own, gradients) = run(&network, (isa, threads), layout, sequences, f32::NAN);
-            for (n, (given, expected)) in own.iter().zip(&alone).enumerate() {
-                assert_same(&format!("sequence {n}, {what}"), given, expected);
+            let (own, gradients) = run(&network, (isa, threads), layout, sequences);
+            for (n, (given, (expected, _))) in own.iter().zip(&alone).enumerate() {
+                given.assert_same(&format!("sequence {n}, {what}"), expected);
             }
             // One order of the sums, whatever the layout and the threads.
             let first = all.get_or_insert_with(|| gradients.clone());
@@ -218,21 +83,20 @@ fn is_as_alone(subject: &Subject, noise: Regularisation, sequences: &[Sequence])
 fn each_sequence_is_as_alone() {
     for (nth, kind) in Kind::kernels().into_iter().enumerate() {
         let subject = Subject { kind, inputs: 1 + nth % 4, hidden: 5 + 7 * (nth % 3) };
-        let mut sequences = draw(&subject, &LENGTHS, nth as u64);
+        let sequences = |start| draw_list(&subject, &LENGTHS, nth as u64, start);
         if matches!(kind, Kind::Clockwork(..)) {
             // Which groups move at which step depends on where the clock stands.
             for start in (0..6).chain([(1 << 63) - 1]) {
-                sequences.iter_mut().for_each(|sequence| sequence.start = start);
-                is_as_alone(&subject, Regularisation::none(), &sequences);
+                is_as_alone(&subject, Regularisation::none(), &sequences(start));
             }
             continue;
         }
-        is_as_alone(&subject, Regularisation::none(), &sequences);
+        is_as_alone(&subject, Regularisation::none(), &sequences(0));
         if nth % 2 == 0 {
             let cell = if subject.equations().has_state() { 0.2 } else { 0.0 };
             let noise = Regularisation::none().with_dropout(0.3);
             let noise = noise.and_then(|noise| noise.with_zoneout(0.4, cell)).unwrap();
-            is_as_alone(&subject, noise, &sequences);
+            is_as_alone(&subject, noise, &sequences(0));
         }
     }
 }
@@ -254,15 +118,14 @@ fn summed_on_isas() -> impl Iterator<Item = (Kind, &'static Isa)> {
 fn the_order_of_sequences_does_not_matter() {
     for kind in SUMMED {
         let subject = Subject { kind, inputs: 3, hidden: 9 };
-        let mut sequences = draw(&subject, &[4, 1, 0, 7, 3, 10], 3);
+        let mut sequences = draw_list(&subject, &[4, 1, 0, 7, 3, 10], 3, 0);
         let network = subject.network();
         for &isa in isas() {
-            let (_, expected) = run(&network, (isa, 1), Layout::Packed, &sequences, 0.0);
+            let (_, expected) = run(&network, (isa, 1), Layout::Packed, &sequences);
             for _ in 0..5 {
                 sequences.rotate_left(1);
                 sequences.swap(0, 3);
-                let (_, given) =
-                    run(&network, (isa, 1), Layout::BatchFirst(STEPS), &sequences, 1e30);
+                let (_, given) = run(&network, (isa, 1), Layout::BatchFirst(STEPS), &sequences);
                 assert_bits("gradients", &given, &expected);
             }
         }
@@ -274,7 +137,7 @@ fn the_order_of_sequences_does_not_matter() {
 fn equal_lengths_are_as_dense() {
     for (kind, &isa) in summed_on_isas() {
         let subject = Subject { kind, inputs: 3, hidden: 17 };
-        let sequences = draw(&subject, &[70; 4], 3);
+        let sequences = draw_list(&subject, &[70; 4], 3, 0);
         let mut model = drawn_model(&subject.network(), Runtime::new(isa));
         let mut dense = model.training_workspace(Schedule::dense(70, 4)).unwrap();
         let steps = 0..70 * 3;
@@ -297,12 +160,12 @@ fn equal_lengths_are_as_dense() {
 fn no_sequence_has_a_step() {
     for (kind, &isa) in summed_on_isas() {
         let subject = Subject { kind, inputs: 3, hidden: 5 };
-        let sequences = draw(&subject, &[0; 3], 3);
+        let sequences = draw_list(&subject, &[0; 3], 3, 0);
         for layout in LAYOUTS {
-            let (own, gradients) = run(&subject.network(), (isa, 2), layout, &sequences, f32::NAN);
+            let (own, gradients) = run(&subject.network(), (isa, 2), layout, &sequences);
             for (own, sequence) in own.iter().zip(&sequences) {
-                assert_bits("last state", &own.last, &sequence.state);
-                assert_bits("dstate", &own.dstate, &sequence.dlast);
+                assert_bits("last state", own.last.as_slice(), sequence.state.as_slice());
+                assert_bits("dstate", own.dstate.as_slice(), sequence.dlast.as_slice());
             }
             assert!(gradients.iter().all(|&gradient| gradient == 0.0));
         }

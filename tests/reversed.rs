@@ -5,12 +5,11 @@ mod common;
 
 use bptt::blocks::Block;
 use bptt::{
-    Accumulate, Dense, Embedding, Error, Format, Gru, Input, Loss, Lstm, Model, Network, Noise,
-    Outputs, Regularisation, Reset, Reversed, Runtime, Schedule, State, TargetRows, Tokens,
-    Workspace,
+    Accumulate, Dense, Embedding, Error, Format, Gru, Input, Lstm, Model, Network, Noise,
+    Regularisation, Reset, Reversed, Runtime, Schedule, State, Tokens, Workspace,
 };
 use bptt_reference::sample::uniform;
-use common::{Kind, Subject, assert_bits, drawn_model, isas};
+use common::{Given, Kind, Layout, Subject, assert_bits, drawn_model, drawn_state, isas};
 
 /// Steps of padded arrays: more than any sequence has.
 const STEPS: usize = 7;
@@ -30,20 +29,10 @@ impl Rows {
 
     /// The same sequences in the three layouts of the caller's arrays.
     fn ragged(lengths: &[usize]) -> [Self; 3] {
-        let batch = lengths.len();
-        let before = |n: usize| lengths[..n].iter().sum::<usize>();
-        let of = |row: &dyn Fn(usize, usize) -> usize| {
-            let of = |n: usize| (0..lengths[n]).map(|step| row(n, step)).collect();
-            (0..batch).map(of).collect()
-        };
-        let padded = Schedule::padded(lengths, STEPS).unwrap();
-        let batch_first = Schedule::batch_first(lengths, STEPS).unwrap();
-        let packed = Schedule::packed(lengths).unwrap();
-        [
-            Self { schedule: padded, of: of(&|n, step| step * batch + n) },
-            Self { schedule: batch_first, of: of(&|n, step| n * STEPS + step) },
-            Self { schedule: packed, of: of(&|n, step| before(n) + step) },
-        ]
+        [Layout::TimeMajor(STEPS), Layout::BatchFirst(STEPS), Layout::Packed].map(|layout| {
+            let of = |n: usize| (0..lengths[n]).map(|step| layout.row(lengths, n, step)).collect();
+            Self { schedule: layout.schedule(lengths), of: (0..lengths.len()).map(of).collect() }
+        })
     }
 
     /// The rows with each sequence reversed within its length; padding stays.
@@ -58,35 +47,9 @@ impl Rows {
     }
 }
 
-/// A loss with a given gradient, whose rows are in the order of the caller.
-struct Given<'a>(&'a [f32]);
-
-impl Loss for Given<'_> {
-    fn check(&self, targets: TargetRows<'_>, size: usize) -> Result<(), Error> {
-        assert_eq!(self.0.len(), targets.given() * size);
-        Ok(())
-    }
-
-    fn value(&self, _: Runtime, _: Outputs<'_>) -> Result<f64, Error> {
-        Ok(0.0)
-    }
-
-    fn gradient(
-        &self,
-        _: Runtime,
-        Outputs { y, size, targets, .. }: Outputs<'_>,
-    ) -> Result<f64, Error> {
-        for (row, y) in y.chunks_mut(size).enumerate() {
-            y.copy_from_slice(&self.0[targets.target(row) * size..][..size]);
-        }
-        Ok(0.0)
-    }
-}
-
-fn drawn_state(model: &Model, batch: usize, seed: u64) -> State {
-    let mut state = model.state(batch).unwrap();
-    let values = uniform(seed, state.as_slice().len(), 1.0);
-    state.as_mut_slice().copy_from_slice(&values);
+/// A drawn state after some steps.
+fn begun_state(model: &Model, batch: usize, seed: u64) -> State {
+    let mut state = drawn_state(model, batch, seed);
     state.set_step(5).unwrap();
     state
 }
@@ -104,7 +67,7 @@ struct Results {
 /// Passes forward and backward; tokens have no gradient.
 fn run(model: &mut Model, schedule: &Schedule, x: Input<'_>, dy: &[f32]) -> Results {
     let batch = schedule.batch();
-    let (state, dlast) = (drawn_state(model, batch, 2), drawn_state(model, batch, 3));
+    let (state, dlast) = (begun_state(model, batch, 2), begun_state(model, batch, 3));
     let mut training = model.training(schedule).with_state_gradients();
     if matches!(x, Input::Features(_)) {
         training = training.with_input_gradients();

@@ -1,11 +1,13 @@
 //! Sequences of drawn lengths in a drawn network: each has the bits of itself alone, and the loss and
-//! all gradients have the same bits in any layout, in any order, under any budget and in chunks.
+//! all gradients have the same bits in any layout, in any order, under any budget and in chunks; and a
+//! sequence with resets has those of its parts.
 #![no_main]
 
-use bptt::{Error, Model};
+use bptt::{Error, Model, Padding};
 use bptt_fuzz::Bytes;
+use bptt_fuzz::common::Layout;
 use bptt_fuzz::sequences::{
-    Arrangement, Case, Own, Results, Sequence, arrangement, lengths_of, run, workspace,
+    Arrangement, Case, Own, Results, Sequence, arrangement, lengths_of, run, training, workspace,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -14,12 +16,17 @@ fuzz_target!(|input: &[u8]| {
     let mut case = Case::draw(&mut bytes);
     let mut model = case.model();
     let mut whole = workspace(&mut model, &case.arrangement.schedule(&case.lengths()));
-    let mut pass = || run((&model, &mut whole), &case.sequences, case.arrangement, None);
+    let mut pass =
+        || run((&model, &mut whole, case.targets), &case.sequences, case.arrangement, None);
     let results = pass();
     assert_same("again", &case, &pass(), &results);
     alone(&case, &mut model, &results);
     under_budgets(&mut bytes, &case, &mut model, &results);
     in_chunks(&mut bytes, &case, &mut model, &results);
+    // The noise of a part depends on its place in its sequence.
+    if case.has_resets && !case.noisy {
+        with_resets(&mut bytes, &case, &mut model);
+    }
     if !case.arrangement.dense {
         laid_out(&mut bytes, &case, &mut model, &results);
         // The noise of a sequence depends on its place.
@@ -49,7 +56,7 @@ fn alone(case: &Case, model: &mut Model, results: &Results) {
         }
         let (own, alone) = (std::slice::from_ref(sequence), Arrangement::dense(steps));
         let mut workspace = workspace(model, &alone.schedule(&[steps]));
-        let expected = run((model, &mut workspace), own, alone, None);
+        let expected = run((model, &mut workspace, case.targets), own, alone, None);
         given.assert_same("alone", case.isa, &expected.sequences[0]);
     }
 }
@@ -58,10 +65,14 @@ fn alone(case: &Case, model: &mut Model, results: &Results) {
 fn under_budgets(bytes: &mut Bytes<'_>, case: &Case, model: &mut Model, expected: &Results) {
     let schedule = case.arrangement.schedule(&case.lengths());
     let mut with = |budget: usize, result: &mut Option<Results>| {
-        let training = model.training(&schedule).with_input_gradients().with_state_gradients();
-        let mut workspace = training.with_budget(budget).workspace()?;
+        let mut workspace = training(model, &schedule).with_budget(budget).workspace()?;
         assert!(workspace.bytes() <= budget);
-        *result = Some(run((model, &mut workspace), &case.sequences, case.arrangement, None));
+        *result = Some(run(
+            (model, &mut workspace, case.targets),
+            &case.sequences,
+            case.arrangement,
+            None,
+        ));
         Ok(workspace.bytes())
     };
     let mut least_for = |budget| match with(budget, &mut None) {
@@ -114,7 +125,7 @@ fn in_chunks(bytes: &mut Bytes<'_>, case: &Case, model: &mut Model, expected: &R
         };
         let schedule = arranged.schedule(&lengths_of(&chunk, case.inputs));
         let mut workspace = workspace(model, &schedule);
-        let results = run((model, &mut workspace), &chunk, arranged, None);
+        let results = run((model, &mut workspace, case.targets), &chunk, arranged, None);
         for (n, own) in results.sequences.into_iter().enumerate() {
             states[n] = own.last;
             y[n].extend(own.y.unwrap());
@@ -137,7 +148,8 @@ fn in_chunks(bytes: &mut Bytes<'_>, case: &Case, model: &mut Model, expected: &R
         }
         let schedule = arranged.schedule(&lengths_of(&chunk, case.inputs));
         let mut workspace = workspace(model, &schedule);
-        let results = run((model, &mut workspace), &chunk, arranged, gradients.as_deref());
+        let results =
+            run((model, &mut workspace, case.targets), &chunk, arranged, gradients.as_deref());
         for (n, own) in results.sequences.into_iter().enumerate() {
             carried[n] = own.dstate;
             dx[n].splice(0..0, own.dx);
@@ -154,11 +166,68 @@ fn in_chunks(bytes: &mut Bytes<'_>, case: &Case, model: &mut Model, expected: &R
     }
 }
 
+/// Sequences that begin anew from a drawn state have the bits of their parts.
+fn with_resets(bytes: &mut Bytes<'_>, case: &Case, model: &mut Model) {
+    let (lengths, anew) = (case.lengths(), &case.sequences[0].dlast);
+    let steps = lengths.iter().enumerate().flat_map(|(n, &len)| (0..len).map(move |t| (n, t)));
+    let resets: Vec<_> = steps.filter(|_| bytes.byte().is_multiple_of(5)).collect();
+    if resets.is_empty() {
+        return;
+    }
+    // The parts of each sequence, which begin at these steps or where the sequence begins.
+    let mut parts = Vec::new();
+    for (n, sequence) in case.sequences.iter().enumerate() {
+        let mut ends: Vec<_> = resets.iter().filter(|r| r.0 == n && r.1 > 0).map(|r| r.1).collect();
+        ends.push(lengths[n]);
+        let mut first = 0;
+        for end in ends {
+            let mut part = cut(case, sequence, (first, end));
+            if resets.contains(&(n, first)) {
+                part.state = anew.clone();
+            }
+            if end < lengths[n] {
+                part.dlast.as_mut_slice().fill(0.0);
+            }
+            parts.push((n, first, end, part));
+            first = end;
+        }
+    }
+
+    let schedule = case.arrangement.schedule(&lengths).with_resets(&resets).unwrap();
+    let mut whole = workspace(model, &schedule);
+    whole.set_reset_state(anew).unwrap();
+    let given = run((model, &mut whole, case.targets), &case.sequences, case.arrangement, None);
+    let own: Vec<Sequence> = parts.iter().map(|part| part.3.clone()).collect();
+    let packed = Arrangement { layout: Layout::Packed, dense: false, padding: Padding::Zeros };
+    let mut workspace = workspace(model, &packed.schedule(&lengths_of(&own, case.inputs)));
+    let expected = run((model, &mut workspace, case.targets), &own, packed, None);
+    assert_eq!(given.loss.to_bits(), expected.loss.to_bits(), "loss, {resets:?}");
+    bptt_fuzz::assert_same("with resets", case.isa, &given.gradients, &expected.gradients);
+    for ((n, first, end, _), expected) in parts.into_iter().zip(expected.sequences) {
+        let given = &given.sequences[n];
+        let of = |all: &[f32]| match all.len().checked_div(lengths[n]) {
+            Some(width) => all[first * width..end * width].to_vec(),
+            None => Vec::new(),
+        };
+        // What is not known of a part is as expected.
+        let (mut last, mut dstate) = (expected.last.clone(), expected.dstate.clone());
+        if end == lengths[n] {
+            last = given.last.clone();
+        }
+        if first == 0 && !resets.contains(&(n, 0)) {
+            dstate = given.dstate.clone();
+        }
+        let y = given.y.as_deref().map(of);
+        let part = Own { y, last, dx: of(&given.dx), dstate };
+        part.assert_same(&format!("{first}..{end} of {n}, {resets:?}"), case.isa, &expected);
+    }
+}
+
 fn laid_out(bytes: &mut Bytes<'_>, case: &Case, model: &mut Model, expected: &Results) {
     let lengths = case.lengths();
     let other = arrangement(bytes, lengths.iter().copied().max().unwrap());
     let mut workspace = workspace(model, &other.schedule(&lengths));
-    let given = run((model, &mut workspace), &case.sequences, other, None);
+    let given = run((model, &mut workspace, case.targets), &case.sequences, other, None);
     assert_same(&format!("as {other:?}"), case, &given, expected);
 }
 
@@ -172,7 +241,7 @@ fn reordered(bytes: &mut Bytes<'_>, case: &mut Case, model: &mut Model, mut expe
     }
     let lengths = case.lengths();
     workspace.replan(case.arrangement.schedule(&lengths)).unwrap();
-    let given = run((model, &mut workspace), &case.sequences, case.arrangement, None);
+    let given = run((model, &mut workspace, case.targets), &case.sequences, case.arrangement, None);
     for (given, expected) in given.sequences.iter().zip(&expected.sequences) {
         given.assert_same("reordered", case.isa, expected);
     }

@@ -3,15 +3,19 @@
 use crate::common::{Kind, Layout, Subject};
 use crate::{Bytes, assert_same};
 use bptt::{
-    Accumulate, Activation, Dense, Gru, Isa, Lstm, Model, Network, Noise, Padding, Regularisation,
-    Reset, Runtime, Schedule, Skip, SquaredError, State, Workspace,
+    Accumulate, Activation, Dense, Embedding, Gru, Input, InputSize, Isa, Loss, Lstm, Model,
+    Network, Noise, Padding, Regularisation, Reset, Runtime, Schedule, Skip, SoftmaxCrossEntropy,
+    SquaredError, State, Training, Workspace,
 };
 use bptt_reference::sample::uniform;
 
 /// What is drawn for one sequence.
 #[derive(Clone, Debug)]
 pub struct Sequence {
+    /// Features of each step, or its token, a whole number.
     pub x: Vec<f32>,
+    /// Numbers for each output of a step, or the step's class, a whole number, or −1 where the loss
+    /// does not count the step.
     pub targets: Vec<f32>,
     pub state: State,
     pub dlast: State,
@@ -33,8 +37,18 @@ pub struct Own {
     /// None where a budget keeps no outputs.
     pub y: Option<Vec<f32>>,
     pub last: State,
+    /// Nothing where the input is tokens.
     pub dx: Vec<f32>,
     pub dstate: State,
+}
+
+/// What the targets are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Targets {
+    /// Of squared errors.
+    Numbers,
+    /// Of the cross-entropy.
+    Classes,
 }
 
 /// How the sequences lie in the caller's arrays.
@@ -64,28 +78,41 @@ impl Arrangement {
 #[derive(Debug)]
 pub struct Case {
     pub network: Network,
+    /// The numbers of a step's input: 1 where it is a token.
     pub inputs: usize,
+    pub targets: Targets,
     pub isa: Isa,
     pub threads: usize,
     pub noisy: bool,
+    /// Whether sequences may begin anew in the middle.
+    pub has_resets: bool,
     pub sequences: Vec<Sequence>,
     pub arrangement: Arrangement,
 }
 
-/// A layer of any kind, sometimes another one after it, and sometimes a dense block at the end.
-fn network(bytes: &mut Bytes<'_>) -> (Kind, usize, Network, bool) {
+/// A layer of any kind, sometimes after an embedding, sometimes before another layer, and sometimes
+/// with a dense block at the end. Says too whether it has noise, and whether it may have resets.
+fn network(bytes: &mut Bytes<'_>) -> (Network, bool, bool) {
     let subject = Subject { kind: bytes.kind(), inputs: bytes.size(9), hidden: bytes.size(20) };
-    let noisy = bytes.byte().is_multiple_of(3) && !matches!(subject.kind, Kind::Clockwork(..));
-    let mut network = match noisy {
+    let is_clocked = matches!(subject.kind, Kind::Clockwork(..));
+    let noisy = bytes.byte().is_multiple_of(3) && !is_clocked;
+    let noise = match noisy {
         true => {
             let cell = if subject.equations().has_state() { 0.2 } else { 0.0 };
             // A gradient that is carried over several steps has been masked already, so its bits
             // differ.
             let dropout = if subject.equations().delays()[0] == 1 { 0.25 } else { 0.0 };
             let noise = Regularisation::none().with_dropout(dropout).unwrap();
-            subject.network_with(noise.with_zoneout(0.3, cell).unwrap())
+            noise.with_zoneout(0.3, cell).unwrap()
         }
-        false => subject.network(),
+        false => Regularisation::none(),
+    };
+    let mut network = match bytes.byte() % 3 {
+        0 => {
+            let embedding = Embedding::new(bytes.size(12), subject.inputs).unwrap();
+            subject.network_after(&Network::new(embedding), noise)
+        }
+        _ => subject.network_with(noise),
     };
     let (inputs, hidden) = (network.output_size(), bytes.size(12));
     network = match bytes.byte() % 6 {
@@ -98,7 +125,7 @@ fn network(bytes: &mut Bytes<'_>) -> (Kind, usize, Network, bool) {
         let outputs = network.output_size();
         network = network.then(Dense::new(outputs, bytes.size(5)).unwrap());
     }
-    (subject.kind, subject.inputs, network, noisy)
+    (network, noisy, !is_clocked)
 }
 
 /// One to nine lengths: of any sequences, one long and many short ones, the same ones, or none.
@@ -135,33 +162,61 @@ impl Case {
     pub fn draw(bytes: &mut Bytes<'_>) -> Self {
         let isa = Isa::available()[usize::from(bytes.byte()) % Isa::available().len()];
         let threads = bytes.size(2);
-        let (kind, inputs, network, noisy) = network(bytes);
-        let mut lengths = lengths(bytes);
-        // A clockwork's units move at the same steps in all sequences, which have the same length.
-        let is_clocked = matches!(kind, Kind::Clockwork(..));
-        if is_clocked {
-            let longest = lengths.iter().copied().max().unwrap().max(1);
-            lengths.fill(longest);
-        }
+        let (network, noisy, has_resets) = network(bytes);
+        let (inputs, tokens) = match network.input() {
+            InputSize::Features(inputs) => (inputs, None),
+            InputSize::Tokens(tokens) => (1, Some(tokens)),
+        };
+        let targets = match bytes.byte() % 3 {
+            0 => Targets::Classes,
+            _ => Targets::Numbers,
+        };
+        let lengths = lengths(bytes);
         let longest = lengths.iter().copied().max().unwrap();
         let are_equal = longest > 0 && lengths.iter().all(|&len| len == longest);
-        let arrangement = match are_equal && (is_clocked || bytes.byte().is_multiple_of(2)) {
+        let arrangement = match are_equal && bytes.byte().is_multiple_of(2) {
             true => Arrangement::dense(longest),
             false => arrangement(bytes, longest),
         };
-        let mut case =
-            Self { network, inputs, isa, threads, noisy, sequences: Vec::new(), arrangement };
+        let sequences = Vec::new();
+        let mut case = Self {
+            network,
+            inputs,
+            targets,
+            isa,
+            threads,
+            noisy,
+            has_resets,
+            sequences,
+            arrangement,
+        };
         let model = case.model();
-        let seed = bytes.below(1 << 15) as u64;
+        // Which units of a clockwork move depends on how many steps there have been.
+        let (seed, start) = (bytes.below(1 << 15) as u64, bytes.size(7) as u64 - 1);
         let drawn = (0u64..).zip(&lengths).map(|(n, &len)| {
             let draw = |k: u64, len| uniform(seed + 1000 * k + 50_000 * n, len, 1.0);
             let state = |k: u64| {
                 let mut state = model.state(1).unwrap();
                 let len = state.as_slice().len();
                 state.as_mut_slice().copy_from_slice(&draw(k, len));
+                state.set_step(start).unwrap();
                 state
             };
-            let (x, targets) = (draw(1, len * inputs), draw(2, len * model.output_size()));
+            // Whole numbers from 0 to below `count`.
+            let whole = |all: Vec<f32>, count: usize| -> Vec<f32> {
+                all.iter().map(|x| ((x + 1.0) / 2.0 * count as f32).floor()).collect()
+            };
+            let x = match tokens {
+                Some(tokens) => whole(draw(1, len), tokens),
+                None => draw(1, len * inputs),
+            };
+            let outputs = model.output_size();
+            let targets = match targets {
+                Targets::Numbers => draw(2, len * outputs),
+                Targets::Classes => {
+                    whole(draw(2, len), outputs + 1).iter().map(|class| class - 1.0).collect()
+                }
+            };
             Sequence { x, targets, state: state(3), dlast: state(4), number: n }
         });
         case.sequences = drawn.collect();
@@ -216,15 +271,18 @@ fn assert_padding(arrangement: Arrangement, lengths: &[usize], y: &[f32], width:
     }
 }
 
-/// Runs forward and backward over `sequences`, with NaN in the padding, and gradients added to
-/// those that were `before`, if there are any.
+/// Runs forward and backward over `sequences`, with numbers in the padding that would be found out,
+/// and gradients added to those that were `before`, if there are any.
 pub fn run(
-    (model, workspace): (&Model, &mut Workspace),
+    (model, workspace, targets): (&Model, &mut Workspace, Targets),
     sequences: &[Sequence],
     arrangement: Arrangement,
     before: Option<&[f32]>,
 ) -> Results {
-    let bptt::InputSize::Features(inputs) = model.input() else { unreachable!("no embeddings") };
+    let (inputs, is_tokens) = match model.input() {
+        InputSize::Features(inputs) => (inputs, false),
+        InputSize::Tokens(_) => (1, true),
+    };
     let (outputs, layout) = (model.output_size(), arrangement.layout);
     let lengths = lengths_of(sequences, inputs);
     let state = joined(model, sequences.iter().map(|s| &s.state));
@@ -236,8 +294,28 @@ pub fn run(
         let parts: Vec<_> = sequences.iter().map(|sequence| of(sequence).clone()).collect();
         layout.joined(&parts, width, f32::NAN)
     };
-    let (x, targets) = (all(|s| &s.x, inputs), all(|s| &s.targets, outputs));
-    let loss = SquaredError::sum(&targets);
+    // No token and no class is so large.
+    let whole = |x: &f32| if x.is_nan() { u32::MAX } else { x.max(0.0) as u32 };
+    let x = all(|s| &s.x, inputs);
+    let tokens: Vec<u32> = x.iter().map(whole).collect();
+    let x = if is_tokens { Input::Tokens(&tokens) } else { Input::Features(&x) };
+    let numbers = match targets {
+        Targets::Numbers => all(|s| &s.targets, outputs),
+        Targets::Classes => all(|s| &s.targets, 1),
+    };
+    let classes: Vec<u32> = numbers.iter().map(whole).collect();
+    let mask: Vec<bool> = numbers.iter().map(|&class| class != -1.0).collect();
+    let (squares, entropy);
+    let loss: &dyn Loss = match targets {
+        Targets::Numbers => {
+            squares = SquaredError::sum(&numbers);
+            &squares
+        }
+        Targets::Classes => {
+            entropy = SoftmaxCrossEntropy::sum(&classes).with_mask(&mask);
+            &entropy
+        }
+    };
     let accumulate = match before {
         Some(before) => {
             workspace.gradients_mut().as_mut_slice().copy_from_slice(before);
@@ -245,22 +323,27 @@ pub fn run(
         }
         None => Accumulate::No,
     };
-    let y = model.forward(workspace, &x).ok().map(<[f32]>::to_vec);
+    let y = model.forward(workspace, x).ok().map(<[f32]>::to_vec);
     let loss = match &y {
         Some(y) => {
             assert_padding(arrangement, &lengths, y, outputs);
-            model.backward(workspace, &x, &loss, accumulate)
+            model.backward(workspace, x, loss, accumulate)
         }
-        None => model.gradients(workspace, &x, &loss, accumulate),
+        None => model.gradients(workspace, x, loss, accumulate),
     };
     let (last, dstate) = (workspace.last_state().unwrap(), workspace.state_gradients().unwrap());
-    let dx = workspace.input_gradients().unwrap();
-    let kept: usize = lengths.iter().sum();
-    assert!(dx.iter().filter(|&&dx| dx != 0.0).count() <= kept * inputs, "dx of padding");
+    let dx = match is_tokens {
+        true => None,
+        false => Some(workspace.input_gradients().unwrap()),
+    };
+    if let Some(dx) = dx {
+        let kept: usize = lengths.iter().sum();
+        assert!(dx.iter().filter(|&&dx| dx != 0.0).count() <= kept * inputs, "dx of padding");
+    }
     let own = (0..sequences.len()).map(|n| Own {
         y: y.as_ref().map(|y| layout.of(y, &lengths, n, outputs)),
         last: last.sequence(n).unwrap(),
-        dx: layout.of(dx, &lengths, n, inputs),
+        dx: dx.map_or(Vec::new(), |dx| layout.of(dx, &lengths, n, inputs)),
         dstate: dstate.sequence(n).unwrap(),
     });
     let sequences = own.collect();
@@ -282,8 +365,14 @@ impl Own {
     }
 }
 
-/// A workspace for all gradients.
+/// Passes with all gradients that the network has.
+pub fn training<'a>(model: &'a mut Model, schedule: &Schedule) -> Training<'a> {
+    let has_features = matches!(model.input(), InputSize::Features(_));
+    let training = model.training(schedule).with_state_gradients();
+    if has_features { training.with_input_gradients() } else { training }
+}
+
+/// A workspace for them.
 pub fn workspace(model: &mut Model, schedule: &Schedule) -> Workspace {
-    let training = model.training(schedule).with_input_gradients().with_state_gradients();
-    training.workspace().unwrap()
+    training(model, schedule).workspace().unwrap()
 }

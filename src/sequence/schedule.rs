@@ -39,7 +39,7 @@ use std::sync::Arc;
 /// tells which sequence a row of a step is, and [`start`](Self::start) where a step begins. Gradients
 /// of parameters are sums over all rows, from the last row of this order to the first. So they do
 /// not depend on the order in which sequences of different lengths are given; sequences of the same
-/// length are summed in the order given, since no other order is known of them.
+/// length are summed from the last one given to the first.
 ///
 /// Where the caller's arrays have this order too, passes read and write them in place; otherwise the
 /// rows are copied once. They have it if no sequence has padding and there is one sequence, or all

@@ -2,11 +2,11 @@
 //! derived for each case and not tuned.
 
 use crate::common::{
-    Data, Kind, Pass, Rig, Shape, assert_bits, check, fewer, filled, is_slow, isas, shapes,
-    shared_out,
+    Data, Kind, Pass, Rig, Shape, assert_bits, check, fewer, filled, has_jump, is_slow, isas,
+    shapes, shared_out,
 };
 use crate::with_layer;
-use bptt::{Accumulate, Activation, Error, Isa};
+use bptt::{Accumulate, Error, Isa};
 use bptt_reference::cells::{Inputs, Outcome};
 use bptt_reference::finite::gradient_with_error;
 use bptt_reference::sample::uniform;
@@ -45,15 +45,6 @@ impl Worst {
     fn print(&self, what: &str) {
         println!("{what}, worst shares of the bounds: {:.3?}", self.0.borrow());
     }
-}
-
-/// Whether the derivative of the non-linearity jumps, as that of max(0, a) does.
-fn has_jump(kind: Kind) -> bool {
-    matches!(
-        kind.plain(),
-        Kind::Vanilla(phi) | Kind::Leaky(phi, _) | Kind::Skip(phi, _) | Kind::Clockwork(phi, _)
-            if phi == Activation::Relu
-    )
 }
 
 /// Runs a test on drawn cases of each kind.

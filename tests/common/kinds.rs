@@ -127,6 +127,15 @@ impl Kind {
     }
 }
 
+/// Whether the derivative of the non-linearity jumps, as that of max(0, a) does.
+pub fn has_jump(kind: Kind) -> bool {
+    matches!(
+        kind.plain(),
+        Kind::Vanilla(phi) | Kind::Leaky(phi, _) | Kind::Skip(phi, _) | Kind::Clockwork(phi, _)
+            if phi == Activation::Relu
+    )
+}
+
 /// The ε of layers that are normalised.
 pub const EPSILON: f32 = 1e-2;
 

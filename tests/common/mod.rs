@@ -9,8 +9,10 @@ mod drawn;
 mod errors;
 mod isas;
 mod kinds;
+mod list;
 mod ragged;
 mod rig;
+mod seen;
 mod strategies;
 mod stretches;
 mod subject;
@@ -21,9 +23,13 @@ pub use data::{Data, Shape, rows_of};
 pub use drawn::{drawn_model, drawn_state};
 pub use errors::{assert_mismatch, length, value};
 pub use isas::{fewer, is_slow, isas, say};
-pub use kinds::{Alpha, Kind, Options, clockwork, gru, leaky, lstm, normed, skip, vanilla};
+pub use kinds::{
+    Alpha, Kind, Options, clockwork, gru, has_jump, leaky, lstm, normed, skip, vanilla,
+};
+pub use list::{Own, Sequence, draw_list, lengths_of, run_alone, run_list};
 pub use ragged::{Given, Layout};
 pub use rig::{Pass, Rig, assert_same, part, sequence};
+pub use seen::Seen;
 pub use strategies::{any_of, shapes, shared_out};
 pub use stretches::in_stretches;
 pub use subject::Subject;

@@ -69,4 +69,8 @@ impl Loss for Given<'_> {
         }
         Ok(0.0)
     }
+
+    fn is_sum_over_rows(&self) -> bool {
+        true
+    }
 }

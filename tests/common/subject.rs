@@ -2,6 +2,7 @@
 //! and how much a pass keeps.
 
 use super::{Alpha, Kind, Options, clockwork, gru, leaky, lstm, normed, skip, vanilla};
+use bptt::blocks::Block;
 use bptt::{
     Activation, Candidate, ClockGroup, Delayed, Init, Isa, Layer, Model, Network, Parameters,
     Recurrent, Regularisation, Regularised, Reset, Reversed, Runtime, State,
@@ -36,19 +37,35 @@ fn candidate(candidate: Candidate) -> bptt_reference::Activation {
 impl Subject {
     /// The network of the layer alone, with noise in its recurrence if there is any.
     pub fn network_with(&self, noise: Regularisation) -> Network {
-        self.network_of(noise, false)
+        self.network_of(None, noise, false)
+    }
+
+    /// The same after the blocks of another network.
+    pub fn network_after(&self, before: &Network, noise: Regularisation) -> Network {
+        self.network_of(Some(before), noise, false)
     }
 
     /// The network of the layer alone, run backwards in time.
     pub fn reversed_with(&self, noise: Regularisation) -> Network {
-        self.network_of(noise, true)
+        self.network_of(None, noise, true)
     }
 
-    fn network_of(&self, noise: Regularisation, reversed: bool) -> Network {
+    fn network_of(
+        &self,
+        before: Option<&Network>,
+        noise: Regularisation,
+        reversed: bool,
+    ) -> Network {
+        fn after(before: Option<&Network>, block: impl Block) -> Network {
+            match before {
+                Some(network) => network.clone().then(block),
+                None => Network::new(block),
+            }
+        }
         let Self { kind, inputs, hidden } = *self;
         let network = |layer: Recurrent| match reversed {
-            true => Network::new(Reversed::new(layer)),
-            false => Network::new(layer),
+            true => after(before, Reversed::new(layer)),
+            false => after(before, layer),
         };
         let of = |layer: Recurrent, noise: Regularisation| match noise == Regularisation::none() {
             true => network(layer),
@@ -59,9 +76,9 @@ impl Subject {
             Kind::Leaky(phi, alpha) => of(leaky(phi, alpha, inputs, hidden).recurrent(), noise),
             Kind::Skip(phi, delays) => of(skip(phi, delays, inputs, hidden).recurrent(), noise),
             Kind::Clockwork(phi, periods) if reversed => {
-                Network::new(Reversed::new(clockwork(phi, periods, inputs, hidden)))
+                after(before, Reversed::new(clockwork(phi, periods, inputs, hidden)))
             }
-            Kind::Clockwork(phi, periods) => Network::new(clockwork(phi, periods, inputs, hidden)),
+            Kind::Clockwork(phi, periods) => after(before, clockwork(phi, periods, inputs, hidden)),
             Kind::Gru(reset, candidate) => {
                 of(gru(reset, candidate, inputs, hidden).recurrent(), noise)
             }

@@ -1,14 +1,13 @@
 //! Passes over one shape, and their expected results.
 
+use crate::common::Seen;
 use bptt::{
-    Accumulate, Dense, Error, Isa, Loss, Model, Network, Outputs, Runtime, Schedule,
-    SoftmaxCrossEntropy, TargetRows, Workspace,
+    Accumulate, Dense, Isa, Loss, Model, Network, Runtime, Schedule, SoftmaxCrossEntropy, Workspace,
 };
 use bptt_reference::bounds::{assert_within, exact};
 use bptt_reference::compare::{UNIT_ROUNDOFF, gamma};
 use bptt_reference::readout::{self as reference, Reduction};
 use bptt_reference::{Bounded, Number, sample};
-use std::cell::RefCell;
 use std::iter::once;
 
 const UNDERFLOW: f64 = f32::MIN_POSITIVE as f64;
@@ -31,29 +30,6 @@ impl<'a> Targets<'a> {
             Some(mask) => loss.with_mask(mask),
             None => loss,
         }
-    }
-}
-
-/// A loss that records the gradient by the outputs.
-pub struct Seen<'a> {
-    loss: &'a dyn Loss,
-    d_o: RefCell<Vec<f32>>,
-}
-
-impl Loss for Seen<'_> {
-    fn check(&self, targets: TargetRows<'_>, size: usize) -> Result<(), Error> {
-        self.loss.check(targets, size)
-    }
-
-    fn value(&self, runtime: Runtime, outputs: Outputs<'_>) -> Result<f64, Error> {
-        self.loss.value(runtime, outputs)
-    }
-
-    fn gradient(&self, runtime: Runtime, outputs: Outputs<'_>) -> Result<f64, Error> {
-        let Outputs { y, size, .. } = outputs;
-        let loss = self.loss.gradient(runtime, Outputs::new(y, size))?;
-        self.d_o.replace(y.to_vec());
-        Ok(loss)
     }
 }
 
@@ -122,7 +98,7 @@ impl Case {
     /// Another loss and its gradients.
     pub fn gradients(&mut self, loss: &dyn Loss, accumulate: Accumulate) -> Pass {
         let Self { model, workspace, x, .. } = self;
-        let seen = Seen { loss, d_o: RefCell::default() };
+        let seen = Seen::new(loss);
         let loss = model.gradients(workspace, &*x, &seen, accumulate).unwrap();
         Pass {
             loss,

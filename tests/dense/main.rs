@@ -4,6 +4,9 @@
 //! Each stage is compared on its own, from the results of the stage before: bounds stay as narrow
 //! as the stage is accurate.
 
+#[path = "../common/mod.rs"]
+mod common;
+
 mod case;
 mod errors;
 mod memory;

@@ -2,14 +2,10 @@
 
 use super::Log;
 use super::hash::Hash;
-use crate::common::filled;
-use bptt::{
-    Accumulate, Dense, Error, Isa, Loss, Network, Outputs, Runtime, Schedule, SoftmaxCrossEntropy,
-    TargetRows,
-};
+use crate::common::{Seen, filled};
+use bptt::{Accumulate, Dense, Isa, Network, Runtime, Schedule, SoftmaxCrossEntropy};
 use bptt_kernels::softmax::{CrossEntropy, softmax};
 use bptt_reference::sample::uniform;
-use std::cell::RefCell;
 
 /// Rows, inputs and outputs: one of each, edges of vectors, and blocks of rows and of depth.
 const SHAPES: [(usize, usize, usize); 6] =
@@ -61,10 +57,9 @@ fn pass(isa: Isa, (rows, inputs, outputs): (usize, usize, usize), log: &mut Log)
         (SoftmaxCrossEntropy::mean(&classes).with_mask(&mask), Accumulate::Yes),
     ] {
         losses.push(model.evaluate(&mut workspace, &h, &loss).unwrap() as f32);
-        let of_outputs = RefCell::new(Vec::new());
-        let seen = Seen { loss: &loss, of_outputs: &of_outputs };
+        let seen = Seen::new(&loss);
         losses.push(model.gradients(&mut workspace, &h, &seen, accumulate).unwrap() as f32);
-        gradients.extend(of_outputs.take());
+        gradients.extend(seen.d_o.take());
         gradients.extend_from_slice(workspace.input_gradients().unwrap());
     }
     let hashes = vec![
@@ -74,27 +69,4 @@ fn pass(isa: Isa, (rows, inputs, outputs): (usize, usize, usize), log: &mut Log)
         ("weights", Hash::of(&[workspace.gradients().as_slice()])),
     ];
     log.add(&format!("readout/R{rows}-I{inputs}-O{outputs}"), isa, &hashes);
-}
-
-/// A loss that records its gradient.
-struct Seen<'a> {
-    loss: &'a dyn Loss,
-    of_outputs: &'a RefCell<Vec<f32>>,
-}
-
-impl Loss for Seen<'_> {
-    fn check(&self, targets: TargetRows<'_>, size: usize) -> Result<(), Error> {
-        self.loss.check(targets, size)
-    }
-
-    fn value(&self, runtime: Runtime, outputs: Outputs<'_>) -> Result<f64, Error> {
-        self.loss.value(runtime, outputs)
-    }
-
-    fn gradient(&self, runtime: Runtime, outputs: Outputs<'_>) -> Result<f64, Error> {
-        let Outputs { y, size, .. } = outputs;
-        let loss = self.loss.gradient(runtime, Outputs::new(y, size))?;
-        self.of_outputs.replace(y.to_vec());
-        Ok(loss)
-    }
 }

@@ -128,38 +128,67 @@ fn as_what_is_written_out() {
     }
 }
 
-/// One unit of identities and two steps, U = 2, W = 3, b = 1, x = 1 and 5, h₀ = 4: h = 1 + 2 + 12 = 15 and
-/// 1 + 10 + 45 = 56. With ∂L/∂h = 1 at each step, dz = 1 + 3 = 4 and 1.
-#[test]
-fn vanilla_by_hand() {
-    let cell = Cell::Vanilla(Activation::Identity);
+/// One unit of identities, U = 2, W = 3, b = 1.
+fn vanilla() -> (Layer, [f64; 3]) {
     let layer = Layer {
         inputs: 1,
         hidden: 1,
         outputs: 1,
-        cell,
+        cell: Cell::Vanilla(Activation::Identity),
         late: false,
         linear: true,
         masks: Masks::default(),
         norm: None,
     };
-    let given = Inputs {
-        params: vec![2.0, 3.0, 1.0],
-        x: vec![1.0, 5.0],
-        h0: vec![4.0],
+    (layer, [2.0, 3.0, 1.0])
+}
+
+/// A sequence of these inputs from h₀, with ∂L/∂h = 1 at each step and `dh_last` by the last state.
+fn sequence(x: &[f64], h0: f64, dh_last: f64) -> Inputs<Vec<f64>> {
+    Inputs {
+        params: vec![],
+        x: x.to_vec(),
+        h0: vec![h0],
         c0: vec![],
-        dy: vec![1.0, 1.0],
-        dh_last: vec![0.0],
+        dy: vec![1.0; x.len()],
+        dh_last: vec![dh_last],
         dc_last: vec![],
         x0: vec![],
         dx_last: vec![],
-    };
+    }
+}
+
+/// x = 1 and 5, h₀ = 4: h = 1 + 2 + 12 = 15 and 1 + 10 + 45 = 56. With ∂L/∂h = 1 at each step, dz = 1 + 3 = 4 and 1.
+#[test]
+fn vanilla_by_hand() {
+    let (layer, params) = vanilla();
+    let given = Inputs { params: params.to_vec(), ..sequence(&[1.0, 5.0], 4.0, 0.0) };
     let outcome = layer.run(&given, None);
     assert_eq!(outcome.h, [15.0, 56.0]);
     assert_eq!(outcome.dz, [4.0, 1.0]);
     // ∂L/∂U = 4·1 + 1·5, ∂L/∂W = 4·4 + 1·15, ∂L/∂b = 5.
     assert_eq!(outcome.params, [9.0, 31.0, 5.0]);
     assert_eq!((outcome.dx, outcome.dh0), (vec![8.0, 2.0], vec![12.0]));
+}
+
+/// The same sequence in a list, after one without a step and before one with x = 3, h₀ = −1: h = 1 + 6 − 3 = 4 and
+/// dz = 1 + 2 = 3, so that ∂L/∂U = 9 + 3·3, ∂L/∂W = 31 + 3·(−1), ∂L/∂b = 5 + 3.
+#[test]
+fn a_list_by_hand() {
+    let (layer, params) = vanilla();
+    let list =
+        [sequence(&[], 7.0, 5.0), sequence(&[1.0, 5.0], 4.0, 0.0), sequence(&[3.0], -1.0, 2.0)];
+    let outcome = layer.run_list(&params, &list);
+    assert_eq!(outcome.params, [18.0, 28.0, 8.0]);
+    let expected: [(&[f64], f64, &[f64], f64); 3] = [
+        (&[], 7.0, &[], 5.0),
+        (&[15.0, 56.0], 56.0, &[8.0, 2.0], 12.0),
+        (&[4.0], 4.0, &[6.0], 9.0),
+    ];
+    for ((given, own), (h, last, dx, dh0)) in list.iter().zip(&outcome.sequences).zip(expected) {
+        assert_eq!((&own.h[..], &own.dx[..], &own.dh0[..]), (h, dx, &[dh0][..]));
+        assert_eq!(layer.last_state(given, own), [vec![last], vec![], vec![]]);
+    }
 }
 
 /// Two steps of a GRU whose update gate is open (u = 1) keep h₀; and one whose gates are shut follows n.
