@@ -1,10 +1,9 @@
 //! Sequences of different lengths: what the reference expects of them, and passes over them.
 
+use crate::Parts;
 use crate::common::{Data, Given, Layout, part, rows_of};
-use crate::{Parts, parts};
 use bptt::{Accumulate, Isa};
-use bptt_reference::cells::{Inputs, Layer};
-use bptt_reference::noise::Masks;
+use bptt_reference::cells::{Inputs, List, Outcome};
 use bptt_reference::{Bounded, bounds};
 
 /// Where each row of `[τ, B, …]` is after the end of its sequence.
@@ -12,31 +11,41 @@ fn ended(data: &Data, lengths: &[usize]) -> Vec<bool> {
     (0..data.steps).flat_map(|t| lengths.iter().map(move |&len| t >= len)).collect()
 }
 
-/// What the reference computes, and its bounds. It has one length for all sequences, and zoneout: a
-/// step that keeps all of both states is one that its sequence does not take. Its outputs are the
-/// kept states, where those of libraries are 0 and have no gradient.
-pub fn expected(data: &Data, lengths: &[usize]) -> Parts<Bounded> {
-    let (hidden, outputs) = (data.layer.hidden_size(), data.layer.output_size());
-    let ended = ended(data, lengths);
-    let shares = |width: usize| -> Vec<f64> {
-        ended.iter().flat_map(|&ended| vec![f64::from(u8::from(ended)); width]).collect()
+/// The rows of all sequences in the order `[τ, B, …]`, each with zeros after its end.
+fn padded(sequences: &[Vec<Bounded>], width: usize, steps: usize) -> Vec<Bounded> {
+    let row = |t: usize| {
+        sequences.iter().flat_map(move |own| {
+            let zeros = vec![Bounded { value: 0.0, bound: 0.0 }; width];
+            own.get(t * width..(t + 1) * width).map_or(zeros, <[Bounded]>::to_vec)
+        })
     };
-    let masks = Masks { seen: Vec::new(), kept: [outputs, hidden].map(shares) };
-    let reference = Layer { masks, ..data.layer.reference() };
-    let mut dy = data.inputs.dy.clone();
-    clear(&mut dy, &ended, 0.0);
-    let inputs = Inputs { dy, ..data.inputs.clone() };
-    let pass = reference.run(&inputs.map(|values| bounds::exact(values)), None);
-    let mut parts = parts(&pass, &inputs);
-    clear(&mut parts[0].1, &ended, Bounded { value: 0.0, bound: 0.0 });
-    parts
+    (0..steps).flat_map(row).collect()
 }
 
-fn clear<T: Copy>(all: &mut [T], ended: &[bool], zero: T) {
-    let width = all.len() / ended.len();
-    for (row, _) in all.chunks_mut(width).zip(ended).filter(|(_, ended)| **ended) {
-        row.fill(zero);
-    }
+/// What the reference computes of the list of sequences, and its bounds.
+pub fn expected(data: &Data, lengths: &[usize]) -> Parts<Bounded> {
+    let (outputs, layer) = (data.layer.output_size(), data.layer.reference());
+    let sequence = |(n, &len)| {
+        let inputs = data.sequence(n).stretch(0..len).inputs;
+        Inputs { params: Vec::new(), ..inputs }.map(|values| bounds::exact(values))
+    };
+    let list: Vec<_> = lengths.iter().enumerate().map(sequence).collect();
+    let List { params, sequences } = layer.run_list(&bounds::exact(&data.inputs.params), &list);
+    let last: Vec<_> =
+        list.iter().zip(&sequences).map(|(given, own)| layer.last_state(given, own)).collect();
+    let of = |part: fn(&Outcome<Vec<Bounded>>) -> &Vec<Bounded>| -> Vec<Vec<Bounded>> {
+        sequences.iter().map(|own| part(own).clone()).collect()
+    };
+    let last = |which: usize| last.iter().flat_map(|own| own[which].clone()).collect();
+    [
+        ("h", padded(&of(|own| &own.h), outputs, data.steps)),
+        ("h_last", last(0)),
+        ("c_last", last(1)),
+        ("params", params),
+        ("dx", padded(&of(|own| &own.dx), data.layer.input_size(), data.steps)),
+        ("dh0", of(|own| &own.dh0).concat()),
+        ("dc0", of(|own| &own.dc0).concat()),
+    ]
 }
 
 /// A forward and a backward pass in a layout of the caller's arrays, with NaN for padding; the
