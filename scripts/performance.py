@@ -215,7 +215,7 @@ def sequences():
 
 def peers_ragged():
     """Sequences of different lengths: how many times as long as bptt PyTorch takes with packed
-    sequences, and in brackets the fastest other library, on one thread"""
+    sequences, and in brackets the fastest other library, on one thread; a star marks disturbed runs"""
     results = json.loads((PEERS / "results/ragged/results.json").read_text())
     report.add_ratios(results)
     columns = [(cell, mode) for cell in report.measured_cells(results) for mode in ("train", "infer")]
@@ -223,7 +223,8 @@ def peers_ragged():
     for case in results["cases"]:
         if case["threads"] == 1:
             figures = f"{case['packed_ratio']:.1f} ({case['ratio']:.1f})" if "packed_ratio" in case else ""
-            of.setdefault(report.name_of(case), {})[case["cell"], case["mode"]] = figures
+            name, star = report.name_of(case).removesuffix(" *"), " *" * case.get("disturbed", False)
+            of.setdefault(name, {})[case["cell"], case["mode"]] = figures + star
     rows = [[name, *(figures.get(column, "") for column in columns)] for name, figures in of.items()]
     header = ["H, B, T, full", *(f"{report.cells.TITLES[cell]}, {mode}" for cell, mode in columns)]
     return table(header, rows), results

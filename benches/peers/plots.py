@@ -158,7 +158,7 @@ def memory(results, folder):
                 for case in cases
             ]
             line = {"color": COLOURS[library], "linewidth": 1, "markersize": 5}
-            ax.plot(*zip(*(point[:2] for point in sorted(points))), marker="o", **line)
+            ax.plot(*zip(*(point[:2] for point in points)), marker="o", **line)
             for megabytes, time, in_full in points:
                 if in_full:
                     ax.annotate("in full", (megabytes, time), (0, 7), textcoords="offset points", ha="center")

@@ -2,7 +2,9 @@
 //! benches/peers/README.md has them.
 
 mod bptt;
+#[cfg(feature = "burn")]
 mod burn;
+#[cfg(feature = "candle")]
 mod candle;
 mod machine;
 mod problem;
@@ -34,7 +36,9 @@ fn main() -> Fallible<()> {
     let prepare: Prepare = match name.as_str() {
         "bptt" => bptt::prepare,
         "unfused" => unfused::prepare,
+        #[cfg(feature = "candle")]
         "candle" => candle::prepare,
+        #[cfg(feature = "burn")]
         "burn" => burn::prepare,
         _ => return Err("usage: bptt-peers bptt | unfused | candle | burn".into()),
     };
