@@ -85,7 +85,8 @@
 //!   [`Lstm::rows`] and [`Gru::rows`] return the rows of a gate.
 //! - A layer's page also lists the tensors that it carries from step to step; [`State`] holds them
 //!   by name. The states of [single sequences](State#single-sequences) can be read, set, reset and
-//!   reordered.
+//!   reordered. Before the first step the state is zero, given, or a
+//!   [parameter](Network::with_learned_state).
 //! - Input that does not fit is refused with an [`Error`] before anything is written. The error
 //!   says what was given and what was expected.
 //! - A sequence gets the same bits alone or in a batch, in one pass or in many, step by step or at
