@@ -282,8 +282,8 @@ fn time(options: &Options) -> Result<(), Error> {
     let isa = Isa::best()?;
     let Options { cell, mode, input, hidden, batch, steps, .. } = *options;
     let mut problem = Problem::new(options, isa)?;
-    // These calls also bring the memory in.
     let (mut samples, mut peaks) = (Vec::new(), Vec::new());
+    // These calls also bring the memory in.
     let calls = calls_per_sample(&mut problem)?;
     let limit = Duration::from_secs_f64(options.seconds.clamp(0.0, 3600.0));
     let start = Instant::now();

@@ -1,6 +1,6 @@
 //! Passes over sequences of drawn lengths, in a network of drawn layers, laid out in any way.
 
-use crate::common::{Kind, Layout, Subject};
+use crate::common::{Kind, Layout, Subject, joined};
 use crate::{Bytes, assert_same};
 use bptt::{
     Accumulate, Activation, Dense, Embedding, Gru, Input, InputSize, Isa, Loss, Lstm, Model,
@@ -239,18 +239,6 @@ impl Case {
 /// The lengths of these sequences.
 pub fn lengths_of(sequences: &[Sequence], inputs: usize) -> Vec<usize> {
     sequences.iter().map(|sequence| sequence.x.len() / inputs).collect()
-}
-
-/// A state of all sequences.
-fn joined<'a>(model: &Model, states: impl ExactSizeIterator<Item = &'a State>) -> State {
-    let mut all = model.state(states.len()).unwrap();
-    for (n, one) in states.enumerate() {
-        if n == 0 {
-            all.set_step(one.step()).unwrap();
-        }
-        all.set_sequence(n, one).unwrap();
-    }
-    all
 }
 
 /// Panics unless the rows of no sequence are as the schedule says.

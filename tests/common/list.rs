@@ -64,7 +64,7 @@ pub fn lengths_of(model: &Model, sequences: &[Sequence]) -> Vec<usize> {
 }
 
 /// A state of all sequences, which have taken as many steps as the first one.
-fn joined<'a>(model: &Model, states: impl ExactSizeIterator<Item = &'a State>) -> State {
+pub fn joined<'a>(model: &Model, states: impl ExactSizeIterator<Item = &'a State>) -> State {
     let mut all = model.state(states.len()).unwrap();
     for (n, one) in states.enumerate() {
         if n == 0 {

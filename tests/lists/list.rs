@@ -5,6 +5,7 @@ use bptt::State;
 use bptt_reference::Bounded;
 use bptt_reference::bounds::exact;
 use bptt_reference::cells::Inputs;
+use std::ops::Range;
 
 /// Sequences, the steps before which some of them begin anew, each with the number of its sequence,
 /// and the state that they have then.
@@ -29,12 +30,12 @@ impl List {
         self.sequences[n].x.len() / self.subject.input_size()
     }
 
-    /// The steps of sequence `n` from `from` to before `to`, with the states of the whole.
-    pub fn steps(&self, n: usize, (from, to): (usize, usize)) -> Sequence {
+    /// These steps of sequence `n`, with the states of the whole.
+    pub fn steps(&self, n: usize, steps: Range<usize>) -> Sequence {
         let (inputs, outputs) = (self.subject.input_size(), self.subject.output_size());
         let own = &self.sequences[n];
-        let x = own.x[from * inputs..to * inputs].to_vec();
-        let dy = own.dy[from * outputs..to * outputs].to_vec();
+        let x = own.x[steps.start * inputs..steps.end * inputs].to_vec();
+        let dy = own.dy[steps.start * outputs..steps.end * outputs].to_vec();
         Sequence { x, dy, ..own.clone() }
     }
 
@@ -47,7 +48,7 @@ impl List {
         ends.dedup();
         let mut first = 0;
         let part = |end: usize| {
-            let mut sequence = self.steps(n, (first, end));
+            let mut sequence = self.steps(n, first..end);
             let begins_anew = self.resets.contains(&(n, first));
             if begins_anew {
                 sequence.state = self.anew.clone();

@@ -131,9 +131,9 @@ fn in_chunks(model: &mut Model, list: &List, run: &Run) -> (Vec<Own>, Vec<f32>, 
     for ends in borders.windows(2) {
         let (from, to) = (ends[0], ends[1]);
         let of = |n: usize| {
-            let ends = (from.min(list.len(n)), to.min(list.len(n)));
+            let steps = from.min(list.len(n))..to.min(list.len(n));
             let state = states[n].clone();
-            Sequence { state, ..list.steps(n, ends) }
+            Sequence { state, ..list.steps(n, steps) }
         };
         let chunk: Vec<Sequence> = (0..batch).map(of).collect();
         let within = list.resets.iter().filter(|reset| (from..to).contains(&reset.1));

@@ -6,6 +6,8 @@ mod bits;
 mod data;
 #[path = "../../../tests/common/kinds.rs"]
 mod kinds;
+#[path = "../../../tests/common/list.rs"]
+mod list;
 #[path = "../../../tests/common/ragged.rs"]
 mod ragged;
 #[path = "../../../tests/common/rig.rs"]
@@ -16,6 +18,7 @@ mod subject;
 pub use bits::{assert_bits, filled};
 pub use data::{Data, Shape, rows_of};
 pub use kinds::{Alpha, Kind, Options, clockwork, gru, leaky, lstm, normed, skip, vanilla};
+pub use list::joined;
 pub use ragged::{Given, Layout};
 pub use rig::{Pass, Rig, part};
 pub use subject::Subject;

@@ -13,7 +13,7 @@ impl Learned {
         Self(vec![true; if is_learned { rows } else { 0 }])
     }
 
-    /// Notes whether `row` begins from the learned state.
+    /// Notes whether `row` begins from the learned state; without one there is nothing to note.
     pub fn set(&mut self, row: usize, begins: bool) {
         if let Some(row) = self.0.get_mut(row) {
             *row = begins;

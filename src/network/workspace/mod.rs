@@ -103,6 +103,7 @@ pub struct Workspace {
     step: u64,
     /// Whether a gradient with respect to the last state has been set.
     has_last_gradient: bool,
+    /// Which sequences begin from the learned state.
     learned: Learned,
     holds: Holds,
     /// The version of the parameters of the last forward pass.
@@ -125,7 +126,6 @@ impl Workspace {
             Some(memory) => memory,
             None => plans.layout().allocate()?.into(),
         };
-        let learned = Learned::all(network.has_learned_state(), schedule.batch());
         let mut workspace = Self {
             network,
             runtime,
@@ -137,7 +137,7 @@ impl Workspace {
             noise: Noise::default(),
             step: 0,
             has_last_gradient: false,
-            learned,
+            learned: Learned::default(),
             holds: Holds::Nothing,
             version: Version::NONE,
             team: runtime.team()?,
