@@ -11,14 +11,16 @@
 //! slows down under load, so a peak measured before the work would be too high. Both figures are
 //! medians.
 
+use bptt::blocks::Block;
 use bptt::{
-    Accumulate, Activation, ClockGroup, Clockwork, Error, Format, Gru, Init, Isa, Layer, LayerNorm,
-    Leak, Leaky, Loss, Lstm, Model, Network, Outputs, Recomputation, Recurrent, Regularisation,
-    Regularised, Reset, Runtime, Schedule, Skip, Stream, TargetRows, Vanilla, Workspace,
+    Accumulate, Activation, Bidirectional, ClockGroup, Clockwork, Error, Format, Gru, Init, Isa,
+    Layer, LayerNorm, Leak, Leaky, Loss, Lstm, Model, Network, Outputs, Recomputation, Recurrent,
+    Regularisation, Regularised, Reset, Runtime, Schedule, Skip, Stream, TargetRows, Vanilla,
+    Workspace,
 };
 use clap::{Parser, ValueEnum};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use std::sync::Barrier;
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 /// Times one recurrent problem and prints one line of JSON.
@@ -39,6 +41,13 @@ struct Options {
     /// Sequences in the batch, B.
     #[arg(long, default_value_t = 32)]
     batch: usize,
+    /// Layers, one above the other.
+    #[arg(long, default_value_t = 1)]
+    layers: usize,
+    /// Let each layer go through the sequences in both directions; the outputs of both are the input
+    /// of the next layer.
+    #[arg(long)]
+    bidirectional: bool,
     /// Time steps, T.
     #[arg(long, default_value_t = 25)]
     steps: usize,
@@ -150,8 +159,26 @@ fn main() {
     }
 }
 
-/// The network of the one layer, with noise in its recurrence if there is any.
+/// The network: layers of the cell, each in one direction or in both.
 fn network(options: &Options) -> Result<Network, Error> {
+    let mut network: Option<Network> = None;
+    for _ in 0..options.layers.max(1) {
+        let input = network.as_ref().map_or(options.input, Network::output_size);
+        let one = || block(&Options { input, ..options.clone() });
+        let both: Arc<dyn Block> = match options.bidirectional {
+            true => Arc::new(Bidirectional::new(one()?, one()?)),
+            false => one()?,
+        };
+        network = Some(match network {
+            Some(network) => network.then(both),
+            None => Network::new(both),
+        });
+    }
+    Ok(network.expect("there is a layer"))
+}
+
+/// The one layer, with noise in its recurrence if there is any.
+fn block(options: &Options) -> Result<Arc<dyn Block>, Error> {
     let Options { input, hidden, .. } = *options;
     let none = Regularisation::none();
     let dropout = none.with_dropout(options.dropout)?;
@@ -162,17 +189,17 @@ fn network(options: &Options) -> Result<Network, Error> {
             let (given, expected) = ("some".into(), "none in a clockwork".into());
             return Err(Error::Value { what: "noise", given, expected });
         }
-        return Ok(Network::new(Clockwork::new(input, Activation::Tanh, &clock_groups(hidden))?));
+        return Ok(Arc::new(Clockwork::new(input, Activation::Tanh, &clock_groups(hidden))?));
     }
     let layer = layer(options)?;
     if both == none {
-        return Ok(Network::new(layer));
+        return Ok(Arc::new(layer));
     }
     match Regularised::new(layer.clone(), both) {
-        Ok(regularised) => Ok(Network::new(regularised)),
+        Ok(regularised) => Ok(Arc::new(regularised)),
         Err(_) => {
             let of_h = dropout.with_zoneout(options.zoneout, 0.0)?;
-            Ok(Network::new(Regularised::new(layer, of_h)?))
+            Ok(Arc::new(Regularised::new(layer, of_h)?))
         }
     }
 }
@@ -185,7 +212,8 @@ fn memory(options: &Options) -> Result<(), Error> {
     println!("floats per step and sequence, H {hidden}, outputs included");
     println!("{:<16} {:>9} {:>6} {:>7} {:>5}", "cell", "full", "in H", "states", "in H");
     for &cell in CellName::value_variants() {
-        let options = Options { cell, dropout: 0.0, zoneout: 0.0, ..options.clone() };
+        let one = Options { layers: 1, bidirectional: false, ..options.clone() };
+        let options = Options { cell, dropout: 0.0, zoneout: 0.0, ..one };
         let network = network(&options)?;
         let mut rng = StdRng::seed_from_u64(1);
         let mut model = network.init(&mut rng, Runtime::best()?)?;
@@ -314,6 +342,8 @@ fn time(options: &Options) -> Result<(), Error> {
         "mode": name(&|| mode.to_possible_value()),
         "input": input,
         "hidden": hidden,
+        "layers": options.layers,
+        "bidirectional": options.bidirectional,
         "batch": batch,
         "steps": steps,
         "rows": problem.rows,
@@ -406,9 +436,22 @@ struct Problem {
 }
 
 enum Kind {
-    Infer { stream: Stream, y: Vec<f32> },
-    Stream { stream: Stream, y: Vec<f32> },
-    Train { workspace: Box<Workspace>, loss: Slopes },
+    Infer {
+        stream: Stream,
+        y: Vec<f32>,
+    },
+    /// A forward pass of a network that has no streams.
+    Forward {
+        workspace: Box<Workspace>,
+    },
+    Stream {
+        stream: Stream,
+        y: Vec<f32>,
+    },
+    Train {
+        workspace: Box<Workspace>,
+        loss: Slopes,
+    },
 }
 
 /// A loss with a given gradient, a row for each row of a pass.
@@ -462,6 +505,9 @@ impl Problem {
         let outputs = schedule.rows() * model.output_size();
         let x = draw(schedule.given_rows() * input);
         let kind = match mode {
+            Mode::Infer if options.bidirectional => {
+                Kind::Forward { workspace: Box::new(model.training_workspace(&schedule)?) }
+            }
             Mode::Infer => Kind::Infer { stream: model.stream(batch)?, y: vec![0.0; outputs] },
             Mode::Stream => Kind::Stream { stream: model.stream(batch)?, y: vec![0.0; outputs] },
             Mode::Train => {
@@ -484,6 +530,7 @@ impl Problem {
         let x = &*x;
         match kind {
             Kind::Infer { stream, y } => stream.forward(x, y),
+            Kind::Forward { workspace } => model.forward(workspace, x).map(|_| ()),
             Kind::Stream { stream, y } => stream.step(x, y),
             Kind::Train { workspace, loss } => {
                 model.change(|_| Ok::<(), Error>(()))?;
@@ -513,7 +560,7 @@ impl Problem {
     fn bytes(&self) -> usize {
         match &self.kind {
             Kind::Infer { stream, .. } | Kind::Stream { stream, .. } => stream.bytes(),
-            Kind::Train { workspace, .. } => workspace.bytes(),
+            Kind::Forward { workspace } | Kind::Train { workspace, .. } => workspace.bytes(),
         }
     }
 }

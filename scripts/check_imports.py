@@ -37,6 +37,7 @@ LAYERS = {
     "src": """
         error runtime gradients memory params sequence regularisation
         loss blocks
+        containers
         train network io
     """.split(),
 }

@@ -113,6 +113,7 @@
 #![cfg_attr(not(feature = "safetensors"), allow(dead_code, rustdoc::broken_intra_doc_links))]
 
 pub mod blocks;
+mod containers;
 mod error;
 mod gradients;
 // A page, not code: no program can name it.
@@ -135,8 +136,9 @@ pub use blocks::recurrent::{
     Activation, Candidate, Delayed, Gru, GruGate, Layer, LayerNorm, Leak, Leaky, Lstm, LstmGate,
     Recurrent, Regularised, Reset, Skip, Vanilla,
 };
-pub use blocks::{Dense, Embedding, Reversed};
+pub use blocks::{Dense, Embedding, Identity};
 pub use bptt_kernels::{Format, Isa, IsaError};
+pub use containers::{Bidirectional, Parallel, Residual, Reversed, Stack};
 pub use error::Error;
 pub use gradients::Accumulate;
 #[cfg(feature = "safetensors")]

@@ -112,6 +112,9 @@ const DROPOUT: u32 = 1;
 /// The second word of the counter of a block's seed, which no step or sequence below 2³³ has.
 const BLOCK: u32 = 2;
 
+/// The second word of the counter of the seed of the blocks within a block, as [`BLOCK`].
+const WITHIN: u32 = 3;
+
 fn words(number: u64) -> [u32; 2] {
     [number as u32, (number >> 32) as u32]
 }
@@ -123,7 +126,17 @@ impl Noise {
         if block == 0 {
             return self;
         }
-        let [low, high] = threefry(words(self.seed), [block as u32, BLOCK]);
+        self.derived([block as u32, BLOCK])
+    }
+
+    /// Returns the noise of the blocks within a block that has this noise, so that none of them has
+    /// the seed of a block outside.
+    pub(crate) fn within_a_block(self) -> Self {
+        self.derived([0, WITHIN])
+    }
+
+    fn derived(self, counter: [u32; 2]) -> Self {
+        let [low, high] = threefry(words(self.seed), counter);
         Self { seed: u64::from(low) | u64::from(high) << 32, ..self }
     }
 

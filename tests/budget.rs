@@ -3,11 +3,11 @@
 
 mod common;
 
-use bptt::blocks::{Backward, Block, Config, Forward, Pass, Plan};
+use bptt::blocks::{Backward, Block, Config, Forward, Keeps, Pass, Plan};
 use bptt::{
     Accumulate, Dense, Embedding, Error, InputSize, Isa, Lstm, Manifest, Model, Network, Noise,
-    Padding, Region, Regularisation, Reversed, Runtime, Schedule, SoftmaxCrossEntropy,
-    SquaredError, State, Tokens, Training, Workspace,
+    Padding, Regularisation, Reversed, Runtime, Schedule, SoftmaxCrossEntropy, SquaredError, State,
+    Tokens, Training, Workspace,
 };
 use bptt_reference::sample::uniform;
 use common::{Kind, Subject, assert_bits, drawn_model, drawn_state, isas};
@@ -326,8 +326,8 @@ impl Pass for Counter {
         }
         Ok(())
     }
-    fn kept(&self) -> Option<Region> {
-        Some(Region::default())
+    fn keeps(&self) -> Option<Keeps> {
+        Some(Keeps { regions: Vec::new(), output: true })
     }
     fn recompute(&self, f: Forward<'_, '_>) -> Result<(), Error> {
         self.rows[1].fetch_add(f.y.len(), Relaxed);

@@ -68,7 +68,7 @@ macro_rules! isas {
             pub(crate) fn enter<K: Kernel>(self, kernel: K) -> K::Output {
                 match self.0 {
                     // SAFETY: only `detect` makes an `Isa`, after it has found that
-                    // the CPU has the features of this row.
+                    // the CPU has the features of this row, and `portable`, which has none.
                     $($(#[$cfg])* Kind::$kind => unsafe { simd::$module::enter(kernel) }),+
                 }
             }
@@ -84,6 +84,11 @@ isas! {
 }
 
 impl Isa {
+    /// Returns the instruction set that every CPU has.
+    pub(crate) fn portable() -> Isa {
+        Isa(Kind::Portable)
+    }
+
     /// Returns the instruction sets that this CPU has, best first. They are detected once per
     /// process.
     pub fn available() -> &'static [Isa] {

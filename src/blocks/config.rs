@@ -49,6 +49,8 @@ pub enum Value {
     Numbers(Vec<f32>),
     /// A block within this one.
     Block(Box<Config>),
+    /// Several blocks within this one.
+    Blocks(Vec<Config>),
 }
 
 /// Implements `From` for each type that a [`Value`] can hold.
@@ -70,6 +72,7 @@ values! {
     Vec<usize> => Sizes;
     Vec<f32> => Numbers;
     Config => Block;
+    Vec<Config> => Blocks;
 }
 
 impl Config {
@@ -185,6 +188,17 @@ impl Config {
         }
     }
 
+    /// Returns the configurations of the inner blocks called `name`.
+    ///
+    /// # Errors
+    /// [`Error::Value`] if no list of one block or more has this name.
+    pub fn blocks(&self, name: &str) -> Result<&[Config], Error> {
+        match self.get(name) {
+            Some(Value::Blocks(blocks)) if !blocks.is_empty() => Ok(blocks),
+            other => Err(self.wrong(name, other, "a list of blocks")),
+        }
+    }
+
     /// Returns an error unless every value has one of these `names`, so that no option is silently
     /// ignored.
     ///
@@ -211,6 +225,12 @@ impl Config {
             (Value::Block(a_block), Value::Block(b_block)) => {
                 a.name == b.name && a_block.computes_as(b_block)
             }
+            (Value::Blocks(a_blocks), Value::Blocks(b_blocks)) => {
+                let mut pairs = a_blocks.iter().zip(b_blocks);
+                a.name == b.name
+                    && a_blocks.len() == b_blocks.len()
+                    && pairs.all(|(a_block, b_block)| a_block.computes_as(b_block))
+            }
             _ => a == b,
         };
         let (mine, others) = (that_matter(self), that_matter(other));
@@ -228,6 +248,13 @@ impl Config {
                 }
             }
             (Value::Block(block), Some(Value::Block(other))) => block.beside(other).into(),
+            (Value::Blocks(blocks), Some(Value::Blocks(others))) => {
+                let pairs = blocks.iter().enumerate().map(|(nth, block)| match others.get(nth) {
+                    Some(other) => block.beside(other),
+                    None => block.clone(),
+                });
+                pairs.collect::<Vec<_>>().into()
+            }
             (value, _) => value.clone(),
         };
         let beside = |field: &Field| Field { value: value_of(field), ..field.clone() };
@@ -265,6 +292,10 @@ impl fmt::Display for Value {
             }
             Self::Numbers(numbers) => write!(f, "{numbers:?}"),
             Self::Block(block) => block.fmt(f),
+            Self::Blocks(blocks) => {
+                let blocks: Vec<_> = blocks.iter().map(Config::to_string).collect();
+                write!(f, "[{}]", blocks.join(", "))
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A dense layer: each row of its output is an affine map of the row of its input.
 
-use super::{Backward, Block, Config, Forward, LeftBy, Next, Packed, Pass, Plan, Steps, Wanted};
+use super::{Backward, Block, Config, Forward, Next, Packed, Pass, Plan, Steps, Wanted};
 use crate::error::{check_len, check_size, product};
 use crate::memory::{Layout, Region, regions};
 use crate::params::{Init, Manifest};
@@ -245,10 +245,6 @@ impl Pass for DensePass {
     fn work(&self) -> [usize; 2] {
         let forward = self.rows.saturating_mul(self.dense.weights());
         [forward, forward.saturating_mul(2)]
-    }
-
-    fn find(&self, _name: &str, _left_by: LeftBy, _step: u64) -> Option<Region> {
-        None
     }
 }
 

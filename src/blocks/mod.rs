@@ -8,21 +8,23 @@
 mod block;
 pub(crate) mod clockwork;
 mod config;
+mod delegate;
 mod dense;
 mod embedding;
+mod identity;
 mod packed;
 mod pass;
 pub(crate) mod recurrent;
-mod reversed;
 mod steps;
 
 pub use block::{Block, Plan};
 pub use config::{Config, Value};
+pub(crate) use delegate::delegate_block;
 pub use dense::Dense;
 pub(crate) use dense::DensePacked;
 pub use embedding::Embedding;
 pub(crate) use embedding::EmbeddingPacked;
+pub use identity::Identity;
 pub use packed::{Packed, Plain, Wanted};
-pub use pass::{Backward, Forward, LeftBy, Pass};
-pub use reversed::Reversed;
+pub use pass::{Backward, Forward, Found, Keeps, LeftBy, Pass};
 pub use steps::{Next, Steps};

@@ -169,15 +169,25 @@ pub trait Pass: Debug + Send + Sync {
     /// [`Error`] if an argument does not fit the pass; nothing is written then.
     fn forward(&self, forward: Forward<'_, '_>) -> Result<(), Error>;
 
-    /// Returns the region of the pass's memory from which, together with the outputs, `recompute` can
-    /// compute the rest of the memory. `None`, the default, means that only a forward pass can.
-    fn kept(&self) -> Option<Region> {
+    /// Computes the state after the last step. It may leave outputs that this state does not need
+    /// unwritten. By default it runs a forward pass.
+    ///
+    /// # Errors
+    /// [`Error`] if an argument does not fit the pass; nothing is written then.
+    fn advance(&self, forward: Forward<'_, '_>) -> Result<(), Error> {
+        self.forward(forward)
+    }
+
+    /// Returns what of a forward pass has to be kept so that [`recompute`](Self::recompute) can
+    /// compute the rest of the memory without any step waiting for another one. `None`, the default,
+    /// means that only a forward pass can. It is not asked of a block without a state.
+    fn keeps(&self) -> Option<Keeps> {
         None
     }
 
-    /// Computes again what a forward pass left in the memory. If the pass has a
-    /// [`kept`](Self::kept) region, that region and the outputs hold what the forward pass left
-    /// there, so that no step has to wait for another one. By default it runs a forward pass.
+    /// Computes again what a forward pass left in the memory and in the outputs. What the pass
+    /// [`keeps`](Self::keeps) holds what the forward pass left there. By default it runs a forward
+    /// pass.
     ///
     /// # Errors
     /// [`Error`] if an argument does not fit the pass; nothing is written then.
@@ -204,11 +214,29 @@ pub trait Pass: Debug + Send + Sync {
         [0; 2]
     }
 
-    /// Returns the region that holds the values called `name` after the pass `left_by`, if the pass
-    /// keeps such values. `step` is the number of steps that the sequences took before the pass.
-    fn find(&self, _name: &str, _left_by: LeftBy, _step: u64) -> Option<Region> {
+    /// Returns where the values called `name` are after the pass `left_by`, if the pass keeps such
+    /// values. `step` is the number of steps that the sequences took before the pass.
+    fn find(&self, _name: &str, _left_by: LeftBy, _step: u64) -> Option<Found> {
         None
     }
+}
+
+/// What of a forward pass has to be kept so that the rest can be computed again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Keeps {
+    /// Regions of the pass's memory.
+    pub regions: Vec<Region>,
+    /// Whether the outputs have to be kept, too.
+    pub output: bool,
+}
+
+/// Where a pass has left certain values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// In this region of its memory.
+    Memory(Region),
+    /// In its outputs.
+    Output,
 }
 
 /// The pass that filled the memory last.

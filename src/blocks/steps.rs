@@ -34,6 +34,25 @@ pub struct Next<'a, 't> {
 
 /// The planned steps of a stream. Each call takes any number of steps.
 pub trait Steps: Debug + Send + Sync {
+    /// Computes what depends on the parameters alone, in the memory that the steps booked. It is
+    /// called once, before the first steps are taken. By default there is nothing to compute.
+    ///
+    /// # Errors
+    /// [`Error`] if an argument does not fit the steps.
+    fn prepare(
+        &mut self,
+        _packed: &dyn Packed,
+        _memory: &mut [f32],
+        _threads: &mut Threads<'_>,
+    ) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Returns the multiply-adds of [`prepare`](Self::prepare).
+    fn work_to_prepare(&self) -> usize {
+        0
+    }
+
     /// Takes the next steps.
     ///
     /// # Errors

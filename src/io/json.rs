@@ -36,6 +36,7 @@ fn value_to_json(value: &Value) -> Json {
         Value::Sizes(sizes) => sizes.iter().copied().map(Json::from).collect(),
         Value::Numbers(numbers) => numbers.iter().copied().map(number_to_json).collect(),
         Value::Block(block) => to_json(block),
+        Value::Blocks(blocks) => blocks.iter().map(to_json).collect(),
     }
 }
 
@@ -68,6 +69,10 @@ fn value_of_json(json: &Json) -> Result<Option<Value>, Error> {
             None => number.as_f64().map(|number| Value::Number(number as f32)),
         },
         Json::String(word) => Some(Value::Word(word.clone())),
+        Json::Array(all) if all.first().is_some_and(Json::is_object) => {
+            let blocks: Result<Vec<_>, Error> = all.iter().map(of_json).collect();
+            Some(Value::Blocks(blocks?))
+        }
         Json::Array(all) => match all.iter().map(size).collect() {
             Some(sizes) => Some(Value::Sizes(sizes)),
             None => {

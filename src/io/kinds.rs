@@ -6,7 +6,8 @@ use crate::blocks::clockwork::Clockwork;
 use crate::blocks::recurrent::{
     Delayed, Gru, Layer, LayerNorm, Leaky, Lstm, Recurrent, Regularised, Skip, Vanilla,
 };
-use crate::blocks::{Block, Config, Dense, Embedding, Reversed};
+use crate::blocks::{Block, Config, Dense, Embedding, Identity};
+use crate::containers::{Bidirectional, Parallel, Residual, Reversed, Stack};
 use crate::regularisation::Regularisation;
 use std::fmt;
 use std::sync::Arc;
@@ -59,8 +60,33 @@ impl Loader {
                 config.expect_only(&["block"])?;
                 Arc::new(Reversed::of(self.block(config.block("block")?)?))
             }
+            "Identity" => Arc::new(Identity::from_config(config)?),
+            "Bidirectional" => {
+                config.expect_only(&["forward", "reverse", "summed"])?;
+                let forward = self.block(config.block("forward")?)?;
+                let reverse = self.block(config.block("reverse")?)?;
+                Arc::new(Bidirectional::of(forward, reverse, config.flag("summed")?))
+            }
+            "Residual" => {
+                config.expect_only(&["block"])?;
+                Arc::new(Residual::of(self.block(config.block("block")?)?)?)
+            }
+            "Parallel" => {
+                config.expect_only(&["blocks", "summed"])?;
+                let blocks = self.blocks(config.blocks("blocks")?)?;
+                Arc::new(Parallel::of(blocks, config.flag("summed")?))
+            }
+            "Stack" => {
+                config.expect_only(&["blocks"])?;
+                Arc::new(Stack::of(self.blocks(config.blocks("blocks")?)?))
+            }
             _ => Arc::new(layer(config)?),
         })
+    }
+
+    /// Makes the blocks that `configs` describe.
+    pub(super) fn blocks(&self, configs: &[Config]) -> Result<Vec<Arc<dyn Block>>, Error> {
+        configs.iter().map(|config| self.block(config)).collect()
     }
 }
 

@@ -92,9 +92,7 @@ impl Loader {
     pub fn of_safetensors(&self, bytes: &[u8], runtime: Runtime) -> Result<Model, Error> {
         let content = Content::of(bytes)?;
         let network = content.member(NETWORK).unwrap_or("[]");
-        let blocks: Result<Vec<_>, Error> =
-            json::of_text(network)?.iter().map(|config| self.block(config)).collect();
-        let blocks = blocks?;
+        let blocks = self.blocks(&json::of_text(network)?)?;
         if blocks.is_empty() {
             return Err(Error::File {
                 what: "the configuration".into(),

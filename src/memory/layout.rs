@@ -47,6 +47,11 @@ impl Region {
         self.start..self.start + self.len
     }
 
+    /// Returns where this region of some memory lies, if that memory is the region `outer`.
+    pub(crate) fn within(self, outer: Self) -> Self {
+        Self { start: outer.start + self.start, ..self }
+    }
+
     /// Returns the region from the start of this one through the end of `last`, a later one.
     pub(crate) fn through(self, last: Self) -> Self {
         Self { len: last.start + last.len - self.start, ..self }

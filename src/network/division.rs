@@ -2,7 +2,7 @@
 //! Knows sizes and costs; must not run anything.
 
 use super::Network;
-use super::plan::{Options, Place, Planned, Step};
+use super::plan::{Options, Place, Planned};
 use crate::blocks::Wanted;
 use crate::memory::{Action, Course, Layout, Region, regions, repeated};
 use crate::sequence::Schedule;
@@ -101,6 +101,12 @@ fn cost(steps: u128, computed: u128, batch: usize) -> u128 {
     32 * steps + (16 + 20 * batch.min(16) as u128 / 16) * computed
 }
 
+/// Returns the floats that the blocks of a stretch [keep](Planned::keeps), if they can compute the rest
+/// again.
+pub(super) fn kept_len(stretch: &Planned) -> usize {
+    stretch.keeps().unwrap_or_default().iter().map(|region| region.len()).sum()
+}
+
 impl Divided {
     /// Plans the pass in at most `budget` bytes, with as little computed again as possible.
     /// Undivided it takes `undivided` bytes, if they fit the address space.
@@ -192,7 +198,7 @@ impl Whole<'_> {
             }
             Ok(true)
         };
-        if !try_group(1, &alone)? || !alone.can_recompute() || all == 1 {
+        if !try_group(1, &alone)? || alone.keeps().is_none() || all == 1 {
             return Ok(());
         }
         let plan = self.stretch(&first, true)?;
@@ -222,7 +228,7 @@ impl Whole<'_> {
         let dims: Kept<&[usize]> = Kept {
             checkpoints: &[checkpoints, state],
             begins: &[group - 1, state],
-            blocks: &[group - 1, first.kept_len()],
+            blocks: &[group - 1, kept_len(first)],
             now: &[state],
             last: &[state],
             dnow: &[state],
@@ -261,7 +267,7 @@ impl Whole<'_> {
         let mut recomputation = Recomputation { steps: 0, rows: 0, bytes: layout.bytes() };
         for action in course.clone() {
             match action {
-                Action::Advance(range) if plans[0].stateful() > 0 => {
+                Action::Advance(range) if plans[0].has_state() => {
                     recomputation.steps += first_step(range.end) - first_step(range.start);
                 }
                 Action::Unit(nth) => {
@@ -316,19 +322,20 @@ impl Plans {
         }
     }
 
-    /// Returns where a state of a block lies in the memory: `block` is the block's step in the
-    /// [first](Self::first) plan.
-    pub(super) fn place(&self, place: Place, block: &Step) -> Range<usize> {
-        let Self::Divided(divided) = self else { return block.place(place) };
+    /// Returns where a state lies in the memory.
+    pub(super) fn place(&self, place: Place) -> Range<usize> {
+        let divided = match self {
+            Self::Whole(whole) => return whole.place(place),
+            Self::Divided(divided) => divided,
+        };
         let region = match place {
-            // The first checkpoint.
-            Place::State => divided.kept.checkpoints,
+            Place::State => divided.kept.checkpoints.first(divided.plan(0).state.len()),
             Place::Last => divided.kept.last,
             Place::StateGradient => divided.kept.dnow,
             Place::LastGradient => divided.kept.dlast,
         };
-        let start = divided.start + region.range().start;
-        start + block.state.start..start + block.state.end
+        let Range { start, end } = region.range();
+        divided.start + start..divided.start + end
     }
 
     /// Returns what is computed more than once, and the bytes of the memory.
@@ -339,8 +346,8 @@ impl Plans {
         }
     }
 
-    /// Returns the gradients that each block computes.
-    pub(super) fn wanted(&self) -> &[Wanted] {
-        &self.first().wanted
+    /// Returns the gradients that the passes compute.
+    pub(super) fn wanted(&self) -> Wanted {
+        self.first().wanted
     }
 }

@@ -1,13 +1,11 @@
-//! Pairs of blocks that a stream runs as one: a layer and the dense layer after it in a single
-//! step, and an embedding and the layer after it.
+//! A layer and the dense layer after it, which a stream runs as one in a single step.
 
 use super::Network;
 use super::packing::Packing;
-use crate::blocks::recurrent::{EmbeddedSteps, RecurrentPacked, RecurrentSteps};
-use crate::blocks::{Block, Dense, DensePacked, Embedding, EmbeddingPacked, Steps};
+use crate::blocks::recurrent::{RecurrentPacked, RecurrentSteps};
+use crate::blocks::{Block, Dense, DensePacked};
 use crate::memory::Layout;
 use crate::{Error, Runtime};
-use bptt_kernels::team::{Pass as Threads, Team};
 use std::any::Any;
 use std::sync::Arc;
 
@@ -45,49 +43,8 @@ impl Single {
         if !steps.is_single() {
             return Ok(None);
         }
-        let dense = dense.map(|_| packing.share(1)).transpose()?;
-        Ok(Some(Self { steps, packed: packing.share(0)?, dense }))
-    }
-}
-
-/// An embedding and the layer after it, which run as one.
-pub(super) struct Embedded(EmbeddedSteps);
-
-impl Embedded {
-    /// Plans the steps of a network that begins with an embedding and a layer. Returns `None` for
-    /// any other network, and if the table of the tokens would be too large to pay off.
-    pub fn planned(
-        network: &Network,
-        batch: usize,
-        runtime: Runtime,
-        layout: &mut Layout,
-    ) -> Result<Option<Self>, Error> {
-        let mut blocks = network.blocks();
-        let first = blocks.next().and_then(|block| (block as &dyn Any).downcast_ref::<Embedding>());
-        let (Some(embedding), Some(layer)) = (first, blocks.next().and_then(Block::as_recurrent))
-        else {
-            return Ok(None);
-        };
-        let tokens = embedding.tokens();
-        Ok(EmbeddedSteps::planned(tokens, &layer, batch, runtime, layout)?.map(Self))
-    }
-
-    /// Returns the steps of the layer, which take tokens.
-    pub fn steps(&self) -> Box<dyn Steps> {
-        Box::new(self.0.clone())
-    }
-
-    /// Computes the table of the tokens, in the `memory` that was booked for it.
-    pub fn fill(
-        &self,
-        packing: &Packing,
-        memory: &mut [f32],
-        team: &mut Team,
-    ) -> Result<(), Error> {
-        let embedding = packing.block(0).as_form::<EmbeddingPacked>()?.table();
-        let layer = packing.block(1).as_form::<RecurrentPacked>()?;
-        team.pass(self.0.work_to_fill(), |threads: &mut Threads<'_>| {
-            self.0.fill(embedding, layer, memory, threads)
-        })
+        let blocks = packing.blocks();
+        let dense = dense.map(|_| blocks.share(1)).transpose()?;
+        Ok(Some(Self { steps, packed: blocks.share(0)?, dense }))
     }
 }

@@ -4,7 +4,6 @@
 use super::{Model, Network};
 use crate::Error;
 use crate::params::{Manifest, Sequences, State};
-use std::ops::Range;
 
 /// What the names of the parameters of a learned state begin with, before a dot.
 const NAME: &str = "initial_state";
@@ -46,10 +45,8 @@ impl Network {
         self.learned_state
     }
 
-    /// Returns the manifest of the parameters, and for each block the range of its parameters. A
-    /// learned state comes after them.
-    pub(super) fn declared_parameters(&self) -> Result<(Manifest, Vec<Range<usize>>), Error> {
-        let (mut manifest, ranges) = self.declared(|block, manifest| block.parameters(manifest))?;
+    /// Declares the parameters of a learned state, after those of the blocks.
+    pub(super) fn declare_learned(&self, manifest: &mut Manifest) -> Result<(), Error> {
         if self.learned_state {
             let state = self.state_manifest(1)?;
             Sequences::new("learned state", &state, 1)?;
@@ -58,7 +55,7 @@ impl Network {
                 tensors.try_for_each(|tensor| manifest.declare(tensor.name(), tensor.shape()))
             })?;
         }
-        Ok((manifest, ranges))
+        Ok(())
     }
 }
 
@@ -76,7 +73,7 @@ impl Model {
             let manifest = state.manifest().clone();
             let sequences = Sequences::new("state", &manifest, batch)?;
             for n in 0..batch {
-                sequences.write(n, &(0..manifest.len()), state.as_mut_slice(), one);
+                sequences.write(n, state.as_mut_slice(), one);
             }
         }
         Ok(state)

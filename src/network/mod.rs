@@ -20,9 +20,9 @@ pub use workspace::Workspace;
 
 use crate::Error;
 use crate::blocks::{Block, Config};
+use crate::containers::Stack;
 use crate::params::{Manifest, Parameters, State};
 use crate::sequence::InputSize;
-use std::ops::Range;
 use std::sync::Arc;
 
 /// A sequence of blocks: the output of each block is the input of the next.
@@ -40,11 +40,7 @@ use std::sync::Arc;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Network {
-    blocks: Vec<Arc<dyn Block>>,
-    /// The input of the first block and the output of the last one. They are stored, since each
-    /// pass needs them and a block may have to compute them.
-    input: InputSize,
-    output: usize,
+    blocks: Stack,
     /// Whether the state before the first step is a parameter.
     learned_state: bool,
 }
@@ -52,52 +48,33 @@ pub struct Network {
 impl Network {
     /// Makes a network of one block.
     pub fn new(block: impl Block) -> Self {
-        let (input, output) = (block.input(), block.output_size());
-        Self { blocks: vec![Arc::new(block)], input, output, learned_state: false }
+        Self { blocks: Stack::new(block), learned_state: false }
     }
 
     /// Appends a block, whose input is the output of the blocks so far. If it needs another input,
     /// making a model of the network fails with [`Error::Mismatch`].
-    pub fn then(mut self, block: impl Block) -> Self {
-        self.output = block.output_size();
-        self.blocks.push(Arc::new(block));
-        self
+    pub fn then(self, block: impl Block) -> Self {
+        Self { blocks: self.blocks.then(block), ..self }
     }
 
     /// Makes a network of one or more `blocks`, which were read from a file.
     pub(crate) fn of(blocks: Vec<Arc<dyn Block>>) -> Self {
-        let (input, output) = (blocks[0].input(), blocks[blocks.len() - 1].output_size());
-        Self { blocks, input, output, learned_state: false }
+        Self { blocks: Stack::of(blocks), learned_state: false }
     }
 
     /// Returns the blocks in order.
     pub fn blocks(&self) -> impl ExactSizeIterator<Item = &dyn Block> {
-        self.blocks.iter().map(|block| &**block)
+        self.blocks.blocks()
     }
 
     /// Returns what each row of the input holds: this many features, or a token.
     pub fn input(&self) -> InputSize {
-        self.input
+        self.blocks.input()
     }
 
     /// Returns the number of features in a row of the output.
     pub fn output_size(&self) -> usize {
-        self.output
-    }
-
-    /// Returns an error unless the input of each block fits the output of the block before it.
-    fn check(&self) -> Result<(), Error> {
-        for (nth, pair) in self.blocks.windows(2).enumerate() {
-            let given = pair[0].output_size();
-            if pair[1].input() != InputSize::Features(given) {
-                return Err(Error::Mismatch {
-                    what: "network",
-                    given: format!("{given} features of block {nth}, {}", pair[0].config()),
-                    expected: format!("the input of block {}, {}", nth + 1, pair[1].config()),
-                });
-            }
-        }
-        Ok(())
+        self.blocks.output_size()
     }
 
     /// Returns the names, shapes and ranges of the parameters. Names of block n begin with `n.`, and
@@ -108,23 +85,10 @@ impl Network {
     /// or the state is learned and a block's state cannot be divided into sequences;
     /// [`Error::TooLarge`] if the parameters do not fit the address space.
     pub fn manifest(&self) -> Result<Manifest, Error> {
-        self.declared_parameters().map(|(manifest, _)| manifest)
-    }
-
-    /// Returns the manifest of all tensors that the blocks declare with `declare`, and for each
-    /// block the range of its tensors.
-    fn declared(
-        &self,
-        declare: impl Fn(&dyn Block, &mut Manifest) -> Result<(), Error>,
-    ) -> Result<(Manifest, Vec<Range<usize>>), Error> {
-        self.check()?;
         let mut manifest = Manifest::default();
-        let mut ranges = Vec::new();
-        for (nth, block) in self.blocks().enumerate() {
-            let name = nth.to_string();
-            ranges.push(manifest.within(&name, |manifest| declare(block, manifest))?);
-        }
-        Ok((manifest, ranges))
+        self.blocks.parameters(&mut manifest)?;
+        self.declare_learned(&mut manifest)?;
+        Ok(manifest)
     }
 
     /// Allocates parameters that are all zero, to be filled by the caller.
@@ -149,12 +113,14 @@ impl Network {
     /// Returns the names, shapes and ranges of the state of `batch` sequences.
     pub(crate) fn state_manifest(&self, batch: usize) -> Result<Manifest, Error> {
         crate::error::check_size("batch", batch)?;
-        self.declared(|block, manifest| block.state(batch, manifest)).map(|(manifest, _)| manifest)
+        let mut manifest = Manifest::default();
+        self.blocks.state(batch, &mut manifest)?;
+        Ok(manifest)
     }
 
     /// Returns whether a block needs the number of steps that the sequences have taken.
     fn reads_step(&self) -> bool {
-        self.blocks().any(Block::reads_step)
+        self.blocks.reads_step()
     }
 
     /// Returns an error, about `what`, if a block needs later steps, so that the steps of a sequence
@@ -177,12 +143,7 @@ impl Network {
 
     /// Returns whether both networks compute the same outputs from the same parameters.
     fn computes_as(&self, other: &Self) -> bool {
-        let same = |(a, b): (&Arc<dyn Block>, &Arc<dyn Block>)| {
-            Arc::ptr_eq(a, b) || a.config().computes_as(&b.config())
-        };
-        self.learned_state == other.learned_state
-            && self.blocks.len() == other.blocks.len()
-            && self.blocks.iter().zip(&other.blocks).all(same)
+        self.learned_state == other.learned_state && self.blocks.computes_as(&other.blocks)
     }
 
     /// Describes the blocks in a message that also describes the network `other`, so that the

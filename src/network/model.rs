@@ -4,7 +4,7 @@ use super::Network;
 use super::packing::Packing;
 use super::stream::Stream;
 use super::workspace::Workspace;
-use crate::blocks::Wanted;
+use crate::blocks::{Block, Wanted};
 use crate::loss::Loss;
 use crate::params::{Init, Manifest, Parameters};
 use crate::sequence::{Input, InputSize};
@@ -54,11 +54,11 @@ impl Network {
         rng: &mut dyn Rng,
         runtime: Runtime,
     ) -> Result<Model, Error> {
-        let (manifest, ranges) = self.declared_parameters()?;
-        let mut parameters = Parameters::zeros(Arc::new(manifest))?;
-        for (block, range) in self.blocks().zip(ranges) {
-            block.initialise(&mut parameters.as_mut_slice()[range], init, rng)?;
-        }
+        let mut parameters = self.parameters()?;
+        let mut of_blocks = Manifest::default();
+        self.blocks.parameters(&mut of_blocks)?;
+        let values = &mut parameters.as_mut_slice()[..of_blocks.len()];
+        self.blocks.initialise(values, init, rng)?;
         self.model(parameters, runtime)
     }
 
@@ -210,9 +210,9 @@ impl Model {
         Stream::new(&self.network, self.packing.clone(), batch, self.runtime)
     }
 
-    /// Packs the layouts that backward passes with the gradients `wanted` of each block read,
-    /// unless they have been packed already.
-    pub(super) fn require(&mut self, wanted: &[Wanted]) -> Result<(), Error> {
+    /// Packs the layouts that backward passes with the gradients `wanted` read, unless they
+    /// have been packed already.
+    pub(super) fn require(&mut self, wanted: Wanted) -> Result<(), Error> {
         if self.unpacked {
             self.pack()?;
         }

@@ -1,7 +1,7 @@
-//! The plan of a network's training passes: a pass for each block, and the layout of the workspace.
+//! The plan of a network's training passes: the pass of its blocks, and the layout of the workspace.
 
 use super::Network;
-use crate::blocks::{Pass, Plan, Wanted};
+use crate::blocks::{Keeps, Pass, Plan, Wanted};
 use crate::error::product;
 use crate::memory::{Layout, Region, regions};
 use crate::params::{Manifest, Sequences};
@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 regions! {
-    /// The regions that a network books for one block.
+    /// The regions of a workspace.
     pub(super) struct Parts {
         /// The state before the first step.
         state,
@@ -21,36 +21,22 @@ regions! {
         dstate,
         /// The gradient with respect to `last`.
         dlast,
-        /// The memory that the block's pass has booked.
+        /// The memory that the pass of the blocks has booked.
         own,
         /// The output, `[rows, outputs]`, which its gradient may overwrite.
         y,
+        /// The gradient with respect to the output, if the backward pass reads the output.
+        dy,
+        /// ∂L/∂x, `[rows, features]`, or an empty region.
+        dx,
+        /// The input in the order of the passes, `[rows, features]`, or tokens. This and the next two
+        /// are empty if the caller's arrays have that order, too.
+        x_of_passes,
+        /// The output in the order of the caller, `[given rows, outputs]`.
+        y_of_caller,
+        /// ∂L/∂x in the order of the caller, `[given rows, features]`.
+        dx_of_caller,
     }
-}
-
-/// What a network books if the rows of its passes are not in the order of the caller's arrays.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Other {
-    /// The input in the order of the passes, `[rows, features]`, or tokens.
-    pub x: Region,
-    /// The output in the order of the caller, `[given rows, outputs]`.
-    pub y: Region,
-    /// ∂L/∂x in the order of the caller, `[given rows, features]`.
-    pub dx: Region,
-}
-
-/// A planned pass of a block.
-#[derive(Debug)]
-pub(super) struct Step {
-    pub pass: Box<dyn Pass>,
-    /// The regions of its parts, counted from `start`.
-    pub parts: Parts<Region>,
-    /// Where its parts begin in the memory of the workspace.
-    pub start: usize,
-    /// Features in a row of its output.
-    pub output: usize,
-    /// The range of its state in the state of all blocks.
-    pub state: Range<usize>,
 }
 
 /// An order of sequences.
@@ -88,21 +74,18 @@ pub(super) struct Options {
     pub recompute: bool,
 }
 
-/// The planned passes of a network.
+/// The planned pass of a network.
 #[derive(Debug)]
 pub(super) struct Planned {
     pub schedule: Schedule,
     pub rows: usize,
-    pub steps: Vec<Step>,
-    /// The gradients that each block computes.
-    pub wanted: Vec<Wanted>,
-    /// Two regions for gradients with respect to the outputs of blocks; the blocks alternate
-    /// between them.
-    pub turns: [Region; 2],
-    /// The region of ∂L/∂x, or an empty one.
-    pub dx: Region,
-    /// Input, output and ∂L/∂x in the other order.
-    pub other: Other,
+    /// The pass of the blocks.
+    pub pass: Box<dyn Pass>,
+    /// The gradients that it computes.
+    pub wanted: Wanted,
+    pub parts: Parts<Region>,
+    /// Features in a row of the output.
+    pub output: usize,
     /// The tensors of the state of all blocks, for all rows that a step may have.
     pub state: Arc<Manifest>,
     /// The tensors of the state of the caller's sequences: the same, unless there are resets.
@@ -112,40 +95,16 @@ pub(super) struct Planned {
 
 const WHAT: &str = "the workspace";
 
-impl Step {
-    /// Returns where a state of the block lies in the memory of the pass.
-    pub(super) fn place(&self, place: Place) -> Range<usize> {
-        let region = match place {
-            Place::State => self.parts.state,
-            Place::Last => self.parts.last,
-            Place::StateGradient => self.parts.dstate,
-            Place::LastGradient => self.parts.dlast,
-        };
-        self.within(region)
-    }
-
-    /// Returns where the outputs of the block lie in the memory of the pass.
-    pub(super) fn outputs(&self) -> Range<usize> {
-        self.within(self.parts.y)
-    }
-
-    /// Returns where a region of the block lies in the memory of the pass.
-    fn within(&self, region: Region) -> Range<usize> {
-        self.start + region.range().start..self.start + region.range().end
-    }
-}
-
 impl Planned {
     pub(super) fn new(
         network: &Network,
         schedule: Schedule,
         options: Options,
     ) -> Result<Self, Error> {
-        let Options { runtime, gradients: asked, is_stretch, recompute } = options;
+        let Options { runtime, gradients, is_stretch, recompute } = options;
         let (rows, batch) = (schedule.checked_rows()?, schedule.batch());
         let whole = |error: Error| error.of_whole(WHAT);
-        let (state, states) =
-            network.declared(|block, manifest| block.state(batch, manifest)).map_err(whole)?;
+        let state = network.state_manifest(batch).map_err(whole)?;
         if !schedule.is_dense() {
             Sequences::new("state of sequences of different lengths", &state, batch)?;
         }
@@ -160,101 +119,63 @@ impl Planned {
         let state = Arc::new(state);
         let given_state = match schedule.sequences() {
             same if same == batch => state.clone(),
-            fewer => {
-                let declare = network.declared(|block, manifest| block.state(fewer, manifest));
-                Arc::new(declare.map_err(whole)?.0)
-            }
+            fewer => Arc::new(network.state_manifest(fewer).map_err(whole)?),
+        };
+        let mut own = Layout::in_lines(WHAT);
+        let (schedule_of_pass, layout) = (schedule.clone(), &mut own);
+        let plan = &mut Plan { schedule: schedule_of_pass, runtime, gradients, recompute, layout };
+        let pass = network.blocks.plan_outermost(plan).map_err(whole)?;
+        let (features, width) = match network.input() {
+            InputSize::Features(size) => (size, size),
+            InputSize::Tokens(_) => (0, 1),
+        };
+        let (output, given) = (network.output_size(), schedule.given_rows());
+        // The input is not in the workspace, but its length has to fit as well.
+        product("the input", &[given.max(rows), width])?;
+        let dx = features * usize::from(gradients.input);
+        let other = usize::from(!schedule.is_dense());
+        // A stretch has its results copied to where those of all stretches are.
+        let of_caller = other * usize::from(!is_stretch);
+        let dims: Parts<&[usize]> = Parts {
+            state: &[state.len()],
+            last: &[state.len()],
+            dstate: &[state.len()],
+            dlast: &[state.len()],
+            own: &[own.floats()],
+            y: &[rows, output],
+            dy: &[usize::from(pass.reads_output()), rows, output],
+            dx: &[rows, dx],
+            x_of_passes: &[other, rows, width],
+            y_of_caller: &[of_caller, given, output],
+            dx_of_caller: &[of_caller, given, dx],
         };
         let mut layout = Layout::in_lines(WHAT);
-        let (mut steps, mut wanted) = (Vec::new(), Vec::new());
-        for (nth, (block, state)) in network.blocks().zip(states).enumerate() {
-            let gradients = Wanted { input: nth > 0 || asked.input, ..asked };
-            let mut own = Layout::in_lines(WHAT);
-            let mut plan = Plan {
-                schedule: schedule.clone(),
-                runtime,
-                gradients,
-                recompute,
-                layout: &mut own,
-            };
-            let pass = block.plan(&mut plan).map_err(whole)?;
-            let output = block.output_size();
-            let parts: Parts<&[usize]> = Parts {
-                state: &[state.len()],
-                last: &[state.len()],
-                dstate: &[state.len()],
-                dlast: &[state.len()],
-                own: &[own.floats()],
-                y: &[rows, output],
-            };
-            let (start, mut within) = (layout.floats(), Layout::in_lines(WHAT));
-            let parts = parts.booked(&mut within)?;
-            layout.book(&[within.floats()])?;
-            steps.push(Step { pass, parts, start, output, state });
-            wanted.push(gradients);
-        }
-        // The gradient with respect to the last output overwrites it, unless the backward pass
-        // reads that output. Then it needs one of the two regions as well.
-        let reads = steps[steps.len() - 1].pass.reads_output();
-        let but_last = &steps[..steps.len() - usize::from(!reads)];
-        // The gradients of the other outputs go to one of two regions in turns, from the last
-        // block. Each region is as wide as the widest output that uses it.
-        let widths = |turn: usize| but_last.iter().rev().skip(turn).step_by(2).map(|s| s.output);
-        let widest = |turn: usize| widths(turn).max().unwrap_or(0);
-        let turns = [layout.book(&[rows, widest(0)])?, layout.book(&[rows, widest(1)])?];
-        if let InputSize::Features(size) = network.input() {
-            // The input is not in the workspace, but its length has to fit as well.
-            product("the input", &[rows, size])?;
-        }
-        let dx = match (network.input(), asked.input) {
-            (InputSize::Features(size), true) => layout.book(&[rows, size])?,
-            _ => Region::default(),
+        let parts = dims.booked(&mut layout)?;
+        let wanted = gradients;
+        Ok(Self { schedule, rows, pass, wanted, parts, output, state, given_state, layout })
+    }
+
+    /// Returns where a state lies in the memory of the pass.
+    pub(super) fn place(&self, place: Place) -> Range<usize> {
+        let region = match place {
+            Place::State => self.parts.state,
+            Place::Last => self.parts.last,
+            Place::StateGradient => self.parts.dstate,
+            Place::LastGradient => self.parts.dlast,
         };
-        let mut other = Other::default();
-        if !schedule.is_dense() {
-            let width = match network.input() {
-                InputSize::Features(size) => size,
-                InputSize::Tokens(_) => 1,
-            };
-            let given = schedule.given_rows();
-            product("the input", &[given, width])?;
-            // A stretch has its results copied to where those of all stretches are.
-            let (y, dx) = (usize::from(!is_stretch), usize::from(!is_stretch && asked.input));
-            other = Other {
-                x: layout.book(&[rows, width])?,
-                y: layout.book(&[y, given, network.output_size()])?,
-                dx: layout.book(&[dx, given, width])?,
-            };
-        }
-        Ok(Self { schedule, rows, steps, wanted, turns, dx, other, state, given_state, layout })
+        region.range()
     }
 
-    /// Returns the range of a block's state in a state of the caller's sequences; `at` is its range in
-    /// the state of a pass.
-    pub(super) fn given_state_of(&self, at: &Range<usize>) -> Range<usize> {
-        let of = |place: usize| place / self.schedule.batch() * self.schedule.sequences();
-        of(at.start)..of(at.end)
-    }
-
-    /// Copies the state of a block at `place`, whose tensors are the range `at` of the state of all
-    /// blocks, to or from the order of the caller's sequences. The rows that begin at a reset, or end
-    /// at one, are none of the caller's: they are left as they are.
-    pub(super) fn copy_state(
-        &self,
-        place: Place,
-        at: &Range<usize>,
-        from: &[f32],
-        to: &mut [f32],
-        order: Order,
-    ) {
+    /// Copies the state at `place` to or from the order of the caller's sequences. The rows that
+    /// begin at a reset, or end at one, are none of the caller's: they are left as they are.
+    pub(super) fn copy_state(&self, place: Place, from: &[f32], to: &mut [f32], order: Order) {
         if self.schedule.is_dense() {
             return to.copy_from_slice(from);
         }
         let (batch, sequences) = (self.schedule.batch(), self.schedule.sequences());
-        let tensors = self.state.tensors().iter().map(|tensor| (tensor, tensor.range()));
-        for (tensor, range) in tensors.filter(|(_, range)| at.contains(&range.start)) {
+        for tensor in self.state.tensors() {
             let width = tensor.shape()[tensor.shape().len() - 1];
-            let range = range.start - at.start..range.end - at.start;
+            let range = tensor.range();
             let given_start = range.start / batch * sequences;
             for index in 0..range.len() / width {
                 let (nth, row) = (index / batch, index % batch);
@@ -274,37 +195,20 @@ impl Planned {
         }
     }
 
-    /// Returns the number of blocks up to the last one that has a state.
-    pub(super) fn stateful(&self) -> usize {
-        self.steps.iter().rposition(|step| !step.state.is_empty()).map_or(0, |last| last + 1)
+    /// Whether there is a state.
+    pub(super) fn has_state(&self) -> bool {
+        !self.state.is_empty()
     }
 
-    /// Whether all blocks with a state can compute again what they keep.
-    pub(super) fn can_recompute(&self) -> bool {
-        self.steps.iter().all(|step| step.state.is_empty() || step.pass.kept().is_some())
-    }
-
-    /// Returns where that lies in the memory from which the blocks compute again what they keep:
-    /// their outputs, and what their passes name.
-    pub(super) fn kept(&self) -> impl Iterator<Item = Range<usize>> {
-        self.steps.iter().filter(|step| !step.state.is_empty()).flat_map(|step| {
-            let own = step.within(step.parts.own).start;
-            let kept = step.pass.kept().unwrap_or_default().range();
-            [step.within(step.parts.y), own + kept.start..own + kept.end]
-        })
-    }
-
-    /// Returns the floats of the regions [`kept`](Self::kept).
-    pub(super) fn kept_len(&self) -> usize {
-        self.kept().map(|range| range.len()).sum()
-    }
-
-    /// Returns the work of the forward and of the backward pass through all blocks, in
-    /// multiply-adds.
-    pub(super) fn work(&self) -> [usize; 2] {
-        [0, 1].map(|way| {
-            let works = self.steps.iter().map(|step| step.pass.work()[way]);
-            works.fold(0, usize::saturating_add)
-        })
+    /// Returns where that lies in the memory from which the blocks compute again what they keep, or
+    /// `None` if they cannot.
+    pub(super) fn keeps(&self) -> Option<Vec<Region>> {
+        if !self.has_state() {
+            return Some(Vec::new());
+        }
+        let Keeps { regions, output } = self.pass.keeps()?;
+        let output = output.then_some(self.parts.y);
+        let own = regions.into_iter().map(|region| region.within(self.parts.own));
+        Some(output.into_iter().chain(own).collect())
     }
 }

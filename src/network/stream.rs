@@ -4,21 +4,18 @@
 mod state;
 
 use super::Network;
-use super::fused::{Embedded, Single};
+use super::fused::Single;
 use super::packing::Packing;
 use crate::blocks::{Next, Steps};
-use crate::error::{check_len, check_multiple, check_size, product};
+use crate::containers::StackSteps;
+use crate::error::{check_len, check_multiple, check_size};
 use crate::memory::{Layout, Region, Rest};
 use crate::params::{Manifest, Sequences, State};
 use crate::sequence::{Input, InputSize};
 use crate::{Error, Runtime};
 use bptt_kernels::AlignedBuffer;
 use bptt_kernels::team::{Pass as Threads, Team};
-use std::ops::Range;
 use std::sync::Arc;
-
-/// Rows that go through all blocks together before the next rows do.
-const CHUNK: usize = 192;
 
 /// Inference for B sequences whose steps arrive over time, any number of steps per call. The stream
 /// carries the state from call to call.
@@ -68,32 +65,18 @@ pub struct Stream {
     batch: usize,
     input: InputSize,
     output: usize,
-    links: Vec<Link>,
+    steps: StackSteps,
+    /// The memory that the steps have booked.
+    own: Region,
+    /// The memory of the first block's steps.
+    first: Region,
     /// The region of the state of all blocks, in the order of the manifest.
     state: Region,
     manifest: Arc<Manifest>,
-    /// Two regions for outputs that one block hands to the next; the blocks alternate between them.
-    turns: [Region; 2],
     memory: AlignedBuffer,
     /// The number of steps that have been taken.
     step: u64,
     team: Team,
-}
-
-/// The planned steps of a block, or of an embedding and a layer that run as one.
-#[derive(Debug)]
-struct Link {
-    steps: Box<dyn Steps>,
-    /// The number of the block; for an embedding and a layer, of the layer.
-    block: usize,
-    /// The region of the memory that the steps have booked.
-    own: Region,
-    /// The range of the block's state in the state of all blocks.
-    state: Range<usize>,
-    /// Features in a row of the block's input; 0 if the input is tokens.
-    input: usize,
-    /// Features in a row of the block's output.
-    output: usize,
 }
 
 impl Stream {
@@ -106,54 +89,28 @@ impl Stream {
         check_size("batch", batch)?;
         let what = "the stream";
         let whole = |error: Error| error.of_whole(what);
-        let (manifest, states) =
-            network.declared(|block, manifest| block.state(batch, manifest)).map_err(whole)?;
+        let manifest = network.state_manifest(batch).map_err(whole)?;
         let mut layout = Layout::in_lines(what);
         let state = layout.book(&[manifest.len()])?;
-        let mut links = Vec::new();
         let mut own = Layout::in_lines(what);
-        let embedded = Embedded::planned(network, batch, runtime, &mut own).map_err(whole)?;
-        // An embedding has no link of its own if the layer after it takes the tokens.
-        let skipped = usize::from(embedded.is_some());
-        for (nth, (block, state)) in network.blocks().zip(states).enumerate().skip(skipped) {
-            let steps: Box<dyn Steps> = match &embedded {
-                Some(embedded) if links.is_empty() => embedded.steps(),
-                _ => {
-                    own = Layout::in_lines(what);
-                    block.stream(batch, runtime, &mut own).map_err(whole)?
-                }
-            };
-            let own = layout.book(&[own.floats()])?;
-            product(what, &[batch, block.output_size()])?;
-            let input = match block.input() {
-                InputSize::Features(size) => size,
-                InputSize::Tokens(_) => 0,
-            };
-            links.push(Link { steps, block: nth, own, state, input, output: block.output_size() });
-        }
-        if let InputSize::Features(size) = network.input() {
-            product(what, &[batch, size])?;
-        }
-        let rows = (CHUNK / batch).max(1) * batch;
-        let widths = |turn: usize| links[..links.len() - 1].iter().skip(turn).step_by(2);
-        let widest = |turn: usize| widths(turn).map(|link| link.output).max().unwrap_or(0);
-        // The first block writes its outputs to the second region, since `all` begins with `next`.
-        let turns = [layout.book(&[rows, widest(1)])?, layout.book(&[rows, widest(0)])?];
+        let mut steps = network.blocks.steps(batch, runtime, &mut own).map_err(whole)?;
+        let own = layout.book(&[own.floats()])?;
         let single = Single::of(network, &packing, runtime, batch)?;
         let (mut memory, mut team) = (layout.allocate()?, runtime.team()?);
-        if let Some(embedded) = embedded {
-            embedded.fill(&packing, links[0].own.of_mut(&mut memory), &mut team)?;
-        }
+        team.pass(steps.work_to_prepare(), |threads: &mut Threads<'_>| {
+            steps.prepare(packing.blocks(), own.of_mut(&mut memory), threads)
+        })?;
         let mut stream = Self {
             packing,
             batch,
             input: network.input(),
             output: network.output_size(),
             network: network.clone(),
-            links,
+            first: steps.first().within(own),
+            steps,
+            own,
             state,
             manifest: Arc::new(manifest),
-            turns,
             memory,
             single,
             step: 0,
@@ -207,8 +164,9 @@ impl Stream {
     pub fn reset(&mut self) {
         let state = self.state.of_mut(&mut self.memory);
         match (self.packing.learned_state(), Sequences::new("state", &self.manifest, self.batch)) {
-            (Some(one), Ok(sequences)) => (0..self.batch)
-                .for_each(|n| sequences.write(n, &(0..self.manifest.len()), state, one)),
+            (Some(one), Ok(sequences)) => {
+                (0..self.batch).for_each(|n| sequences.write(n, state, one))
+            }
             _ => state.fill(0.0),
         }
         self.step = 0;
@@ -230,7 +188,7 @@ impl Stream {
             return self.all(x, y, 1);
         };
         let mut rest = Rest::all(&mut self.memory);
-        let (state, memory) = (rest.grant(self.state), rest.grant(self.links[0].own));
+        let (state, memory) = (rest.grant(self.state), rest.grant(self.first));
         if let Some(dense) = dense {
             steps.single(packed, x, memory, state, Some(&dense.forward), y)?;
         } else {
@@ -264,54 +222,14 @@ impl Stream {
     /// Runs any number of steps through all blocks.
     fn all(&mut self, x: Input<'_>, y: &mut [f32], steps: usize) -> Result<(), Error> {
         x.check(steps * self.batch, self.input)?;
-        let Self { batch, links, turns, memory, packing, team, step, .. } = self;
-        let (batch, output) = (*batch, self.output);
-        let work = links.iter().map(|link| link.steps.work(steps)).fold(0, usize::saturating_add);
+        let Self { steps: blocks, memory, packing, team, step, .. } = self;
         let mut rest = Rest::all(memory);
-        let state = rest.grant(self.state);
-        let owns_start = self.state.range().end;
-        let owns = rest.grant_up_to(turns[0].range().start);
-        let mut turns = turns.map(|turn| rest.grant(turn));
-        let last = links.len() - 1;
-        // With a single block there is nothing to hand over, so all steps go through it at once.
-        let chunk = if last == 0 { steps.max(1) } else { (CHUNK / batch).max(1) };
-        let size = match self.input {
-            InputSize::Features(size) => batch * size,
-            InputSize::Tokens(_) => batch,
-        };
-        team.pass(work, |threads: &mut Threads<'_>| -> Result<(), Error> {
-            for (nth, y) in y.chunks_mut(chunk * batch * output).enumerate() {
-                let (steps, first) = (y.len() / (batch * output), nth * chunk);
-                let range = first * size..(first + steps) * size;
-                let rows = steps * batch;
-                // Each chunk begins with the same region, since each region is as wide as the
-                // outputs of certain blocks.
-                let [now, next] = &mut turns;
-                let (mut now, mut next) = (&mut **now, &mut **next);
-                for (at, link) in links.iter_mut().enumerate() {
-                    let x = match (at, x) {
-                        (0, Input::Features(x)) => Input::Features(&x[range.clone()]),
-                        (0, Input::Tokens(x)) => Input::Tokens(&x[range.clone()]),
-                        _ => Input::Features(&now[..rows * link.input]),
-                    };
-                    let y = if at == last { &mut *y } else { &mut next[..rows * link.output] };
-                    let own = link.own.range();
-                    let own = own.start - owns_start..own.end - owns_start;
-                    link.steps.run(Next {
-                        packed: packing.block(link.block),
-                        x,
-                        y,
-                        steps,
-                        memory: &mut owns[own],
-                        state: &mut state[link.state.clone()],
-                        step: *step,
-                        threads: &mut *threads,
-                    })?;
-                    std::mem::swap(&mut now, &mut next);
-                }
-                *step += steps as u64;
-            }
-            Ok(())
-        })
+        let (state, memory) = (rest.grant(self.state), rest.grant(self.own));
+        team.pass(blocks.work(steps), |threads: &mut Threads<'_>| {
+            let (packed, step) = (packing.blocks(), *step);
+            blocks.run(Next { packed, x, y, steps, memory, state, step, threads })
+        })?;
+        *step += steps as u64;
+        Ok(())
     }
 }

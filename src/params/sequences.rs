@@ -78,14 +78,12 @@ impl<'a> Sequences<'a> {
         Ok(manifest)
     }
 
-    /// Returns the places of sequence `n` in the tensors that lie in the range `at` of the state, in
-    /// their order, counted from the start of that range.
-    fn rows(self, n: usize, at: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<'a> {
-        let (start, end, batch) = (at.start, at.end, self.batch);
+    /// Returns the places of sequence `n` in the state, in their order.
+    fn rows(self, n: usize) -> impl Iterator<Item = Range<usize>> + use<'a> {
+        let batch = self.batch;
         let tensors = self.manifest.tensors().iter().map(|tensor| (tensor.shape(), tensor.range()));
-        let within = tensors.filter(move |(_, range)| (start..end).contains(&range.start));
-        within.flat_map(move |(shape, range)| {
-            let (width, first) = (shape[shape.len() - 1], range.start - start);
+        tensors.flat_map(move |(shape, range)| {
+            let (width, first) = (shape[shape.len() - 1], range.start);
             let place = move |nth: usize| {
                 let row = first + (nth * batch + n) * width;
                 row..row + width
@@ -94,49 +92,45 @@ impl<'a> Sequences<'a> {
         })
     }
 
-    /// Copies sequence `n` of `values`, which are the range `at` of a state, to `one`, a whole state
-    /// of one sequence.
-    pub fn read(self, n: usize, at: &Range<usize>, values: &[f32], one: &mut [f32]) {
-        // Each tensor of one sequence is as much shorter, and so is what lies before it.
-        let mut to = at.start / self.batch;
-        for row in self.rows(n, at) {
+    /// Copies sequence `n` of the state `values` to `one`, a state of one sequence.
+    pub fn read(self, n: usize, values: &[f32], one: &mut [f32]) {
+        let mut to = 0;
+        for row in self.rows(n) {
             one[to..to + row.len()].copy_from_slice(&values[row.clone()]);
             to += row.len();
         }
     }
 
-    /// Adds sequence `n` of `values`, which are the range `at` of a state, to `sum`, a whole state of
-    /// one sequence.
-    pub fn add(self, n: usize, at: &Range<usize>, values: &[f32], sum: &mut [f32]) {
-        let mut to = at.start / self.batch;
-        for row in self.rows(n, at) {
+    /// Adds sequence `n` of the state `values` to `sum`, a state of one sequence.
+    pub fn add(self, n: usize, values: &[f32], sum: &mut [f32]) {
+        let mut to = 0;
+        for row in self.rows(n) {
             let sum = &mut sum[to..to + row.len()];
             to += row.len();
             sum.iter_mut().zip(&values[row]).for_each(|(sum, value)| *sum += value);
         }
     }
 
-    /// Copies `one`, a whole state of one sequence, to sequence `n` of `values`, which are the range
-    /// `at` of a state.
-    pub fn write(self, n: usize, at: &Range<usize>, values: &mut [f32], one: &[f32]) {
-        let mut from = at.start / self.batch;
-        for row in self.rows(n, at) {
+    /// Copies `one`, a state of one sequence, to sequence `n` of the state `values`.
+    pub fn write(self, n: usize, values: &mut [f32], one: &[f32]) {
+        let mut from = 0;
+        for row in self.rows(n) {
             let len = row.len();
             values[row].copy_from_slice(&one[from..from + len]);
             from += len;
         }
     }
 
-    /// Sets sequence `n` of `values`, which are the range `at` of a state, to zero.
-    pub fn reset(self, n: usize, at: &Range<usize>, values: &mut [f32]) {
-        self.rows(n, at).for_each(|row| values[row].fill(0.0));
+    /// Sets sequence `n` of the state `values` to zero.
+    pub fn reset(self, n: usize, values: &mut [f32]) {
+        self.rows(n).for_each(|row| values[row].fill(0.0));
     }
 
-    /// Makes these moves, one after the other, in `values`, which are the range `at` of a state.
-    pub fn make(self, moves: &[Move], at: &Range<usize>, values: &mut [f32]) {
+    /// Makes these moves, one after the other, in the state `values`.
+    pub fn make(self, moves: &[Move], values: &mut [f32]) {
         for &one in moves {
             let (Move::Copy { from: a, to: b } | Move::Swap(a, b)) = one;
-            for (a, b) in self.rows(a, at).zip(self.rows(b, at)) {
+            for (a, b) in self.rows(a).zip(self.rows(b)) {
                 match one {
                     Move::Copy { .. } => values.copy_within(a, b.start),
                     Move::Swap(..) => {
@@ -203,7 +197,7 @@ mod tests {
             let before: Vec<f32> = (0..manifest.len()).map(|at| at as f32).collect();
             let of = |values: &[f32], n: usize| -> Vec<f32> {
                 let mut one = vec![0.0; 7];
-                sequences.read(n, &(0..values.len()), values, &mut one);
+                sequences.read(n, values, &mut one);
                 one
             };
             for code in 0..batch.pow(batch as u32) {
@@ -211,7 +205,7 @@ mod tests {
                     (0..batch).map(|i| code / batch.pow(i as u32) % batch).collect();
                 let moves = sequences.moves(&order).unwrap();
                 let mut values = before.clone();
-                sequences.make(&moves, &(0..values.len()), &mut values);
+                sequences.make(&moves, &mut values);
                 for (n, &old) in order.iter().enumerate() {
                     assert_eq!(of(&values, n), of(&before, old), "{order:?}: {moves:?}");
                     let touches = |one: &Move| match *one {

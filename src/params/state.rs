@@ -161,7 +161,7 @@ impl State {
     pub fn sequence(&self, n: usize) -> Result<Self, Error> {
         let sequences = Sequences::new("state", &self.manifest, self.batch)?;
         let mut one = Self::of_one(sequences, n, self.reads_step)?;
-        sequences.read(n, &(0..self.values.len()), &self.values, &mut one.values);
+        sequences.read(n, &self.values, &mut one.values);
         Ok(one.after(self.step))
     }
 
@@ -176,7 +176,7 @@ impl State {
     pub fn set_sequence(&mut self, n: usize, one: &Self) -> Result<(), Error> {
         let sequences = Sequences::new("state", &self.manifest, self.batch)?;
         self.step = one.check_joins(sequences, n, self.step, self.reads_step)?;
-        sequences.write(n, &(0..self.values.len()), &mut self.values, &one.values);
+        sequences.write(n, &mut self.values, &one.values);
         Ok(())
     }
 
@@ -189,7 +189,7 @@ impl State {
         let sequences = Sequences::new("state", &self.manifest, self.batch)?;
         sequences.check(n)?;
         self.step = sequences.joined_step(0, self.step, self.reads_step)?;
-        sequences.reset(n, &(0..self.values.len()), &mut self.values);
+        sequences.reset(n, &mut self.values);
         Ok(())
     }
 
@@ -203,7 +203,7 @@ impl State {
     pub fn reorder(&mut self, order: &[usize]) -> Result<(), Error> {
         let sequences = Sequences::new("state", &self.manifest, self.batch)?;
         let moves = sequences.moves(order)?;
-        sequences.make(&moves, &(0..self.values.len()), &mut self.values);
+        sequences.make(&moves, &mut self.values);
         Ok(())
     }
 
@@ -224,7 +224,7 @@ impl State {
         let mut all = Self::zeros(manifest, batch, self.reads_step)?;
         let sequences = Sequences::new("state", &all.manifest, batch)?;
         for n in 0..batch {
-            sequences.write(n, &(0..all.values.len()), &mut all.values, &self.values);
+            sequences.write(n, &mut all.values, &self.values);
         }
         Ok(all.after(self.step))
     }

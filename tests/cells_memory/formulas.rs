@@ -73,20 +73,20 @@ pub struct Sizes {
 /// The bytes of a workspace for passes through these blocks, with ∂L/∂x if it is asked for.
 pub fn workspace(parts: &[Part], pass: Pass<'_>, has_dx: bool) -> usize {
     let rows = pass.rows();
-    let of_blocks = parts.iter().map(|part| {
-        4 * lines(part.state(pass.batch())) + part.kept(pass) + lines(rows * part.outputs())
-    });
-    let last = &parts[parts.len() - 1];
+    let states: usize = parts.iter().map(|part| part.state(pass.batch())).sum();
+    let of_blocks = parts.iter().map(|part| part.kept(pass) + lines(rows * part.outputs()));
     // The gradient by the last output, if the last block's backward pass reads the outputs, and the
-    // gradients before it.
-    let beside = parts.iter().rev().skip(usize::from(!matches!(last, Part::Layer(_))));
+    // gradients by the outputs before it.
+    let (last, before) = parts.split_last().unwrap();
+    let dy = if matches!(last, Part::Layer(_)) { lines(rows * last.outputs()) } else { 0 };
+    let between = dy + in_turns(before.iter().rev(), rows);
     let dx = if has_dx { lines(rows * parts[0].inputs()) } else { 0 };
     // The input in the order of the passes, and the outputs and ∂L/∂x in the caller's.
     let other = match pass.packed {
         true => lines(rows * parts[0].inputs()) + lines(rows * last.outputs()) + dx,
         false => 0,
     };
-    4 * (of_blocks.sum::<usize>() + in_turns(beside, rows) + dx + other)
+    4 * (4 * lines(states) + of_blocks.sum::<usize>() + between + dx + other)
 }
 
 /// The bytes of a stream through these blocks.

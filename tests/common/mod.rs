@@ -16,6 +16,7 @@ mod seen;
 mod strategies;
 mod stretches;
 mod subject;
+pub mod tree;
 
 pub use bits::{SENTINEL, Snapshot, assert_bits, filled};
 pub use cases::check;

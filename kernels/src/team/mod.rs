@@ -15,6 +15,7 @@
 //! every thread.
 
 mod crew;
+mod join;
 mod pays;
 mod phases;
 mod shared;

@@ -261,3 +261,59 @@ fn numbers_of_threads() {
         assert_eq!(error.to_string(), format!("threads is {given}, expected 1 to 256"));
     }
 }
+
+#[test]
+fn two_pieces_of_work_are_done_once_and_return_what_they_compute() {
+    for threads in [1, 2, 4] {
+        let mut team = Team::new(threads).unwrap();
+        for _ in 0..50 {
+            let (mut left, mut right) = (0, 0);
+            let both = team.pass(usize::MAX, |pass| {
+                let add = |to: &mut usize, pass: &Pass<'_>| {
+                    *to += 1;
+                    pass.threads()
+                };
+                pass.join(|pass| add(&mut left, pass), |pass| add(&mut right, pass))
+            });
+            assert_eq!((both, left, right), ((1, 1), 1, 1));
+        }
+    }
+}
+
+#[test]
+fn two_pieces_of_work_run_at_the_same_time() {
+    if crew::cores() < 2 {
+        println!("not tested: there is one core");
+        return;
+    }
+    let mut team = Team::new(2).unwrap();
+    // Each waits for the other to have begun, for a while: a helper may not have come at first.
+    let begun = [AtomicUsize::new(0), AtomicUsize::new(0)];
+    let meets = |own: usize, round: usize| {
+        begun[own].store(round, Ordering::SeqCst);
+        let start = Instant::now();
+        while begun[1 - own].load(Ordering::SeqCst) < round {
+            if start.elapsed() > Duration::from_millis(100) {
+                return false;
+            }
+        }
+        true
+    };
+    let met = (1..100).any(|round| {
+        let met = team.pass(usize::MAX, |pass| pass.join(|_| meets(0, round), |_| meets(1, round)));
+        met == (true, true)
+    });
+    assert!(met);
+}
+
+#[test]
+fn a_panic_in_one_of_two_pieces_reaches_the_caller() {
+    for threads in [1, 2] {
+        let mut team = Team::new(threads).unwrap();
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            team.pass(usize::MAX, |pass| pass.join(|_| (), |_| -> () { panic!("on purpose") }))
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(team.pass(usize::MAX, |pass| pass.join(|_| 1, |_| 2)), (1, 2));
+    }
+}

@@ -14,7 +14,7 @@ impl Stream {
     pub fn sequence_state(&self, n: usize) -> Result<State, Error> {
         let sequences = Sequences::new("state", &self.manifest, self.batch)?;
         let mut one = State::of_one(sequences, n, self.network.reads_step())?;
-        sequences.read(n, &(0..self.manifest.len()), self.state_slice(), one.as_mut_slice());
+        sequences.read(n, self.state_slice(), one.as_mut_slice());
         Ok(one.after(self.step))
     }
 
@@ -42,7 +42,7 @@ impl Stream {
         let sequences = Sequences::new("state", &self.manifest, self.batch)?;
         self.step = one.check_joins(sequences, n, self.step, self.network.reads_step())?;
         let state = self.state.of_mut(&mut self.memory);
-        sequences.write(n, &(0..self.manifest.len()), state, one.as_slice());
+        sequences.write(n, state, one.as_slice());
         Ok(())
     }
 
@@ -57,8 +57,8 @@ impl Stream {
         self.step = sequences.joined_step(0, self.step, self.network.reads_step())?;
         let state = self.state.of_mut(&mut self.memory);
         match self.packing.learned_state() {
-            Some(one) => sequences.write(n, &(0..self.manifest.len()), state, one),
-            None => sequences.reset(n, &(0..self.manifest.len()), state),
+            Some(one) => sequences.write(n, state, one),
+            None => sequences.reset(n, state),
         }
         Ok(())
     }
@@ -73,7 +73,7 @@ impl Stream {
         let sequences = Sequences::new("state", &self.manifest, self.batch)?;
         let moves = sequences.moves(order)?;
         let state = self.state.of_mut(&mut self.memory);
-        sequences.make(&moves, &(0..self.manifest.len()), state);
+        sequences.make(&moves, state);
         Ok(())
     }
 }

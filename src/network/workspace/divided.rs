@@ -5,7 +5,7 @@ use super::passes::{Compute, From, Run, scatter};
 use super::{Holds, Workspace};
 use crate::loss::{Loss, Outputs, TargetRows};
 use crate::memory::{Action, Course};
-use crate::network::division::{Divided, Kept, Plans};
+use crate::network::division::{Divided, Kept, Plans, kept_len};
 use crate::network::packing::Packing;
 use crate::network::plan::{Place, Planned};
 use crate::regularisation::Noise;
@@ -167,10 +167,9 @@ impl<'a> Stretches<'a> {
         let mut value = 0.0;
         for nth in 0..self.divided.stretches.len() {
             self.forward(nth, Compute::All)?;
-            let planned = self.divided.plan(nth);
-            let block = &planned.steps[planned.steps.len() - 1];
+            let Planned { parts, output: size, .. } = *self.divided.plan(nth);
             let (targets, loss_so_far) = (self.targets(nth), value);
-            let (y, size) = (&mut self.memory[block.outputs()], block.output);
+            let y = parts.y.of_mut(self.memory);
             value = loss.value(self.runtime, Outputs { y, size, targets, loss_so_far })?;
         }
         self.kept.last.copy_from_slice(self.kept.now);
@@ -213,16 +212,11 @@ impl<'a> Stretches<'a> {
     /// Runs stretch `nth` forward from the current state, which then is the one after it.
     fn forward(&mut self, nth: usize, compute: Compute) -> Result<(), Error> {
         let run = self.run(nth);
-        for block in &run.planned.steps {
-            let now = &self.kept.now[block.state.clone()];
-            self.memory[block.place(Place::State)].copy_from_slice(now);
-        }
+        let planned = run.planned;
+        self.memory[planned.place(Place::State)].copy_from_slice(self.kept.now);
         run.forward(self.memory, self.team, compute)?;
         if compute != Compute::Again {
-            for block in &run.planned.steps[..run.planned.stateful()] {
-                let last = &self.memory[block.place(Place::Last)];
-                self.kept.now[block.state.clone()].copy_from_slice(last);
-            }
+            self.kept.now.copy_from_slice(&self.memory[planned.place(Place::Last)]);
         }
         Ok(())
     }
@@ -238,19 +232,13 @@ impl<'a> Stretches<'a> {
     ) -> Result<f64, Error> {
         let run = self.run(nth);
         let planned: &Planned = run.planned;
-        for block in &planned.steps {
-            let dnow = &self.kept.dnow[block.state.clone()];
-            self.memory[block.place(Place::LastGradient)].copy_from_slice(dnow);
-        }
+        self.memory[planned.place(Place::LastGradient)].copy_from_slice(self.kept.dnow);
         let (targets, has_last_gradient) = (self.targets(nth), true);
         let from = From { loss, targets, loss_so_far, has_last_gradient, gradients, accumulate };
         let value = run.backward(self.memory, self.team, from)?;
-        for block in &planned.steps {
-            let dstate = &self.memory[block.place(Place::StateGradient)];
-            self.kept.dnow[block.state.clone()].copy_from_slice(dstate);
-        }
-        if !planned.dx.is_empty() {
-            let (dx, to) = (planned.dx.of(self.memory), &mut self.kept.dx);
+        self.kept.dnow.copy_from_slice(&self.memory[planned.place(Place::StateGradient)]);
+        if !planned.parts.dx.is_empty() {
+            let (dx, to) = (planned.parts.dx.of(self.memory), &mut self.kept.dx);
             let width = dx.len() / planned.rows;
             match planned.schedule.given() {
                 Some(given) => scatter(given, dx, to, width),
@@ -265,20 +253,20 @@ impl<'a> Stretches<'a> {
 
     /// Keeps what blocks need to compute stretch `nth` again, as number `at` of its group.
     fn keep_blocks(&mut self, nth: usize, at: usize) {
-        let mut to = at * self.divided.plan(0).kept_len();
-        for range in self.divided.plan(nth).kept() {
-            let len = range.len();
-            self.kept.blocks[to..to + len].copy_from_slice(&self.memory[range]);
+        let mut to = at * kept_len(self.divided.plan(0));
+        for region in self.divided.plan(nth).keeps().unwrap_or_default() {
+            let len = region.len();
+            self.kept.blocks[to..to + len].copy_from_slice(region.of(self.memory));
             to += len;
         }
     }
 
     /// Puts what [`keep_blocks`](Self::keep_blocks) has kept back into the memory of a stretch.
     fn restore_blocks(&mut self, nth: usize, at: usize) {
-        let mut from = at * self.divided.plan(0).kept_len();
-        for range in self.divided.plan(nth).kept() {
-            let len = range.len();
-            self.memory[range].copy_from_slice(&self.kept.blocks[from..from + len]);
+        let mut from = at * kept_len(self.divided.plan(0));
+        for region in self.divided.plan(nth).keeps().unwrap_or_default() {
+            let len = region.len();
+            region.of_mut(self.memory).copy_from_slice(&self.kept.blocks[from..from + len]);
             from += len;
         }
     }

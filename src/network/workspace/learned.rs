@@ -32,10 +32,8 @@ impl Workspace {
         let Some(one) = packing.learned_state() else { return Ok(()) };
         let planned = self.plans.first();
         let sequences = Sequences::new("learned state", &planned.state, self.schedule.batch())?;
-        for block in &planned.steps {
-            let values = &mut self.memory[self.plans.place(Place::State, block)];
-            self.learned.rows().for_each(|row| sequences.write(row, &block.state, values, one));
-        }
+        let values = &mut self.memory[self.plans.place(Place::State)];
+        self.learned.rows().for_each(|row| sequences.write(row, values, one));
         Ok(())
     }
 
@@ -55,10 +53,8 @@ impl Workspace {
         }
         let planned = self.plans.first();
         let sequences = Sequences::new("learned state", &planned.state, self.schedule.batch())?;
-        for block in &planned.steps {
-            let values = &self.memory[self.plans.place(Place::StateGradient, block)];
-            self.learned.rows().for_each(|row| sequences.add(row, &block.state, values, sum));
-        }
+        let values = &self.memory[self.plans.place(Place::StateGradient)];
+        self.learned.rows().for_each(|row| sequences.add(row, values, sum));
         Ok(())
     }
 }

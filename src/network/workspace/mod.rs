@@ -13,8 +13,8 @@ mod state;
 use super::Network;
 use super::division::{Plans, Recomputation};
 use super::packing::Version;
-use super::plan::{Place, Planned, Step};
-use crate::blocks::{LeftBy, Wanted};
+use super::plan::{Place, Planned};
+use crate::blocks::{Found, LeftBy, Wanted};
 use crate::memory::Memory;
 use crate::params::Parameters;
 use crate::regularisation::Noise;
@@ -60,14 +60,15 @@ pub(super) struct Asked {
 /// layer, and 8 per step for each group of a [`Clockwork`](crate::Clockwork) and once more. The
 /// workspace holds these regions of f32, each rounded up to a multiple of 16 floats:
 ///
-/// - For each block: its output `[rows, outputs]`, four regions of the size of its state, and what
-///   its pass keeps, which the table below gives.
+/// - The output of each block, `[rows, outputs]`, and what the block's pass keeps, which the table
+///   below gives.
+/// - Four regions of the size of the state of all blocks.
 /// - ∂L/∂x `[rows, features]`, if it was asked for.
-/// - Two regions for the gradients with respect to the outputs of blocks. The blocks alternate
-///   between them, from the last block to the first, and each region has `rows` times the floats of
-///   the widest output that uses it. The gradient with respect to the network's own output needs no
-///   region if the backward pass of the last block does not read that output, as in a
-///   [`Dense`](crate::Dense) layer: it overwrites the output.
+/// - Two regions for the gradients with respect to the outputs of blocks. The blocks but the last
+///   one alternate between them, from the last block to the first, and each region has `rows` times
+///   the floats of the widest output that uses it. The gradient with respect to the network's own
+///   output overwrites this output, as after a [`Dense`](crate::Dense) layer, unless the backward
+///   pass of the last block reads it: then it has a region of its own.
 ///
 /// - If the [`Schedule`] has different lengths or another order than `[τ, B, features]`: the input in
 ///   the order of the passes, `[rows, features]`, and the outputs and, if asked for, ∂L/∂x in the
@@ -196,10 +197,8 @@ impl Workspace {
     /// Makes passes begin anew in memory with any content.
     fn begin_anew(&mut self) {
         self.has_last_gradient = false;
-        for block in &self.plans.first().steps {
-            // Rows that end at a reset have no gradient from behind it.
-            self.memory[self.plans.place(Place::LastGradient, block)].fill(0.0);
-        }
+        // Rows that end at a reset have no gradient from behind it.
+        self.memory[self.plans.place(Place::LastGradient)].fill(0.0);
         self.reset_state();
     }
 
@@ -254,8 +253,8 @@ impl Workspace {
             Plans::Divided(divided) => {
                 return Ok(divided.kept.dx.of(&self.memory[divided.start..]));
             }
-            Plans::Whole(whole) if whole.schedule.is_dense() => whole.dx,
-            Plans::Whole(whole) => whole.other.dx,
+            Plans::Whole(whole) if whole.schedule.is_dense() => whole.parts.dx,
+            Plans::Whole(whole) => whole.parts.dx_of_caller,
         };
         Ok(dx.of(&self.memory))
     }
@@ -266,13 +265,9 @@ impl Workspace {
     /// [`Error::Order`] if the last pass was not a forward pass.
     pub fn outputs(&self) -> Result<&[f32], Error> {
         self.expect("outputs", Holds::Forward)?;
-        let Planned { schedule, steps, other, .. } = self.plans.first();
-        let Step { parts, start, .. } = &steps[steps.len() - 1];
-        Ok(if schedule.is_dense() {
-            parts.y.of(&self.memory[*start..])
-        } else {
-            other.y.of(&self.memory)
-        })
+        let Planned { schedule, parts, .. } = self.plans.first();
+        let y = if schedule.is_dense() { parts.y } else { parts.y_of_caller };
+        Ok(y.of(&self.memory))
     }
 
     /// Returns values that the last pass left in the workspace, by name. For block n these are:
@@ -303,16 +298,14 @@ impl Workspace {
     }
 
     fn find(&self, name: &str, left_by: LeftBy) -> Option<&[f32]> {
-        let (block, name) = name.split_once('.')?;
-        let block: usize = block.parse().ok()?;
         let Plans::Whole(planned) = &self.plans else { return None };
-        let Step { pass, parts, start, .. } = planned.steps.get(block)?;
-        let memory = &self.memory[*start..];
-        let last = block + 1 == planned.steps.len();
-        if name == "y" && (left_by == LeftBy::Forward || !last || pass.reads_output()) {
-            return Some(parts.y.of(memory));
-        }
-        Some(pass.find(name, left_by, self.step)?.of(parts.own.of(memory)))
+        let Planned { pass, parts, .. } = &**planned;
+        let region = match pass.find(name, left_by, self.step)? {
+            Found::Memory(region) => region.within(parts.own),
+            Found::Output if left_by == LeftBy::Forward || pass.reads_output() => parts.y,
+            Found::Output => return None,
+        };
+        Some(region.of(&self.memory))
     }
 
     fn expect(&self, call: &'static str, expected: Holds) -> Result<(), Error> {

@@ -4,9 +4,8 @@
 use super::{Holds, Workspace};
 use crate::blocks::{Backward, Forward};
 use crate::loss::{Loss, Outputs, TargetRows};
-use crate::memory::Rest;
 use crate::network::packing::Packing;
-use crate::network::plan::{Parts, Planned, Step};
+use crate::network::plan::{Parts, Planned};
 use crate::regularisation::Noise;
 use crate::sequence::{Input, Schedule};
 use crate::{Accumulate, Error, Runtime};
@@ -31,8 +30,7 @@ pub(super) enum Compute {
     All,
     /// All activations again, from the outputs and the regions that blocks keep.
     Again,
-    /// The state after the last step, for which the blocks after the last one with a state are not
-    /// needed.
+    /// The state after the last step; outputs that it does not need may be left unwritten.
     State,
 }
 
@@ -56,43 +54,20 @@ impl Run<'_> {
         compute: Compute,
     ) -> Result<(), Error> {
         let Self { planned, packing, step, noise, .. } = *self;
-        let [work, _] = planned.work();
-        let mut rest = Rest::all(memory);
-        let memory = rest.grant_up_to(planned.turns[0].range().start);
-        let x = in_order(&planned.schedule, self.x, rest.grant(planned.other.x));
-        let blocks = match compute {
-            Compute::State => planned.stateful(),
-            _ => planned.steps.len(),
-        };
-        team.pass(work, |threads: &mut Threads<'_>| -> Result<(), Error> {
-            for (nth, block) in planned.steps[..blocks].iter().enumerate() {
-                let (before, rest) = memory.split_at_mut(block.start);
-                let x = match nth.checked_sub(1) {
-                    None => x,
-                    Some(previous) => {
-                        let Step { parts, start, .. } = &planned.steps[previous];
-                        Input::Features(parts.y.of(&before[*start..]))
-                    }
-                };
-                let Parts { state, last, own, y, .. } = block.parts.granted(rest);
-                let forward = Forward {
-                    packed: packing.block(nth),
-                    x,
-                    y,
-                    y_stride: block.output,
-                    memory: own,
-                    state,
-                    last,
-                    step,
-                    noise: noise.of_block(nth),
-                    threads: &mut *threads,
-                };
-                match compute {
-                    Compute::Again => block.pass.recompute(forward)?,
-                    _ => block.pass.forward(forward)?,
-                }
+        let Parts { state, last, own, y, x_of_passes, .. } = planned.parts.granted(memory);
+        let x = in_order(&planned.schedule, self.x, x_of_passes);
+        let pass = &planned.pass;
+        let [work, _] = pass.work();
+        team.pass(work, |threads: &mut Threads<'_>| {
+            let packed = packing.blocks();
+            let (y_stride, memory) = (planned.output, own);
+            let forward =
+                Forward { packed, x, y, y_stride, memory, state, last, step, noise, threads };
+            match compute {
+                Compute::All => pass.forward(forward),
+                Compute::Again => pass.recompute(forward),
+                Compute::State => pass.advance(forward),
             }
-            Ok(())
         })
     }
 
@@ -106,72 +81,44 @@ impl Run<'_> {
     ) -> Result<f64, Error> {
         let Self { planned, packing, step, runtime, .. } = *self;
         let From { loss, targets, loss_so_far, has_last_gradient, gradients, accumulate } = from;
-        let [_, work] = planned.work();
-        let steps = &planned.steps;
-        let mut rest = Rest::all(memory);
-        let blocks = rest.grant_up_to(planned.turns[0].range().start);
-        // `now` holds the gradient with respect to the outputs of the current block, `next`
-        // receives the gradient with respect to its inputs.
-        let [mut now, mut next] = planned.turns.map(|turn| rest.grant(turn));
-        let dx_of_all = rest.grant(planned.dx);
-        let x_in_order = rest.grant(planned.other.x);
+        let Parts { state, dstate, dlast, own, y, dy, dx, x_of_passes, .. } =
+            planned.parts.granted(memory);
         let x = match (planned.schedule.given(), self.x) {
             (None, x) => x,
             // The forward pass has left them there.
-            (Some(_), Input::Features(_)) => Input::Features(x_in_order),
-            (Some(_), Input::Tokens(_)) => Input::Tokens(bytemuck::cast_slice(x_in_order)),
+            (Some(_), Input::Features(_)) => Input::Features(x_of_passes),
+            (Some(_), Input::Tokens(_)) => Input::Tokens(bytemuck::cast_slice(x_of_passes)),
         };
-        // The gradient with respect to the last output overwrites that output, or goes to `now`.
-        let last = &steps[steps.len() - 1];
-        let (y, size) = (last.parts.y.of_mut(&mut blocks[last.start..]), last.output);
-        let in_place = !last.pass.reads_output();
-        let value = if in_place {
-            std::mem::swap(&mut now, &mut next);
-            loss.gradient(runtime, Outputs { y, size, targets, loss_so_far })?
-        } else {
-            let dy = &mut now[..y.len()];
-            dy.copy_from_slice(y);
-            loss.gradient(runtime, Outputs { y: dy, size, targets, loss_so_far })?
-        };
-        // Whether the gradient with respect to the current block's outputs is in `now`.
-        let mut dy_in_now = !in_place;
-        team.pass(work, |threads: &mut Threads<'_>| -> Result<(), Error> {
-            for (nth, block) in steps.iter().enumerate().rev() {
-                let (before, own) = blocks.split_at_mut(block.start);
-                let Parts { state, dstate, dlast, own, y, .. } = block.parts.granted(own);
-                let (dy, y): (&[f32], &[f32]) = match dy_in_now {
-                    true => (&now[..planned.rows * block.output], y),
-                    false => (y, &[]),
-                };
-                let (x, dx) = match nth.checked_sub(1) {
-                    None => (x, (!dx_of_all.is_empty()).then_some(&mut *dx_of_all)),
-                    Some(previous) => {
-                        let Step { parts, start, output, .. } = &steps[previous];
-                        let x = Input::Features(parts.y.of(&before[*start..]));
-                        (x, Some(&mut next[..planned.rows * output]))
-                    }
-                };
-                block.pass.backward(Backward {
-                    packed: packing.block(nth),
-                    x,
-                    y,
-                    y_stride: block.output,
-                    dy,
-                    dy_stride: block.output,
-                    memory: own,
-                    state,
-                    step,
-                    dlast: has_last_gradient.then_some(&*dlast),
-                    dstate,
-                    dx,
-                    gradients: &mut gradients[packing.ranges()[nth].clone()],
-                    accumulate,
-                    threads: &mut *threads,
-                })?;
-                std::mem::swap(&mut now, &mut next);
-                dy_in_now = true;
+        let (pass, size) = (&planned.pass, planned.output);
+        // The gradient with respect to the output overwrites it, unless the pass reads it.
+        let (y, dy): (&[f32], _) = match pass.reads_output() {
+            true => {
+                dy.copy_from_slice(y);
+                (y, dy)
             }
-            Ok(())
+            false => (&[], y),
+        };
+        let outputs = Outputs { y: &mut *dy, size, targets, loss_so_far };
+        let value = loss.gradient(runtime, outputs)?;
+        let [_, work] = pass.work();
+        team.pass(work, |threads: &mut Threads<'_>| {
+            pass.backward(Backward {
+                packed: packing.blocks(),
+                x,
+                y,
+                y_stride: size,
+                dy,
+                dy_stride: size,
+                memory: own,
+                state,
+                step,
+                dlast: has_last_gradient.then_some(&*dlast),
+                dstate,
+                dx: (!dx.is_empty()).then_some(dx),
+                gradients: &mut gradients[..packing.of_blocks()],
+                accumulate,
+                threads,
+            })
         })?;
         Ok(value)
     }
@@ -200,23 +147,18 @@ impl Workspace {
     pub(in super::super) fn give_outputs(&mut self) {
         let Self { plans, memory, .. } = self;
         let planned = plans.first();
-        let Step { parts, start, output, .. } = &planned.steps[planned.steps.len() - 1];
         let Some(given) = planned.schedule.given() else { return };
-        let mut rest = Rest::all(memory);
-        let blocks = rest.grant_up_to(planned.turns[0].range().start);
-        let (y, to) = (parts.y.of(&blocks[*start..]), rest.grant(planned.other.y));
-        scatter(given, y, to, *output);
-        planned.schedule.fill_padding(to, *output);
+        let Parts { y, y_of_caller, .. } = planned.parts.granted(memory);
+        scatter(given, y, y_of_caller, planned.output);
+        planned.schedule.fill_padding(y_of_caller, planned.output);
     }
 
     /// Returns the loss of the outputs, which it may overwrite.
     pub(in super::super) fn loss(&mut self, loss: &dyn Loss) -> Result<f64, Error> {
         self.holds = Holds::LastState;
-        let steps = &self.plans.first().steps;
-        let Step { parts, start, output, .. } = &steps[steps.len() - 1];
-        let y = parts.y.of_mut(&mut self.memory[*start..]);
-        let targets = TargetRows::of(&self.schedule);
-        loss.value(self.runtime, Outputs { y, size: *output, targets, loss_so_far: 0.0 })
+        let Planned { parts, output: size, .. } = *self.plans.first();
+        let (y, targets) = (parts.y.of_mut(&mut self.memory), TargetRows::of(&self.schedule));
+        loss.value(self.runtime, Outputs { y, size, targets, loss_so_far: 0.0 })
     }
 
     /// Returns the loss, and runs a backward pass over the whole schedule, which is not divided.
@@ -241,14 +183,12 @@ impl Workspace {
         };
         let run = Run { planned, packing, x, step, noise, runtime };
         let value = run.backward(memory, team, from)?;
-        let dx = planned.other.dx;
+        let Parts { dx, dx_of_caller, .. } = planned.parts.granted(memory);
         if let Some(given) = planned.schedule.given()
             && !dx.is_empty()
         {
-            let (before, to) = memory.split_at_mut(dx.range().start);
-            let (from, to) = (planned.dx.of(before), &mut to[..dx.len()]);
-            to.fill(0.0);
-            scatter(given, from, to, dx.len() / planned.schedule.given_rows());
+            dx_of_caller.fill(0.0);
+            scatter(given, dx, dx_of_caller, dx.len() / given.len());
         }
         self.sum_learned(packing, accumulate)?;
         self.holds = Holds::Backward;

@@ -20,10 +20,8 @@ impl Workspace {
         let sequences = Sequences::new("reset state", &planned.state, schedule.batch())?;
         one.check("reset state", &sequences.with_batch(1)?)?;
         let rows = || (0..schedule.batch()).filter(|&row| schedule.begins(row).is_none());
-        for block in &planned.steps {
-            let values = &mut self.memory[self.plans.place(Place::State, block)];
-            rows().for_each(|row| sequences.write(row, &block.state, values, one.as_slice()));
-        }
+        let values = &mut self.memory[self.plans.place(Place::State)];
+        rows().for_each(|row| sequences.write(row, values, one.as_slice()));
         rows().for_each(|row| self.learned.set(row, false));
         self.holds = Holds::Nothing;
         Ok(())
@@ -40,11 +38,9 @@ impl Workspace {
         let sequences = Sequences::new("reset state", &planned.state, schedule.batch())?;
         let reads_step = self.network.reads_step();
         let mut sum = State::of_one(sequences, 0, reads_step)?;
+        let values = &self.memory[self.plans.place(Place::StateGradient)];
         for row in (0..schedule.batch()).rev().filter(|&row| schedule.begins(row).is_none()) {
-            for block in &planned.steps {
-                let values = &self.memory[self.plans.place(Place::StateGradient, block)];
-                sequences.add(row, &block.state, values, sum.as_mut_slice());
-            }
+            sequences.add(row, values, sum.as_mut_slice());
         }
         Ok(sum)
     }

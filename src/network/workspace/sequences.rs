@@ -7,7 +7,6 @@ use crate::network::division::Plans;
 use crate::network::plan::{Place, Planned};
 use crate::params::{Move, Sequences, State};
 use crate::sequence::Schedule;
-use std::ops::Range;
 
 impl Workspace {
     /// Returns a copy of the state of sequence `n` that the next forward pass begins from. `n` is
@@ -55,9 +54,7 @@ impl Workspace {
         let sequences = sequences(self.plans.first())?;
         let row = row(&self.schedule, n, Place::State)?;
         self.step = one.check_joins(sequences, n, self.step, self.network.reads_step())?;
-        each_state(&self.plans, &mut self.memory, |at, values| {
-            sequences.write(row, at, values, one.as_slice());
-        });
+        sequences.write(row, state(&self.plans, &mut self.memory), one.as_slice());
         self.learned.set(row, false);
         // A backward pass reads the state that its forward pass began from, which is gone now.
         self.holds = Holds::Nothing;
@@ -73,7 +70,7 @@ impl Workspace {
         let sequences = sequences(self.plans.first())?;
         let row = row(&self.schedule, n, Place::State)?;
         self.step = sequences.joined_step(0, self.step, self.network.reads_step())?;
-        each_state(&self.plans, &mut self.memory, |at, values| sequences.reset(row, at, values));
+        sequences.reset(row, state(&self.plans, &mut self.memory));
         self.learned.set(row, true);
         self.holds = Holds::Nothing;
         Ok(())
@@ -98,9 +95,7 @@ impl Workspace {
                 Move::Swap(a, b) => Move::Swap(rows[a], rows[b]),
             };
         }
-        each_state(&self.plans, &mut self.memory, |at, values| {
-            sequences.make(&moves, at, values);
-        });
+        sequences.make(&moves, state(&self.plans, &mut self.memory));
         self.learned.make(&moves);
         self.holds = Holds::Nothing;
         Ok(())
@@ -111,10 +106,7 @@ impl Workspace {
         let sequences = sequences(self.plans.first())?;
         let row = row(&self.schedule, n, place)?;
         let mut one = State::of_one(sequences, row, self.network.reads_step())?;
-        for block in &self.plans.first().steps {
-            let values = &self.memory[self.plans.place(place, block)];
-            sequences.read(row, &block.state, values, one.as_mut_slice());
-        }
+        sequences.read(row, &self.memory[self.plans.place(place)], one.as_mut_slice());
         Ok(one)
     }
 }
@@ -143,14 +135,7 @@ fn row(schedule: &Schedule, n: usize, place: Place) -> Result<usize, Error> {
     })
 }
 
-/// Calls `change` with the state of each block before the first step, and its range in the state of
-/// all blocks.
-fn each_state(
-    plans: &Plans,
-    memory: &mut [f32],
-    mut change: impl FnMut(&Range<usize>, &mut [f32]),
-) {
-    for block in &plans.first().steps {
-        change(&block.state, &mut memory[plans.place(Place::State, block)]);
-    }
+/// Returns the state before the first step, in the memory of a workspace.
+fn state<'a>(plans: &Plans, memory: &'a mut [f32]) -> &'a mut [f32] {
+    &mut memory[plans.place(Place::State)]
 }

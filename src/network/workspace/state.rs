@@ -39,11 +39,8 @@ impl Workspace {
             let last = self.collect(Place::Last)?;
             self.fill(Place::State, &last);
         } else {
-            for block in &self.plans.first().steps {
-                let from = self.plans.place(Place::Last, block);
-                let to = self.plans.place(Place::State, block).start;
-                self.memory.copy_within(from, to);
-            }
+            let to = self.plans.place(Place::State).start;
+            self.memory.copy_within(self.plans.place(Place::Last), to);
         }
         self.note_state_set();
         self.step = step;
@@ -60,9 +57,7 @@ impl Workspace {
     /// [resets](crate::Schedule::with_resets): from zero, or from the
     /// [learned](crate::Network::with_learned_state) state.
     pub fn reset_state(&mut self) {
-        for block in &self.plans.first().steps {
-            self.memory[self.plans.place(Place::State, block)].fill(0.0);
-        }
+        self.memory[self.plans.place(Place::State)].fill(0.0);
         self.learned = Learned::all(self.network.has_learned_state(), self.schedule.batch());
         self.step = 0;
         self.holds = Holds::Nothing;
@@ -70,12 +65,8 @@ impl Workspace {
 
     /// Copies a state to `place`.
     pub(super) fn fill(&mut self, place: Place, state: &State) {
-        let planned = self.plans.first();
-        for block in &planned.steps {
-            let from = &state.as_slice()[planned.given_state_of(&block.state)];
-            let to = &mut self.memory[self.plans.place(place, block)];
-            planned.copy_state(place, &block.state, from, to, Order::OfPasses);
-        }
+        let to = &mut self.memory[self.plans.place(place)];
+        self.plans.first().copy_state(place, state.as_slice(), to, Order::OfPasses);
     }
 
     /// Returns a copy of the state that lies at `place`.
@@ -83,11 +74,8 @@ impl Workspace {
         let planned = self.plans.first();
         let (batch, reads_step) = (self.schedule.sequences(), self.network.reads_step());
         let mut state = State::zeros(planned.given_state.clone(), batch, reads_step)?;
-        for block in &planned.steps {
-            let from = &self.memory[self.plans.place(place, block)];
-            let to = &mut state.as_mut_slice()[planned.given_state_of(&block.state)];
-            planned.copy_state(place, &block.state, from, to, Order::OfCaller);
-        }
+        let from = &self.memory[self.plans.place(place)];
+        planned.copy_state(place, from, state.as_mut_slice(), Order::OfCaller);
         Ok(state)
     }
 

@@ -7,7 +7,7 @@ use super::groups::{Clocked, Gathered};
 use super::moves::most_together;
 use super::packed::ClockworkPacked;
 use crate::blocks::recurrent::ago;
-use crate::blocks::{Backward, Forward, LeftBy, Pass, Plan, Wanted};
+use crate::blocks::{Backward, Forward, Found, LeftBy, Pass, Plan, Wanted};
 use crate::memory::{Region, regions};
 use crate::sequence::Schedule;
 use crate::{Error, Isa};
@@ -134,10 +134,11 @@ impl Pass for ClockworkPass {
     /// Finds `gates` after a forward pass, and `preactivation_gradients` after a backward pass:
     /// `[moves, B, units]` for each group, one group after the other, at the steps at which the
     /// group moved.
-    fn find(&self, name: &str, left_by: LeftBy, step: u64) -> Option<Region> {
+    fn find(&self, name: &str, left_by: LeftBy, step: u64) -> Option<Found> {
         match (name, left_by) {
             ("gates", LeftBy::Forward) | ("preactivation_gradients", LeftBy::Backward) => {
-                Some(self.regions.kept.first(self.clocked.kept_len(step, self.move_rows())))
+                let len = self.clocked.kept_len(step, self.move_rows());
+                Some(Found::Memory(self.regions.kept.first(len)))
             }
             _ => None,
         }

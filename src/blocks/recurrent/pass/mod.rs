@@ -10,7 +10,7 @@ mod sums;
 use super::sections::Sections;
 use super::state::{StateLens, ago};
 use super::{Recurrent, RecurrentPacked};
-use crate::blocks::{Backward, Forward, LeftBy, Pass, Plan, Wanted};
+use crate::blocks::{Backward, Forward, Found, Keeps, LeftBy, Pass, Plan, Wanted};
 use crate::memory::Region;
 use crate::sequence::Schedule;
 use crate::{Error, Isa};
@@ -109,8 +109,9 @@ impl Pass for RecurrentPass {
         self.run_backward(packed, backward)
     }
 
-    fn kept(&self) -> Option<Region> {
-        self.can_recompute().then_some(self.regions.c)
+    fn keeps(&self) -> Option<Keeps> {
+        let keeps = || Keeps { regions: vec![self.regions.c], output: true };
+        self.can_recompute().then(keeps)
     }
 
     fn recompute(&self, forward: Forward<'_, '_>) -> Result<(), Error> {
@@ -131,12 +132,12 @@ impl Pass for RecurrentPass {
     /// Finds `gates` `[τ, B, G, H]` after a forward pass, `preactivation_gradients` of the same
     /// shape after a backward pass, and `c` `[τ, B, H]` after both. In a cell without gates,
     /// `gates` holds whatever the backward pass needs; this may change in later versions.
-    fn find(&self, name: &str, left_by: LeftBy, _step: u64) -> Option<Region> {
+    fn find(&self, name: &str, left_by: LeftBy, _step: u64) -> Option<Found> {
         match (name, left_by) {
             ("gates", LeftBy::Forward) | ("preactivation_gradients", LeftBy::Backward) => {
-                Some(self.regions.gates)
+                Some(Found::Memory(self.regions.gates))
             }
-            ("c", _) if self.layer.geometry().cells => Some(self.regions.c),
+            ("c", _) if self.layer.geometry().cells => Some(Found::Memory(self.regions.c)),
             _ => None,
         }
     }

@@ -1,0 +1,20 @@
+//! Blocks that hold blocks. Knows only what every block has in common; must not know networks, or
+//! what a block within computes.
+
+mod bidirectional;
+mod packed;
+mod parallel;
+mod residual;
+mod reversed;
+mod stack;
+
+pub use bidirectional::Bidirectional;
+pub(crate) use packed::ChildrenPacked;
+pub use parallel::Parallel;
+pub use residual::Residual;
+pub use reversed::Reversed;
+pub use stack::Stack;
+pub(crate) use stack::StackSteps;
+
+/// The rows of a stream that go through all blocks of a container together before the next rows do.
+const CHUNK: usize = 192;
