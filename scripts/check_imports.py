@@ -31,8 +31,8 @@ LAYERS = {
     "kernels/src": """
         error tuning simd isa denormals aligned each vmath threefry peak baseline
         team
-        rows format gemm diagonal softmax optim
-        cells recurrence
+        rows format gemm diagonal normalise softmax optim
+        cells recurrence rowwise
     """.split(),
     "src": """
         error runtime gradients memory params sequence regularisation

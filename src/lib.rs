@@ -136,9 +136,9 @@ pub use blocks::recurrent::{
     Activation, Candidate, Delayed, Gru, GruGate, Layer, LayerNorm, Leak, Leaky, Lstm, LstmGate,
     Recurrent, Regularised, Reset, Skip, Vanilla,
 };
-pub use blocks::{Dense, Embedding, Identity};
+pub use blocks::{Dense, Dropout, Embedding, Identity, LayerNormalization};
 pub use bptt_kernels::{Format, Isa, IsaError};
-pub use containers::{Bidirectional, Parallel, Residual, Reversed, Stack};
+pub use containers::{Bidirectional, Choice, OutputRecurrent, Parallel, Residual, Reversed, Stack};
 pub use error::Error;
 pub use gradients::Accumulate;
 #[cfg(feature = "safetensors")]

@@ -105,6 +105,33 @@ pub struct Noise {
     pub sequence: u64,
 }
 
+/// What a pass is for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mode {
+    /// Whether it is a training pass, in which dropout and zoneout are drawn. Inference has no
+    /// dropout, and zoneout by its mean.
+    pub training: bool,
+    /// The probability with which a block that reads [its own
+    /// outputs](crate::OutputRecurrent) reads those that the caller gives instead.
+    pub teacher_forcing: f32,
+}
+
+impl Mode {
+    /// Inference with the inputs that the caller gives.
+    pub const INFERENCE: Self = Self { training: false, teacher_forcing: 1.0 };
+    /// Training with the inputs that the caller gives.
+    pub const TRAINING: Self = Self { training: true, teacher_forcing: 1.0 };
+}
+
+/// Returns the `probability` of teacher forcing, or an error unless it is from 0 to 1.
+pub(crate) fn check_teacher_forcing(probability: f32) -> Result<f32, Error> {
+    if (0.0..=1.0).contains(&probability) {
+        return Ok(probability);
+    }
+    let (given, expected) = (probability.to_string(), "0 to 1".into());
+    Err(Error::Value { what: "teacher_forcing", given, expected })
+}
+
 /// The second word of the counter of a dropout mask. Zoneout has 0 there as long as there are fewer
 /// than 2³² sequences, so the two never draw the same number from one key.
 const DROPOUT: u32 = 1;
@@ -133,6 +160,11 @@ impl Noise {
     /// the seed of a block outside.
     pub(crate) fn within_a_block(self) -> Self {
         self.derived([0, WITHIN])
+    }
+
+    /// Returns the noise of a pass that begins `steps` steps later.
+    pub(crate) fn later(self, steps: usize) -> Self {
+        Self { step: self.step.wrapping_add(steps as u64), ..self }
     }
 
     fn derived(self, counter: [u32; 2]) -> Self {

@@ -1,5 +1,6 @@
 //! A dense layer: each row of its output is an affine map of the row of its input.
 
+use super::recurrent::Activation;
 use super::{Backward, Block, Config, Forward, Next, Packed, Pass, Plan, Steps, Wanted};
 use crate::error::{check_len, check_size, product};
 use crate::memory::{Layout, Region, regions};
@@ -8,14 +9,17 @@ use crate::sequence::InputSize;
 use crate::{Error, Format, Isa, Runtime};
 use bptt_kernels::gemm::weight_gradients::{self, Rhs, WeightGradients};
 use bptt_kernels::gemm::{self, Gemm, Start};
+use bptt_kernels::rowwise::{Strided, StridedMut, activate, activation_gradients};
 use bptt_kernels::team::Pass as Threads;
 use bptt_kernels::{PackedMatrix, gemm::Dense as Kernel};
 use rand_core::Rng;
 
-/// A dense layer, `y = b + W x` for each row (the book's `o = c + V h`, equation 10.10).
+/// A dense layer, `y = φ(b + W x)` for each row (the book's `o = c + V h`, equation 10.10). Without an
+/// [activation function](Self::with_activation) it is `y = b + W x`.
 ///
 /// Its parameters are `weight` `[output_size, input_size]` and `bias` `[output_size]`, which
-/// begins as 0. It carries no state.
+/// begins as 0. It carries no state. With an activation function a pass keeps `output_size` floats a
+/// row.
 ///
 /// ```
 /// use bptt::{Dense, Network};
@@ -28,6 +32,7 @@ use rand_core::Rng;
 pub struct Dense {
     input_size: usize,
     output_size: usize,
+    activation: Activation,
 }
 
 impl Dense {
@@ -41,13 +46,44 @@ impl Dense {
         check_size("output_size", output_size)?;
         let inputs = input_size.checked_add(1).ok_or(Error::TooLarge { what: "the parameters" })?;
         product("the parameters", &[output_size, inputs])?;
-        Ok(Self { input_size, output_size })
+        Ok(Self { input_size, output_size, activation: Activation::Identity })
+    }
+
+    /// Sets φ, for layers between others: deep inputs, deep transitions and deep outputs (section 10.5
+    /// of *Deep Learning*).
+    pub fn with_activation(self, activation: Activation) -> Self {
+        Self { activation, ..self }
+    }
+
+    /// Returns whether φ(a) = a, so that the layer is a product alone.
+    pub(crate) fn is_linear(&self) -> bool {
+        self.activation == Activation::Identity
     }
 
     /// Builds the layer from a configuration read from a file.
     pub(crate) fn from_config(config: &Config) -> Result<Self, Error> {
-        config.expect_only(&["input_size", "output_size"])?;
-        Self::new(config.size("input_size")?, config.size("output_size")?)
+        config.expect_only(&["input_size", "output_size", "activation"])?;
+        let dense = Self::new(config.size("input_size")?, config.size("output_size")?)?;
+        Ok(match config.get("activation") {
+            Some(_) => dense.with_activation(Activation::of(config, "activation")?),
+            None => dense,
+        })
+    }
+
+    /// Replaces the sums in `y`, whose `rows` rows are `stride` floats apart, by φ of them.
+    fn activate(
+        &self,
+        isa: Isa,
+        rows: usize,
+        y: &mut [f32],
+        stride: usize,
+        threads: &mut Threads<'_>,
+    ) -> Result<(), Error> {
+        if self.is_linear() {
+            return Ok(());
+        }
+        let (rows, y) = ((rows, self.output_size), StridedMut { values: y, stride });
+        Ok(activate(isa, self.activation.into(), rows, y, threads)?)
     }
 
     /// Returns the number of floats in W.
@@ -58,8 +94,13 @@ impl Dense {
 
 impl Block for Dense {
     fn config(&self) -> Config {
-        let Self { input_size, output_size } = *self;
-        Config::new("Dense").with("input_size", input_size).with("output_size", output_size)
+        let Self { input_size, output_size, activation } = *self;
+        let sizes = Config::new("Dense").with("input_size", input_size);
+        let sizes = sizes.with("output_size", output_size);
+        match self.is_linear() {
+            true => sizes,
+            false => sizes.with("activation", activation.name()),
+        }
     }
 
     fn input(&self) -> InputSize {
@@ -97,7 +138,10 @@ impl Block for Dense {
         let widest = self.input_size.max(self.output_size);
         let product = gemm::team_scratch_len(threads, rows, widest)?;
         let gradient = weight_gradients::scratch_len(isa, threads, rows, &[self.input_size])?;
-        let dims: Regions<&[usize]> = Regions { scratch: &[product.max(gradient)] };
+        let dims: Regions<&[usize]> = Regions {
+            dz: &[usize::from(!self.is_linear()), rows, self.output_size],
+            scratch: &[product.max(gradient)],
+        };
         let regions = dims.booked(plan.layout)?;
         Ok(Box::new(DensePass { dense: *self, rows, isa, wanted: plan.gradients, regions }))
     }
@@ -141,7 +185,7 @@ impl Packed for DensePacked {
         if !wanted.input || self.back.is_some() {
             return Ok(false);
         }
-        let Dense { input_size, output_size } = self.dense;
+        let Dense { input_size, output_size, .. } = self.dense;
         self.back = Some(PackedMatrix::zeros(self.isa, 1, input_size, output_size)?);
         Ok(true)
     }
@@ -174,11 +218,13 @@ impl Packed for DensePacked {
 regions! {
     /// The memory that a pass books.
     struct Regions {
+        /// ∂L/∂(b + W x), `[rows, output_size]`, if there is an activation function.
+        dz,
         scratch,
     }
 }
 
-/// A planned pass of a dense layer. Its memory is scratch, in f32: the larger of the needs of its
+/// A planned pass of a dense layer. Beside dz its memory is scratch, in f32: the larger of the needs of its
 /// products and of its weight gradients. The products need `min(rows, 96 N) · max(I, O)` for N
 /// threads: packed rows of an lhs, each rounded up to 16. The weight gradients need `min(rows, 256)`
 /// floats for each column of W, whose columns are padded to a multiple of two vectors, and 96 N times
@@ -197,20 +243,30 @@ impl Pass for DensePass {
         let Forward { packed, x, y, y_stride, memory, threads, .. } = forward;
         let packed = packed.as_form::<DensePacked>()?;
         let x = x.features(self.rows, self.dense.input_size)?;
-        let Regions { scratch } = self.regions.granted(memory);
-        Ok(packed.forward.run(self.rows, x, y, y_stride, scratch, threads)?)
+        let Regions { scratch, .. } = self.regions.granted(memory);
+        packed.forward.run(self.rows, x, y, y_stride, scratch, threads)?;
+        self.dense.activate(self.isa, self.rows, y, y_stride, threads)
     }
 
-    /// Computes dW = Σ dy xᵀ and db = Σ dy, each summed from the last row to the first, and dx = Wᵀ
-    /// dy for each row (equations 10.24, 10.22 and 10.19).
+    /// Computes dz = dy ⊙ φ', dW = Σ dz xᵀ and db = Σ dz, each summed from the last row to the first,
+    /// and dx = Wᵀ dz for each row (equations 10.24, 10.22 and 10.19).
     fn backward(&self, backward: Backward<'_, '_>) -> Result<(), Error> {
-        let Backward {
-            packed, x, dy, dy_stride, memory, dx, gradients, accumulate, threads, ..
-        } = backward;
+        let Backward { packed, x, y, y_stride, mut dy, mut dy_stride, memory, dx, .. } = backward;
+        let Backward { gradients, accumulate, threads, .. } = backward;
         let packed = packed.as_form::<DensePacked>()?;
-        let Dense { input_size, output_size } = self.dense;
+        let Dense { input_size, output_size, activation } = self.dense;
         let x = x.features(self.rows, input_size)?;
-        let Regions { scratch } = self.regions.granted(memory);
+        let Regions { dz, scratch } = self.regions.granted(memory);
+        if !self.dense.is_linear() {
+            let (y, outer) = (
+                Strided { values: y, stride: y_stride },
+                Strided { values: dy, stride: dy_stride },
+            );
+            let to = StridedMut { values: &mut *dz, stride: output_size };
+            let rows = (self.rows, output_size);
+            activation_gradients(self.isa, activation.into(), rows, (y, outer), to, threads)?;
+            (dy, dy_stride) = (dz, output_size);
+        }
         if self.wanted.parameters {
             let (dw, db) = gradients.split_at_mut(self.dense.weights());
             WeightGradients {
@@ -239,7 +295,7 @@ impl Pass for DensePass {
     }
 
     fn reads_output(&self) -> bool {
-        false
+        !self.dense.is_linear()
     }
 
     fn work(&self) -> [usize; 2] {
@@ -263,8 +319,9 @@ impl Steps for DenseSteps {
         let packed = packed.as_form::<DensePacked>()?;
         let rows = steps * self.batch;
         let x = x.features(rows, self.dense.input_size)?;
-        let scratch = self.scratch.of_mut(memory);
-        Ok(packed.forward.run(rows, x, y, self.dense.output_size, scratch, threads)?)
+        let (scratch, stride) = (self.scratch.of_mut(memory), self.dense.output_size);
+        packed.forward.run(rows, x, y, stride, scratch, threads)?;
+        self.dense.activate(packed.isa, rows, y, stride, threads)
     }
 
     fn work(&self, steps: usize) -> usize {

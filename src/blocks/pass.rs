@@ -4,7 +4,7 @@
 use super::packed::Packed;
 use crate::Error;
 use crate::memory::Region;
-use crate::regularisation::Noise;
+use crate::regularisation::{Mode, Noise};
 use crate::sequence::Input;
 use bptt_kernels::team::Pass as Threads;
 use std::fmt::Debug;
@@ -29,8 +29,10 @@ pub struct Forward<'a, 't> {
     pub last: &'a mut [f32],
     /// The number of steps that the sequences took before this pass.
     pub step: u64,
-    /// The seed and the position from which the pass draws its noise.
+    /// The seed and the position from which the pass draws random numbers.
     pub noise: Noise,
+    /// What the pass is for.
+    pub mode: Mode,
     /// The threads.
     pub threads: &'a mut Threads<'t>,
 }

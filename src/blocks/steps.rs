@@ -5,7 +5,7 @@ use super::packed::Packed;
 use super::pass::{Forward, Pass};
 use crate::Error;
 use crate::memory::Region;
-use crate::regularisation::Noise;
+use crate::regularisation::{Mode, Noise};
 use crate::sequence::{Input, InputSize};
 use bptt_kernels::team::Pass as Threads;
 use std::fmt::Debug;
@@ -28,6 +28,11 @@ pub struct Next<'a, 't> {
     pub state: &'a mut [f32],
     /// The number of steps that the sequences took before these.
     pub step: u64,
+    /// The seed and the position from which the steps draw random numbers.
+    pub noise: Noise,
+    /// The probability with which a block that reads [its own outputs](crate::OutputRecurrent) reads
+    /// those that the caller gives instead.
+    pub teacher_forcing: f32,
     /// The threads.
     pub threads: &'a mut Threads<'t>,
 }
@@ -79,7 +84,8 @@ pub(super) struct OneByOne {
 
 impl Steps for OneByOne {
     fn run(&mut self, next: Next<'_, '_>) -> Result<(), Error> {
-        let Next { packed, x, y, steps, memory, state, step, threads } = next;
+        let Next { packed, x, y, steps, memory, state, step, noise, threads, .. } = next;
+        let mode = Mode { teacher_forcing: next.teacher_forcing, ..Mode::INFERENCE };
         let Self { batch, output, .. } = *self;
         let (own, rest) = memory[self.memory.range().start..].split_at_mut(self.memory.len());
         let between = self.last.range().start - self.memory.range().end;
@@ -101,7 +107,8 @@ impl Steps for OneByOne {
                 state: &*state,
                 last: &mut *last,
                 step: step + nth as u64,
-                noise: Noise::default(),
+                noise: noise.later(nth),
+                mode,
                 threads: &mut *threads,
             })?;
             state.copy_from_slice(last);

@@ -2,6 +2,7 @@
 //! what a block within computes.
 
 mod bidirectional;
+mod output_recurrent;
 mod packed;
 mod parallel;
 mod residual;
@@ -9,6 +10,7 @@ mod reversed;
 mod stack;
 
 pub use bidirectional::Bidirectional;
+pub use output_recurrent::{Choice, OutputRecurrent};
 pub(crate) use packed::ChildrenPacked;
 pub use parallel::Parallel;
 pub use residual::Residual;

@@ -6,8 +6,10 @@ use crate::blocks::clockwork::Clockwork;
 use crate::blocks::recurrent::{
     Delayed, Gru, Layer, LayerNorm, Leaky, Lstm, Recurrent, Regularised, Skip, Vanilla,
 };
-use crate::blocks::{Block, Config, Dense, Embedding, Identity};
-use crate::containers::{Bidirectional, Parallel, Residual, Reversed, Stack};
+use crate::blocks::{Block, Config, Dense, Dropout, Embedding, Identity, LayerNormalization};
+use crate::containers::{
+    Bidirectional, Choice, OutputRecurrent, Parallel, Residual, Reversed, Stack,
+};
 use crate::regularisation::Regularisation;
 use std::fmt;
 use std::sync::Arc;
@@ -60,12 +62,19 @@ impl Loader {
                 config.expect_only(&["block"])?;
                 Arc::new(Reversed::of(self.block(config.block("block")?)?))
             }
+            "Dropout" => Arc::new(Dropout::from_config(config)?),
+            "LayerNormalization" => Arc::new(LayerNormalization::from_config(config)?),
             "Identity" => Arc::new(Identity::from_config(config)?),
             "Bidirectional" => {
                 config.expect_only(&["forward", "reverse", "summed"])?;
                 let forward = self.block(config.block("forward")?)?;
                 let reverse = self.block(config.block("reverse")?)?;
                 Arc::new(Bidirectional::of(forward, reverse, config.flag("summed")?))
+            }
+            "OutputRecurrent" => {
+                config.expect_only(&["block", "choice"])?;
+                let block = OutputRecurrent::of(self.block(config.block("block")?)?)?;
+                Arc::new(block.with_choice(Choice::of(config)?))
             }
             "Residual" => {
                 config.expect_only(&["block"])?;

@@ -32,7 +32,9 @@ impl Single {
         else {
             return Ok(None);
         };
-        let is_dense = |block: &dyn Block| (block as &dyn Any).is::<Dense>();
+        let is_dense = |block: &dyn Block| {
+            (block as &dyn Any).downcast_ref::<Dense>().is_some_and(Dense::is_linear)
+        };
         if dense.is_some_and(|block| !is_dense(block)) || blocks.next().is_some() {
             return Ok(None);
         }

@@ -254,7 +254,8 @@ impl Model {
     ) -> Result<&'w [f32], Error> {
         workspace.check(&self.network, self.runtime)?;
         workspace.check_keeps_outputs()?;
-        workspace.forward(&self.packing, x.into())?;
+        let mode = workspace.mode(true);
+        workspace.forward(&self.packing, x.into(), mode)?;
         workspace.give_outputs();
         workspace.outputs()
     }
@@ -347,7 +348,8 @@ impl Model {
         Ok(())
     }
 
-    /// Runs a forward pass over `x` and returns the loss, without gradients, for validation data.
+    /// Runs a forward pass over `x` and returns the loss, without gradients, for validation data. As in
+    /// streams, there is no noise: no dropout, and zoneout by its mean.
     /// The loss may overwrite the outputs, so afterwards the workspace holds neither outputs nor a
     /// pass to go backward from, only the last state. With a [budget](crate::Training::with_budget)
     /// that divides the pass, the loss is summed from the first step to the last instead of the

@@ -11,6 +11,7 @@ use crate::containers::StackSteps;
 use crate::error::{check_len, check_multiple, check_size};
 use crate::memory::{Layout, Region, Rest};
 use crate::params::{Manifest, Sequences, State};
+use crate::regularisation::{Noise, check_teacher_forcing};
 use crate::sequence::{Input, InputSize};
 use crate::{Error, Runtime};
 use bptt_kernels::AlignedBuffer;
@@ -76,6 +77,8 @@ pub struct Stream {
     memory: AlignedBuffer,
     /// The number of steps that have been taken.
     step: u64,
+    noise: Noise,
+    teacher_forcing: f32,
     team: Team,
 }
 
@@ -114,6 +117,8 @@ impl Stream {
             memory,
             single,
             step: 0,
+            noise: Noise::default(),
+            teacher_forcing: 1.0,
             team,
         };
         stream.reset();
@@ -140,6 +145,23 @@ impl Stream {
         let mut state = State::zeros(self.manifest.clone(), self.batch, reads_step)?;
         state.as_mut_slice().copy_from_slice(self.state.of(&self.memory));
         Ok(state.after(self.step))
+    }
+
+    /// Sets the seed and the position from which blocks draw that read [their own
+    /// outputs](crate::OutputRecurrent). Steps that the stream has taken count from there. Streams draw
+    /// no other random numbers.
+    pub fn set_noise(&mut self, noise: Noise) {
+        self.noise = noise;
+    }
+
+    /// Sets the probability with which blocks that read [their own outputs](crate::OutputRecurrent)
+    /// read those that the caller gives instead: 1 at first, 0 to run free.
+    ///
+    /// # Errors
+    /// [`Error::Value`] unless it is from 0 to 1.
+    pub fn set_teacher_forcing(&mut self, probability: f32) -> Result<(), Error> {
+        self.teacher_forcing = check_teacher_forcing(probability)?;
+        Ok(())
     }
 
     /// Returns the values of the state after the last step, in the order of [`State::manifest`].
@@ -222,12 +244,15 @@ impl Stream {
     /// Runs any number of steps through all blocks.
     fn all(&mut self, x: Input<'_>, y: &mut [f32], steps: usize) -> Result<(), Error> {
         x.check(steps * self.batch, self.input)?;
-        let Self { steps: blocks, memory, packing, team, step, .. } = self;
+        let Self { steps: blocks, memory, packing, team, step, noise, teacher_forcing, .. } = self;
         let mut rest = Rest::all(memory);
         let (state, memory) = (rest.grant(self.state), rest.grant(self.own));
         team.pass(blocks.work(steps), |threads: &mut Threads<'_>| {
-            let (packed, step) = (packing.blocks(), *step);
-            blocks.run(Next { packed, x, y, steps, memory, state, step, threads })
+            let (packed, step, teacher_forcing) = (packing.blocks(), *step, *teacher_forcing);
+            let noise = Noise { step: noise.step.wrapping_add(step), ..*noise };
+            let next =
+                Next { packed, x, y, steps, memory, state, step, noise, teacher_forcing, threads };
+            blocks.run(next)
         })?;
         *step += steps as u64;
         Ok(())

@@ -4,8 +4,8 @@
 use super::{Alpha, Layout, Options, clockwork, gru, leaky, lstm, normed, skip, vanilla};
 use bptt::blocks::Block;
 use bptt::{
-    Accumulate, Activation, Bidirectional, Candidate, Delayed, Dense, Identity, InputSize, Model,
-    Network, Parallel, Reset, Residual, Reversed, Runtime, Stack, State,
+    Accumulate, Activation, Bidirectional, Candidate, Delayed, Dense, Identity, InputSize,
+    LayerNormalization, Model, Network, Parallel, Reset, Residual, Reversed, Runtime, Stack, State,
 };
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -200,7 +200,7 @@ impl Tree {
 fn leaf(rng: &mut StdRng, inputs: usize) -> Arc<dyn Block> {
     let hidden = rng.random_range(1..9);
     let options = Options { peepholes: true, ..Options::NONE };
-    match rng.random_range(0..12) {
+    match rng.random_range(0..14) {
         0 => Arc::new(lstm(Options::NONE, inputs, hidden)),
         1 => Arc::new(lstm(options, inputs, hidden)),
         2 => Arc::new(lstm(Options { projected: true, ..Options::NONE }, inputs, hidden)),
@@ -212,6 +212,8 @@ fn leaf(rng: &mut StdRng, inputs: usize) -> Arc<dyn Block> {
         8 => Arc::new(skip(Activation::Tanh, &[1, 3], inputs, hidden)),
         9 => Arc::new(clockwork(Activation::Tanh, &[1, 2], inputs, hidden)),
         10 => Arc::new(Identity::new(inputs).unwrap()),
+        11 => Arc::new(LayerNormalization::new(inputs).unwrap()),
+        12 => Arc::new(Dense::new(inputs, hidden).unwrap().with_activation(Activation::Tanh)),
         _ => Arc::new(Dense::new(inputs, hidden).unwrap()),
     }
 }

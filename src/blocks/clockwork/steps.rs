@@ -61,7 +61,7 @@ impl ClockworkSteps {
 
 impl Steps for ClockworkSteps {
     fn run(&mut self, next: Next<'_, '_>) -> Result<(), Error> {
-        let Next { packed, x, y, steps, memory, state, mut step, threads } = next;
+        let Next { packed, x, y, steps, memory, state, mut step, threads, .. } = next;
         let packed = packed.as_form::<ClockworkPacked>()?;
         let (clocked, batch, isa) = (&self.clocked, self.batch, self.isa);
         let (input, hidden) = (clocked.input, clocked.hidden);

@@ -7,7 +7,7 @@ use crate::blocks::{Backward, Forward, Found, Keeps, LeftBy, Pass, Plan};
 use crate::containers::ChildrenPacked;
 use crate::memory::{Layout, Region, first, regions};
 use crate::params::Manifest;
-use crate::regularisation::Noise;
+use crate::regularisation::{Mode, Noise};
 use crate::sequence::{Input, InputSize, Schedule};
 use bptt_kernels::team::Pass as Threads;
 use std::ops::Range;
@@ -139,13 +139,16 @@ struct ForwardRun<'a> {
     last: &'a mut [f32],
     step: u64,
     noise: Noise,
+    mode: Mode,
     compute: Compute,
 }
 
 impl ForwardRun<'_> {
     /// Runs the block. Its outputs stay in its memory.
     fn run(self, threads: &mut Threads<'_>) -> Result<(), Error> {
-        let Self { branch, order, packed, nth, x, parts, state, last, step, noise, compute } = self;
+        let Self { branch, order, packed, nth, x, parts, state, last, step, noise, mode, .. } =
+            self;
+        let compute = self.compute;
         let x = match (branch.direction, x) {
             (Direction::Forward, x) => x,
             (_, Input::Features(x)) => {
@@ -165,7 +168,8 @@ impl ForwardRun<'_> {
         };
         let (packed, memory) = (packed.block(nth), parts.own);
         let (y, y_stride) = (parts.y, branch.output);
-        let forward = Forward { packed, x, y, y_stride, memory, state, last, step, noise, threads };
+        let forward =
+            Forward { packed, x, y, y_stride, memory, state, last, step, noise, mode, threads };
         match compute {
             Compute::Forward => branch.pass.forward(forward),
             // Without a state there is nothing that has been kept.
@@ -314,7 +318,8 @@ impl ParallelPass {
     }
 
     fn run(&self, forward: Forward<'_, '_>, compute: Compute) -> Result<(), Error> {
-        let Forward { packed, x, y, y_stride, memory, state, last, step, noise, threads } = forward;
+        let Forward { packed, x, y, y_stride, memory, state, last, step, noise, mode, threads } =
+            forward;
         let packed = packed.as_form::<ChildrenPacked>()?;
         x.check(self.order.schedule.rows(), self.input)?;
         // A block that is only turned round is in the place of its container.
@@ -336,6 +341,7 @@ impl ParallelPass {
                 last: first(&mut last, branch.state),
                 step,
                 noise: noise.of_block(nth),
+                mode,
                 compute,
             }
         });

@@ -87,7 +87,8 @@ impl Steps for ParallelSteps {
     }
 
     fn run(&mut self, next: Next<'_, '_>) -> Result<(), Error> {
-        let Next { packed, x, y, memory, state, step, threads, .. } = next;
+        let Next { packed, x, y, memory, state, step, teacher_forcing, threads, .. } = next;
+        let noise = next.noise.within_a_block();
         let packed = packed.as_form::<ChildrenPacked>()?;
         let Self { merge, batch, input, output, .. } = *self;
         let (owns, of_one) = memory.split_at_mut(self.y.range().start);
@@ -114,6 +115,8 @@ impl Steps for ParallelSteps {
                     memory: branch.own.of_mut(owns),
                     state: first(&mut states, branch.state),
                     step: step + first_step as u64,
+                    noise: noise.of_block(nth).later(first_step),
+                    teacher_forcing,
                     threads: &mut *threads,
                 })?;
                 let rows = y.chunks_exact_mut(output).zip(of_one.chunks_exact(branch.output));

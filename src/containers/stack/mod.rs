@@ -100,6 +100,6 @@ impl Block for Stack {
         runtime: Runtime,
         layout: &mut Layout,
     ) -> Result<Box<dyn Steps>, Error> {
-        Ok(Box::new(self.steps(batch, runtime, layout)?))
+        Ok(Box::new(self.steps(batch, runtime, layout)?.within_a_block()))
     }
 }

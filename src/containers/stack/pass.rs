@@ -94,7 +94,8 @@ impl StackPass {
 
     /// Runs a pass through the first `count` blocks.
     fn run(&self, forward: Forward<'_, '_>, compute: Compute) -> Result<(), Error> {
-        let Forward { packed, x, y, y_stride, memory, state, last, step, noise, threads } = forward;
+        let Forward { packed, x, y, y_stride, memory, state, last, step, noise, mode, threads } =
+            forward;
         let packed = packed.as_form::<ChildrenPacked>()?;
         let noise = if self.is_within { noise.within_a_block() } else { noise };
         let count = match compute {
@@ -118,6 +119,7 @@ impl StackPass {
                 last: &mut last[link.state.clone()],
                 step,
                 noise: noise.of_block(nth),
+                mode,
                 threads: &mut *threads,
             };
             match compute {

@@ -27,6 +27,8 @@ pub(crate) struct StackSteps {
     output: usize,
     /// Two regions for outputs that one block hands to the next; the blocks alternate between them.
     turns: [Region; 2],
+    /// Whether the stack is the block of another block.
+    is_within: bool,
 }
 
 /// The planned steps of a block, or of an embedding and a layer that run as one.
@@ -86,7 +88,12 @@ impl StackSteps {
         // The first block writes its outputs to the second region, since `run` begins with `next`.
         let turns = [layout.book(&[rows, widest(1)])?, layout.book(&[rows, widest(0)])?];
         let (input, output) = (stack.input(), stack.output_size());
-        Ok(Self { links, embedded, batch, input, output, turns })
+        Ok(Self { links, embedded, batch, input, output, turns, is_within: false })
+    }
+
+    /// Makes these the steps of a stack that is a block of another block.
+    pub(super) fn within_a_block(self) -> Self {
+        Self { is_within: true, ..self }
     }
 
     /// Returns the memory of the first block's steps.
@@ -140,7 +147,8 @@ impl Steps for StackSteps {
     }
 
     fn run(&mut self, next: Next<'_, '_>) -> Result<(), Error> {
-        let Next { packed, x, y, steps, memory, state, step, threads } = next;
+        let Next { packed, x, y, steps, memory, state, step, teacher_forcing, threads, .. } = next;
+        let noise = if self.is_within { next.noise.within_a_block() } else { next.noise };
         let packed = packed.as_form::<ChildrenPacked>()?;
         let Self { batch, output, input, .. } = *self;
         let mut rest = Rest::all(memory);
@@ -176,6 +184,8 @@ impl Steps for StackSteps {
                     memory: link.own.of_mut(owns),
                     state: &mut state[link.state.clone()],
                     step: step + first as u64,
+                    noise: noise.of_block(link.block).later(first),
+                    teacher_forcing,
                     threads: &mut *threads,
                 })?;
                 std::mem::swap(&mut now, &mut next);

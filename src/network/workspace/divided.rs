@@ -8,7 +8,7 @@ use crate::memory::{Action, Course};
 use crate::network::division::{Divided, Kept, Plans, kept_len};
 use crate::network::packing::Packing;
 use crate::network::plan::{Place, Planned};
-use crate::regularisation::Noise;
+use crate::regularisation::{Mode, Noise};
 use crate::sequence::{Input, Schedule};
 use crate::{Accumulate, Error, Runtime};
 use bptt_kernels::team::Team;
@@ -24,6 +24,7 @@ struct Stretches<'a> {
     /// The steps that the sequences have taken before the whole pass.
     step: u64,
     noise: Noise,
+    mode: Mode,
     runtime: Runtime,
     /// The memory of a stretch.
     memory: &'a mut [f32],
@@ -41,7 +42,7 @@ impl Workspace {
         accumulate: Accumulate,
     ) -> Result<f64, Error> {
         if let Plans::Whole(_) = self.plans {
-            self.forward(packing, x)?;
+            self.forward(packing, x, self.mode(true))?;
             return self.backward(packing, x, loss, accumulate);
         }
         self.holds = Holds::Nothing;
@@ -49,8 +50,8 @@ impl Workspace {
         let Plans::Divided(divided) = &mut self.plans else { unreachable!("it is not whole") };
         let mut course = std::mem::take(&mut divided.course);
         course.restart();
-        let has_last_gradient = self.has_last_gradient;
-        let (mut stretches, gradients) = self.stretches(packing, x);
+        let (has_last_gradient, mode) = (self.has_last_gradient, self.mode(true));
+        let (mut stretches, gradients) = self.stretches(packing, x, mode);
         let value =
             stretches.gradients(&mut course, loss, gradients, accumulate, has_last_gradient);
         if let Plans::Divided(divided) = &mut self.plans {
@@ -70,12 +71,13 @@ impl Workspace {
         loss: &dyn Loss,
     ) -> Result<f64, Error> {
         if let Plans::Whole(_) = self.plans {
-            self.forward(packing, x)?;
+            self.forward(packing, x, self.mode(false))?;
             return self.loss(loss);
         }
         self.holds = Holds::Nothing;
         self.begin_learned(packing)?;
-        let (mut stretches, _) = self.stretches(packing, x);
+        let mode = self.mode(false);
+        let (mut stretches, _) = self.stretches(packing, x, mode);
         let value = stretches.loss(loss)?;
         self.holds = Holds::LastState;
         Ok(value)
@@ -86,14 +88,26 @@ impl Workspace {
         &'a mut self,
         packing: &'a Packing,
         x: Input<'a>,
+        mode: Mode,
     ) -> (Stretches<'a>, &'a mut [f32]) {
         let Self { plans, schedule, memory, gradients, team, step, noise, runtime, .. } = self;
         let Plans::Divided(divided) = plans else { unreachable!("the caller has seen that it is") };
         let (step, noise, runtime) = (*step, *noise, *runtime);
         let (memory, kept) = memory.split_at_mut(divided.start);
         let kept = divided.kept.granted(kept);
-        let stretches =
-            Stretches { schedule, divided, packing, x, step, noise, runtime, memory, kept, team };
+        let stretches = Stretches {
+            schedule,
+            divided,
+            packing,
+            x,
+            step,
+            noise,
+            mode,
+            runtime,
+            memory,
+            kept,
+            team,
+        };
         (stretches, gradients.as_mut_slice())
     }
 }
@@ -204,9 +218,9 @@ impl<'a> Stretches<'a> {
             }
         };
         let first = steps.start as u64;
-        let noise = Noise { step: self.noise.step.wrapping_add(first), ..self.noise };
+        let noise = self.noise.later(steps.start);
         let (packing, step, runtime) = (self.packing, self.step + first, self.runtime);
-        Run { planned, packing, x, step, noise, runtime }
+        Run { planned, packing, x, step, noise, mode: self.mode, runtime }
     }
 
     /// Runs stretch `nth` forward from the current state, which then is the one after it.

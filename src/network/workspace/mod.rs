@@ -17,7 +17,7 @@ use super::plan::{Place, Planned};
 use crate::blocks::{Found, LeftBy, Wanted};
 use crate::memory::Memory;
 use crate::params::Parameters;
-use crate::regularisation::Noise;
+use crate::regularisation::{Mode, Noise};
 use crate::sequence::Schedule;
 use crate::{Error, Runtime};
 use begins::Learned;
@@ -100,6 +100,7 @@ pub struct Workspace {
     memory: Memory,
     gradients: Parameters,
     noise: Noise,
+    teacher_forcing: f32,
     /// The steps that the sequences have taken before the pass.
     step: u64,
     /// Whether a gradient with respect to the last state has been set.
@@ -136,6 +137,7 @@ impl Workspace {
             plans,
             gradients,
             noise: Noise::default(),
+            teacher_forcing: 1.0,
             step: 0,
             has_last_gradient: false,
             learned: Learned::default(),
@@ -231,6 +233,23 @@ impl Workspace {
     /// Returns the seed and the position from which forward passes draw their noise.
     pub fn noise(&self) -> Noise {
         self.noise
+    }
+
+    /// Sets the probability with which blocks that read [their own
+    /// outputs](crate::OutputRecurrent) read those that the caller gives instead, in passes from now
+    /// on: 1, as at first, is teacher forcing, 0 is running free, and a number between is scheduled
+    /// sampling.
+    ///
+    /// # Errors
+    /// [`Error::Value`] unless it is from 0 to 1.
+    pub fn set_teacher_forcing(&mut self, probability: f32) -> Result<(), Error> {
+        self.teacher_forcing = crate::regularisation::check_teacher_forcing(probability)?;
+        Ok(())
+    }
+
+    /// Returns the mode of a pass.
+    pub(super) fn mode(&self, training: bool) -> Mode {
+        Mode { training, teacher_forcing: self.teacher_forcing }
     }
 
     pub(super) fn next_noise(&mut self) {

@@ -6,7 +6,7 @@ use crate::blocks::{Backward, Forward};
 use crate::loss::{Loss, Outputs, TargetRows};
 use crate::network::packing::Packing;
 use crate::network::plan::{Parts, Planned};
-use crate::regularisation::Noise;
+use crate::regularisation::{Mode, Noise};
 use crate::sequence::{Input, Schedule};
 use crate::{Accumulate, Error, Runtime};
 use bptt_kernels::team::{Pass as Threads, Team};
@@ -20,6 +20,7 @@ pub(super) struct Run<'a> {
     /// The steps that the sequences have taken before the pass.
     pub step: u64,
     pub noise: Noise,
+    pub mode: Mode,
     pub runtime: Runtime,
 }
 
@@ -53,7 +54,7 @@ impl Run<'_> {
         team: &mut Team,
         compute: Compute,
     ) -> Result<(), Error> {
-        let Self { planned, packing, step, noise, .. } = *self;
+        let Self { planned, packing, step, noise, mode, .. } = *self;
         let Parts { state, last, own, y, x_of_passes, .. } = planned.parts.granted(memory);
         let x = in_order(&planned.schedule, self.x, x_of_passes);
         let pass = &planned.pass;
@@ -62,7 +63,7 @@ impl Run<'_> {
             let packed = packing.blocks();
             let (y_stride, memory) = (planned.output, own);
             let forward =
-                Forward { packed, x, y, y_stride, memory, state, last, step, noise, threads };
+                Forward { packed, x, y, y_stride, memory, state, last, step, noise, mode, threads };
             match compute {
                 Compute::All => pass.forward(forward),
                 Compute::Again => pass.recompute(forward),
@@ -125,11 +126,12 @@ impl Run<'_> {
 }
 
 impl Workspace {
-    /// Runs a forward pass over the whole schedule, which is not divided.
+    /// Runs a forward pass over the whole schedule, which is not divided, for this purpose.
     pub(in super::super) fn forward(
         &mut self,
         packing: &Packing,
         x: Input<'_>,
+        mode: Mode,
     ) -> Result<(), Error> {
         self.check_input(x)?;
         self.holds = Holds::Nothing;
@@ -137,7 +139,7 @@ impl Workspace {
         let Self { plans, memory, team, step, noise, runtime, .. } = self;
         let planned = plans.first();
         let (step, noise, runtime) = (*step, *noise, *runtime);
-        let run = Run { planned, packing, x, step, noise, runtime };
+        let run = Run { planned, packing, x, step, noise, mode, runtime };
         run.forward(memory, team, Compute::All)?;
         (self.holds, self.version) = (Holds::Forward, packing.version);
         Ok(())
@@ -181,7 +183,7 @@ impl Workspace {
             gradients: gradients.as_mut_slice(),
             accumulate: accumulate == Accumulate::Yes,
         };
-        let run = Run { planned, packing, x, step, noise, runtime };
+        let run = Run { planned, packing, x, step, noise, mode: Mode::TRAINING, runtime };
         let value = run.backward(memory, team, from)?;
         let Parts { dx, dx_of_caller, .. } = planned.parts.granted(memory);
         if let Some(given) = planned.schedule.given()

@@ -3,7 +3,7 @@
 
 use super::step::{NormAt, Step};
 use crate::cells::{Epilogue, Geometry};
-use crate::recurrence::norm::{Denormalise, RowGradients};
+use crate::normalise::{Denormalise, RowGradients};
 use crate::recurrence::step::Units;
 use crate::simd::Simd;
 

@@ -4,7 +4,7 @@
 use super::step::{NormAt, Step};
 use crate::cells::{Epilogue, Geometry, MOST_SUMS};
 use crate::gemm::tile::{load_lanes, store_lanes};
-use crate::recurrence::norm::Normalise;
+use crate::normalise::Normalise;
 use crate::recurrence::step::{Block, Units};
 use crate::simd::Simd;
 

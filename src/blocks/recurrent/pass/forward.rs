@@ -18,7 +18,7 @@ impl RecurrentPass {
         packed: &RecurrentPacked,
         forward: Forward<'_, '_>,
     ) -> Result<(), Error> {
-        let Forward { x, y, y_stride, memory, state, last, noise, threads, .. } = forward;
+        let Forward { x, y, y_stride, memory, state, last, noise, mode, threads, .. } = forward;
         let (Sizes { input, hidden, output }, schedule) = (self.layer.sizes, &self.schedule);
         let x = x.features(self.rows(), input)?;
         let (geometry, regularisation) = (self.layer.geometry(), self.layer.regularisation);
@@ -28,14 +28,20 @@ impl RecurrentPass {
         let Regions { gates, extra, c, seen_before, seen, mask, keys, .. } = granted;
         let Regions { normal, normal_extra, inverse, read, scratch, .. } = granted;
         if dropout {
-            noise.draw_masks(regularisation.dropout(), schedule, mask);
+            match mode.training {
+                true => noise.draw_masks(regularisation.dropout(), schedule, mask),
+                false => mask.fill(1.0),
+            }
             for (h, seen) in h0.chunks(mask.len()).zip(seen_before.chunks_mut(mask.len())) {
                 seen.iter_mut().zip(h).zip(&*mask).for_each(|((seen, h), m)| *seen = h * m);
             }
         }
-        noise.derive_keys(schedule, bytemuck::cast_slice_mut(keys));
+        if mode.training {
+            noise.derive_keys(schedule, bytemuck::cast_slice_mut(keys));
+        }
         let (mask, keys): (&[f32], &[u32]) = (mask, bytemuck::cast_slice(keys));
-        let zoneout = regularisation.rates().map(|rates| Zoneout { rates, keys: Some(keys) });
+        let keys = mode.training.then_some(keys);
+        let zoneout = regularisation.rates().map(|rates| Zoneout { rates, keys });
         let gate_row = geometry.gates * hidden;
         let mut inputs = Inputs::new(waiting, x);
         if !read.is_empty() {
