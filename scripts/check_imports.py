@@ -31,7 +31,7 @@ LAYERS = {
     "kernels/src": """
         error tuning simd isa denormals aligned each vmath threefry peak baseline
         team
-        rows format gemm diagonal softmax optim
+        rows format gemm diagonal softmax logistic optim
         cells recurrence
     """.split(),
     "src": """
