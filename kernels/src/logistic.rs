@@ -17,8 +17,8 @@ use crate::{Isa, KernelError, MAX_LANES};
 /// −w t log σ(o) − (1 − t) log(1 − σ(o)), with the weight w of positive targets, and its gradient
 /// is (1 − t) σ(o) − w t σ(−o), which for w = 1 is σ(o) − t.
 ///
-/// A logit of ±∞ counts as the largest f32 of its sign. A NaN makes the sum and its own gradient
-/// NaN. Each loss is exact to some 4 ULP, and they are added up in f64.
+/// A logit of ±∞ counts as the largest f32 of its sign, and no loss as more than that. A NaN makes the
+/// sum and its own gradient NaN. Each loss is exact to some 4 ULP, and they are added up in f64.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Logistic {
     /// w, the weight of positive targets.
@@ -114,7 +114,7 @@ impl<const WRITE: bool> Kernel for Entropy<'_, WRITE> {
                 let below = simd.min(most, simd.max(zero, simd.sub(zero, o)));
                 let above = simd.min(most, simd.max(zero, o));
                 let (of_yes, of_no) = (simd.add(below, log), simd.add(above, log));
-                let loss = simd.mul_add(yes, of_yes, simd.mul(no, of_no));
+                let loss = simd.min(most, simd.mul_add(yes, of_yes, simd.mul(no, of_no)));
                 // In f64, so that the sum of many logits does not overflow.
                 store_lanes(simd, losses.as_mut_ptr(), loss, lanes);
                 for lane in 0..lanes {

@@ -4,7 +4,7 @@
 
 use super::outputs::{Outputs, TargetRows};
 use super::reduction::{Counting, Reduction};
-use super::{Loss, finite};
+use super::{Loss, bounded, finite};
 use crate::error::{check_len, product};
 use crate::{Error, Isa, Runtime};
 use std::fmt::Debug;
@@ -37,7 +37,8 @@ pub trait RowLoss: Debug {
     fn gradient(&self, isa: Isa, scale: f64, y: &mut [f32], targets: &[f32]) -> f64;
 }
 
-/// The loss of one output and its target. It is a [`RowLoss`], with a target for each output.
+/// The loss of one output and its target. It is a [`RowLoss`], with a target for each output. An output
+/// of ±∞ counts as the largest f32 of its sign.
 pub trait ElementLoss: Debug {
     /// Returns the loss of the output `y` and its derivative with respect to `y`.
     fn of(&self, y: f64, target: f64) -> Element;
@@ -59,14 +60,14 @@ impl<E: ElementLoss> RowLoss for E {
 
     fn value(&self, _isa: Isa, y: &[f32], targets: &[f32]) -> f64 {
         let pairs = y.iter().zip(targets);
-        pairs.map(|(&y, &target)| self.of(y.into(), target.into()).loss).sum()
+        pairs.map(|(&y, &target)| self.of(bounded(y), target.into()).loss).sum()
     }
 
     fn gradient(&self, _isa: Isa, scale: f64, y: &mut [f32], targets: &[f32]) -> f64 {
         let scale = scale as f32;
         let pairs = y.iter_mut().zip(targets);
         let each = pairs.map(|(y, &target)| {
-            let Element { loss, slope } = self.of((*y).into(), target.into());
+            let Element { loss, slope } = self.of(bounded(*y), target.into());
             *y = scale * finite(slope);
             loss
         });

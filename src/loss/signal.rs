@@ -1,9 +1,8 @@
 //! The error of a signal relative to its energy.
 
-use super::Loss;
-use super::finite;
 use super::outputs::{Outputs, SequenceRows, TargetRows};
 use super::reduction::{Counting, Reduction};
+use super::{Loss, bounded, finite};
 use crate::error::{check_len, product};
 use crate::{Error, Runtime};
 
@@ -21,7 +20,8 @@ use crate::{Error, Runtime};
 ///
 /// [`with_pre_emphasis`](Self::with_pre_emphasis) filters targets and outputs first, and
 /// [`with_dc`](Self::with_dc) adds the ratio of the offset. The steps of a sequence follow one another
-/// also where it is cut by [resets](crate::Schedule::with_resets).
+/// also where it is cut by [resets](crate::Schedule::with_resets). An
+/// output of ±∞ counts as the largest f32 of its sign.
 ///
 /// ```
 /// use bptt::{ErrorToSignal, Loss, Outputs, Runtime};
@@ -191,7 +191,7 @@ impl Signal<'_> {
     }
 
     fn error(&self, row: usize, channel: usize) -> f64 {
-        f64::from(self.y[row * self.size + channel]) - self.target(row, channel)
+        bounded(self.y[row * self.size + channel]) - self.target(row, channel)
     }
 
     /// Overwrites the outputs of a sequence with the gradient: with the filtered error f of each step
