@@ -127,7 +127,7 @@ impl<'a> SoftmaxCrossEntropy<'a> {
     /// Returns the number by which the sum over the rows of a pass is divided.
     fn divisor(&self, targets: &TargetRows<'_>, size: usize) -> Result<Divisor, Error> {
         let Some(weights) = self.weights else {
-            return Ok(self.counting.divisor(targets, |_| 1.0));
+            return Ok(self.counting.divisor(targets, 1));
         };
         if let (Reduction::Mean, true) =
             (self.counting.reduction, targets.count() < targets.count_of_pass())
@@ -136,7 +136,7 @@ impl<'a> SoftmaxCrossEntropy<'a> {
             self.checked(&targets.clone().within(0..targets.count_of_pass()), size)?;
         }
         let of = |row: usize| f64::from(weights[self.classes[row] as usize]);
-        Ok(self.counting.divisor(targets, of))
+        Ok(self.counting.weighted_divisor(targets, of))
     }
 }
 

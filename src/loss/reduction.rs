@@ -46,17 +46,42 @@ impl<'a> Counting<'a> {
         self.mask.is_none_or(|mask| mask[row])
     }
 
-    /// Returns the number by which the sum of a pass is divided, if `weight` returns the elements of
-    /// a row of the targets, or what stands for their number.
-    pub fn divisor(&self, targets: &TargetRows<'_>, weight: impl Fn(usize) -> f64) -> Divisor {
-        let all = 0..targets.count_of_pass();
-        let of = |row| if self.counts(row) { weight(row) } else { 0.0 };
-        Divisor(match (self.reduction, targets.order()) {
-            (Reduction::Sum, _) => 1.0,
-            (Reduction::MeanOverSequences, _) => targets.sequences() as f64,
-            (Reduction::Mean, None) => all.map(of).sum(),
-            (Reduction::Mean, Some(order)) => order.iter().map(|&row| of(row)).sum(),
+    /// Returns the number by which the sum of a pass is divided, if each row has `elements` elements.
+    pub fn divisor(&self, targets: &TargetRows<'_>, elements: usize) -> Divisor {
+        self.divisor_of(targets, || {
+            let rows = match self.mask {
+                None => targets.count_of_pass() as f64,
+                Some(_) => self.sum(targets, |_| 1.0),
+            };
+            rows * elements as f64
         })
+    }
+
+    /// As [`divisor`](Self::divisor), for rows of the targets whose elements have the weight that
+    /// `weight` returns.
+    pub fn weighted_divisor(
+        &self,
+        targets: &TargetRows<'_>,
+        weight: impl Fn(usize) -> f64,
+    ) -> Divisor {
+        self.divisor_of(targets, || self.sum(targets, weight))
+    }
+
+    fn divisor_of(&self, targets: &TargetRows<'_>, elements: impl FnOnce() -> f64) -> Divisor {
+        Divisor(match self.reduction {
+            Reduction::Sum => 1.0,
+            Reduction::Mean => elements(),
+            Reduction::MeanOverSequences => targets.sequences() as f64,
+        })
+    }
+
+    /// Returns the sum of `weight` over the rows of the pass that count.
+    fn sum(&self, targets: &TargetRows<'_>, weight: impl Fn(usize) -> f64) -> f64 {
+        let of = |row| if self.counts(row) { weight(row) } else { 0.0 };
+        match targets.order() {
+            None => (0..targets.count_of_pass()).map(of).sum(),
+            Some(order) => order.iter().map(|&row| of(row)).sum(),
+        }
     }
 }
 

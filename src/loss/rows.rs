@@ -179,8 +179,7 @@ impl<'a, R: RowLoss> OverRows<'a, R> {
         let Outputs { y, size, targets, loss_so_far: mut sum } = outputs;
         check_len("y", y.len(), product("y", &[targets.count(), size])?)?;
         let width = self.checked(&targets, size)?;
-        let elements = self.row.elements(width) as f64;
-        let divisor = self.counting.divisor(&targets, |_| elements);
+        let divisor = self.counting.divisor(&targets, self.row.elements(width));
         if size == 0 {
             return Ok(sum);
         }

@@ -170,6 +170,18 @@ impl Network {
         }
     }
 
+    /// Returns the number of the first of the last blocks that look at each row alone, or an error if
+    /// there is none after another block. `states` are the ranges of the states of the blocks.
+    fn check_tail(&self, states: &[Range<usize>]) -> Result<usize, Error> {
+        let is_row_wise = |nth: &usize| self.blocks[*nth].is_row_wise() && states[*nth].is_empty();
+        let first = (1..self.blocks.len()).rev().take_while(is_row_wise).last();
+        first.ok_or_else(|| Error::Mismatch {
+            what: "chunks of outputs",
+            given: self.blocks[self.blocks.len() - 1].config().to_string(),
+            expected: "a last block that looks at each row alone, after another block".into(),
+        })
+    }
+
     /// Returns the configurations of the blocks.
     pub(crate) fn configs(&self) -> Vec<Config> {
         self.blocks().map(|block| block.config()).collect()

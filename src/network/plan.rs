@@ -2,7 +2,7 @@
 
 use super::Network;
 use crate::blocks::{Pass, Plan, Wanted};
-use crate::error::product;
+use crate::error::{check_size, product};
 use crate::memory::{Layout, Region, regions};
 use crate::params::{Manifest, Sequences};
 use crate::sequence::{InputSize, Schedule};
@@ -86,15 +86,21 @@ pub(super) struct Options {
     pub is_stretch: bool,
     /// Whether blocks compute again what they keep.
     pub recompute: bool,
+    /// The rows at a time of the last blocks, if they run in chunks of rows.
+    pub chunk: Option<usize>,
 }
 
-/// The planned passes of a network.
+/// The planned passes of a network, or of some of its blocks.
 #[derive(Debug)]
 pub(super) struct Planned {
     pub schedule: Schedule,
     pub rows: usize,
+    /// The number of the first block in the network.
+    pub first: usize,
     pub steps: Vec<Step>,
-    /// The gradients that each block computes.
+    /// The blocks after these, if they run in chunks of rows.
+    pub tail: Option<Tail>,
+    /// The gradients that each block computes, those of the tail included.
     pub wanted: Vec<Wanted>,
     /// Two regions for gradients with respect to the outputs of blocks; the blocks alternate
     /// between them.
@@ -108,6 +114,18 @@ pub(super) struct Planned {
     /// The tensors of the state of the caller's sequences: the same, unless there are resets.
     pub given_state: Arc<Manifest>,
     pub layout: Layout,
+}
+
+/// The planned passes of the last blocks of a network, each of which looks at each row alone, over
+/// some of the rows at a time. They follow one another in the same memory.
+#[derive(Debug)]
+pub(super) struct Tail {
+    /// The rows of a chunk.
+    chunk: usize,
+    /// The plan of a chunk, and that of the last chunk if it has fewer rows.
+    plans: Vec<Planned>,
+    /// The memory of one of them.
+    pub region: Region,
 }
 
 const WHAT: &str = "the workspace";
@@ -135,39 +153,30 @@ impl Step {
     }
 }
 
-impl Planned {
-    pub(super) fn new(
-        network: &Network,
-        schedule: Schedule,
-        options: Options,
-    ) -> Result<Self, Error> {
-        let Options { runtime, gradients: asked, is_stretch, recompute } = options;
-        let (rows, batch) = (schedule.checked_rows()?, schedule.batch());
-        let whole = |error: Error| error.of_whole(WHAT);
-        let (state, states) =
-            network.declared(|block, manifest| block.state(batch, manifest)).map_err(whole)?;
-        if !schedule.is_dense() {
-            Sequences::new("state of sequences of different lengths", &state, batch)?;
-        }
-        if schedule.has_resets() && network.reads_step() {
-            return Err(Error::Mismatch {
-                what: "resets",
-                given: "sequences that take steps of their own from there on".into(),
-                expected: "none, since a block reads the number of steps, which is one for all"
-                    .into(),
-            });
-        }
-        let state = Arc::new(state);
-        let given_state = match schedule.sequences() {
-            same if same == batch => state.clone(),
-            fewer => {
-                let declare = network.declared(|block, manifest| block.state(fewer, manifest));
-                Arc::new(declare.map_err(whole)?.0)
-            }
+/// Blocks of a network that follow one another.
+struct Blocks<'a> {
+    network: &'a Network,
+    /// The number of the first of them.
+    first: usize,
+    /// The range of the state of each in the state of all.
+    states: &'a [Range<usize>],
+    state: Arc<Manifest>,
+    given_state: Arc<Manifest>,
+}
+
+impl Blocks<'_> {
+    fn planned(self, schedule: Schedule, options: Options) -> Result<Planned, Error> {
+        let Self { network, first, states, state, given_state } = self;
+        let Options { runtime, gradients: asked, is_stretch, recompute, chunk } = options;
+        let (rows, whole) = (schedule.checked_rows()?, |error: Error| error.of_whole(WHAT));
+        let input = match first.checked_sub(1).and_then(|before| network.blocks().nth(before)) {
+            None => network.input(),
+            Some(before) => InputSize::Features(before.output_size()),
         };
         let mut layout = Layout::in_lines(WHAT);
         let (mut steps, mut wanted) = (Vec::new(), Vec::new());
-        for (nth, (block, state)) in network.blocks().zip(states).enumerate() {
+        let blocks = network.blocks().skip(first).zip(states);
+        for (nth, (block, state)) in blocks.enumerate() {
             let gradients = Wanted { input: nth > 0 || asked.input, ..asked };
             let mut own = Layout::in_lines(WHAT);
             let mut plan = Plan {
@@ -190,7 +199,7 @@ impl Planned {
             let (start, mut within) = (layout.floats(), Layout::in_lines(WHAT));
             let parts = parts.booked(&mut within)?;
             layout.book(&[within.floats()])?;
-            steps.push(Step { pass, parts, start, output, state });
+            steps.push(Step { pass, parts, start, output, state: state.clone() });
             wanted.push(gradients);
         }
         // The gradient with respect to the last output overwrites it, unless the backward pass
@@ -202,31 +211,138 @@ impl Planned {
         let widths = |turn: usize| but_last.iter().rev().skip(turn).step_by(2).map(|s| s.output);
         let widest = |turn: usize| widths(turn).max().unwrap_or(0);
         let turns = [layout.book(&[rows, widest(0)])?, layout.book(&[rows, widest(1)])?];
-        if let InputSize::Features(size) = network.input() {
+        if let InputSize::Features(size) = input {
             // The input is not in the workspace, but its length has to fit as well.
             product("the input", &[rows, size])?;
         }
-        let dx = match (network.input(), asked.input) {
+        let dx = match (input, asked.input) {
             (InputSize::Features(size), true) => layout.book(&[rows, size])?,
             _ => Region::default(),
         };
         let mut other = Other::default();
         if !schedule.is_dense() {
-            let width = match network.input() {
+            let width = match input {
                 InputSize::Features(size) => size,
                 InputSize::Tokens(_) => 1,
             };
             let given = schedule.given_rows();
             product("the input", &[given, width])?;
             // A stretch has its results copied to where those of all stretches are.
-            let (y, dx) = (usize::from(!is_stretch), usize::from(!is_stretch && asked.input));
+            // Outputs in chunks are not kept.
+            let y = usize::from(!is_stretch && chunk.is_none());
+            let dx = usize::from(!is_stretch && asked.input);
             other = Other {
                 x: layout.book(&[rows, width])?,
                 y: layout.book(&[y, given, network.output_size()])?,
                 dx: layout.book(&[dx, given, width])?,
             };
         }
-        Ok(Self { schedule, rows, steps, wanted, turns, dx, other, state, given_state, layout })
+        let tail = None;
+        Ok(Planned {
+            schedule,
+            rows,
+            first,
+            steps,
+            tail,
+            wanted,
+            turns,
+            dx,
+            other,
+            state,
+            given_state,
+            layout,
+        })
+    }
+}
+
+impl Tail {
+    /// Plans the blocks from number `first` on over `chunk` rows at a time, after `head`, which the
+    /// memory and the gradients that they need are added to.
+    fn new(
+        network: &Network,
+        first: usize,
+        chunk: usize,
+        head: &mut Planned,
+        options: Options,
+    ) -> Result<Self, Error> {
+        let chunk = check_size("rows of a chunk", chunk)?.min(head.rows.max(1));
+        let gradients = Wanted { input: true, state: false, ..options.gradients };
+        let options = Options { gradients, recompute: false, chunk: None, ..options };
+        let states = vec![0..0; network.blocks().len() - first];
+        let plan = |rows: usize| {
+            let (state, given_state) = Default::default();
+            let blocks = Blocks { network, first, states: &states, state, given_state };
+            blocks.planned(Schedule::dense(rows, 1), options)
+        };
+        let mut plans = vec![plan(chunk)?];
+        if !head.rows.is_multiple_of(chunk) {
+            plans.push(plan(head.rows % chunk)?);
+        }
+        let floats = plans.iter().map(|plan| plan.layout.floats()).max().unwrap_or(0);
+        head.wanted.extend(&plans[0].wanted);
+        Ok(Self { chunk, region: head.layout.book(&[floats])?, plans })
+    }
+
+    /// Returns the chunks of `rows` rows, the first rows first, each with its plan.
+    pub(super) fn chunks(
+        &self,
+        rows: usize,
+    ) -> impl DoubleEndedIterator<Item = (Range<usize>, &Planned)> {
+        let starts = (0..rows.div_ceil(self.chunk)).map(|nth| nth * self.chunk);
+        starts.map(move |start| {
+            let rows = start..(start + self.chunk).min(rows);
+            let plan = self.plans.iter().find(|plan| plan.rows == rows.len());
+            (rows, plan.expect("a chunk has all its rows or those that are left over"))
+        })
+    }
+
+    /// Returns the numbers of its blocks in the network.
+    pub(super) fn blocks(&self) -> Range<usize> {
+        let Planned { first, steps, .. } = &self.plans[0];
+        *first..first + steps.len()
+    }
+}
+
+impl Planned {
+    pub(super) fn new(
+        network: &Network,
+        schedule: Schedule,
+        options: Options,
+    ) -> Result<Self, Error> {
+        let batch = schedule.batch();
+        schedule.checked_rows()?;
+        let whole = |error: Error| error.of_whole(WHAT);
+        let (state, states) =
+            network.declared(|block, manifest| block.state(batch, manifest)).map_err(whole)?;
+        if !schedule.is_dense() {
+            Sequences::new("state of sequences of different lengths", &state, batch)?;
+        }
+        if schedule.has_resets() && network.reads_step() {
+            return Err(Error::Mismatch {
+                what: "resets",
+                given: "sequences that take steps of their own from there on".into(),
+                expected: "none, since a block reads the number of steps, which is one for all"
+                    .into(),
+            });
+        }
+        let state = Arc::new(state);
+        let given_state = match schedule.sequences() {
+            same if same == batch => state.clone(),
+            fewer => {
+                let declare = network.declared(|block, manifest| block.state(fewer, manifest));
+                Arc::new(declare.map_err(whole)?.0)
+            }
+        };
+        let head = match options.chunk {
+            None => states.len(),
+            Some(_) => network.check_tail(&states)?,
+        };
+        let blocks = Blocks { network, first: 0, states: &states[..head], state, given_state };
+        let mut planned = blocks.planned(schedule, options)?;
+        if let Some(chunk) = options.chunk {
+            planned.tail = Some(Tail::new(network, head, chunk, &mut planned, options)?);
+        }
+        Ok(planned)
     }
 
     /// Returns the range of a block's state in a state of the caller's sequences; `at` is its range in

@@ -4,7 +4,7 @@
 use super::{Holds, Workspace};
 use crate::blocks::{Backward, Forward};
 use crate::loss::{Loss, Outputs, TargetRows};
-use crate::memory::Rest;
+use crate::memory::{Region, Rest};
 use crate::network::packing::Packing;
 use crate::network::plan::{Parts, Planned, Step};
 use crate::regularisation::Noise;
@@ -47,6 +47,13 @@ pub(super) struct From<'a> {
     pub accumulate: bool,
 }
 
+/// Where the gradients of the parameters go.
+pub(super) struct Sums<'a> {
+    /// Those of all blocks.
+    pub gradients: &'a mut [f32],
+    pub accumulate: bool,
+}
+
 impl Run<'_> {
     /// Runs a forward pass through the blocks, from the first to the last.
     pub(super) fn forward(
@@ -76,7 +83,7 @@ impl Run<'_> {
                 };
                 let Parts { state, last, own, y, .. } = block.parts.granted(rest);
                 let forward = Forward {
-                    packed: packing.block(nth),
+                    packed: packing.block(planned.first + nth),
                     x,
                     y,
                     y_stride: block.output,
@@ -84,7 +91,7 @@ impl Run<'_> {
                     state,
                     last,
                     step,
-                    noise: noise.of_block(nth),
+                    noise: noise.of_block(planned.first + nth),
                     threads: &mut *threads,
                 };
                 match compute {
@@ -104,8 +111,9 @@ impl Run<'_> {
         team: &mut Team,
         from: From<'_>,
     ) -> Result<f64, Error> {
-        let Self { planned, packing, step, runtime, .. } = *self;
+        let Self { planned, packing, step, .. } = *self;
         let From { loss, targets, loss_so_far, has_last_gradient, gradients, accumulate } = from;
+        let sums = Sums { gradients: &mut *gradients, accumulate };
         let [_, work] = planned.work();
         let steps = &planned.steps;
         let mut rest = Rest::all(memory);
@@ -115,6 +123,8 @@ impl Run<'_> {
         let [mut now, mut next] = planned.turns.map(|turn| rest.grant(turn));
         let dx_of_all = rest.grant(planned.dx);
         let x_in_order = rest.grant(planned.other.x);
+        let behind =
+            rest.grant(planned.tail.as_ref().map_or(Region::default(), |tail| tail.region));
         let x = match (planned.schedule.given(), self.x) {
             (None, x) => x,
             // The forward pass has left them there.
@@ -125,14 +135,16 @@ impl Run<'_> {
         let last = &steps[steps.len() - 1];
         let (y, size) = (last.parts.y.of_mut(&mut blocks[last.start..]), last.output);
         let in_place = !last.pass.reads_output();
-        let value = if in_place {
+        let y = if in_place {
             std::mem::swap(&mut now, &mut next);
-            loss.gradient(runtime, Outputs { y, size, targets, loss_so_far })?
+            y
         } else {
             let dy = &mut now[..y.len()];
             dy.copy_from_slice(y);
-            loss.gradient(runtime, Outputs { y: dy, size, targets, loss_so_far })?
+            dy
         };
+        let outputs = Outputs { y, size, targets, loss_so_far };
+        let value = self.gradient(loss, outputs, behind, team, sums)?;
         // Whether the gradient with respect to the current block's outputs is in `now`.
         let mut dy_in_now = !in_place;
         team.pass(work, |threads: &mut Threads<'_>| -> Result<(), Error> {
@@ -151,8 +163,9 @@ impl Run<'_> {
                         (x, Some(&mut next[..planned.rows * output]))
                     }
                 };
+                let number = planned.first + nth;
                 block.pass.backward(Backward {
-                    packed: packing.block(nth),
+                    packed: packing.block(number),
                     x,
                     y,
                     y_stride: block.output,
@@ -164,7 +177,7 @@ impl Run<'_> {
                     dlast: has_last_gradient.then_some(&*dlast),
                     dstate,
                     dx,
-                    gradients: &mut gradients[packing.ranges()[nth].clone()],
+                    gradients: &mut gradients[packing.ranges()[number].clone()],
                     accumulate,
                     threads: &mut *threads,
                 })?;
@@ -209,14 +222,18 @@ impl Workspace {
         planned.schedule.fill_padding(to, *output);
     }
 
-    /// Returns the loss of the outputs, which it may overwrite.
-    pub(in super::super) fn loss(&mut self, loss: &dyn Loss) -> Result<f64, Error> {
+    /// Returns the loss of the outputs, which it may overwrite. `x` is the input of the forward pass.
+    pub(in super::super) fn loss(
+        &mut self,
+        packing: &Packing,
+        x: Input<'_>,
+        loss: &dyn Loss,
+    ) -> Result<f64, Error> {
         self.holds = Holds::LastState;
-        let steps = &self.plans.first().steps;
-        let Step { parts, start, output, .. } = &steps[steps.len() - 1];
-        let y = parts.y.of_mut(&mut self.memory[*start..]);
-        let targets = TargetRows::of(&self.schedule);
-        loss.value(self.runtime, Outputs { y, size: *output, targets, loss_so_far: 0.0 })
+        let Self { plans, memory, team, step, noise, runtime, .. } = self;
+        let (planned, step, noise, runtime) = (plans.first(), *step, *noise, *runtime);
+        let run = Run { planned, packing, x, step, noise, runtime };
+        run.value(memory, team, loss, TargetRows::of(&self.schedule), 0.0)
     }
 
     /// Returns the loss, and runs a backward pass over the whole schedule, which is not divided.
