@@ -76,7 +76,8 @@ pub trait Loss {
 
     /// Returns whether the loss of a pass is a sum over its rows, each of which depends on no other,
     /// so that the outputs may come in several parts. By default it is not; a workspace with a
-    /// [budget](crate::Training::with_budget) refuses the loss then.
+    /// [budget](crate::Training::with_budget), or with [chunks](crate::Training::with_chunked_outputs)
+    /// of outputs, refuses the loss then.
     fn is_sum_over_rows(&self) -> bool {
         false
     }

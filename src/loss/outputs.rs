@@ -148,8 +148,9 @@ impl SequenceRows {
 }
 
 /// Outputs of a network, with a row for each row of the schedule, and none for padding. A workspace
-/// with a [budget](crate::Training::with_budget) does not keep the outputs of all steps: the loss is
-/// then given them in several parts, the last rows first.
+/// with a [budget](crate::Training::with_budget), or with [chunks](crate::Training::with_chunked_outputs)
+/// of outputs, does not keep those of all rows: the loss is then given them in several parts, the last
+/// rows first.
 #[derive(Debug)]
 pub struct Outputs<'a> {
     /// The outputs, `[rows, size]`.

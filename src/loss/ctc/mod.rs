@@ -31,8 +31,8 @@ use bptt_kernels::softmax::{log_sum_exp, softmax};
 /// [`with_zero_infinity`](Self::with_zero_infinity) makes them count as 0.
 ///
 /// An output of −∞ counts as the least f32. A NaN, a +∞ or a row with nothing but −∞ makes the loss
-/// and the gradient of its sequence NaN. Every call allocates `T (2n + 1)` floats of 64 bits for the
-/// sequence in which that is most.
+/// and the gradient of its sequence NaN. Every call allocates `2 T (2n + 1)` floats of 64 bits, of the
+/// sequence in which that is most, and a few words for each row.
 ///
 /// ```
 /// use bptt::{Accumulate, Ctc, Dense, Lstm, Network, Runtime, Schedule};
