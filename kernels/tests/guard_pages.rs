@@ -90,7 +90,8 @@ mod tests {
         let (mut yes, shares) = (make(logits), make(&shares));
         Logistic::default().gradient(isa, 1.0, &mut yes, &shares).unwrap();
         let (mut softmax, weights) = (make(logits), make(&uniform(3, classes, 1.0)));
-        let entropy = CrossEntropy::new(classes, &[0, classes as u32 - 1], None).unwrap();
+        let targets = [0, classes as u32 - 1];
+        let entropy = CrossEntropy::new(classes, &targets, None).unwrap();
         let entropy = entropy.with_smoothing(0.1).with_weights(&weights).unwrap();
         entropy.gradient(isa, 1.0, &mut softmax).unwrap();
         [yes.to_vec(), softmax.to_vec()]

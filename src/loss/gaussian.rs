@@ -79,7 +79,7 @@ impl GaussianRow {
 
 impl RowLoss for GaussianRow {
     fn targets(&self, outputs: usize) -> Result<usize, Error> {
-        if outputs % 2 == 0 {
+        if outputs.is_multiple_of(2) {
             return Ok(outputs / 2);
         }
         let (given, expected) = (outputs.to_string(), "even: means and log-variances".into());

@@ -149,10 +149,9 @@ impl Kind {
                     Reduction::Mean => $loss::mean($($given),+),
                     Reduction::MeanOverSequences => $loss::mean_over_sequences($($given),+),
                 };
-                let loss = loss$($option)*;
                 match mask {
-                    Some(mask) => Box::new(loss.with_mask(mask)),
-                    None => Box::new(loss),
+                    Some(mask) => Box::new(loss$($option)*.with_mask(mask)),
+                    None => Box::new(loss$($option)*),
                 }
             }};
         }

@@ -26,7 +26,7 @@ impl Labels<'_> {
 
     /// Returns the label, or the blank, at a place.
     fn at(&self, place: usize) -> usize {
-        if place % 2 == 0 { self.blank as usize } else { self.labels[place / 2] as usize }
+        if place.is_multiple_of(2) { self.blank as usize } else { self.labels[place / 2] as usize }
     }
 
     /// Whether a path may go from `place` − 2 to `place`.
