@@ -31,7 +31,7 @@ LAYERS = {
     "kernels/src": """
         error tuning simd isa denormals aligned each vmath threefry peak baseline
         team
-        rows format gemm diagonal normalise softmax optim
+        rows format gemm diagonal normalise softmax logistic optim
         cells recurrence rowwise
     """.split(),
     "src": """

@@ -73,8 +73,18 @@
 //! | [`Dense`], [`Embedding`] | an affine map of each row, and a table with one vector per token |
 //! | [your own](blocks::Pass#a-block-of-your-own) | combines with all of these |
 //!
-//! The losses are [`SoftmaxCrossEntropy`], [`SquaredError`] and [your own](Loss); the optimisers
-//! are [`Sgd`] and [`Adam`].
+//! | loss | of outputs that are |
+//! | --- | --- |
+//! | [`SoftmaxCrossEntropy`] | logits of classes, one of which is right in each row |
+//! | [`LogisticCrossEntropy`] | logits of independent yes-or-no questions |
+//! | [`SquaredError`], [`AbsoluteError`], [`Huber`] | values |
+//! | [`GaussianNll`], [`GaussianMixture`] | means and variances; mixtures of Gaussians in the plane |
+//! | [`Ctc`] | logits of labels, of which nobody knows the steps |
+//! | [`ErrorToSignal`] | samples of a signal |
+//! | [your own](Loss) | anything |
+//!
+//! All of them take a mask and say how they are [reduced](loss::Reduction) to one value;
+//! [`metrics`] has accuracy, perplexity and edit distance. The optimisers are [`Sgd`] and [`Adam`].
 //!
 //! # Conventions
 //!
@@ -122,7 +132,7 @@ mod gradients;
 pub mod guide {}
 #[cfg(feature = "safetensors")]
 mod io;
-mod loss;
+pub mod loss;
 mod memory;
 mod network;
 mod params;
@@ -143,7 +153,10 @@ pub use error::Error;
 pub use gradients::Accumulate;
 #[cfg(feature = "safetensors")]
 pub use io::Loader;
-pub use loss::{Loss, Outputs, SoftmaxCrossEntropy, SquaredError, TargetRows};
+pub use loss::{
+    AbsoluteError, Ctc, ErrorToSignal, GaussianMixture, GaussianNll, Huber, LogisticCrossEntropy,
+    Loss, Outputs, SoftmaxCrossEntropy, SquaredError, TargetRows, metrics,
+};
 pub use memory::{Layout, Memory, Region};
 pub use network::{Model, Network, Recomputation, Stream, Training, Truncated, Workspace};
 pub use params::{Init, Manifest, Parameters, State, Tensor};

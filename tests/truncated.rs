@@ -80,11 +80,12 @@ fn windows_are_as_by_hand() {
                     let mut loss = 0.0;
                     y[..zeros].fill(0.0);
                     for (y, target) in y[zeros..].chunks_mut(3).zip(targets.chunks(3)).rev() {
-                        for (y, target) in y.iter_mut().zip(target) {
-                            let error = *y - target;
-                            loss += f64::from(error).powi(2);
-                            *y = 2.0 * error;
-                        }
+                        let each = y.iter_mut().zip(target).map(|(y, &target)| {
+                            let error = f64::from(*y) - f64::from(target);
+                            *y = 2.0 * error as f32;
+                            error * error
+                        });
+                        loss += each.sum::<f64>();
                     }
                     loss
                 };

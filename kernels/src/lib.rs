@@ -31,6 +31,7 @@ mod error;
 mod format;
 pub mod gemm;
 mod isa;
+pub mod logistic;
 mod normalise;
 pub mod optim;
 pub mod peak;

@@ -20,6 +20,8 @@ mod tests {
     use bptt_kernels::diagonal::Diagonal;
     use bptt_kernels::gemm::weight_gradients::{Rhs, WeightGradients, scratch_len};
     use bptt_kernels::gemm::{self, Start, gemm};
+    use bptt_kernels::logistic::Logistic;
+    use bptt_kernels::softmax::CrossEntropy;
     use bptt_kernels::team::Pass;
     use bptt_kernels::vmath::{Function, map, map_in_place};
     use bptt_kernels::{Isa, Joined};
@@ -74,6 +76,36 @@ mod tests {
                     |isa, make| vmath(isa, function, &x, make),
                 );
             }
+        }
+    }
+
+    /// The losses of two rows, whose gradients replace the logits.
+    fn losses<B: DerefMut<Target = [f32]>>(
+        isa: Isa,
+        logits: &[f32],
+        make: impl Fn(&[f32]) -> B,
+    ) -> [Vec<f32>; 2] {
+        let classes = logits.len() / 2;
+        let shares: Vec<f32> = uniform(2, logits.len(), 0.5).iter().map(|t| t + 0.5).collect();
+        let (mut yes, shares) = (make(logits), make(&shares));
+        Logistic::default().gradient(isa, 1.0, &mut yes, &shares).unwrap();
+        let (mut softmax, weights) = (make(logits), make(&uniform(3, classes, 1.0)));
+        let targets = [0, classes as u32 - 1];
+        let entropy = CrossEntropy::new(classes, &targets, None).unwrap();
+        let entropy = entropy.with_smoothing(0.1).with_weights(&weights).unwrap();
+        entropy.gradient(isa, 1.0, &mut softmax).unwrap();
+        [yes.to_vec(), softmax.to_vec()]
+    }
+
+    #[test]
+    fn losses_stay_in_their_slices() {
+        for classes in (1..=36).chain([63, 64, 65]) {
+            let logits = uniform(1, 2 * classes, 5.0);
+            each(
+                &format!("losses of {classes} classes"),
+                |isa, make| losses(isa, &logits, make),
+                |isa, make| losses(isa, &logits, make),
+            );
         }
     }
 

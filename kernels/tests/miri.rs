@@ -9,8 +9,9 @@ use bptt_kernels::cells::Activations;
 use bptt_kernels::diagonal::Diagonal;
 use bptt_kernels::gemm::weight_gradients::{Rhs, WeightGradients, scratch_len};
 use bptt_kernels::gemm::{Gemm, Start, team_scratch_len};
+use bptt_kernels::logistic::Logistic;
 use bptt_kernels::optim::{Adam, Momentum, clamp, scale, sum_of_squares};
-use bptt_kernels::softmax::{CrossEntropy, softmax};
+use bptt_kernels::softmax::{CrossEntropy, log_sum_exp, softmax};
 use bptt_kernels::team::{Pass, Team};
 use bptt_kernels::vmath::{Function, map, map_in_place};
 use bptt_kernels::{Format, Isa, Joined, PackedMatrix};
@@ -205,6 +206,15 @@ fn elementwise() {
             // Miri rounds a logarithm at random.
             assert!((entropy.gradient(isa, 1.0, &mut o).unwrap() - loss).abs() < 1e-9);
             assert!((o[0] - y[0] + f32::from(u8::from(len == 1))).abs() < 1e-6);
+            let entropy = entropy.with_smoothing(0.5).with_weights(&x).unwrap();
+            let mut o = [&x[..], &x].concat();
+            assert!(entropy.gradient(isa, 1.0, &mut o).unwrap().is_finite());
+            assert!(log_sum_exp(isa, &x).is_finite());
+
+            let targets = vec![0.5; len];
+            let (mut o, logistic) = (x.clone(), Logistic::default());
+            let loss = logistic.gradient(isa, 1.0, &mut o, &targets).unwrap();
+            assert_eq!(logistic.loss(isa, &x, &targets).unwrap(), loss);
         }
     }
 }

@@ -51,6 +51,15 @@ pub trait Block: Any + Debug + Send + Sync {
         true
     }
 
+    /// Returns whether the block computes each row of its output from the same row of its input alone,
+    /// and carries no state. Its passes can then run over any number of rows at a time, so that a
+    /// workspace does not have to hold the outputs of all rows: see
+    /// [`Training::with_chunked_outputs`](crate::Training::with_chunked_outputs). The gradients of its
+    /// parameters must be sums over the rows from the last to the first. By default it does not.
+    fn is_row_wise(&self) -> bool {
+        false
+    }
+
     /// Returns whether what the block computes depends on the number of steps that its sequences
     /// have taken before, as in a [`Clockwork`](crate::Clockwork). All sequences of a
     /// [`State`](crate::State) must then have taken the same number.

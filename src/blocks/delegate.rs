@@ -43,6 +43,11 @@ macro_rules! delegate_block {
                 $inner.is_causal()
             }
 
+            fn is_row_wise(&self) -> bool {
+                let $this = self;
+                $inner.is_row_wise()
+            }
+
             fn reads_step(&self) -> bool {
                 let $this = self;
                 $inner.reads_step()

@@ -111,6 +111,10 @@ impl Block for Dense {
         self.output_size
     }
 
+    fn is_row_wise(&self) -> bool {
+        true
+    }
+
     fn parameters(&self, manifest: &mut Manifest) -> Result<(), Error> {
         manifest.declare("weight", &[self.output_size, self.input_size])?;
         manifest.declare("bias", &[self.output_size])

@@ -44,6 +44,10 @@ impl Block for Identity {
         self.size
     }
 
+    fn is_row_wise(&self) -> bool {
+        true
+    }
+
     fn plan(&self, plan: &mut Plan<'_>) -> Result<Box<dyn Pass>, Error> {
         Ok(Box::new(IdentityPass { size: self.size, rows: plan.schedule.checked_rows()? }))
     }

@@ -84,6 +84,10 @@ impl Block for LayerNormalization {
         self.size
     }
 
+    fn is_row_wise(&self) -> bool {
+        true
+    }
+
     fn parameters(&self, manifest: &mut Manifest) -> Result<(), Error> {
         manifest.declare("gain", &[self.size])?;
         manifest.declare("bias", &[self.size])

@@ -1,92 +1,38 @@
-//! Losses: a value, and its gradient with respect to the outputs. Knows rows of outputs; must not
-//! know recurrence.
+//! Losses: a value, and its gradient with respect to the outputs. Knows rows of outputs, and which
+//! of them are one sequence; must not know recurrence.
+//!
+//! The losses themselves stand at the top of the crate. Here are their [`Reduction`], the [metrics],
+//! and what a loss of your own can be made of: [`OverRows`] for one that looks at each row alone, and
+//! the trait [`Loss`].
 
+mod absolute_error;
 mod cross_entropy;
+mod ctc;
+mod gaussian;
+mod huber;
+mod logistic;
+pub mod metrics;
+mod mixture;
+mod outputs;
+mod reduction;
+mod rows;
+mod signal;
 mod squared_error;
 
+pub use absolute_error::{Absolute, AbsoluteError};
 pub use cross_entropy::SoftmaxCrossEntropy;
-pub use squared_error::SquaredError;
+pub use ctc::Ctc;
+pub use gaussian::{GaussianNll, GaussianRow};
+pub use huber::{Huber, HuberRow};
+pub use logistic::{LogisticCrossEntropy, LogisticRow};
+pub use mixture::{GaussianMixture, MixtureRow};
+pub use outputs::{Outputs, SequenceRows, TargetRows};
+pub use reduction::Reduction;
+pub use rows::{Element, ElementLoss, OverRows, RowLoss};
+pub use signal::ErrorToSignal;
+pub use squared_error::{Squared, SquaredError};
 
-use crate::sequence::Schedule;
 use crate::{Error, Runtime};
-use std::ops::Range;
-
-/// Which rows of a loss's targets are read, and in which order. Targets have the rows of the
-/// caller's arrays, padding included; the padding is not read.
-#[derive(Clone, Debug)]
-pub struct TargetRows<'a> {
-    given: usize,
-    order: Option<&'a [usize]>,
-    rows: Range<usize>,
-}
-
-impl<'a> TargetRows<'a> {
-    /// All of `rows` rows, in order.
-    pub fn all(rows: usize) -> Self {
-        Self { given: rows, order: None, rows: 0..rows }
-    }
-
-    /// The rows of the schedule's passes.
-    pub(crate) fn of(schedule: &'a Schedule) -> Self {
-        let (given, order) = (schedule.given_rows(), schedule.given());
-        Self { given, order, rows: 0..schedule.rows() }
-    }
-
-    /// Those of the rows `rows` of a pass.
-    pub(crate) fn within(self, rows: Range<usize>) -> Self {
-        Self { rows, ..self }
-    }
-
-    /// Returns the number of rows that the targets have, padding included.
-    pub fn given(&self) -> usize {
-        self.given
-    }
-
-    /// Returns the number of rows that are read, one for each row of [`Outputs::y`].
-    pub fn count(&self) -> usize {
-        self.rows.len()
-    }
-
-    /// Returns the row of the whole pass that is the first of [`Outputs::y`].
-    pub fn first(&self) -> usize {
-        self.rows.start
-    }
-
-    /// Returns the number of rows of the whole pass. This is more than [`count`](Self::count) if
-    /// the outputs come in several parts.
-    pub fn count_of_pass(&self) -> usize {
-        self.order.map_or(self.given, <[usize]>::len)
-    }
-
-    /// Returns the row of targets for row `row` of [`Outputs::y`].
-    pub fn target(&self, row: usize) -> usize {
-        let row = self.rows.start + row;
-        self.order.map_or(row, |order| order[row])
-    }
-}
-
-/// Outputs of a network, with a row for each row of the schedule, and none for padding. A workspace
-/// with a [budget](crate::Training::with_budget) does not keep the outputs of all steps: the loss is
-/// then given them in several parts, the last rows first.
-#[derive(Debug)]
-pub struct Outputs<'a> {
-    /// The outputs, `[rows, size]`.
-    pub y: &'a mut [f32],
-    /// The number of outputs in a row.
-    pub size: usize,
-    /// The rows of targets for these rows.
-    pub targets: TargetRows<'a>,
-    /// The loss of the parts that came before this one, which is 0 for the first part.
-    pub loss_so_far: f64,
-}
-
-impl<'a> Outputs<'a> {
-    /// Takes outputs `y` `[rows, size]` whose rows are in the order of the targets.
-    pub fn new(y: &'a mut [f32], size: usize) -> Self {
-        let targets = TargetRows::all(y.len().checked_div(size).unwrap_or(0));
-        Self { y, size, targets, loss_so_far: 0.0 }
-    }
-}
 
 /// A loss: a value, and its gradient with respect to the outputs.
 ///
@@ -130,7 +76,8 @@ pub trait Loss {
 
     /// Returns whether the loss of a pass is a sum over its rows, each of which depends on no other,
     /// so that the outputs may come in several parts. By default it is not; a workspace with a
-    /// [budget](crate::Training::with_budget) refuses the loss then.
+    /// [budget](crate::Training::with_budget), or with [chunks](crate::Training::with_chunked_outputs)
+    /// of outputs, refuses the loss then.
     fn is_sum_over_rows(&self) -> bool {
         false
     }
@@ -150,11 +97,12 @@ impl<F: Fn(&mut [f32]) -> f64> Loss for F {
     }
 }
 
-/// How the losses of single rows or outputs are combined into one value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reduction {
-    /// Their sum.
-    Sum,
-    /// Their mean.
-    Mean,
+/// Returns the nearest f32, or the largest one of its sign where that would be infinite. A NaN stays.
+fn finite(value: f64) -> f32 {
+    value.clamp(f32::MIN.into(), f32::MAX.into()) as f32
+}
+
+/// Returns an output in f64, where ±∞ counts as the largest f32 of its sign. A NaN stays.
+fn bounded(output: f32) -> f64 {
+    output.clamp(f32::MIN, f32::MAX).into()
 }

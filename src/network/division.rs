@@ -77,6 +77,15 @@ pub(super) struct Divided {
     pub recomputation: Recomputation,
 }
 
+/// What the caller asked for when a workspace was planned.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub wanted: Wanted,
+    pub budget: Option<usize>,
+    /// The rows at a time of the blocks that look at each row alone.
+    pub chunk: Option<usize>,
+}
+
 /// A planned pass, which may be divided into stretches.
 #[derive(Debug)]
 pub(super) enum Plans {
@@ -283,16 +292,16 @@ impl Whole<'_> {
 }
 
 impl Plans {
-    /// Plans passes over `schedule` with the gradients `wanted`, in at most `budget` bytes if there is
-    /// a budget.
+    /// Plans passes over `schedule` as the caller asked, in at most as many bytes as the budget, if
+    /// there is one.
     pub(super) fn new(
         network: &Network,
         runtime: Runtime,
         schedule: &Schedule,
-        wanted: Wanted,
-        budget: Option<usize>,
+        asked: Asked,
     ) -> Result<Self, Error> {
-        let options = Options { runtime, gradients: wanted, is_stretch: false, recompute: false };
+        let Asked { wanted: gradients, budget, chunk } = asked;
+        let options = Options { runtime, gradients, is_stretch: false, recompute: false, chunk };
         let whole = Planned::new(network, schedule.clone(), options).map(Box::new);
         match (budget, whole) {
             (None, whole) => Ok(Self::Whole(whole?)),

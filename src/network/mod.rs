@@ -136,6 +136,19 @@ impl Network {
         }
     }
 
+    /// Returns the number of the first of the last blocks that look at each row alone, or an error if
+    /// there is none after another block.
+    fn check_tail(&self) -> Result<usize, Error> {
+        let blocks: Vec<_> = self.blocks().collect();
+        let is_row_wise = |nth: &usize| blocks[*nth].is_row_wise();
+        let first = (1..blocks.len()).rev().take_while(is_row_wise).last();
+        first.ok_or_else(|| Error::Mismatch {
+            what: "chunks of outputs",
+            given: blocks[blocks.len() - 1].config().to_string(),
+            expected: "a last block that looks at each row alone, after another block".into(),
+        })
+    }
+
     /// Returns the configurations of the blocks.
     pub(crate) fn configs(&self) -> Vec<Config> {
         self.blocks().map(|block| block.config()).collect()

@@ -1,8 +1,8 @@
 //! The plan of a network's training passes: the pass of its blocks, and the layout of the workspace.
 
 use super::Network;
-use crate::blocks::{Keeps, Pass, Plan, Wanted};
-use crate::error::product;
+use crate::blocks::{Block, Keeps, Pass, Plan, Wanted};
+use crate::error::{check_size, product};
 use crate::memory::{Layout, Region, regions};
 use crate::params::{Manifest, Sequences};
 use crate::sequence::{InputSize, Schedule};
@@ -36,6 +36,8 @@ regions! {
         y_of_caller,
         /// ∂L/∂x in the order of the caller, `[given rows, features]`.
         dx_of_caller,
+        /// The memory of the blocks that run in chunks of rows.
+        tail,
     }
 }
 
@@ -72,15 +74,19 @@ pub(super) struct Options {
     pub is_stretch: bool,
     /// Whether blocks compute again what they keep.
     pub recompute: bool,
+    /// The rows at a time of the last blocks, if they run in chunks of rows.
+    pub chunk: Option<usize>,
 }
 
-/// The planned pass of a network.
+/// The planned pass of a network, or of some of its blocks.
 #[derive(Debug)]
 pub(super) struct Planned {
     pub schedule: Schedule,
     pub rows: usize,
     /// The pass of the blocks.
     pub pass: Box<dyn Pass>,
+    /// The blocks after these, if they run in chunks of rows.
+    pub tail: Option<Tail>,
     /// The gradients that it computes.
     pub wanted: Wanted,
     pub parts: Parts<Region>,
@@ -93,21 +99,75 @@ pub(super) struct Planned {
     pub layout: Layout,
 }
 
+/// The planned passes of the last blocks of a network, each of which looks at each row alone, over
+/// some of the rows at a time. They follow one another in the same memory.
+#[derive(Debug)]
+pub(super) struct Tail {
+    /// The rows of a chunk.
+    chunk: usize,
+    /// The plan of a chunk, and that of the last chunk if it has fewer rows.
+    plans: Vec<Planned>,
+    /// The range of the parameters of its blocks in those of all blocks.
+    pub parameters: Range<usize>,
+}
+
 const WHAT: &str = "the workspace";
 
+impl Tail {
+    /// Plans the blocks from number `first` on, as many of `rows` rows at a time as the options say.
+    fn new(
+        network: &Network,
+        first: usize,
+        (rows, chunk): (usize, usize),
+        options: Options,
+    ) -> Result<Self, Error> {
+        let chunk = check_size("rows of a chunk", chunk)?.min(rows.max(1));
+        let gradients = Wanted { input: true, state: false, ..options.gradients };
+        let options = Options { gradients, recompute: false, chunk: None, ..options };
+        let blocks = first..network.blocks().len();
+        let plan = |rows: usize| {
+            Planned::of_blocks(network, blocks.clone(), Schedule::dense(rows, 1), options)
+        };
+        let mut plans = vec![plan(chunk)?];
+        if !rows.is_multiple_of(chunk) {
+            plans.push(plan(rows % chunk)?);
+        }
+        let mut parameters = Manifest::default();
+        network.blocks.parameters(&mut parameters)?;
+        let mut before = Manifest::default();
+        network.blocks().take(first).enumerate().try_for_each(|(nth, block)| {
+            before.within(&nth.to_string(), |before| block.parameters(before)).map(|_| ())
+        })?;
+        Ok(Self { chunk, plans, parameters: before.len()..parameters.len() })
+    }
+
+    /// Returns the floats of its memory.
+    fn floats(&self) -> usize {
+        self.plans.iter().map(|plan| plan.layout.floats()).max().unwrap_or(0)
+    }
+
+    /// Returns the chunks of `rows` rows, the first rows first, each with its plan.
+    pub(super) fn chunks(
+        &self,
+        rows: usize,
+    ) -> impl DoubleEndedIterator<Item = (Range<usize>, &Planned)> {
+        let starts = (0..rows.div_ceil(self.chunk)).map(|nth| nth * self.chunk);
+        starts.map(move |start| {
+            let rows = start..(start + self.chunk).min(rows);
+            let plan = self.plans.iter().find(|plan| plan.rows == rows.len());
+            (rows, plan.expect("a chunk has all its rows or those that are left over"))
+        })
+    }
+}
+
 impl Planned {
+    /// Plans the pass of a network.
     pub(super) fn new(
         network: &Network,
         schedule: Schedule,
         options: Options,
     ) -> Result<Self, Error> {
-        let Options { runtime, gradients, is_stretch, recompute } = options;
-        let (rows, batch) = (schedule.checked_rows()?, schedule.batch());
-        let whole = |error: Error| error.of_whole(WHAT);
-        let state = network.state_manifest(batch).map_err(whole)?;
-        if !schedule.is_dense() {
-            Sequences::new("state of sequences of different lengths", &state, batch)?;
-        }
+        schedule.checked_rows()?;
         if schedule.has_resets() && network.reads_step() {
             return Err(Error::Mismatch {
                 what: "resets",
@@ -116,26 +176,60 @@ impl Planned {
                     .into(),
             });
         }
-        let state = Arc::new(state);
+        let Some(chunk) = options.chunk else {
+            return Self::of_blocks(network, 0..network.blocks().len(), schedule, options);
+        };
+        let first = network.check_tail()?;
+        let mut planned = Self::of_blocks(network, 0..first, schedule, options)?;
+        let tail = Tail::new(network, first, (planned.rows, chunk), options)?;
+        planned.parts.tail = planned.layout.book(&[tail.floats()])?;
+        planned.tail = Some(tail);
+        Ok(planned)
+    }
+
+    /// Plans the pass of the blocks with these numbers.
+    fn of_blocks(
+        network: &Network,
+        blocks: Range<usize>,
+        schedule: Schedule,
+        options: Options,
+    ) -> Result<Self, Error> {
+        let Options { runtime, gradients, is_stretch, recompute, chunk } = options;
+        let (rows, batch) = (schedule.checked_rows()?, schedule.batch());
+        let whole = |error: Error| error.of_whole(WHAT);
+        // The blocks after the first ones have no state.
+        let state_of = |batch| match blocks.start {
+            0 => network.state_manifest(batch).map_err(whole).map(Arc::new),
+            _ => Ok(Arc::default()),
+        };
+        let state = state_of(batch)?;
+        if !schedule.is_dense() {
+            Sequences::new("state of sequences of different lengths", &state, batch)?;
+        }
         let given_state = match schedule.sequences() {
             same if same == batch => state.clone(),
-            fewer => Arc::new(network.state_manifest(fewer).map_err(whole)?),
+            fewer => state_of(fewer)?,
         };
+        let first = network.blocks().nth(blocks.start).map(|block| block.input());
+        let last = network.blocks().nth(blocks.end - 1).map(|block| block.output_size());
+        let (input, output) = (first.unwrap_or(network.input()), last.unwrap_or(0));
         let mut own = Layout::in_lines(WHAT);
         let (schedule_of_pass, layout) = (schedule.clone(), &mut own);
         let plan = &mut Plan { schedule: schedule_of_pass, runtime, gradients, recompute, layout };
-        let pass = network.blocks.plan_outermost(plan).map_err(whole)?;
-        let (features, width) = match network.input() {
+        let pass = network.blocks.plan_outermost(blocks, plan).map_err(whole)?;
+        let (features, width) = match input {
             InputSize::Features(size) => (size, size),
             InputSize::Tokens(_) => (0, 1),
         };
-        let (output, given) = (network.output_size(), schedule.given_rows());
+        let given = schedule.given_rows();
         // The input is not in the workspace, but its length has to fit as well.
         product("the input", &[given.max(rows), width])?;
         let dx = features * usize::from(gradients.input);
         let other = usize::from(!schedule.is_dense());
-        // A stretch has its results copied to where those of all stretches are.
+        // A stretch has its results copied to where those of all stretches are, and outputs in chunks
+        // are not kept.
         let of_caller = other * usize::from(!is_stretch);
+        let keeps_outputs = usize::from(chunk.is_none());
         let dims: Parts<&[usize]> = Parts {
             state: &[state.len()],
             last: &[state.len()],
@@ -146,13 +240,14 @@ impl Planned {
             dy: &[usize::from(pass.reads_output()), rows, output],
             dx: &[rows, dx],
             x_of_passes: &[other, rows, width],
-            y_of_caller: &[of_caller, given, output],
+            y_of_caller: &[of_caller, keeps_outputs, given, output],
             dx_of_caller: &[of_caller, given, dx],
+            tail: &[],
         };
         let mut layout = Layout::in_lines(WHAT);
         let parts = dims.booked(&mut layout)?;
-        let wanted = gradients;
-        Ok(Self { schedule, rows, pass, wanted, parts, output, state, given_state, layout })
+        let (tail, wanted) = (None, gradients);
+        Ok(Self { schedule, rows, pass, tail, wanted, parts, output, state, given_state, layout })
     }
 
     /// Returns where a state lies in the memory of the pass.

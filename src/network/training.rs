@@ -1,8 +1,8 @@
 //! Options of a network's training passes, and the making of their workspace.
 
-use super::division::{Plans, Recomputation};
+use super::division::{Asked, Plans, Recomputation};
 use super::model::Model;
-use super::workspace::{Asked, Workspace, check_room};
+use super::workspace::{Workspace, check_room};
 use crate::Error;
 use crate::blocks::Wanted;
 use crate::memory::Memory;
@@ -48,20 +48,19 @@ impl Model {
 pub struct Training<'a> {
     model: &'a mut Model,
     schedule: Schedule,
-    wanted: Wanted,
-    budget: Option<usize>,
+    asked: Asked,
 }
 
 impl<'a> Training<'a> {
     pub(super) fn new(model: &'a mut Model, schedule: Schedule) -> Self {
         let state = model.network().has_learned_state();
         let wanted = Wanted { parameters: true, input: false, state };
-        Self { model, schedule, wanted, budget: None }
+        Self { model, schedule, asked: Asked { wanted, budget: None, chunk: None } }
     }
 
     /// Makes backward passes also compute ∂L/∂x: see [`Workspace::input_gradients`].
     pub fn with_input_gradients(mut self) -> Self {
-        self.wanted.input = true;
+        self.asked.wanted.input = true;
         self
     }
 
@@ -69,7 +68,7 @@ impl<'a> Training<'a> {
     /// step: see [`Workspace::state_gradients`]. They do so anyway if the state is
     /// [learned](crate::Network::with_learned_state).
     pub fn with_state_gradients(mut self) -> Self {
-        self.wanted.state = true;
+        self.asked.wanted.state = true;
         self
     }
 
@@ -109,13 +108,54 @@ impl<'a> Training<'a> {
     /// # Ok::<(), bptt::Error>(())
     /// ```
     pub fn with_budget(mut self, bytes: usize) -> Self {
-        self.budget = Some(bytes);
+        self.asked.budget = Some(bytes);
+        self
+    }
+
+    /// Makes the last blocks of the network, those that look at [each row
+    /// alone](crate::blocks::Block::is_row_wise), run over `rows` rows at a time. The loss is computed
+    /// between their forward and their backward pass, the last rows first. So the workspace holds the
+    /// outputs of `rows` rows instead of all: with a large vocabulary these are most of its bytes.
+    /// Nothing is computed twice, and the loss and all gradients keep the bits that they have without
+    /// this. A workspace with a [budget](Self::with_budget) does the same within each stretch.
+    ///
+    /// Each chunk reads and writes all weights of these blocks and their gradients, so a chunk should
+    /// have some hundred rows; 256 and its multiples divide the products as a whole pass does.
+    ///
+    /// Such a workspace keeps no outputs, so it serves [`gradients`](Model::gradients),
+    /// [`train`](Model::train) and [`evaluate`](Model::evaluate), with a loss that is a [sum over
+    /// rows](crate::Loss::is_sum_over_rows).
+    ///
+    /// ```
+    /// use bptt::{Accumulate, Dense, Embedding, Lstm, Network, Runtime, Schedule};
+    /// use bptt::{SoftmaxCrossEntropy, Tokens};
+    /// use rand::{SeedableRng, rngs::SmallRng};
+    ///
+    /// let (vocabulary, schedule) = (5000, Schedule::dense(40, 4));
+    /// let network = Network::new(Embedding::new(vocabulary, 8)?)
+    ///     .then(Lstm::new(8, 8)?)
+    ///     .then(Dense::new(8, vocabulary)?);
+    /// let mut model = network.init(&mut SmallRng::seed_from_u64(1), Runtime::best()?)?;
+    /// let mut whole = model.training_workspace(&schedule)?;
+    /// let mut small = model.training(&schedule).with_chunked_outputs(32).workspace()?;
+    /// assert!(4 * small.bytes() < whole.bytes());
+    ///
+    /// let (tokens, classes) = ([1; 160], [2; 160]);
+    /// let loss = SoftmaxCrossEntropy::mean(&classes);
+    /// let in_whole = model.gradients(&mut whole, Tokens(&tokens), &loss, Accumulate::No)?;
+    /// let in_small = model.gradients(&mut small, Tokens(&tokens), &loss, Accumulate::No)?;
+    /// assert_eq!(in_small, in_whole);
+    /// assert_eq!(small.gradients().as_slice(), whole.gradients().as_slice());
+    /// # Ok::<(), bptt::Error>(())
+    /// ```
+    pub fn with_chunked_outputs(mut self, rows: usize) -> Self {
+        self.asked.chunk = Some(rows);
         self
     }
 
     fn plan(&self) -> Result<Plans, Error> {
         let (network, runtime) = (self.model.network(), self.model.runtime());
-        Plans::new(network, runtime, &self.schedule, self.wanted, self.budget)
+        Plans::new(network, runtime, &self.schedule, self.asked)
     }
 
     /// Returns the exact number of bytes that the workspace will take, without the gradients of the
@@ -124,8 +164,9 @@ impl<'a> Training<'a> {
     /// # Errors
     /// [`Error::Value`] if the schedule has no rows or the budget is too small, in which case it
     /// says the least that would do; [`Error::TooLarge`] if the workspace does not fit the address
-    /// space; [`Error::Mismatch`] if input gradients were asked for but the input is tokens, or there
-    /// is a budget and a block is [reversed](crate::Reversed).
+    /// space; [`Error::Mismatch`] if input gradients were asked for but the input is tokens, there is a
+    /// budget and a block is [reversed](crate::Reversed), or there are chunks of outputs and the last
+    /// block does not look at each row alone, or is the only one.
     pub fn bytes(&self) -> Result<usize, Error> {
         Ok(self.recomputation()?.bytes)
     }
@@ -166,8 +207,7 @@ impl<'a> Training<'a> {
         }
         self.model.require(plans.wanted())?;
         let gradients = Parameters::zeros(self.model.manifest().clone())?;
-        let Self { model, schedule, wanted, budget } = self;
-        let asked = Asked { wanted, budget };
+        let Self { model, schedule, asked } = self;
         let (network, runtime) = (model.network().clone(), model.runtime());
         Workspace::new(network, runtime, schedule, asked, plans, gradients, memory)
     }

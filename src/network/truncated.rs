@@ -202,11 +202,11 @@ impl Truncated {
             let given = (rows / self.batch).to_string();
             return Err(Error::Value { what: "steps of a chunk", given, expected });
         }
-        loss.check(TargetRows::all(rows), model.output_size())?;
+        loss.check(TargetRows::dense(rows / self.batch, self.batch), model.output_size())?;
         self.window.push(x);
         self.plan(self.window.rows())?;
         self.restore()?;
-        let (x, last) = (self.window.input(), OfLast { loss, rows });
+        let (x, last) = (self.window.input(), OfLast { loss, rows, batch: self.batch });
         let value = model.gradients(&mut self.workspace, x, &last, Accumulate::No)?;
         // Moves the window on, so that there is room for the next k₁ steps.
         let all = self.window.rows();
@@ -285,20 +285,25 @@ impl Truncated {
 struct OfLast<'a> {
     loss: &'a dyn Loss,
     rows: usize,
+    batch: usize,
 }
 
 impl OfLast<'_> {
+    fn targets<'t>(&self) -> TargetRows<'t> {
+        TargetRows::dense(self.rows / self.batch, self.batch)
+    }
+
     /// Returns the outputs of the last rows, and those before them.
     fn split<'o>(&self, outputs: Outputs<'o>) -> (&'o mut [f32], Outputs<'o>) {
         let Outputs { y, size, loss_so_far, .. } = outputs;
         let (before, y) = y.split_at_mut(y.len() - self.rows * size);
-        (before, Outputs { y, size, targets: TargetRows::all(self.rows), loss_so_far })
+        (before, Outputs { y, size, targets: self.targets(), loss_so_far })
     }
 }
 
 impl Loss for OfLast<'_> {
     fn check(&self, _targets: TargetRows<'_>, size: usize) -> Result<(), Error> {
-        self.loss.check(TargetRows::all(self.rows), size)
+        self.loss.check(self.targets(), size)
     }
 
     fn value(&self, runtime: Runtime, outputs: Outputs<'_>) -> Result<f64, Error> {

@@ -87,11 +87,16 @@ impl Case<'_> {
         self.result_option(name).unwrap_or_else(|| panic!("{self:?}: no {name}"))
     }
 
+    /// Whole numbers: lengths or classes.
+    pub fn indices(&self, name: &str) -> Vec<usize> {
+        let indices = self.read(name, Dtype::I64, i64::from_le_bytes);
+        let indices = indices.unwrap_or_else(|| panic!("{self:?}: no {name}"));
+        indices.into_iter().map(|index| usize::try_from(index).unwrap()).collect()
+    }
+
     /// The lengths of the sequences, where they differ.
     pub fn lengths(&self) -> Vec<usize> {
-        let lengths = self.read("lengths", Dtype::I64, i64::from_le_bytes);
-        let lengths = lengths.unwrap_or_else(|| panic!("{self:?}: no lengths"));
-        lengths.into_iter().map(|len| usize::try_from(len).unwrap()).collect()
+        self.indices("lengths")
     }
 
     fn shape(&self, name: &str) -> Vec<usize> {

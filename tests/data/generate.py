@@ -25,10 +25,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     here = Path(__file__).resolve().parent
     parser.add_argument("--out", type=Path, default=here, help="folder to write to")
-    out = parser.parse_args().out
+    parser.add_argument("--only", help="write this file alone")
+    arguments = parser.parse_args()
+    out = arguments.out
     # One order of every sum, whatever the machine has.
     torch.set_num_threads(1)
     for name, case in FILES.items():
+        if arguments.only not in (None, name):
+            continue
         library = {"torch": "torch", "onnx": "onnx", "ort": "onnxruntime"}[name.split("_")[0]]
         tensors = {}
         for number, shape in enumerate(SHAPES):
@@ -176,6 +180,146 @@ def onnx_case(operator, run, peepholes=False, **attributes):
     return case
 
 
+def torch_losses(draw, outputs, classes, batch, steps):
+    """Values and gradients of PyTorch's losses, of all reductions; outputs are [rows, ·]."""
+    rows, classes = batch * steps, classes + 2
+    given, results = {}, {}
+
+    def run(name, loss, y):
+        """Of each reduction: loss(reduction, y)."""
+        given[f"{name}.y"] = y
+        for reduction in ["sum", "mean"]:
+            leaf = torch.from_numpy(y.astype(np.float64)).requires_grad_()
+            value = loss(reduction, leaf)
+            value.backward()
+            results[f"{name}.{reduction}"] = value.detach().numpy().reshape(1)
+            results[f"{name}.{reduction}.grad"] = leaf.grad.numpy()
+
+    def wide(name, values):
+        given[name] = values
+        return torch.from_numpy(values.astype(np.float64))
+
+    functional = torch.nn.functional
+    y = draw(3, rows, classes)
+    given["classes"] = draw.rng.integers(0, classes, rows)
+    given["class_weights"] = np.abs(draw(2, classes))
+    given["smoothing"] = np.abs(draw(1, 1))
+    of_classes = torch.from_numpy(given["classes"])
+    smoothing = float(given["smoothing"][0])
+    weights = torch.from_numpy(given["class_weights"].astype(np.float64))
+
+    def entropy(**options):
+        return lambda reduction, y: functional.cross_entropy(
+            y, of_classes, reduction=reduction, **options
+        )
+
+    run("smoothed", entropy(label_smoothing=smoothing), y)
+    run("weighted", entropy(weight=weights), y)
+    run("both", entropy(weight=weights, label_smoothing=smoothing), y)
+
+    targets = wide("shares", np.abs(draw(1, rows, outputs)))
+    given["positive_weight"] = np.abs(draw(3, 1))
+    weight = torch.tensor(float(given["positive_weight"][0]), dtype=torch.float64)
+    y = draw(6, rows, outputs)
+    logistic = functional.binary_cross_entropy_with_logits
+    run("logistic", lambda reduction, y: logistic(y, targets, reduction=reduction), y)
+    run(
+        "logistic_weighted",
+        lambda reduction, y: logistic(y, targets, pos_weight=weight, reduction=reduction),
+        y,
+    )
+
+    values = wide("values", draw(2, rows, outputs))
+    given["delta"] = np.abs(draw(2, 1))
+    delta = float(given["delta"][0])
+    y = draw(3, rows, outputs)
+    run(
+        "huber",
+        lambda reduction, y: functional.huber_loss(y, values, reduction=reduction, delta=delta),
+        y,
+    )
+    run("absolute", lambda reduction, y: functional.l1_loss(y, values, reduction=reduction), y)
+    run("squared", lambda reduction, y: functional.mse_loss(y, values, reduction=reduction), y)
+
+    def gaussian(reduction, y):
+        mean, log_variance = y[:, :outputs], y[:, outputs:]
+        # PyTorch's own bound of the variance is far below these.
+        return functional.gaussian_nll_loss(
+            mean, values, log_variance.exp(), full=True, eps=1e-12, reduction=reduction
+        )
+
+    run("gaussian", gaussian, draw(2, rows, 2 * outputs))
+    return given | results
+
+
+def torch_mixture(draw, outputs, components, batch, steps):
+    """The density of a mixture of Gaussians in the plane, by torch.distributions."""
+    del outputs
+    rows = batch * steps
+    y, points = draw(1, rows, 6 * components + 1), draw(2, rows, 3)
+    points[:, 2] = draw.rng.integers(0, 2, rows)
+    leaf = torch.from_numpy(y.astype(np.float64)).requires_grad_()
+    wide = torch.from_numpy(points.astype(np.float64))
+    blocks = leaf[:, : 6 * components].reshape(rows, 6, components)
+    weights, mean_x, mean_y, log_x, log_y, tanh = blocks.unbind(1)
+    deviation_x, deviation_y, correlation = log_x.exp(), log_y.exp(), tanh.tanh()
+    # The Cholesky factor of the covariance.
+    below = deviation_y * (1 - correlation**2).sqrt()
+    zero = torch.zeros_like(below)
+    factor = torch.stack([deviation_x, zero, correlation * deviation_y, below], -1)
+    gaussians = torch.distributions.MultivariateNormal(
+        torch.stack([mean_x, mean_y], -1),
+        scale_tril=factor.reshape(rows, components, 2, 2),
+    )
+    mixture = torch.distributions.MixtureSameFamily(
+        torch.distributions.Categorical(logits=weights), gaussians
+    )
+    end = torch.distributions.Bernoulli(logits=leaf[:, -1])
+    value = -(mixture.log_prob(wide[:, :2]) + end.log_prob(wide[:, 2])).sum()
+    value.backward()
+    results = {"sum": value.detach().numpy().reshape(1), "grad": leaf.grad.numpy()}
+    return {"y": y, "points": points} | results
+
+
+def torch_ctc(draw, labels, blank, batch, steps):
+    """Sequences of different lengths, among them one without labels and, at the end, one whose target
+    has no path."""
+    classes = labels + 2
+    blank %= classes
+    steps = steps + 3
+    lengths = draw.rng.integers(2, steps, batch, endpoint=True)
+    counts = np.minimum(draw.rng.integers(0, steps, batch), lengths // 2)
+    if batch > 2:
+        counts[0], lengths[-1], counts[-1] = 0, 2, 3
+    symbols = [symbol for symbol in range(classes) if symbol != blank]
+    drawn = draw.rng.choice(symbols, counts.sum())
+    y = draw(3, steps, batch, classes)
+    leaf = torch.from_numpy(y.astype(np.float64)).requires_grad_()
+    given = {
+        "y": y,
+        "lengths": lengths,
+        "labels": drawn.astype(np.int64),
+        "label_lengths": counts.astype(np.int64),
+        "blank": np.array([blank], dtype=np.int64),
+    }
+    results = {}
+    for reduction in ["sum", "mean"]:
+        leaf.grad = None
+        value = torch.nn.functional.ctc_loss(
+            leaf.log_softmax(-1),
+            torch.from_numpy(given["labels"]),
+            torch.from_numpy(lengths),
+            torch.from_numpy(given["label_lengths"]),
+            blank=blank,
+            reduction=reduction,
+            zero_infinity=True,
+        )
+        value.backward()
+        results[reduction] = value.detach().numpy().reshape(1)
+        results[f"{reduction}.grad"] = leaf.grad.numpy()
+    return given | results
+
+
 def projected(inputs, hidden):
     return torch.nn.LSTM(inputs, hidden, proj_size=hidden // 2)
 
@@ -196,6 +340,9 @@ FILES = {
     "torch_rnn_tanh_ragged": torch_case(torch.nn.RNN, ragged=True),
     "torch_lstm_ragged": torch_case(torch.nn.LSTM, has_cell=True, ragged=True),
     "torch_gru_ragged": torch_case(torch.nn.GRU, ragged=True),
+    "torch_losses": torch_losses,
+    "torch_mixture": torch_mixture,
+    "torch_ctc": torch_ctc,
     "onnx_lstm_peepholes": onnx_case("LSTM", evaluated, peepholes=True),
     "onnx_gru_before": onnx_case("GRU", evaluated, linear_before_reset=0),
     "onnx_gru_after": onnx_case("GRU", evaluated, linear_before_reset=1),

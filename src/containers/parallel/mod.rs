@@ -101,6 +101,10 @@ impl Block for Branches {
         self.children.iter().all(|child| forward(child) && child.block.is_causal())
     }
 
+    fn is_row_wise(&self) -> bool {
+        self.is_causal() && self.blocks().all(Block::is_row_wise)
+    }
+
     fn reads_step(&self) -> bool {
         self.blocks().any(Block::reads_step)
     }

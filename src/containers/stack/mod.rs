@@ -14,6 +14,7 @@ use crate::{Error, Format, Runtime};
 pub use blocks::Stack;
 use pass::StackPass;
 use rand_core::Rng;
+use std::ops::Range;
 pub(crate) use steps::StackSteps;
 
 impl Stack {
@@ -25,9 +26,14 @@ impl Stack {
         ChildrenPacked::zeros(blocks, format, runtime)
     }
 
-    /// Plans the pass of the blocks of a whole network, whose noise has the seeds of the network.
-    pub(crate) fn plan_outermost(&self, plan: &mut Plan<'_>) -> Result<Box<dyn Pass>, Error> {
-        Ok(Box::new(StackPass::planned(self, plan)?))
+    /// Plans the pass of the `blocks` with these numbers, of a whole network, whose noise has the seeds
+    /// of the network. Its parameters are those of all blocks.
+    pub(crate) fn plan_outermost(
+        &self,
+        blocks: Range<usize>,
+        plan: &mut Plan<'_>,
+    ) -> Result<Box<dyn Pass>, Error> {
+        Ok(Box::new(StackPass::planned(self, blocks, plan)?))
     }
 
     /// Plans the steps of a stream through the blocks.
@@ -67,6 +73,10 @@ impl Block for Stack {
         self.blocks().all(Block::is_causal)
     }
 
+    fn is_row_wise(&self) -> bool {
+        self.blocks().all(Block::is_row_wise)
+    }
+
     fn reads_step(&self) -> bool {
         self.blocks().any(Block::reads_step)
     }
@@ -91,7 +101,8 @@ impl Block for Stack {
     }
 
     fn plan(&self, plan: &mut Plan<'_>) -> Result<Box<dyn Pass>, Error> {
-        Ok(Box::new(StackPass::planned(self, plan)?.within_a_block()))
+        let blocks = 0..self.blocks().len();
+        Ok(Box::new(StackPass::planned(self, blocks, plan)?.within_a_block()))
     }
 
     fn stream(

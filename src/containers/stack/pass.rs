@@ -14,6 +14,8 @@ use std::ops::Range;
 #[derive(Debug)]
 pub(super) struct StackPass {
     links: Vec<Link>,
+    /// The number of the first of these blocks in the stack.
+    first: usize,
     rows: usize,
     /// Two regions for gradients with respect to the outputs of blocks. The blocks alternate between
     /// them, the second to last block with the first region.
@@ -35,7 +37,7 @@ struct Link {
     output: usize,
     /// The range of its state in the state of all blocks.
     state: Range<usize>,
-    /// The range of its parameters in those of all blocks.
+    /// The range of its parameters in those of all blocks of the stack.
     parameters: Range<usize>,
 }
 
@@ -50,17 +52,23 @@ enum Compute {
 }
 
 impl StackPass {
-    /// Plans the passes of the blocks.
-    pub(super) fn planned(stack: &Stack, plan: &mut Plan<'_>) -> Result<Self, Error> {
+    /// Plans the passes of the blocks with the numbers `range`.
+    pub(super) fn planned(
+        stack: &Stack,
+        range: Range<usize>,
+        plan: &mut Plan<'_>,
+    ) -> Result<Self, Error> {
         let (rows, batch) = (plan.schedule.checked_rows()?, plan.schedule.batch());
         let (mut parameters, mut states) = (Manifest::default(), Manifest::default());
         let parameters = stack.declared(&mut parameters, |block, all| block.parameters(all))?;
         let states = stack.declared(&mut states, |block, all| block.state(batch, all))?;
-        let last = states.len() - 1;
+        let (first, last) = (range.start, range.len() - 1);
+        let of_first = states[first].start;
+        let of_blocks = states.into_iter().zip(parameters);
+        let blocks = stack.blocks().zip(of_blocks).skip(first).take(range.len());
         let mut links: Vec<Link> = Vec::new();
-        for (nth, (block, (state, parameters))) in
-            stack.blocks().zip(states.into_iter().zip(parameters)).enumerate()
-        {
+        for (nth, (block, (state, parameters))) in blocks.enumerate() {
+            let state = state.start - of_first..state.end - of_first;
             let input = nth > 0 || plan.gradients.input;
             let mut own = Layout::in_lines("the workspace");
             let pass = block.plan(&mut Plan {
@@ -79,7 +87,7 @@ impl StackPass {
         let widths = |turn: usize| links[..last].iter().rev().skip(turn).step_by(2);
         let widest = |turn: usize| widths(turn).map(|link| link.output).max().unwrap_or(0);
         let turns = [plan.layout.book(&[rows, widest(0)])?, plan.layout.book(&[rows, widest(1)])?];
-        Ok(Self { links, rows, turns, is_within: false })
+        Ok(Self { links, first, rows, turns, is_within: false })
     }
 
     /// Makes this the pass of a stack that is a block of another block.
@@ -107,7 +115,7 @@ impl StackPass {
             let (before, own) = memory.split_at_mut(link.own.range().start);
             let (own, rest) = own.split_at_mut(link.y.range().start - link.own.range().start);
             let forward = Forward {
-                packed: packed.block(nth),
+                packed: packed.block(self.first + nth),
                 x: match nth.checked_sub(1) {
                     None => x,
                     Some(previous) => Input::Features(self.links[previous].y.of(before)),
@@ -118,7 +126,7 @@ impl StackPass {
                 state: &state[link.state.clone()],
                 last: &mut last[link.state.clone()],
                 step,
-                noise: noise.of_block(nth),
+                noise: noise.of_block(self.first + nth),
                 mode,
                 threads: &mut *threads,
             };
@@ -183,7 +191,7 @@ impl Pass for StackPass {
                 }
             };
             link.pass.backward(Backward {
-                packed: packed.block(nth),
+                packed: packed.block(self.first + nth),
                 x,
                 y: if is_last { y } else { &rest[..link.y.len()] },
                 y_stride: if is_last { y_stride } else { link.output },
@@ -217,7 +225,7 @@ impl Pass for StackPass {
 
     fn find(&self, name: &str, left_by: LeftBy, step: u64) -> Option<Found> {
         let (block, name) = name.split_once('.')?;
-        let nth: usize = block.parse().ok()?;
+        let nth = block.parse::<usize>().ok()?.checked_sub(self.first)?;
         let link = self.links.get(nth)?;
         let found = match name {
             "y" => Found::Output,

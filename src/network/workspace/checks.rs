@@ -22,16 +22,18 @@ impl Workspace {
         Err(Error::Order { call, given, expected: "a forward pass of these parameters" })
     }
 
-    /// Returns an error if the pass is divided, so that the workspace keeps no outputs.
+    /// Returns an error if the pass is divided or its outputs come in chunks, so that the workspace
+    /// keeps no outputs.
     pub(in super::super) fn check_keeps_outputs(&self) -> Result<(), Error> {
-        match self.plans {
-            Plans::Whole(_) => Ok(()),
-            Plans::Divided(_) => Err(Error::Mismatch {
-                what: "workspace",
-                given: "a budget, within which it keeps no outputs".into(),
-                expected: "no budget, for outputs; or a call that needs a loss".into(),
-            }),
-        }
+        let (given, expected) = match (&self.plans, &self.plans.first().tail) {
+            (Plans::Divided(_), _) => ("a budget, within which it keeps no outputs", "no budget"),
+            (Plans::Whole(_), Some(_)) => {
+                ("outputs in chunks, which it does not keep", "no chunks")
+            }
+            (Plans::Whole(_), None) => return Ok(()),
+        };
+        let expected = format!("{expected}, for outputs; or a call that needs a loss");
+        Err(Error::Mismatch { what: "workspace", given: given.into(), expected })
     }
 
     /// Returns an error unless the workspace is for passes of `network` on `runtime`.
@@ -79,11 +81,16 @@ impl Workspace {
         outputs: usize,
     ) -> Result<(), Error> {
         self.check_input(x)?;
-        if matches!(self.plans, Plans::Divided(_)) && !loss.is_sum_over_rows() {
+        let divider = match (&self.plans, &self.plans.first().tail) {
+            (Plans::Divided(_), _) => Some("a workspace with a budget divides them"),
+            (Plans::Whole(_), Some(_)) => Some("they come in chunks"),
+            (Plans::Whole(_), None) => None,
+        };
+        if let (Some(divider), false) = (divider, loss.is_sum_over_rows()) {
             return Err(Error::Mismatch {
                 what: "loss",
                 given: "all outputs at once".into(),
-                expected: "a sum over rows, since a workspace with a budget divides them".into(),
+                expected: format!("a sum over rows, since {divider}"),
             });
         }
         loss.check(TargetRows::of(&self.schedule), outputs)

@@ -3,7 +3,7 @@
 
 use super::passes::{Compute, From, Run, scatter};
 use super::{Holds, Workspace};
-use crate::loss::{Loss, Outputs, TargetRows};
+use crate::loss::{Loss, TargetRows};
 use crate::memory::{Action, Course};
 use crate::network::division::{Divided, Kept, Plans, kept_len};
 use crate::network::packing::Packing;
@@ -72,7 +72,7 @@ impl Workspace {
     ) -> Result<f64, Error> {
         if let Plans::Whole(_) = self.plans {
             self.forward(packing, x, self.mode(false))?;
-            return self.loss(loss);
+            return self.loss(packing, x, loss);
         }
         self.holds = Holds::Nothing;
         self.begin_learned(packing)?;
@@ -181,10 +181,8 @@ impl<'a> Stretches<'a> {
         let mut value = 0.0;
         for nth in 0..self.divided.stretches.len() {
             self.forward(nth, Compute::All)?;
-            let Planned { parts, output: size, .. } = *self.divided.plan(nth);
-            let (targets, loss_so_far) = (self.targets(nth), value);
-            let y = parts.y.of_mut(self.memory);
-            value = loss.value(self.runtime, Outputs { y, size, targets, loss_so_far })?;
+            let (run, targets) = (self.run(nth), self.targets(nth));
+            value = run.value(self.memory, self.team, loss, targets, value)?;
         }
         self.kept.last.copy_from_slice(self.kept.now);
         Ok(value)

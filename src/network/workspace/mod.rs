@@ -3,6 +3,7 @@
 
 mod begins;
 mod checks;
+mod chunks;
 mod divided;
 mod learned;
 mod passes;
@@ -11,10 +12,10 @@ mod sequences;
 mod state;
 
 use super::Network;
-use super::division::{Plans, Recomputation};
+use super::division::{Asked, Plans, Recomputation};
 use super::packing::Version;
 use super::plan::{Place, Planned};
-use crate::blocks::{Found, LeftBy, Wanted};
+use crate::blocks::{Found, LeftBy};
 use crate::memory::Memory;
 use crate::params::Parameters;
 use crate::regularisation::{Mode, Noise};
@@ -44,13 +45,6 @@ impl Holds {
     }
 }
 
-/// What the caller asked for when the workspace was planned.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Asked {
-    pub wanted: Wanted,
-    pub budget: Option<usize>,
-}
-
 /// The memory of a network's training passes over a schedule, which gives access to their results.
 ///
 /// The workspace is one allocation, or lies in memory that the caller
@@ -70,6 +64,9 @@ pub(super) struct Asked {
 ///   output overwrites this output, as after a [`Dense`](crate::Dense) layer, unless the backward
 ///   pass of the last block reads it: then it has a region of its own.
 ///
+/// - With [chunks](crate::Training::with_chunked_outputs) of the outputs: the last blocks have none of
+///   these regions for all rows, but those of a workspace of their own for the rows of a chunk, with
+///   the gradient with respect to their input.
 /// - If the [`Schedule`] has different lengths or another order than `[τ, B, features]`: the input in
 ///   the order of the passes, `[rows, features]`, and the outputs and, if asked for, ∂L/∂x in the
 ///   order of the caller, with padding.
@@ -186,10 +183,9 @@ impl Workspace {
     /// [`Error::Value`] if the schedule has no rows, or needs more bytes than the workspace's memory has;
     /// [`Error::TooLarge`] if it needs more than the address space. The workspace is as before then.
     pub fn replan(&mut self, schedule: impl Into<Schedule>) -> Result<(), Error> {
-        let (schedule, Asked { wanted, budget }) = (schedule.into(), self.asked);
-        let room = self.memory.bytes();
-        let budget = budget.map(|_| room);
-        let plans = Plans::new(&self.network, self.runtime, &schedule, wanted, budget)?;
+        let (schedule, room) = (schedule.into(), self.memory.bytes());
+        let asked = Asked { budget: self.asked.budget.map(|_| room), ..self.asked };
+        let plans = Plans::new(&self.network, self.runtime, &schedule, asked)?;
         check_room(&plans, room)?;
         (self.schedule, self.plans) = (schedule, plans);
         self.begin_anew();

@@ -46,6 +46,13 @@ pub(super) struct From<'a> {
     pub accumulate: bool,
 }
 
+/// Where the gradients of the parameters go.
+pub(super) struct Sums<'a> {
+    /// Those of all blocks.
+    pub gradients: &'a mut [f32],
+    pub accumulate: bool,
+}
+
 impl Run<'_> {
     /// Runs a forward pass through the blocks, from the first to the last.
     pub(super) fn forward(
@@ -80,10 +87,11 @@ impl Run<'_> {
         team: &mut Team,
         from: From<'_>,
     ) -> Result<f64, Error> {
-        let Self { planned, packing, step, runtime, .. } = *self;
+        let Self { planned, packing, step, .. } = *self;
         let From { loss, targets, loss_so_far, has_last_gradient, gradients, accumulate } = from;
-        let Parts { state, dstate, dlast, own, y, dy, dx, x_of_passes, .. } =
+        let Parts { state, dstate, dlast, own, y, dy, dx, x_of_passes, tail, .. } =
             planned.parts.granted(memory);
+        let sums = Sums { gradients: &mut *gradients, accumulate };
         let x = match (planned.schedule.given(), self.x) {
             (None, x) => x,
             // The forward pass has left them there.
@@ -100,7 +108,7 @@ impl Run<'_> {
             false => (&[], y),
         };
         let outputs = Outputs { y: &mut *dy, size, targets, loss_so_far };
-        let value = loss.gradient(runtime, outputs)?;
+        let value = self.gradient(loss, outputs, tail, team, sums)?;
         let [_, work] = pass.work();
         team.pass(work, |threads: &mut Threads<'_>| {
             pass.backward(Backward {
@@ -155,12 +163,19 @@ impl Workspace {
         planned.schedule.fill_padding(y_of_caller, planned.output);
     }
 
-    /// Returns the loss of the outputs, which it may overwrite.
-    pub(in super::super) fn loss(&mut self, loss: &dyn Loss) -> Result<f64, Error> {
+    /// Returns the loss of the outputs, which it may overwrite. `x` is the input of the forward pass.
+    pub(in super::super) fn loss(
+        &mut self,
+        packing: &Packing,
+        x: Input<'_>,
+        loss: &dyn Loss,
+    ) -> Result<f64, Error> {
         self.holds = Holds::LastState;
-        let Planned { parts, output: size, .. } = *self.plans.first();
-        let (y, targets) = (parts.y.of_mut(&mut self.memory), TargetRows::of(&self.schedule));
-        loss.value(self.runtime, Outputs { y, size, targets, loss_so_far: 0.0 })
+        let mode = self.mode(false);
+        let Self { plans, memory, team, step, noise, runtime, .. } = self;
+        let (planned, step, noise, runtime) = (plans.first(), *step, *noise, *runtime);
+        let run = Run { planned, packing, x, step, noise, mode, runtime };
+        run.value(memory, team, loss, TargetRows::of(&self.schedule), 0.0)
     }
 
     /// Returns the loss, and runs a backward pass over the whole schedule, which is not divided.

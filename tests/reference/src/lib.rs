@@ -34,6 +34,7 @@ pub mod bounds;
 pub mod cells;
 pub mod compare;
 pub mod finite;
+pub mod losses;
 pub mod lstm;
 pub mod noise;
 pub mod number;

@@ -6,13 +6,16 @@
 //! are compiled per instruction set; logarithms and targets, one of each per row, are not.
 //! Denormals are treated as zero throughout, as in a pass.
 
+mod cross_entropy;
+
+pub use cross_entropy::CrossEntropy;
+
 use crate::denormals::Flushed;
 use crate::each::each;
-use crate::error::check_len;
 use crate::gemm::tile::{load_lanes, store_lanes};
 use crate::simd::{Kernel, Simd};
 use crate::vmath::exp;
-use crate::{Isa, KernelError, MAX_LANES, checked_len};
+use crate::{Isa, KernelError, MAX_LANES};
 
 /// Running maxima side by side: a single one would wait for the latency of each maximum.
 const CHAINS: usize = 4;
@@ -78,6 +81,23 @@ impl Kernel for Normalise<'_> {
             Summed { largest, sum }
         }
     }
+}
+
+/// Returns log Σ exp o of a row of logits, in f64. It is NaN where the row has a NaN, a +∞ or
+/// nothing but −∞.
+///
+/// # Example
+/// ```
+/// use bptt_kernels::{Isa, softmax::log_sum_exp};
+///
+/// let sum = log_sum_exp(Isa::best()?, &[1e30, 1e30, f32::NEG_INFINITY]);
+/// assert_eq!(sum, f64::from(1e30f32) + 2f64.ln());
+/// # Ok::<(), bptt_kernels::IsaError>(())
+/// ```
+pub fn log_sum_exp(isa: Isa, row: &[f32]) -> f64 {
+    let _flushed = Flushed::new();
+    let Summed { largest, sum } = isa.enter(Sum { row });
+    f64::from(largest) + f64::from(sum).ln()
 }
 
 /// Returns a vector with the first `n` lanes of `v` and the other lanes of `other`.
@@ -186,179 +206,4 @@ pub fn softmax(isa: Isa, classes: usize, logits: &mut [f32]) -> Result<(), Kerne
         isa.enter(Normalise { row, total: 1.0 });
     }
     Ok(())
-}
-
-/// Softmax cross-entropy. The loss of a row of logits o with target y is
-/// −log ŷ_y = log Σ exp o − o_y, and the gradient is ŷ − 1\[y\] (Goodfellow et al.,
-/// equations 10.14 and 10.18).
-///
-/// [`new`](Self::new) checks the targets, so that no later call fails half-way. Rows where
-/// the mask is `false` do not count: their loss and gradient are 0 whatever their logits and
-/// targets are.
-///
-/// A logit of −∞ has the probability 0, so the loss is +∞ where it is the target. A row with
-/// a NaN, with a +∞ or with nothing but −∞ has a loss and gradients of NaN.
-#[derive(Clone, Copy, Debug)]
-pub struct CrossEntropy<'a> {
-    classes: usize,
-    targets: &'a [u32],
-    mask: Option<&'a [bool]>,
-    /// For each row of logits the index of its target.
-    order: Option<&'a [usize]>,
-}
-
-impl<'a> CrossEntropy<'a> {
-    /// Takes `targets` `[rows]`, each the index of one of `classes`, and `mask` `[rows]`. A row
-    /// counts where `mask` is `true`; without a mask every row counts.
-    ///
-    /// # Errors
-    /// [`KernelError::Dimension`] where `classes` is 0, [`KernelError::Length`] where the mask
-    /// does not have one entry per target, [`KernelError::Target`] where the target of a row
-    /// that counts is not less than `classes`.
-    pub fn new(
-        classes: usize,
-        targets: &'a [u32],
-        mask: Option<&'a [bool]>,
-    ) -> Result<Self, KernelError> {
-        Self::in_order(classes, targets, mask, None)
-    }
-
-    /// As [`new`](Self::new), for rows of logits in another order than that of the targets: row i
-    /// has target `order[i]`. Targets that no row has are not read.
-    ///
-    /// # Errors
-    /// As [`new`](Self::new), and [`KernelError::Dimension`] where an index is not below the number
-    /// of targets.
-    pub fn in_order(
-        classes: usize,
-        targets: &'a [u32],
-        mask: Option<&'a [bool]>,
-        order: Option<&'a [usize]>,
-    ) -> Result<Self, KernelError> {
-        if classes == 0 {
-            let expected = "1 or more".into();
-            return Err(KernelError::Dimension { what: "classes", given: classes, expected });
-        }
-        check_len("mask", mask.map_or(targets.len(), <[bool]>::len), targets.len())?;
-        let far = |&&index: &&usize| index >= targets.len();
-        if let Some(&given) = order.and_then(|order| order.iter().find(far)) {
-            let expected = format!("below the {} targets", targets.len());
-            return Err(KernelError::Dimension { what: "the index of a target", given, expected });
-        }
-        let this = Self { classes, targets, mask, order };
-        let wrong = |&row: &usize| this.counts(row) && targets[row] as usize >= classes;
-        match (0..this.rows()).map(|row| this.index(row)).find(wrong) {
-            Some(row) => Err(KernelError::Target { row, given: targets[row], classes }),
-            None => Ok(this),
-        }
-    }
-
-    /// Returns the number of rows of logits.
-    fn rows(&self) -> usize {
-        self.order.map_or(self.targets.len(), <[usize]>::len)
-    }
-
-    /// Returns the index of the target of row `row`.
-    fn index(&self, row: usize) -> usize {
-        self.order.map_or(row, |order| order[row])
-    }
-
-    /// Returns the number of rows that count.
-    pub fn counted(&self) -> usize {
-        (0..self.rows()).filter(|&row| self.counts(self.index(row))).count()
-    }
-
-    /// Whether the target of index `row` counts.
-    fn counts(&self, row: usize) -> bool {
-        self.mask.is_none_or(|mask| mask[row])
-    }
-
-    fn check(&self, logits: &[f32]) -> Result<(), KernelError> {
-        check_len("logits", logits.len(), checked_len("logits", &[self.rows(), self.classes])?)
-    }
-
-    /// Returns the sum of the losses of `logits` `[rows, classes]`, in nats.
-    ///
-    /// # Errors
-    /// [`KernelError::Length`] where there are not `classes` logits for each target.
-    pub fn loss(&self, isa: Isa, logits: &[f32]) -> Result<f64, KernelError> {
-        let mut sum = 0.0;
-        self.losses(isa, logits, |loss| sum += loss)?;
-        Ok(sum)
-    }
-
-    /// Calls `add` with the loss of each row of `logits` `[rows, classes]` that counts, in nats, from
-    /// the last row to the first.
-    ///
-    /// # Errors
-    /// As [`loss`](Self::loss).
-    pub fn losses(
-        &self,
-        isa: Isa,
-        logits: &[f32],
-        mut add: impl FnMut(f64),
-    ) -> Result<(), KernelError> {
-        self.check(logits)?;
-        let _flushed = Flushed::new();
-        for (i, row) in logits.chunks_exact(self.classes).enumerate().rev() {
-            let i = self.index(i);
-            if self.counts(i) {
-                add(isa.enter(Sum { row }).loss(row[self.targets[i] as usize]));
-            }
-        }
-        Ok(())
-    }
-
-    /// Returns the sum of the losses of `logits` `[rows, classes]`, in nats, and replaces the
-    /// logits with the gradient of `scale` times this sum, (ŷ − 1\[y\]) · `scale`.
-    ///
-    /// # Errors
-    /// [`KernelError::Length`] where there are not `classes` logits for each target; nothing is
-    /// written then.
-    ///
-    /// # Example
-    /// ```
-    /// use bptt_kernels::{Isa, softmax::CrossEntropy};
-    ///
-    /// let mut o = [0.0, 0.0, f32::NAN, f32::NAN];
-    /// let (targets, mask) = ([1, 7], [true, false]);
-    /// let entropy = CrossEntropy::new(2, &targets, Some(&mask))?;
-    /// let loss = entropy.gradient(Isa::best()?, 1.0, &mut o)?;
-    /// assert_eq!(loss, 2f64.ln());
-    /// assert_eq!(o, [0.5, -0.5, 0.0, 0.0]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn gradient(&self, isa: Isa, scale: f32, logits: &mut [f32]) -> Result<f64, KernelError> {
-        let mut sum = 0.0;
-        self.gradients(isa, scale, logits, |loss| sum += loss)?;
-        Ok(sum)
-    }
-
-    /// As [`gradient`](Self::gradient), but calls `add` with the loss of each row that counts, from
-    /// the last row to the first.
-    ///
-    /// # Errors
-    /// As [`gradient`](Self::gradient).
-    pub fn gradients(
-        &self,
-        isa: Isa,
-        scale: f32,
-        logits: &mut [f32],
-        mut add: impl FnMut(f64),
-    ) -> Result<(), KernelError> {
-        self.check(logits)?;
-        let _flushed = Flushed::new();
-        for (i, row) in logits.chunks_exact_mut(self.classes).enumerate().rev() {
-            let i = self.index(i);
-            if !self.counts(i) {
-                row.fill(0.0);
-                continue;
-            }
-            let target = self.targets[i] as usize;
-            let logit = row[target];
-            add(isa.enter(Normalise { row: &mut *row, total: scale }).loss(logit));
-            row[target] -= scale;
-        }
-        Ok(())
-    }
 }
