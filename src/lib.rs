@@ -146,7 +146,7 @@ pub use blocks::recurrent::{
     Activation, Candidate, Delayed, Gru, GruGate, Layer, LayerNorm, Leak, Leaky, Lstm, LstmGate,
     Recurrent, Regularised, Reset, Skip, Vanilla,
 };
-pub use blocks::{Dense, Dropout, Embedding, Identity, LayerNormalization};
+pub use blocks::{Dense, Dropout, Embedding, Identity, LayerNormalization, Pool};
 pub use bptt_kernels::{Format, Isa, IsaError};
 pub use containers::{Bidirectional, Choice, OutputRecurrent, Parallel, Residual, Reversed, Stack};
 pub use error::Error;
@@ -154,8 +154,8 @@ pub use gradients::Accumulate;
 #[cfg(feature = "safetensors")]
 pub use io::Loader;
 pub use loss::{
-    AbsoluteError, Ctc, ErrorToSignal, GaussianMixture, GaussianNll, Huber, LogisticCrossEntropy,
-    Loss, Outputs, SoftmaxCrossEntropy, SquaredError, TargetRows, metrics,
+    AbsoluteError, Ctc, ErrorToSignal, GaussianMixture, GaussianNll, Huber, LastStep,
+    LogisticCrossEntropy, Loss, Outputs, SoftmaxCrossEntropy, SquaredError, TargetRows, metrics,
 };
 pub use memory::{Layout, Memory, Region};
 pub use network::{Model, Network, Recomputation, Stream, Training, Truncated, Workspace};

@@ -16,6 +16,7 @@ mod identity;
 mod layer_normalization;
 mod packed;
 mod pass;
+mod pool;
 pub(crate) mod recurrent;
 mod steps;
 
@@ -31,4 +32,5 @@ pub use identity::Identity;
 pub use layer_normalization::LayerNormalization;
 pub use packed::{Packed, Plain, Wanted};
 pub use pass::{Backward, Forward, Found, Keeps, LeftBy, Pass};
+pub use pool::Pool;
 pub use steps::{Next, Steps};

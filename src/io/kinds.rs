@@ -6,7 +6,7 @@ use crate::blocks::clockwork::Clockwork;
 use crate::blocks::recurrent::{
     Delayed, Gru, Layer, LayerNorm, Leaky, Lstm, Recurrent, Regularised, Skip, Vanilla,
 };
-use crate::blocks::{Block, Config, Dense, Dropout, Embedding, Identity, LayerNormalization};
+use crate::blocks::{Block, Config, Dense, Dropout, Embedding, Identity, LayerNormalization, Pool};
 use crate::containers::{
     Bidirectional, Choice, OutputRecurrent, Parallel, Residual, Reversed, Stack,
 };
@@ -62,6 +62,7 @@ impl Loader {
                 config.expect_only(&["block"])?;
                 Arc::new(Reversed::of(self.block(config.block("block")?)?))
             }
+            "Pool" => Arc::new(Pool::from_config(config)?),
             "Dropout" => Arc::new(Dropout::from_config(config)?),
             "LayerNormalization" => Arc::new(LayerNormalization::from_config(config)?),
             "Identity" => Arc::new(Identity::from_config(config)?),

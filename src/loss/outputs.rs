@@ -79,6 +79,28 @@ impl<'a> TargetRows<'a> {
         self.schedule.sequences()
     }
 
+    /// Returns the row of [`Outputs::y`] that is the last step of a sequence, and the number of that
+    /// sequence, for all that are there, from the last row to the first.
+    pub(super) fn last_steps(&self) -> impl Iterator<Item = (usize, usize)> {
+        let (schedule, rows) = (&*self.schedule, self.rows.clone());
+        let steps = schedule.steps();
+        let count = move |step: usize| match step < steps {
+            true => schedule.start(step + 1) - schedule.start(step),
+            false => 0,
+        };
+        let within = rows.clone();
+        let steps = (0..steps).rev().filter(move |&step| {
+            schedule.start(step) < within.end && schedule.start(step + 1) > within.start
+        });
+        // The longest sequences come first, so those that end here are the last of the step.
+        let all = steps.flat_map(move |step| {
+            let ending = (count(step + 1)..count(step)).rev();
+            ending.filter_map(move |n| Some((schedule.start(step) + n, schedule.ends(n)?)))
+        });
+        let first = rows.start;
+        all.filter(move |(row, _)| rows.contains(row)).map(move |(row, n)| (row - first, n))
+    }
+
     /// Returns which rows of the outputs belong to which sequence, in the order of time. It is for
     /// losses of whole sequences, and allocates.
     ///
