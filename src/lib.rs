@@ -69,8 +69,11 @@
 //! | [`Skip`] | recurrent connections over any set of delays |
 //! | [`Clockwork`] | units in groups, each of which is updated at its own period |
 //! | [`Delayed`], [`LayerNorm`], [`Regularised`] | wrap any layer above except [`Clockwork`]: the input one step late, normalised gates, or noise in the recurrence |
-//! | [`Reversed`] | runs any block backwards in time, from the end of each sequence |
-//! | [`Dense`], [`Embedding`] | an affine map of each row, and a table with one vector per token |
+//! | [`Bidirectional`], [`Reversed`] | run blocks in both directions, or one backwards in time, from the end of each sequence |
+//! | [`Stack`], [`Residual`], [`Parallel`] | put blocks one above the other, around which there may be skip connections, and side by side |
+//! | [`OutputRecurrent`] | lets a block read its own outputs: teacher forcing, running free, scheduled sampling |
+//! | [`Dense`], [`Embedding`] | an affine map of each row, with an activation function if asked for, and a table with one vector per token |
+//! | [`Dropout`], [`LayerNormalization`], [`Pool`], [`Identity`] | stand between layers, or beside them |
 //! | [your own](blocks::Pass#a-block-of-your-own) | combines with all of these |
 //!
 //! | loss | of outputs that are |
@@ -102,6 +105,11 @@
 //! - A sequence gets the same bits alone or in a batch, in one pass or in many, step by step or at
 //!   once, on one thread or on eight. Results differ between instruction sets only by rounding.
 //!
+//! # The networks of the chapter
+//!
+//! A [page](guide::networks) goes through chapter 10 of *Deep Learning* by its sections: both
+//! directions, depth, recurrence from the output and teacher forcing, one output for a sequence.
+//!
 //! # Sequences and memory
 //!
 //! A [page of its own](guide) is about sequences of different lengths, states that go on, truncated
@@ -129,7 +137,10 @@ mod gradients;
 // A page, not code: no program can name it.
 #[cfg(any(doc, doctest))]
 #[doc = include_str!("../docs/sequences.md")]
-pub mod guide {}
+pub mod guide {
+    #[doc = include_str!("../docs/networks.md")]
+    pub mod networks {}
+}
 #[cfg(feature = "safetensors")]
 mod io;
 pub mod loss;

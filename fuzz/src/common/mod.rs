@@ -14,6 +14,8 @@ mod ragged;
 mod rig;
 #[path = "../../../tests/common/subject.rs"]
 mod subject;
+#[path = "../../../tests/common/tree.rs"]
+pub mod tree;
 
 pub use bits::{assert_bits, filled};
 pub use data::{Data, Shape, rows_of};
