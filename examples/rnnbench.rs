@@ -12,10 +12,14 @@
 //! medians.
 
 use bptt::{
-    Accumulate, Activation, ClockGroup, Clockwork, Error, Format, Gru, Init, Isa, Layer, LayerNorm,
-    Leak, Leaky, Loss, Lstm, Model, Network, Outputs, Recomputation, Recurrent, Regularisation,
-    Regularised, Reset, Runtime, Schedule, Skip, Stream, TargetRows, Vanilla, Workspace,
+    Accumulate, Activation, ClockGroup, Clockwork, Dense, Error, Format, Gru, Init, Isa, Layer,
+    LayerNorm, Leak, Leaky, Loss, Lstm, MinGru, Model, Network, Outputs, Recomputation, Recurrent,
+    Regularisation, Regularised, Reset, Runtime, Schedule, Skip, Stream, TargetRows, Vanilla,
+    Workspace,
 };
+use bptt_kernels::PackedMatrix;
+use bptt_kernels::gemm::{self, Gemm, Start};
+use bptt_kernels::team::Pass;
 use clap::{Parser, ValueEnum};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::sync::Barrier;
@@ -108,6 +112,7 @@ enum CellName {
     GruNorm,
     /// Four groups of about equally many units, with periods of 1, 2, 4 and 8 steps.
     Clockwork,
+    MinGru,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -157,12 +162,19 @@ fn network(options: &Options) -> Result<Network, Error> {
     let dropout = none.with_dropout(options.dropout)?;
     // Zoneout of the cell state too, if there is one.
     let both = dropout.with_zoneout(options.zoneout, options.zoneout)?;
-    if let CellName::Clockwork = options.cell {
+    let without_noise = match options.cell {
+        CellName::Clockwork => {
+            let groups = clock_groups(hidden);
+            Some(Network::new(Clockwork::new(input, Activation::Tanh, &groups)?))
+        }
+        _ => scanned(options)?,
+    };
+    if let Some(network) = without_noise {
         if both != none {
-            let (given, expected) = ("some".into(), "none in a clockwork".into());
+            let (given, expected) = ("some".into(), "none in this cell".into());
             return Err(Error::Value { what: "noise", given, expected });
         }
-        return Ok(Network::new(Clockwork::new(input, Activation::Tanh, &clock_groups(hidden))?));
+        return Ok(network);
     }
     let layer = layer(options)?;
     if both == none {
@@ -248,7 +260,16 @@ fn schedule(options: &Options, steps: usize) -> Result<Schedule, Error> {
     layout(&(0..batch).map(length).collect::<Vec<_>>(), steps)
 }
 
-/// The layer, for any cell except a clockwork.
+/// The network of a cell that is scanned.
+fn scanned(options: &Options) -> Result<Option<Network>, Error> {
+    let Options { input, hidden, .. } = *options;
+    Ok(Some(match options.cell {
+        CellName::MinGru => Network::new(MinGru::new(input, hidden)?),
+        _ => return Ok(None),
+    }))
+}
+
+/// The layer, for any other cell except a clockwork.
 fn layer(options: &Options) -> Result<Recurrent, Error> {
     let Options { input, hidden, .. } = *options;
     let lstm = || Lstm::new(input, hidden);
@@ -268,7 +289,7 @@ fn layer(options: &Options) -> Result<Recurrent, Error> {
         CellName::LstmNorm => LayerNorm::new(lstm()?)?.recurrent(),
         CellName::GruNorm => LayerNorm::new(gru(Reset::After)?)?.recurrent(),
         CellName::Skip => Skip::new(input, hidden, Activation::Tanh, &[1, 4])?.recurrent(),
-        CellName::Clockwork => unreachable!("a clockwork is a block of its own"),
+        CellName::Clockwork | CellName::MinGru => unreachable!("blocks of their own"),
     })
 }
 
@@ -282,7 +303,8 @@ fn time(options: &Options) -> Result<(), Error> {
     let isa = Isa::best()?;
     let Options { cell, mode, input, hidden, batch, steps, .. } = *options;
     let mut problem = Problem::new(options, isa)?;
-    let (mut samples, mut peaks) = (Vec::new(), Vec::new());
+    let mut product = Product::of(options, &problem, isa)?;
+    let (mut samples, mut peaks, mut products) = (Vec::new(), Vec::new(), Vec::new());
     // These calls also bring the memory in.
     let calls = calls_per_sample(&mut problem)?;
     let limit = Duration::from_secs_f64(options.seconds.clamp(0.0, 3600.0));
@@ -293,10 +315,18 @@ fn time(options: &Options) -> Result<(), Error> {
             problem.run()?;
         }
         samples.push(round.elapsed().as_secs_f64() / f64::from(calls));
+        if let Some(product) = &mut product {
+            let round = Instant::now();
+            for _ in 0..calls {
+                product.run(&problem)?;
+            }
+            products.push(round.elapsed().as_secs_f64() / f64::from(calls));
+        }
         peaks.push(peak(isa, options.threads));
     }
     let (min, median) = min_and_median(&mut samples);
     let (_, peak) = min_and_median(&mut peaks);
+    let of_product = product.map(|_| min_and_median(&mut products).1 / median);
 
     let passes: u32 = if mode == Mode::Train { 3 } else { 1 };
     let timed_steps = if mode == Mode::Stream { 1 } else { steps };
@@ -325,6 +355,7 @@ fn time(options: &Options) -> Result<(), Error> {
         "ms_min": min * 1e3,
         "ms_median": median * 1e3,
         "gflops": gflops,
+        "of_product": of_product,
         "peak_gflops": peak / 1e9,
         "arena_bytes": problem.bytes(),
         "steps_again": problem.again().steps,
@@ -333,16 +364,69 @@ fn time(options: &Options) -> Result<(), Error> {
     if options.json {
         println!("{line}");
     } else {
+        let of_product = of_product.map(|share| format!(", {share:.2} of the product's speed"));
         println!(
-            "{:.3} ms (best {:.3}), {gflops:.1} GFLOP/s, {:.2} of the FMA peak ({:.1}) on {isa}, {} bytes",
+            "{:.3} ms (best {:.3}), {gflops:.1} GFLOP/s, {:.2} of the FMA peak ({:.1}){} on {isa}, {} bytes",
             median * 1e3,
             min * 1e3,
             gflops * 1e9 / peak,
             peak / 1e9,
+            of_product.unwrap_or_default(),
             problem.bytes(),
         );
     }
     Ok(())
+}
+
+/// What a scanned cell cannot be faster than: its products alone. For inference, the product of the
+/// inputs with the weights of all gates, in stretches that stay in the cache; for training, a dense
+/// layer with as many outputs.
+enum Product {
+    Infer { isa: Isa, weights: PackedMatrix, bias: Vec<f32>, z: Vec<f32>, scratch: Vec<f32> },
+    Train(Box<Problem>),
+}
+
+/// Rows of a product that stay in the cache.
+const HOT_ROWS: usize = 192;
+
+impl Product {
+    /// The product of a scanned cell on one thread.
+    fn of(options: &Options, problem: &Problem, isa: Isa) -> Result<Option<Self>, Error> {
+        if scanned(options)?.is_none() || options.mode == Mode::Stream || options.threads > 1 {
+            return Ok(None);
+        }
+        let outputs = problem.model.manifest().tensors()[0].shape()[0];
+        if options.mode == Mode::Train {
+            let dense = Network::new(Dense::new(options.input, outputs)?);
+            return Ok(Some(Self::Train(Box::new(Problem::of(dense, options, isa)?))));
+        }
+        let mut weights = PackedMatrix::zeros(isa, 1, outputs, options.input)?;
+        weights.pack_rows(&vec![0.5; outputs * options.input], &mut Pass::serial())?;
+        Ok(Some(Self::Infer {
+            isa,
+            weights,
+            bias: vec![0.0; outputs],
+            z: vec![0.0; HOT_ROWS * gemm::spread(outputs)],
+            scratch: vec![0.0; gemm::scratch_len(HOT_ROWS, options.input)?],
+        }))
+    }
+
+    fn run(&mut self, problem: &Problem) -> Result<(), Error> {
+        match self {
+            Self::Train(dense) => dense.run(),
+            Self::Infer { isa, weights, bias, z, scratch } => {
+                let (depth, stride) = (weights.depth(), gemm::spread(weights.outputs()));
+                for a in problem.x.chunks(HOT_ROWS * depth) {
+                    let (rows, start) = (a.len() / depth, Start::Bias(bias));
+                    let c = &mut z[..rows * stride];
+                    let (weights, scratch) = (&*weights, &mut scratch[..]);
+                    Gemm { rows, a, weights, start, c, stride, scratch }
+                        .run(*isa, &mut Pass::serial())?;
+                }
+                Ok(())
+            }
+        }
+    }
 }
 
 /// The weights of the groups that move in the first `steps` steps. For inference, where the stream
@@ -437,12 +521,17 @@ impl Loss for Slopes {
 
 impl Problem {
     fn new(options: &Options, isa: Isa) -> Result<Self, Error> {
+        Self::of(network(options)?, options, isa)
+    }
+
+    /// The problem of another network.
+    fn of(network: Network, options: &Options, isa: Isa) -> Result<Self, Error> {
         let Options { mode, input, batch, steps, .. } = *options;
         let timed_steps = if mode == Mode::Stream { 1 } else { steps };
         let schedule = schedule(options, timed_steps)?;
         let mut rng = StdRng::seed_from_u64(1);
         let runtime = Runtime::new(isa).threads(options.threads.into());
-        let mut model = network(options)?.init_with(Init::Glorot, &mut rng, runtime)?;
+        let mut model = network.init_with(Init::Glorot, &mut rng, runtime)?;
         // Plans the pass before it makes the inputs, since planning refuses sizes that no memory
         // could hold.
         model.training(&schedule).with_input_gradients().bytes()?;

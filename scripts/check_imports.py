@@ -32,7 +32,7 @@ LAYERS = {
         error tuning simd isa denormals aligned each vmath threefry peak baseline
         team
         rows format gemm diagonal softmax optim
-        cells recurrence
+        cells recurrence scan
     """.split(),
     "src": """
         error runtime gradients memory params sequence regularisation

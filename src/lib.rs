@@ -135,6 +135,7 @@ pub use blocks::recurrent::{
     Activation, Candidate, Delayed, Gru, GruGate, Layer, LayerNorm, Leak, Leaky, Lstm, LstmGate,
     Recurrent, Regularised, Reset, Skip, Vanilla,
 };
+pub use blocks::scan::{IndRnn, MinGru, MinLstm, Pooling, Qrnn, RgLru, Sru};
 pub use blocks::{Dense, Embedding, Reversed};
 pub use bptt_kernels::{Format, Isa, IsaError};
 pub use error::Error;

@@ -35,6 +35,7 @@ pub mod optim;
 pub mod peak;
 pub mod recurrence;
 mod rows;
+pub mod scan;
 mod simd;
 pub mod softmax;
 pub mod team;

@@ -33,6 +33,28 @@ pub(crate) fn exp<S: Simd>(simd: S, x: S::V) -> S::V {
     simd.scale(p, t)
 }
 
+/// 1 − e^x for x ≤ 0, as −(2ⁿ · r · P(r) + (2ⁿ − 1)) with |r| ≤ ½ ln 2: near 0 it is −r · P(r), and
+/// nothing cancels; elsewhere the terms differ in magnitude. P is the series of (eʳ − 1) / r, whose
+/// first omitted term is below 2⁻²⁵ of it.
+#[inline(always)]
+pub(crate) fn one_minus_exp<S: Simd>(simd: S, x: S::V) -> S::V {
+    const BIAS: f32 = SHIFT - 127.0;
+    // At this bound the result has reached 1. `x` is the second argument so that a NaN is kept.
+    let x = simd.max(simd.splat(-80.0), x);
+    let t = simd.mul_add(x, simd.splat(LOG2_E), simd.splat(BIAS));
+    let n = simd.sub(t, simd.splat(BIAS));
+    let r = simd.neg_mul_add(n, simd.splat(LN2_HIGH), x);
+    let r = simd.neg_mul_add(n, simd.splat(LN2_LOW), r);
+    let mut p = simd.splat(1.0 / 5040.0);
+    for c in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5] {
+        p = simd.mul_add(p, r, simd.splat(c));
+    }
+    // r · P(r), whose first term is r itself.
+    let p = simd.mul_add(simd.mul(p, r), r, r);
+    let power = simd.exponent(t);
+    simd.neg_mul_add(power, p, simd.sub(simd.splat(1.0), power))
+}
+
 /// 1 / (1 + e^−x) as K / (K + 2ⁿ · (K + Q(r))), Q(r) = K · (e^−r − 1). Both signs take the same
 /// way, with no branch and no choice of lanes.
 ///

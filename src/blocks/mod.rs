@@ -14,6 +14,7 @@ mod packed;
 mod pass;
 pub(crate) mod recurrent;
 mod reversed;
+pub(crate) mod scan;
 mod steps;
 
 pub use block::{Block, Plan};
