@@ -113,6 +113,21 @@ enum CellName {
     /// Four groups of about equally many units, with periods of 1, 2, 4 and 8 steps.
     Clockwork,
     MinGru,
+    /// With a positive candidate.
+    MinGruPositive,
+    MinLstm,
+    /// With a fourth product if there are not as many inputs as units.
+    Sru,
+    /// With f-pooling.
+    QrnnF,
+    /// With fo-pooling.
+    QrnnFo,
+    /// With ifo-pooling.
+    QrnnIfo,
+    /// With ReLU.
+    IndRnn,
+    /// With as many inputs as units.
+    RgLru,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -265,6 +280,20 @@ fn scanned(options: &Options) -> Result<Option<Network>, Error> {
     let Options { input, hidden, .. } = *options;
     Ok(Some(match options.cell {
         CellName::MinGru => Network::new(MinGru::new(input, hidden)?),
+        CellName::MinGruPositive => {
+            Network::new(MinGru::new(input, hidden)?.with_positive_candidate())
+        }
+        CellName::MinLstm => Network::new(MinLstm::new(input, hidden)?),
+        CellName::Sru => Network::new(Sru::new(input, hidden)?),
+        CellName::QrnnF => Network::new(Qrnn::new(input, hidden, Pooling::Forget)?),
+        CellName::QrnnFo => Network::new(Qrnn::new(input, hidden, Pooling::ForgetOutput)?),
+        CellName::QrnnIfo => Network::new(Qrnn::new(input, hidden, Pooling::ForgetInputOutput)?),
+        CellName::IndRnn => Network::new(IndRnn::new(input, hidden, Activation::Relu)?),
+        CellName::RgLru if input != hidden => {
+            let (given, expected) = (input.to_string(), format!("as many as units, {hidden}"));
+            return Err(Error::Value { what: "inputs", given, expected: expected.into() });
+        }
+        CellName::RgLru => Network::new(RgLru::new(hidden)?),
         _ => return Ok(None),
     }))
 }
@@ -289,7 +318,7 @@ fn layer(options: &Options) -> Result<Recurrent, Error> {
         CellName::LstmNorm => LayerNorm::new(lstm()?)?.recurrent(),
         CellName::GruNorm => LayerNorm::new(gru(Reset::After)?)?.recurrent(),
         CellName::Skip => Skip::new(input, hidden, Activation::Tanh, &[1, 4])?.recurrent(),
-        CellName::Clockwork | CellName::MinGru => unreachable!("blocks of their own"),
+        _ => unreachable!("a clockwork and scanned cells are blocks of their own"),
     })
 }
 

@@ -265,3 +265,48 @@ pub fn map_in_place(isa: Isa, function: Function, x: &mut [f32]) {
     let out = x.as_mut_ptr();
     isa.enter(Map { function, x: out, out, len: x.len() });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bptt_reference::compare::ulp_distance;
+
+    /// 1 − e^x of single values.
+    struct OneMinusExp<'a>(&'a [f32], &'a mut [f32]);
+
+    impl Kernel for OneMinusExp<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn run<S: Simd>(self, simd: S) {
+            for (&x, y) in self.0.iter().zip(self.1) {
+                // SAFETY: `y` is writable for one float.
+                unsafe { simd.store_first(y, one_minus_exp(simd, simd.splat(x)), 1) };
+            }
+        }
+    }
+
+    /// Within 2 ULP of what it is, at all magnitudes, and exact at both ends.
+    #[test]
+    fn one_minus_exp_is_near_at_all_magnitudes() {
+        let mut x: Vec<f32> =
+            (0..).map(|k| -f32::from_bits(k * 4001)).take_while(|x| *x > -200.0).collect();
+        x.extend([-0.0, 0.0, -1e30, f32::MIN, f32::NEG_INFINITY]);
+        // Around the ends of the pieces into which the argument is split.
+        for n in 0..120 {
+            let end = (n as f32 + 0.5) * std::f32::consts::LN_2;
+            x.extend([end.next_down(), end, end.next_up()].map(|x| -x));
+        }
+        for &isa in Isa::available() {
+            let mut y = vec![0.0; x.len()];
+            isa.enter(OneMinusExp(&x, &mut y));
+            for (&x, &y) in x.iter().zip(&y) {
+                let exact = -f64::from(x).exp_m1();
+                assert!(ulp_distance(y, exact) <= 2.0, "1 − e^{x:e} is {y:e} on {isa}");
+            }
+            assert_eq!(y[x.len() - 365..][..5], [0.0, 0.0, 1.0, 1.0, 1.0]);
+            let mut nan = [0.0];
+            isa.enter(OneMinusExp(&[f32::NAN], &mut nan));
+            assert!(nan[0].is_nan());
+        }
+    }
+}
