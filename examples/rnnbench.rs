@@ -12,10 +12,10 @@
 //! medians.
 
 use bptt::{
-    Accumulate, Activation, ClockGroup, Clockwork, Dense, Error, Format, Gru, Init, Isa, Layer,
-    LayerNorm, Leak, Leaky, Loss, Lstm, MinGru, Model, Network, Outputs, Recomputation, Recurrent,
-    Regularisation, Regularised, Reset, Runtime, Schedule, Skip, Stream, TargetRows, Vanilla,
-    Workspace,
+    Accumulate, Activation, ClockGroup, Clockwork, Dense, Error, Format, Gru, IndRnn, Init, Isa,
+    Layer, LayerNorm, Leak, Leaky, Loss, Lstm, MinGru, MinLstm, Model, Network, Outputs, Pooling,
+    Qrnn, Recomputation, Recurrent, Regularisation, Regularised, Reset, RgLru, Runtime, Schedule,
+    Skip, Sru, Stream, TargetRows, Vanilla, Workspace,
 };
 use bptt_kernels::PackedMatrix;
 use bptt_kernels::gemm::{self, Gemm, Start};
