@@ -69,6 +69,7 @@
 //! | [`Skip`] | recurrent connections over any set of delays |
 //! | [`Clockwork`] | units in groups, each of which is updated at its own period |
 //! | [`Delayed`], [`LayerNorm`], [`Regularised`] | wrap any layer above except [`Clockwork`]: the input one step late, normalised gates, or noise in the recurrence |
+//! | [`MinGru`], [`MinLstm`], [`Sru`], [`Qrnn`], [`IndRnn`], [`RgLru`] | units that see no other unit's state, so that a pass is one product for many steps and a scan |
 //! | [`Reversed`] | runs any block backwards in time, from the end of each sequence |
 //! | [`Dense`], [`Embedding`] | an affine map of each row, and a table with one vector per token |
 //! | [your own](blocks::Pass#a-block-of-your-own) | combines with all of these |

@@ -24,7 +24,7 @@ const INPUTS: [f32; 14] = [
     f32::NEG_INFINITY,
 ];
 
-/// The first step of a layer with U = 1 and W = 0, from the zero state or from a given one.
+/// The first step of a layer each of whose sums is an input, with W = 0, from the zero state or from a given one.
 fn one_step(layer: Subject, x: f32, batch: usize, state: f32) -> Data {
     let mut data = Data::made(layer, batch, 1, |k, len| match k {
         // The input that a late layer uses is the one that waits in its state.
@@ -33,7 +33,9 @@ fn one_step(layer: Subject, x: f32, batch: usize, state: f32) -> Data {
         _ => vec![0.0; len],
     });
     let mut parameters = data.parameters();
-    parameters.tensor_mut("0.weight_ih").unwrap().fill(1.0);
+    let inputs = layer.input_size();
+    let weights = parameters.tensor_mut("0.weight_ih").unwrap();
+    weights.chunks_mut(inputs).enumerate().for_each(|(row, weights)| weights[row % inputs] = 1.0);
     for (name, seed) in
         [("bias_hn", 6), ("rho", 6), ("weight_peephole", 6), ("weight_hr", 7), ("lambda", 6)]
     {

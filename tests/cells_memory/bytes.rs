@@ -225,7 +225,9 @@ fn weights_take_what_their_purpose_needs() {
             let inference = model.packed_bytes();
             model.training_workspace(&schedule).unwrap();
             let training = model.packed_bytes();
-            assert!(inference < training, "{kind:?} on {isa}");
+            // The only weights that passes backward need for their own steps are those of W.
+            let needs_more = !kind.is_scan();
+            assert_eq!(inference < training, needs_more, "{kind:?} on {isa}");
             model.training(&schedule).with_input_gradients().workspace().unwrap();
             let all = model.packed_bytes();
             assert!(training < all, "{kind:?} on {isa}");

@@ -62,6 +62,10 @@ impl ScanBackward<'_> {
     /// As for [`ScanForward::run`](super::ScanForward::run).
     pub fn run(self, isa: Isa, pass: &mut Pass<'_>) -> Result<(), KernelError> {
         self.check()?;
+        // Without units or sequences any number of steps has nothing to do.
+        if self.hidden == 0 || self.schedule.batch() == 0 {
+            return Ok(());
+        }
         with_scan!(self.cell, |cell| self.run_checked(cell, isa, pass));
         Ok(())
     }
