@@ -81,7 +81,7 @@ pub fn workspace(parts: &[Part], pass: Pass<'_>, has_dx: bool) -> usize {
     let last = &parts[parts.len() - 1];
     // The gradient by the last output, if the last block's backward pass reads the outputs, and the
     // gradients before it.
-    let beside = parts.iter().rev().skip(usize::from(!matches!(last, Part::Layer(_))));
+    let beside = parts.iter().rev().skip(usize::from(!last.reads_output()));
     let dx = if has_dx { lines(rows * parts[0].inputs()) } else { 0 };
     // The input in the order of the passes, and the outputs and ∂L/∂x in the caller's.
     let other = match pass.packed {
@@ -144,6 +144,11 @@ impl Part {
             | Self::Dense { outputs, .. }
             | Self::Embedding { outputs, .. } => *outputs,
         }
+    }
+
+    /// Whether the backward pass reads the outputs. A scan with a cell state reads that instead.
+    fn reads_output(&self) -> bool {
+        matches!(self, Self::Layer(of) if !of.scanned || of.cells == 0)
     }
 
     fn state(&self, batch: usize) -> usize {

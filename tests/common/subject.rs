@@ -259,6 +259,11 @@ impl Subject {
         (self.kind != self.kind.plain()).then_some(f64::from(super::kinds::EPSILON))
     }
 
+    /// Whether the backward pass reads the outputs. A scan with a cell state reads that instead.
+    pub fn reads_output(&self) -> bool {
+        !(self.kind.is_scan() && self.equations().has_state())
+    }
+
     /// Floats that a pass keeps for `steps` steps of a sequence, with its outputs.
     pub fn floats_of_steps(&self, steps: usize) -> usize {
         let (hidden, output) = (self.hidden, self.output_size());
