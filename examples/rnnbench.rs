@@ -13,11 +13,14 @@
 
 use bptt::blocks::Block;
 use bptt::{
-    Accumulate, Activation, Bidirectional, ClockGroup, Clockwork, Error, Format, Gru, Init, Isa,
-    Layer, LayerNorm, Leak, Leaky, Loss, Lstm, Model, Network, Outputs, Recomputation, Recurrent,
-    Regularisation, Regularised, Reset, Runtime, Schedule, Skip, Stream, TargetRows, Vanilla,
-    Workspace,
+    Accumulate, Activation, Bidirectional, ClockGroup, Clockwork, Dense, Error, Format, Gru,
+    IndRnn, Init, Isa, Layer, LayerNorm, Leak, Leaky, Loss, Lstm, MinGru, MinLstm, Model, Network,
+    Outputs, Pooling, Qrnn, Recomputation, Recurrent, Regularisation, Regularised, Reset, RgLru,
+    Runtime, Schedule, Skip, Sru, Stream, TargetRows, Vanilla, Workspace,
 };
+use bptt_kernels::PackedMatrix;
+use bptt_kernels::gemm::{self, Gemm, Start};
+use bptt_kernels::team::Pass;
 use clap::{Parser, ValueEnum};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::sync::{Arc, Barrier};
@@ -117,6 +120,22 @@ enum CellName {
     GruNorm,
     /// Four groups of about equally many units, with periods of 1, 2, 4 and 8 steps.
     Clockwork,
+    MinGru,
+    /// With a positive candidate.
+    MinGruPositive,
+    MinLstm,
+    /// With a fourth product if there are not as many inputs as units.
+    Sru,
+    /// With f-pooling.
+    QrnnF,
+    /// With fo-pooling.
+    QrnnFo,
+    /// With ifo-pooling.
+    QrnnIfo,
+    /// With ReLU.
+    IndRnn,
+    /// With as many inputs as units.
+    RgLru,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -184,12 +203,19 @@ fn block(options: &Options) -> Result<Arc<dyn Block>, Error> {
     let dropout = none.with_dropout(options.dropout)?;
     // Zoneout of the cell state too, if there is one.
     let both = dropout.with_zoneout(options.zoneout, options.zoneout)?;
-    if let CellName::Clockwork = options.cell {
+    let without_noise = match options.cell {
+        CellName::Clockwork => {
+            let groups = clock_groups(hidden);
+            Some(Arc::new(Clockwork::new(input, Activation::Tanh, &groups)?) as Arc<dyn Block>)
+        }
+        _ => scanned(options)?,
+    };
+    if let Some(block) = without_noise {
         if both != none {
-            let (given, expected) = ("some".into(), "none in a clockwork".into());
+            let (given, expected) = ("some".into(), "none in this cell".into());
             return Err(Error::Value { what: "noise", given, expected });
         }
-        return Ok(Arc::new(Clockwork::new(input, Activation::Tanh, &clock_groups(hidden))?));
+        return Ok(block);
     }
     let layer = layer(options)?;
     if both == none {
@@ -219,9 +245,11 @@ fn memory(options: &Options) -> Result<(), Error> {
         let mut model = network.init(&mut rng, Runtime::best()?)?;
         let mut bytes = |steps| model.training(Schedule::dense(steps, 1)).bytes();
         // The regions are rounded up to 16 floats, which as many steps more do not change; and a
-        // recurrent layer alone needs a region for ∂L/∂y, which is none of its own.
+        // layer alone whose backward pass reads its outputs, as it does where they are carried on,
+        // needs a region for ∂L/∂y, which is none of its own.
         let output = network.output_size();
-        let full = ((bytes(4800)? - bytes(3200)?) / 4 / 1600) - output;
+        let beside = if network.state(1)?.tensor("0.h").is_ok() { output } else { 0 };
+        let full = ((bytes(4800)? - bytes(3200)?) / 4 / 1600) - beside;
         let states = match cell {
             CellName::Clockwork => None,
             _ => {
@@ -276,7 +304,29 @@ fn schedule(options: &Options, steps: usize) -> Result<Schedule, Error> {
     layout(&(0..batch).map(length).collect::<Vec<_>>(), steps)
 }
 
-/// The layer, for any cell except a clockwork.
+/// The network of a cell that is scanned.
+fn scanned(options: &Options) -> Result<Option<Arc<dyn Block>>, Error> {
+    let Options { input, hidden, .. } = *options;
+    let block: Arc<dyn Block> = match options.cell {
+        CellName::MinGru => Arc::new(MinGru::new(input, hidden)?),
+        CellName::MinGruPositive => Arc::new(MinGru::new(input, hidden)?.with_positive_candidate()),
+        CellName::MinLstm => Arc::new(MinLstm::new(input, hidden)?),
+        CellName::Sru => Arc::new(Sru::new(input, hidden)?),
+        CellName::QrnnF => Arc::new(Qrnn::new(input, hidden, Pooling::Forget)?),
+        CellName::QrnnFo => Arc::new(Qrnn::new(input, hidden, Pooling::ForgetOutput)?),
+        CellName::QrnnIfo => Arc::new(Qrnn::new(input, hidden, Pooling::ForgetInputOutput)?),
+        CellName::IndRnn => Arc::new(IndRnn::new(input, hidden, Activation::Relu)?),
+        CellName::RgLru if input != hidden => {
+            let (given, expected) = (input.to_string(), format!("as many as units, {hidden}"));
+            return Err(Error::Value { what: "inputs", given, expected: expected.into() });
+        }
+        CellName::RgLru => Arc::new(RgLru::new(hidden)?),
+        _ => return Ok(None),
+    };
+    Ok(Some(block))
+}
+
+/// The layer, for any other cell except a clockwork.
 fn layer(options: &Options) -> Result<Recurrent, Error> {
     let Options { input, hidden, .. } = *options;
     let lstm = || Lstm::new(input, hidden);
@@ -296,7 +346,7 @@ fn layer(options: &Options) -> Result<Recurrent, Error> {
         CellName::LstmNorm => LayerNorm::new(lstm()?)?.recurrent(),
         CellName::GruNorm => LayerNorm::new(gru(Reset::After)?)?.recurrent(),
         CellName::Skip => Skip::new(input, hidden, Activation::Tanh, &[1, 4])?.recurrent(),
-        CellName::Clockwork => unreachable!("a clockwork is a block of its own"),
+        _ => unreachable!("a clockwork and scanned cells are blocks of their own"),
     })
 }
 
@@ -310,7 +360,8 @@ fn time(options: &Options) -> Result<(), Error> {
     let isa = Isa::best()?;
     let Options { cell, mode, input, hidden, batch, steps, .. } = *options;
     let mut problem = Problem::new(options, isa)?;
-    let (mut samples, mut peaks) = (Vec::new(), Vec::new());
+    let mut product = Product::of(options, &problem, isa)?;
+    let (mut samples, mut peaks, mut products) = (Vec::new(), Vec::new(), Vec::new());
     // These calls also bring the memory in.
     let calls = calls_per_sample(&mut problem)?;
     let limit = Duration::from_secs_f64(options.seconds.clamp(0.0, 3600.0));
@@ -321,10 +372,18 @@ fn time(options: &Options) -> Result<(), Error> {
             problem.run()?;
         }
         samples.push(round.elapsed().as_secs_f64() / f64::from(calls));
+        if let Some(product) = &mut product {
+            let round = Instant::now();
+            for _ in 0..calls {
+                product.run(&problem)?;
+            }
+            products.push(round.elapsed().as_secs_f64() / f64::from(calls));
+        }
         peaks.push(peak(isa, options.threads));
     }
     let (min, median) = min_and_median(&mut samples);
     let (_, peak) = min_and_median(&mut peaks);
+    let of_product = product.map(|_| min_and_median(&mut products).1 / median);
 
     let passes: u32 = if mode == Mode::Train { 3 } else { 1 };
     let timed_steps = if mode == Mode::Stream { 1 } else { steps };
@@ -355,6 +414,7 @@ fn time(options: &Options) -> Result<(), Error> {
         "ms_min": min * 1e3,
         "ms_median": median * 1e3,
         "gflops": gflops,
+        "of_product": of_product,
         "peak_gflops": peak / 1e9,
         "arena_bytes": problem.bytes(),
         "steps_again": problem.again().steps,
@@ -363,16 +423,69 @@ fn time(options: &Options) -> Result<(), Error> {
     if options.json {
         println!("{line}");
     } else {
+        let of_product = of_product.map(|share| format!(", {share:.2} of the product's speed"));
         println!(
-            "{:.3} ms (best {:.3}), {gflops:.1} GFLOP/s, {:.2} of the FMA peak ({:.1}) on {isa}, {} bytes",
+            "{:.3} ms (best {:.3}), {gflops:.1} GFLOP/s, {:.2} of the FMA peak ({:.1}){} on {isa}, {} bytes",
             median * 1e3,
             min * 1e3,
             gflops * 1e9 / peak,
             peak / 1e9,
+            of_product.unwrap_or_default(),
             problem.bytes(),
         );
     }
     Ok(())
+}
+
+/// What a scanned cell cannot be faster than: its products alone. For inference, the product of the
+/// inputs with the weights of all gates, in stretches that stay in the cache; for training, a dense
+/// layer with as many outputs.
+enum Product {
+    Infer { isa: Isa, weights: PackedMatrix, bias: Vec<f32>, z: Vec<f32>, scratch: Vec<f32> },
+    Train(Box<Problem>),
+}
+
+/// Rows of a product that stay in the cache.
+const HOT_ROWS: usize = 192;
+
+impl Product {
+    /// The product of a scanned cell on one thread.
+    fn of(options: &Options, problem: &Problem, isa: Isa) -> Result<Option<Self>, Error> {
+        if scanned(options)?.is_none() || options.mode == Mode::Stream || options.threads > 1 {
+            return Ok(None);
+        }
+        let outputs = problem.model.manifest().tensors()[0].shape()[0];
+        if options.mode == Mode::Train {
+            let dense = Network::new(Dense::new(options.input, outputs)?);
+            return Ok(Some(Self::Train(Box::new(Problem::of(dense, options, isa)?))));
+        }
+        let mut weights = PackedMatrix::zeros(isa, 1, outputs, options.input)?;
+        weights.pack_rows(&vec![0.5; outputs * options.input], &mut Pass::serial())?;
+        Ok(Some(Self::Infer {
+            isa,
+            weights,
+            bias: vec![0.0; outputs],
+            z: vec![0.0; HOT_ROWS * gemm::spread(outputs)],
+            scratch: vec![0.0; gemm::scratch_len(HOT_ROWS, options.input)?],
+        }))
+    }
+
+    fn run(&mut self, problem: &Problem) -> Result<(), Error> {
+        match self {
+            Self::Train(dense) => dense.run(),
+            Self::Infer { isa, weights, bias, z, scratch } => {
+                let (depth, stride) = (weights.depth(), gemm::spread(weights.outputs()));
+                for a in problem.x.chunks(HOT_ROWS * depth) {
+                    let (rows, start) = (a.len() / depth, Start::Bias(bias));
+                    let c = &mut z[..rows * stride];
+                    let (weights, scratch) = (&*weights, &mut scratch[..]);
+                    Gemm { rows, a, weights, start, c, stride, scratch }
+                        .run(*isa, &mut Pass::serial())?;
+                }
+                Ok(())
+            }
+        }
+    }
 }
 
 /// The weights of the groups that move in the first `steps` steps. For inference, where the stream
@@ -480,12 +593,17 @@ impl Loss for Slopes {
 
 impl Problem {
     fn new(options: &Options, isa: Isa) -> Result<Self, Error> {
+        Self::of(network(options)?, options, isa)
+    }
+
+    /// The problem of another network.
+    fn of(network: Network, options: &Options, isa: Isa) -> Result<Self, Error> {
         let Options { mode, input, batch, steps, .. } = *options;
         let timed_steps = if mode == Mode::Stream { 1 } else { steps };
         let schedule = schedule(options, timed_steps)?;
         let mut rng = StdRng::seed_from_u64(1);
         let runtime = Runtime::new(isa).threads(options.threads.into());
-        let mut model = network(options)?.init_with(Init::Glorot, &mut rng, runtime)?;
+        let mut model = network.init_with(Init::Glorot, &mut rng, runtime)?;
         // Plans the pass before it makes the inputs, since planning refuses sizes that no memory
         // could hold.
         model.training(&schedule).with_input_gradients().bytes()?;

@@ -18,6 +18,8 @@ several times slower; no test of values sees that, so this one fails where
   multiply-adds) calls any function, or reads or writes a vector on the stack, which
   means that an accumulator was spilled,
 - a register tile has no product loop, or the tallest tile does not exist,
+- a scanned cell has no loop of vector arithmetic forward or backward, or such a loop over whole
+  vectors writes a vector to the stack more often than SCAN_SPILLS says,
 - a function outside the entries uses their vectors, so a part was not inlined.
 
 Loops are found in the control-flow graph, not by the order of addresses. If it is not
@@ -109,6 +111,12 @@ ARCHS = {
 MEMORY = re.compile(r"\bmem(set|cpy)\b")
 # `team::Worker::next_of` and `finish_of`, mangled: once per task.
 TASKS = re.compile(r"4team\w*6Worker\w*(7next_of|9finish_of)")
+
+# The module of scans. Its entries hand tasks to threads, `Worker<scan::DIRECTION::Work<CELL>>`.
+SCAN = "scan"
+# Vectors that an innermost loop of a scan may write to the stack: where there are 16 registers, a
+# cell with several exponentials has more values at a time.
+SCAN_SPILLS = {"avx512": 0, "avx2": 12, "neon": 0}
 
 # Calls that do not return.
 LEAVES = re.compile(
@@ -323,6 +331,15 @@ def kernels():
     return found
 
 
+def scans():
+    """The types that implement `ScanCell`, from the sources."""
+    found = set()
+    for path in (ROOT / "kernels/src/scan").glob("*.rs"):
+        for match in re.finditer(r"^impl(?:<.*?>)? ScanCell for (\w+)", path.read_text(), re.M):
+            found.add(match[1])
+    return found
+
+
 def build(arch):
     target = ROOT / "target/assembly" / arch.target
     shutil.rmtree(target, ignore_errors=True)  # another build's assembly would be read too
@@ -399,6 +416,19 @@ def main():
                 print(f"  {name}: {fmas} multiply-adds of {len(body)} instructions, {len(spills)} on the stack")
             if spills:
                 faults.append(f"{name}: {len(spills)} vectors on the stack in a loop of {fmas} multiply-adds, first {spills[0]!r}")
+        if names[0] == "team" and SCAN in names:
+            directions.setdefault((isa, names[-1]), set()).update({"forward", "backward"} & set(names))
+            for blocks, innermost in loops:
+                body = function.body(blocks)
+                computed = [l for l in body if re.match(rf"(?:{arch.arithmetic}|{arch.fma})\b", l)]
+                if not innermost or not any(re.search(operand, line) for line in computed):
+                    continue
+                spills = [l for l in body if re.search(rf"mov\w* \S+ ptr [^,]*(?:{stack})[^,]*, .*(?:{operand})", l)]
+                scanned.add((isa, names[-1], tuple(sorted({"forward", "backward"} & set(names)))))
+                if options.list:
+                    print(f"  {name}: a scan of {len(body)} instructions, {len(spills)} vectors to the stack")
+                if len(spills) > SCAN_SPILLS[isa]:
+                    faults.append(f"{name}: {len(spills)} vectors to the stack in a scan, first {spills[0]!r}")
         looped = set().union(*(blocks for blocks, _ in loops))
         for what, blocks in [("a product loop", hot), ("a loop", looped - hot)]:
             for line in function.body(blocks):

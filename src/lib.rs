@@ -69,6 +69,7 @@
 //! | [`Skip`] | recurrent connections over any set of delays |
 //! | [`Clockwork`] | units in groups, each of which is updated at its own period |
 //! | [`Delayed`], [`LayerNorm`], [`Regularised`] | wrap any layer above except [`Clockwork`]: the input one step late, normalised gates, or noise in the recurrence |
+//! | [`MinGru`], [`MinLstm`], [`Sru`], [`Qrnn`], [`IndRnn`], [`RgLru`] | units that see no other unit's state, so that a pass is one product for many steps and a scan |
 //! | [`Bidirectional`], [`Reversed`] | run blocks in both directions, or one backwards in time, from the end of each sequence |
 //! | [`Stack`], [`Residual`], [`Parallel`] | put blocks one above the other, around which there may be skip connections, and side by side |
 //! | [`OutputRecurrent`] | lets a block read its own outputs: teacher forcing, running free, scheduled sampling |
@@ -157,6 +158,7 @@ pub use blocks::recurrent::{
     Activation, Candidate, Delayed, Gru, GruGate, Layer, LayerNorm, Leak, Leaky, Lstm, LstmGate,
     Recurrent, Regularised, Reset, Skip, Vanilla,
 };
+pub use blocks::scan::{IndRnn, MinGru, MinLstm, Pooling, Qrnn, RgLru, Sru};
 pub use blocks::{Dense, Dropout, Embedding, Identity, LayerNormalization, Pool};
 pub use bptt_kernels::{Format, Isa, IsaError};
 pub use containers::{Bidirectional, Choice, OutputRecurrent, Parallel, Residual, Reversed, Stack};

@@ -116,7 +116,7 @@ fn all_layers_have_the_bits_of_a_whole_pass() {
         let subject = Subject { kind, inputs: 1 + nth % 4, hidden: 5 + 7 * (nth % 3) };
         let cell = if subject.equations().has_state() { 0.2 } else { 0.0 };
         let mut noises = vec![Regularisation::none()];
-        if !matches!(kind, Kind::Clockwork(..)) && nth % 2 == 0 {
+        if kind.takes_noise() && nth % 2 == 0 {
             noises.push(Regularisation::none().with_zoneout(0.4, cell).unwrap());
         }
         for noise in noises {

@@ -63,7 +63,7 @@ fn every_block_with_every_option_comes_back() {
         let subject = Subject { kind, inputs: 3, hidden: 5 };
         networks.push(subject.network());
         networks.push(subject.reversed_with(Regularisation::none()));
-        if !matches!(kind, Kind::Clockwork(..)) {
+        if kind.takes_noise() {
             networks.push(subject.network_with(noise));
             networks.push(subject.reversed_with(noise));
         }

@@ -8,7 +8,7 @@ use bptt::{
     Workspace,
 };
 use bptt_reference::sample::uniform;
-use common::{Kind, Subject, assert_bits, drawn_model, drawn_state, isas};
+use common::{Kind, Subject, assert_bits, drawn_model, drawn_state, features_of, isas};
 
 const INPUTS: usize = 3;
 
@@ -52,7 +52,7 @@ fn plan<'m>(model: &'m mut Model, schedule: &Schedule, budget: bool) -> Training
 fn results(model: &Model, workspace: &mut Workspace, begins: bool) -> [Vec<f32>; 5] {
     let schedule = workspace.schedule();
     let (rows, sequences) = (schedule.given_rows(), schedule.sequences());
-    let x = uniform(2, rows * INPUTS, 1.0);
+    let x = uniform(2, rows * features_of(model), 1.0);
     let targets = uniform(3, rows * model.output_size(), 1.0);
     if !begins {
         workspace.set_state(&drawn_state(model, sequences, 4)).unwrap();

@@ -232,7 +232,7 @@ fn gradients_go_through_the_masks() {
     model.gradients(&mut workspace, &x, &loss, Accumulate::No).unwrap();
     let gradients = workspace.gradients().as_slice().to_vec();
     // The loss with the same masks, from outputs of training passes.
-    let mut value_at = |parameters: &[f32]| {
+    let value_at = |parameters: &[f32]| {
         let mut model = model_of(&network, Runtime::best().unwrap(), parameters);
         let mut workspace = model.training_workspace(Schedule::dense(steps, batch)).unwrap();
         workspace.set_noise(Noise { seed: 1, ..Noise::default() });
@@ -242,7 +242,7 @@ fn gradients_go_through_the_masks() {
     };
     for at in (0..parameters.len()).step_by(7) {
         let step = 1.0 / 64.0;
-        let mut moved = |by: f32| {
+        let moved = |by: f32| {
             let mut moved = parameters.clone();
             moved[at] += by;
             value_at(&moved)

@@ -8,7 +8,7 @@ use bptt::{
     SquaredError, State, Truncated, Workspace,
 };
 use bptt_reference::sample::uniform;
-use common::{Kind, Subject, assert_bits, drawn_model, drawn_state, isas};
+use common::{Kind, Subject, assert_bits, drawn_model, drawn_state, features_of, isas};
 
 const INPUTS: usize = 3;
 
@@ -38,7 +38,7 @@ fn sum<'a>(states: impl Iterator<Item = &'a State>, len: usize) -> Vec<f32> {
 /// The inputs and targets of a pass.
 fn data(model: &Model, schedule: &Schedule) -> (Vec<f32>, Vec<f32>) {
     let rows = schedule.given_rows();
-    (uniform(2, rows * INPUTS, 1.0), uniform(3, rows * model.output_size(), 1.0))
+    (uniform(2, rows * features_of(model), 1.0), uniform(3, rows * model.output_size(), 1.0))
 }
 
 /// Computes the gradients of a pass over drawn data, and returns the loss.

@@ -7,7 +7,7 @@ use bptt::{
     State,
 };
 use bptt_reference::sample::uniform;
-use common::{Kind, Subject, assert_bits, drawn_model, drawn_state, isas};
+use common::{Kind, Subject, assert_bits, drawn_model, drawn_state, features_of, isas};
 
 /// All results of a pass.
 struct Results {
@@ -22,7 +22,8 @@ struct Results {
 /// sequences in the same order, so that the sums over rows have one order, too.
 fn check(network: &Network, lengths: &[usize], resets: &[(usize, usize)], isa: Isa, what: &str) {
     let steps = *lengths.iter().max().unwrap();
-    let (inputs, outputs) = (3, network.output_size());
+    let inputs = features_of(&drawn_model(network, Runtime::new(isa)));
+    let outputs = network.output_size();
     let mut parts = Vec::new();
     for (n, &len) in lengths.iter().enumerate() {
         let mut cuts: Vec<_> = resets.iter().filter(|reset| reset.0 == n).map(|r| r.1).collect();

@@ -119,8 +119,7 @@ fn assert_reverses(what: &str, rows: &Rows, reversed: &mut Model, plain: &mut Mo
 fn every_layer_is_as_reversed_by_hand() {
     for (nth, kind) in Kind::kernels().into_iter().enumerate() {
         let subject = Subject { kind, inputs: 1 + nth % 4, hidden: 5 + 7 * (nth % 3) };
-        let clocked = matches!(kind, Kind::Clockwork(..));
-        let noise = match nth % 2 == 0 && !clocked {
+        let noise = match nth % 2 == 0 && kind.takes_noise() {
             true => Regularisation::none().with_dropout(0.3).unwrap().with_zoneout(0.4, 0.0),
             false => Ok(Regularisation::none()),
         }

@@ -53,6 +53,7 @@ fn within_bounds(data: &Data, pass: &Pass) {
 fn not_a_number(kind: Kind, data: &Data, pass: &Pass) {
     use Activation::Relu;
     if matches!(kind.plain(), Kind::Vanilla(Relu) | Kind::Leaky(Relu, _) | Kind::Clockwork(Relu, _))
+        || kind == Kind::IndRnn(Relu)
     {
         return;
     }

@@ -13,6 +13,8 @@ fuzz_target!(|input: &[u8]| {
         kernels::forward,
         kernels::backward,
         kernels::single,
+        kernels::scan_forward,
+        kernels::scan_backward,
         kernels::clocked_forward,
         kernels::clocked_backward,
         kernels::packing,

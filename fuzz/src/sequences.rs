@@ -95,7 +95,7 @@ pub struct Case {
 fn network(bytes: &mut Bytes<'_>) -> (Network, bool, bool) {
     let subject = Subject { kind: bytes.kind(), inputs: bytes.size(9), hidden: bytes.size(20) };
     let is_clocked = matches!(subject.kind, Kind::Clockwork(..));
-    let noisy = bytes.byte().is_multiple_of(3) && !is_clocked;
+    let noisy = bytes.byte().is_multiple_of(3) && subject.kind.takes_noise();
     let noise = match noisy {
         true => {
             let cell = if subject.equations().has_state() { 0.2 } else { 0.0 };
@@ -109,7 +109,7 @@ fn network(bytes: &mut Bytes<'_>) -> (Network, bool, bool) {
     };
     let mut network = match bytes.byte() % 3 {
         0 => {
-            let embedding = Embedding::new(bytes.size(12), subject.inputs).unwrap();
+            let embedding = Embedding::new(bytes.size(12), subject.input_size()).unwrap();
             subject.network_after(&Network::new(embedding), noise)
         }
         _ => subject.network_with(noise),

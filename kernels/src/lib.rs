@@ -38,6 +38,7 @@ pub mod peak;
 pub mod recurrence;
 mod rows;
 pub mod rowwise;
+pub mod scan;
 mod simd;
 pub mod softmax;
 pub mod team;

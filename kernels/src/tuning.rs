@@ -28,6 +28,9 @@ pub(crate) const DOTS_ROW_BLOCK: usize = unless_miri(64, 4);
 /// input's product for the steps of a pass, and outputs for their softmax.
 pub const CHUNK_ROWS: usize = unless_miri(192, 8);
 
+/// Rows for each thread whose products are computed at a time before they are scanned.
+pub const SCAN_ROWS: usize = unless_miri(192, 8);
+
 /// A stream through an embedding and a layer keeps a table of each token's part of the gates if the
 /// number of tokens is at most this many times the number of terms in a gate's sum. So the table
 /// takes at most this many times the memory of the layer's weights.
@@ -76,6 +79,10 @@ pub(crate) const STEP_WORTH_SPLITTING: usize = unless_miri(1 << 17, 1);
 /// Multiply-adds in each stretch of a forward pass (a product of the input and some steps) from
 /// which helpers are called: threads meet at the end of every stretch.
 pub const STRETCH_WORTH_CALLING: usize = unless_miri(1 << 20, 1);
+
+/// Vectors of units, summed over the rows, in each thread's part of a scan. A part of this size takes
+/// about as long as the threads take to meet.
+pub(crate) const SCAN_VECTORS: usize = unless_miri(256, 2);
 
 /// Bytes of recurrent weights up to which threads split the batch and each thread reads all
 /// weights: a core keeps this many in its own cache from step to step.

@@ -14,7 +14,8 @@ fn guard_pages() {
 mod tests {
     use crate::common::guarded::{GuardLines, Guarded, Side};
     use crate::common::{
-        Case, Kept, Variant, Which, assert_bits, by_columns, by_rows, dense, filled, isas,
+        Case, Kept, ScanCase, Scanned, Variant, Which, assert_bits, by_columns, by_rows, dense,
+        filled, isas, scans,
     };
     use bptt_kernels::cells::Activations;
     use bptt_kernels::diagonal::Diagonal;
@@ -331,6 +332,33 @@ mod tests {
                     };
                     let parts: Vec<_> = lengths.iter().map(part).collect();
                     passes(&Case::joined_with(&parts), &[Variant::Keep]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn scans_stay_in_their_slices() {
+        let parts = |Scanned { gates, state, c, h }| [gates, state, c, h];
+        for cell in scans() {
+            for hidden in SIZES {
+                for (lengths, gap) in [(vec![3], 0), (vec![3, 2, 2, 0], 1), (vec![1; 5], 2)] {
+                    let schedule = ScanCase::schedule(lengths);
+                    let drawn = ScanCase::draw(cell, schedule, hidden, 1, 2.0);
+                    let case = ScanCase { gap, ..drawn };
+                    for keep in [true, false] {
+                        each(
+                            &format!("{cell:?} forward, {hidden} units, kept: {keep}"),
+                            |isa, make| parts(case.forward(isa, keep, make)),
+                            |isa, make| parts(case.forward(isa, keep, make)),
+                        );
+                    }
+                    let kept = case.forward(isas()[0], true, |values| values.to_vec());
+                    each(
+                        &format!("{cell:?} backward, {hidden} units"),
+                        |isa, make| case.backward(isa, &kept, make),
+                        |isa, make| case.backward(isa, &kept, make),
+                    );
                 }
             }
         }

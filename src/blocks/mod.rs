@@ -18,6 +18,7 @@ mod packed;
 mod pass;
 mod pool;
 pub(crate) mod recurrent;
+pub(crate) mod scan;
 mod steps;
 
 pub use block::{Block, Plan};

@@ -6,6 +6,7 @@ use crate::blocks::clockwork::Clockwork;
 use crate::blocks::recurrent::{
     Delayed, Gru, Layer, LayerNorm, Leaky, Lstm, Recurrent, Regularised, Skip, Vanilla,
 };
+use crate::blocks::scan::{IndRnn, MinGru, MinLstm, Qrnn, RgLru, Sru};
 use crate::blocks::{Block, Config, Dense, Dropout, Embedding, Identity, LayerNormalization, Pool};
 use crate::containers::{
     Bidirectional, Choice, OutputRecurrent, Parallel, Residual, Reversed, Stack,
@@ -57,6 +58,12 @@ impl Loader {
         Ok(match config.kind() {
             "Dense" => Arc::new(Dense::from_config(config)?),
             "Embedding" => Arc::new(Embedding::from_config(config)?),
+            "MinGru" => Arc::new(MinGru::from_config(config)?),
+            "MinLstm" => Arc::new(MinLstm::from_config(config)?),
+            "Sru" => Arc::new(Sru::from_config(config)?),
+            "Qrnn" => Arc::new(Qrnn::from_config(config)?),
+            "IndRnn" => Arc::new(IndRnn::from_config(config)?),
+            "RgLru" => Arc::new(RgLru::from_config(config)?),
             "Clockwork" => Arc::new(Clockwork::from_config(config)?),
             "Reversed" => {
                 config.expect_only(&["block"])?;

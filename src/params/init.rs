@@ -50,7 +50,7 @@ impl Init {
 }
 
 /// Draws a number from [0, 1) with 53 random bits.
-fn unit(rng: &mut dyn Rng) -> f64 {
+pub(crate) fn unit(rng: &mut dyn Rng) -> f64 {
     (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 

@@ -8,6 +8,7 @@ mod sequences;
 mod state;
 
 pub use init::Init;
+pub(crate) use init::unit;
 pub use manifest::{Manifest, Tensor};
 pub use parameters::Parameters;
 pub(crate) use sequences::{Move, Sequences};

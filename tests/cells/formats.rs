@@ -27,7 +27,9 @@ fn rounded(parameters: &Parameters, format: Format) -> Parameters {
     let mut rounded = parameters.clone();
     for tensor in parameters.manifest().tensors() {
         let of = ["0.weight_ih", "0.weight_hh", "0.weight_hr"];
-        if of.iter().any(|name| tensor.name().starts_with(name)) {
+        // A weight that each unit has alone is a vector, and stays f32.
+        let is_matrix = tensor.shape().len() > 1;
+        if is_matrix && of.iter().any(|name| tensor.name().starts_with(name)) {
             let depth = tensor.shape()[tensor.shape().len() - 1];
             let rows = rounded.tensor_mut(tensor.name()).unwrap().chunks_exact_mut(depth);
             rows.for_each(|row| round_row(row, format));

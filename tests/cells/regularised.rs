@@ -25,7 +25,7 @@ fn subject(inputs: usize, hidden: usize) -> Subject {
 /// The kernels whose layers can have noise.
 fn kinds() -> Vec<Kind> {
     let all = Kind::kernels().into_iter();
-    all.filter(|kind| !matches!(kind, Kind::Clockwork(..))).collect()
+    all.filter(|kind| kind.takes_noise()).collect()
 }
 
 /// The same noise again, and another.

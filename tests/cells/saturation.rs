@@ -24,7 +24,7 @@ const INPUTS: [f32; 14] = [
     f32::NEG_INFINITY,
 ];
 
-/// The first step of a layer with U = 1 and W = 0, from the zero state or from a given one.
+/// The first step of a layer each of whose sums is an input, with W = 0, from the zero state or from a given one.
 fn one_step(layer: Subject, x: f32, batch: usize, state: f32) -> Data {
     let mut data = Data::made(layer, batch, 1, |k, len| match k {
         // The input that a late layer uses is the one that waits in its state.
@@ -33,8 +33,12 @@ fn one_step(layer: Subject, x: f32, batch: usize, state: f32) -> Data {
         _ => vec![0.0; len],
     });
     let mut parameters = data.parameters();
-    parameters.tensor_mut("0.weight_ih").unwrap().fill(1.0);
-    for (name, seed) in [("bias_hn", 6), ("rho", 6), ("weight_peephole", 6), ("weight_hr", 7)] {
+    let inputs = layer.input_size();
+    let weights = parameters.tensor_mut("0.weight_ih").unwrap();
+    weights.chunks_mut(inputs).enumerate().for_each(|(row, weights)| weights[row % inputs] = 1.0);
+    for (name, seed) in
+        [("bias_hn", 6), ("rho", 6), ("weight_peephole", 6), ("weight_hr", 7), ("lambda", 6)]
+    {
         if let Ok(own) = parameters.tensor_mut(&format!("0.{name}")) {
             own.copy_from_slice(&uniform(seed, own.len(), 0.5));
         }
@@ -60,8 +64,10 @@ fn check_step(network: &Network, data: &Data, reference: &ReferenceLayer) {
             for h in [&given.h, &stepped] {
                 for (&h, &expected) in h.iter().zip(&expected.h) {
                     let near = (f64::from(h) - expected).abs() <= 1e-6 * (1.0 + expected.abs());
+                    // The equations of an unbounded candidate say 0 · ∞ where its gate is shut.
+                    let undefined = expected.is_nan() && data.layer.kind.is_scan();
                     assert!(
-                        f64::from(h) == expected || near,
+                        f64::from(h) == expected || near || undefined,
                         "{h} instead of {expected} of x {} on {isa}: {network:?}",
                         data.inputs.x[0]
                     );

@@ -68,6 +68,8 @@ pub struct Sizes {
     apart: usize,
     /// Units and period of each group, for a clockwork.
     groups: Vec<(usize, usize)>,
+    /// Whether the cell is scanned.
+    scanned: bool,
 }
 
 /// The bytes of a workspace for passes through these blocks, with ∂L/∂x if it is asked for.
@@ -78,7 +80,7 @@ pub fn workspace(parts: &[Part], pass: Pass<'_>, has_dx: bool) -> usize {
     // The gradient by the last output, if the last block's backward pass reads the outputs, and the
     // gradients by the outputs before it.
     let (last, before) = parts.split_last().unwrap();
-    let dy = if matches!(last, Part::Layer(_)) { lines(rows * last.outputs()) } else { 0 };
+    let dy = if last.reads_output() { lines(rows * last.outputs()) } else { 0 };
     let between = dy + in_turns(before.iter().rev(), rows);
     let dx = if has_dx { lines(rows * parts[0].inputs()) } else { 0 };
     // The input in the order of the passes, and the outputs and ∂L/∂x in the caller's.
@@ -144,6 +146,11 @@ impl Part {
         }
     }
 
+    /// Whether the backward pass reads the outputs. A scan with a cell state reads that instead.
+    fn reads_output(&self) -> bool {
+        matches!(self, Self::Layer(of) if !of.scanned || of.cells == 0)
+    }
+
     fn state(&self, batch: usize) -> usize {
         let Self::Layer(of) = self else { return 0 };
         batch * (of.delays.1 * of.outputs + of.cells * of.hidden + of.late)
@@ -152,6 +159,7 @@ impl Part {
     /// Floats that a training pass keeps, apart from outputs and states.
     fn kept(&self, pass: Pass<'_>) -> usize {
         match *self {
+            Self::Layer(ref of) if of.scanned => of.kept_of_scan(pass),
             Self::Layer(ref of) if of.groups.is_empty() => of.kept(pass),
             Self::Layer(ref of) => of.kept_of_groups(pass),
             Self::Embedding { .. } => 0,
@@ -166,6 +174,7 @@ impl Part {
     /// Floats that a stream has, apart from the states.
     fn kept_by_stream(&self, batch: usize, threads: usize) -> usize {
         match *self {
+            Self::Layer(ref of) if of.scanned => of.kept_by_stream_of_scan(batch, threads),
             Self::Layer(ref of) if of.groups.is_empty() => of.kept_by_stream(batch, threads),
             Self::Layer(ref of) => of.kept_by_stream_of_groups(batch, threads),
             Self::Embedding { .. } => 0,
@@ -176,7 +185,7 @@ impl Part {
 
 impl Sizes {
     pub fn of(layer: &Subject) -> Self {
-        let (inputs, hidden, outputs) = (layer.inputs, layer.hidden, layer.output_size());
+        let (inputs, hidden, outputs) = (layer.input_size(), layer.hidden, layer.output_size());
         let equations = layer.equations();
         let gates = equations.gates();
         let kind = layer.kind.plain();
@@ -194,7 +203,7 @@ impl Sizes {
         };
         let delays = match kind {
             Kind::Skip(_, delays) => (delays.len(), *delays.iter().max().unwrap()),
-            _ => (1, 1),
+            _ => (1, equations.history()),
         };
         let apart = equations.norms() - gates;
         let cells = usize::from(equations.has_state());
@@ -218,13 +227,14 @@ impl Sizes {
             normed: layer.epsilon().is_some(),
             apart,
             groups,
+            scanned: kind.is_scan(),
         }
     }
 
     /// Whether a stream's steps use a table of the input's part of each token's gates.
     fn takes_tokens(&self, tokens: usize) -> bool {
         let terms = self.inputs + self.delays.0 * self.outputs;
-        self.groups.is_empty() && self.late == 0 && tokens <= 4 * terms
+        self.groups.is_empty() && !self.scanned && self.late == 0 && tokens <= 4 * terms
     }
 
     /// Memory for several rows, each with a copy of some floats and then the deviations.
@@ -278,6 +288,23 @@ impl Sizes {
             + lines(rows * (gates * hidden + spread))
             + self.norm(batch, 1)
             + lines(scratch)
+    }
+
+    /// The formula for a scanned layer's pass.
+    fn kept_of_scan(&self, pass: Pass<'_>) -> usize {
+        let Pass { isa, threads, .. } = pass;
+        let (&Self { inputs, hidden, gates, cells, .. }, rows) = (self, pass.rows());
+        let products = rows.min(96 * threads) * lines(inputs.max(gates * hidden));
+        let scratch = products.max(sums(rows, padded(inputs, isa), threads));
+        lines(gates * rows * hidden) + lines(cells * rows * hidden) + lines(scratch)
+    }
+
+    /// The formula for a scanned layer's steps.
+    fn kept_by_stream_of_scan(&self, batch: usize, threads: usize) -> usize {
+        let &Self { inputs, hidden, gates, .. } = self;
+        let rows = (192 * threads / batch).max(1) * batch;
+        let spread = if (gates * hidden) % 256 == 0 { 16 } else { 0 };
+        lines(rows * (gates * hidden + spread)) + lines(rows.min(96 * threads) * lines(inputs))
     }
 
     /// Floats that groups keep of their moves' rows, and the shortest period above 1 with the

@@ -113,7 +113,7 @@ fn nothing_is_allocated_for_different_lengths() {
             let schedule = Schedule::padded(&[4, 0, 11, 7], 12).unwrap();
             let training = model.training(&schedule).with_input_gradients();
             let mut workspace = training.with_state_gradients().workspace().unwrap();
-            let x = vec![0.5; schedule.given_rows() * 3];
+            let x = vec![0.5; schedule.given_rows() * layer.input_size()];
             for start in 0..3 {
                 let mut state = model.state(4).unwrap();
                 state.set_step(start).unwrap();

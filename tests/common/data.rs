@@ -2,7 +2,7 @@
 
 use super::Subject;
 use bptt::{Isa, Model, Noise, Parameters, Regularisation, Runtime, Schedule, State};
-use bptt_reference::cells::{Cell as Equations, Inputs, Layer as ReferenceLayer};
+use bptt_reference::cells::{Inputs, Layer as ReferenceLayer};
 use bptt_reference::noise;
 use bptt_reference::sample::uniform;
 use std::ops::Range;
@@ -44,7 +44,7 @@ impl Data {
         mut draw: impl FnMut(u64, usize) -> Vec<f32>,
     ) -> Self {
         let state = batch * layer.output_size();
-        let line = layer.equations().delays()[0] * state;
+        let line = layer.equations().history() * state;
         let cell = if layer.equations().has_state() { batch * layer.hidden_size() } else { 0 };
         let late = if layer.is_late() { batch * layer.input_size() } else { 0 };
         let inputs = Inputs {
@@ -74,7 +74,7 @@ impl Data {
 
     /// The same data with noise in the recurrence; each kind of noise occurs for half of all seeds.
     pub fn noisy(self, seed: u64) -> Self {
-        if matches!(self.layer.equations(), Equations::Clockwork(..)) {
+        if !self.layer.kind.takes_noise() {
             return self;
         }
         let [dropout, hidden, cell] = [1, 2, 4].map(|bit| (seed >> 17) & bit != 0);

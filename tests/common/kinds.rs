@@ -1,8 +1,8 @@
 //! Every cell with every option.
 
 use bptt::{
-    Activation, Candidate, ClockGroup, Clockwork, Gru, Layer, LayerNorm, Leak, Leaky, Lstm, Reset,
-    Skip, Vanilla,
+    Activation, Candidate, ClockGroup, Clockwork, Gru, Layer, LayerNorm, Leak, Leaky, Lstm,
+    Pooling, Reset, Skip, Vanilla,
 };
 use bptt_reference::sample::uniform;
 
@@ -30,6 +30,20 @@ pub enum Kind {
     NormedLstm(Options),
     /// Layers with normalised gates and a delayed input.
     NormedLateGru(Reset, Candidate),
+    /// Cells that are scanned, of which the minimal ones may have a positive candidate.
+    MinGru {
+        positive: bool,
+    },
+    MinLstm {
+        positive: bool,
+    },
+    /// With as many inputs as units, which pass by the products.
+    Sru {
+        square: bool,
+    },
+    Qrnn(Pooling),
+    IndRnn(Activation),
+    RgLru,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -93,7 +107,39 @@ impl Kind {
             let candidate = Candidate::Tanh;
             all.push(Self::NormedLstm(Options { candidate, peepholes, coupled, projected }));
         }
+        for positive in [false, true] {
+            all.extend([Self::MinGru { positive }, Self::MinLstm { positive }]);
+        }
+        all.extend([false, true].map(|square| Self::Sru { square }));
+        let poolings = [Pooling::Forget, Pooling::ForgetOutput, Pooling::ForgetInputOutput];
+        all.extend(poolings.map(Self::Qrnn));
+        all.extend([Tanh, Relu].map(Self::IndRnn));
+        all.push(Self::RgLru);
         all
+    }
+
+    /// Whether no unit sees the state of another.
+    pub fn is_scan(self) -> bool {
+        match self {
+            Self::MinGru { .. } | Self::MinLstm { .. } | Self::Sru { .. } => true,
+            Self::Qrnn(_) | Self::IndRnn(_) | Self::RgLru => true,
+            _ => false,
+        }
+    }
+
+    /// Whether there are as many inputs as units.
+    pub fn is_square(self) -> bool {
+        matches!(self, Self::Sru { square: true } | Self::RgLru)
+    }
+
+    /// Whether all rows of a step share one clock, so that there are no resets.
+    pub fn is_clocked(self) -> bool {
+        matches!(self, Self::Clockwork(..))
+    }
+
+    /// Whether there can be noise in the recurrence.
+    pub fn takes_noise(self) -> bool {
+        !self.is_clocked() && !self.is_scan()
     }
 
     /// The same kind without normalisation.
@@ -114,7 +160,8 @@ impl Kind {
             Self::Vanilla(phi)
             | Self::Skip(phi, _)
             | Self::NormedLeaky(phi, _)
-            | Self::Clockwork(phi, _) => *phi == Activation::Tanh,
+            | Self::Clockwork(phi, _)
+            | Self::IndRnn(phi) => *phi == Activation::Tanh,
             Self::Leaky(phi, alpha) => *phi == Activation::Tanh && *alpha != Alpha::Layer,
             Self::Gru(_, candidate) | Self::LateGru(_, candidate) => *candidate == Candidate::Tanh,
             Self::Lstm(options) | Self::LateLstm(options) => options.candidate == Candidate::Tanh,
@@ -122,6 +169,8 @@ impl Kind {
             | Self::NormedGru(..)
             | Self::NormedLateGru(..)
             | Self::NormedLstm(_) => true,
+            Self::MinGru { positive } | Self::MinLstm { positive } => !positive,
+            Self::Sru { .. } | Self::Qrnn(_) | Self::RgLru => true,
         };
         Self::all().into_iter().filter(usual).collect()
     }
@@ -129,11 +178,12 @@ impl Kind {
 
 /// Whether the derivative of the non-linearity jumps, as that of max(0, a) does.
 pub fn has_jump(kind: Kind) -> bool {
-    matches!(
-        kind.plain(),
-        Kind::Vanilla(phi) | Kind::Leaky(phi, _) | Kind::Skip(phi, _) | Kind::Clockwork(phi, _)
-            if phi == Activation::Relu
-    )
+    match kind.plain() {
+        Kind::Vanilla(phi) | Kind::Leaky(phi, _) | Kind::Skip(phi, _) => phi == Activation::Relu,
+        Kind::Clockwork(phi, _) | Kind::IndRnn(phi) => phi == Activation::Relu,
+        Kind::MinGru { positive } | Kind::MinLstm { positive } => positive,
+        _ => false,
+    }
 }
 
 /// The ε of layers that are normalised.

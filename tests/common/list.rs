@@ -57,9 +57,15 @@ pub fn draw_list(subject: &Subject, lengths: &[usize], seed: u64, start: u64) ->
     lengths.iter().enumerate().map(of).collect()
 }
 
+/// The features of a row of the inputs.
+pub fn features_of(model: &Model) -> usize {
+    let InputSize::Features(inputs) = model.input() else { unreachable!("no embeddings here") };
+    inputs
+}
+
 /// The lengths of the sequences.
 pub fn lengths_of(model: &Model, sequences: &[Sequence]) -> Vec<usize> {
-    let InputSize::Features(inputs) = model.input() else { unreachable!("no embeddings here") };
+    let inputs = features_of(model);
     sequences.iter().map(|sequence| sequence.x.len() / inputs).collect()
 }
 
@@ -83,7 +89,7 @@ pub fn run_list(
     sequences: &[Sequence],
     accumulate: Accumulate,
 ) -> Vec<Own> {
-    let InputSize::Features(inputs) = model.input() else { unreachable!("no embeddings here") };
+    let inputs = features_of(model);
     let (outputs, lengths) = (model.output_size(), lengths_of(model, sequences));
     workspace.set_state(&joined(model, sequences.iter().map(|s| &s.state))).unwrap();
     let dlast = joined(model, sequences.iter().map(|s| &s.dlast));

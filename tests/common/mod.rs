@@ -27,7 +27,7 @@ pub use isas::{fewer, is_slow, isas, say};
 pub use kinds::{
     Alpha, Kind, Options, clockwork, gru, has_jump, leaky, lstm, normed, skip, vanilla,
 };
-pub use list::{Own, Sequence, draw_list, joined, lengths_of, run_alone, run_list};
+pub use list::{Own, Sequence, draw_list, features_of, joined, lengths_of, run_alone, run_list};
 pub use ragged::{Given, Layout};
 pub use rig::{Pass, Rig, assert_same, part, sequence};
 pub use seen::Seen;

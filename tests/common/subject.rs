@@ -4,13 +4,15 @@
 use super::{Alpha, Kind, Options, clockwork, gru, leaky, lstm, normed, skip, vanilla};
 use bptt::blocks::Block;
 use bptt::{
-    Activation, Candidate, ClockGroup, Delayed, Init, Isa, Layer, Model, Network, Parameters,
-    Recurrent, Regularisation, Regularised, Reset, Reversed, Runtime, State,
+    Activation, Candidate, ClockGroup, Delayed, IndRnn, Init, Isa, Layer, MinGru, MinLstm, Model,
+    Network, Parameters, Pooling, Qrnn, Recurrent, Regularisation, Regularised, Reset, Reversed,
+    RgLru, Runtime, Sru, State,
 };
 use bptt_reference::cells::{Cell as Equations, Layer as ReferenceLayer};
 use bptt_reference::noise::Masks;
 
-/// A layer of a kind, with its numbers of inputs and units.
+/// A layer of a kind, with its numbers of inputs and units. A [square](Kind::is_square) kind has as many
+/// inputs as units, whatever `inputs` says.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Subject {
     pub kind: Kind,
@@ -32,6 +34,12 @@ fn candidate(candidate: Candidate) -> bptt_reference::Activation {
         Candidate::Tanh => bptt_reference::Activation::Tanh,
         Candidate::Logistic => bptt_reference::Activation::Logistic,
     }
+}
+
+/// φ of a minimal cell's candidate.
+fn minimal(positive: bool) -> bptt_reference::Activation {
+    use bptt_reference::Activation::{Identity, Positive};
+    if positive { Positive } else { Identity }
 }
 
 impl Subject {
@@ -62,11 +70,18 @@ impl Subject {
                 None => Network::new(block),
             }
         }
-        let Self { kind, inputs, hidden } = *self;
+        let (kind, inputs, hidden) = (self.kind, self.input_size(), self.hidden);
+        assert!(noise == Regularisation::none() || kind.takes_noise(), "noise in {kind:?}");
         let network = |layer: Recurrent| match reversed {
             true => after(before, Reversed::new(layer)),
             false => after(before, layer),
         };
+        fn scan(before: Option<&Network>, block: impl Block, reversed: bool) -> Network {
+            match reversed {
+                true => after(before, Reversed::new(block)),
+                false => after(before, block),
+            }
+        }
         let of = |layer: Recurrent, noise: Regularisation| match noise == Regularisation::none() {
             true => network(layer),
             false => network(Regularised::new(layer, noise).unwrap().recurrent()),
@@ -105,6 +120,22 @@ impl Subject {
                 let normed = normed(gru(reset, candidate, inputs, hidden));
                 of(Delayed::new(normed).unwrap().recurrent(), noise)
             }
+            Kind::MinGru { positive } => {
+                let layer = MinGru::new(inputs, hidden).unwrap();
+                let layer = if positive { layer.with_positive_candidate() } else { layer };
+                scan(before, layer, reversed)
+            }
+            Kind::MinLstm { positive } => {
+                let layer = MinLstm::new(inputs, hidden).unwrap();
+                let layer = if positive { layer.with_positive_candidate() } else { layer };
+                scan(before, layer, reversed)
+            }
+            Kind::Sru { .. } => scan(before, Sru::new(inputs, hidden).unwrap(), reversed),
+            Kind::Qrnn(pooling) => {
+                scan(before, Qrnn::new(inputs, hidden, pooling).unwrap(), reversed)
+            }
+            Kind::IndRnn(phi) => scan(before, IndRnn::new(inputs, hidden, phi).unwrap(), reversed),
+            Kind::RgLru => scan(before, RgLru::new(hidden).unwrap(), reversed),
         }
     }
 
@@ -141,7 +172,7 @@ impl Subject {
     }
 
     pub fn input_size(&self) -> usize {
-        self.inputs
+        if self.kind.is_square() { self.hidden } else { self.inputs }
     }
 
     pub fn hidden_size(&self) -> usize {
@@ -159,7 +190,7 @@ impl Subject {
     /// The same layer in the reference.
     pub fn reference(&self) -> ReferenceLayer {
         ReferenceLayer {
-            inputs: self.inputs,
+            inputs: self.input_size(),
             hidden: self.hidden,
             outputs: self.output_size(),
             cell: self.equations(),
@@ -196,6 +227,15 @@ impl Subject {
                 coupled: options.coupled,
                 projected: options.projected,
             },
+            Kind::MinGru { positive } => Equations::MinGru(minimal(positive)),
+            Kind::MinLstm { positive } => Equations::MinLstm(minimal(positive)),
+            Kind::Sru { .. } => Equations::Sru { fourth: self.input_size() != self.hidden },
+            Kind::Qrnn(pooling) => Equations::Qrnn {
+                output: pooling != Pooling::Forget,
+                input: pooling == Pooling::ForgetInputOutput,
+            },
+            Kind::IndRnn(activation) => Equations::IndRnn(phi(activation)),
+            Kind::RgLru => Equations::RgLru,
             normed => unreachable!("{normed:?} is not plain"),
         }
     }
@@ -219,6 +259,11 @@ impl Subject {
         (self.kind != self.kind.plain()).then_some(f64::from(super::kinds::EPSILON))
     }
 
+    /// Whether the backward pass reads the outputs. A scan with a cell state reads that instead.
+    pub fn reads_output(&self) -> bool {
+        !(self.kind.is_scan() && self.equations().has_state())
+    }
+
     /// Floats that a pass keeps for `steps` steps of a sequence, with its outputs.
     pub fn floats_of_steps(&self, steps: usize) -> usize {
         let (hidden, output) = (self.hidden, self.output_size());
@@ -234,6 +279,10 @@ impl Subject {
                 let Options { coupled, projected, .. } = options;
                 let projected = if projected { hidden + output } else { 0 };
                 (4 - usize::from(coupled) + 1) * hidden + output + projected
+            }
+            scan if scan.is_scan() => {
+                let equations = self.equations();
+                (equations.gates() + usize::from(equations.has_state()) + 1) * hidden
             }
             normed => unreachable!("{normed:?} is not plain"),
         };

@@ -54,10 +54,9 @@ pub fn run(isa: Isa, log: &mut Log) {
     }
 }
 
-/// Noise does not depend on the non-linearity, so one kind of each kernel is enough. A clockwork
-/// has no noise.
+/// Noise does not depend on the non-linearity, so one kind of each kernel is enough.
 fn has_noise(kind: Kind) -> bool {
-    !matches!(kind, Kind::Clockwork(..)) && Kind::kernels().contains(&kind)
+    kind.takes_noise() && Kind::kernels().contains(&kind)
 }
 
 /// A name without spaces, for a kind and its options.
@@ -87,6 +86,14 @@ fn name(kind: Kind) -> String {
         Kind::LateGru(reset, candidate) => format!("late-gru-{reset:?}-{candidate:?}"),
         Kind::LateLstm(options) => format!("late-lstm-{}", of(options)),
         Kind::Lstm(options) => format!("lstm-{}", of(options)),
+        Kind::MinGru { positive } => format!("min-gru{}", if positive { "-positive" } else { "" }),
+        Kind::MinLstm { positive } => {
+            format!("min-lstm{}", if positive { "-positive" } else { "" })
+        }
+        Kind::Sru { square } => format!("sru{}", if square { "-square" } else { "" }),
+        Kind::Qrnn(pooling) => format!("qrnn-{pooling:?}"),
+        Kind::IndRnn(phi) => format!("ind-rnn-{phi:?}"),
+        Kind::RgLru => "rg-lru".into(),
         normed => format!("norm-{}", name(normed.plain())),
     };
     name.to_lowercase()

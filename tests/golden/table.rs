@@ -59,6 +59,7 @@ impl Table {
         let mut found = Vec::new();
         for ((case, isa), given) in &self.lines {
             match expected.lines.get(&(case.clone(), isa.clone())) {
+                None if expected.has(case) => {}
                 None => found.push(format!("{case} on {isa}: no such line")),
                 Some(expected) if expected != given => {
                     found.push(format!("{case} on {isa}: {}", unequal(given, expected)));
@@ -73,6 +74,23 @@ impl Table {
             }
         }
         found
+    }
+
+    /// Whether there is a line of the case on any instruction set.
+    fn has(&self, case: &str) -> bool {
+        let first = (case.to_owned(), String::new());
+        self.lines.range(first..).next().is_some_and(|((next, _), _)| next == case)
+    }
+
+    /// The instruction sets on which cases have no line in `expected` that have one on another, with
+    /// their number: they have not been recorded on a machine with this instruction set yet.
+    pub fn unrecorded(&self, expected: &Self) -> BTreeMap<&str, usize> {
+        let mut counts = BTreeMap::new();
+        let missing = self.lines.keys().filter(|key| !expected.lines.contains_key(key));
+        for (_, isa) in missing.filter(|(case, _)| expected.has(case)) {
+            *counts.entry(isa.as_str()).or_default() += 1;
+        }
+        counts
     }
 
     /// Replaces all lines of these instruction sets by `lines`.

@@ -93,7 +93,7 @@ fn blocks_of_1_2_64_and_480_of_a_stream_of_3_sequences() {
         let (layer, outputs) = (subject.network(), subject.output_size());
         let network = layer.clone().then(Lstm::new(outputs, 6).unwrap());
         let network = network.then(Dense::new(6, 4).unwrap());
-        let x = uniform(3, steps * 3 * subject.inputs, 1.0);
+        let x = uniform(3, steps * 3 * subject.input_size(), 1.0);
         for network in [layer, network] {
             for &isa in isas() {
                 let mut model = drawn_model(&network, Runtime::new(isa));

@@ -60,7 +60,7 @@ fn each_sequence_of_a_stream_goes_on_as_alone() {
     for subject in subjects() {
         for &isa in isas() {
             let model = drawn_model(&subject.network(), isa);
-            let (inputs, outputs) = (subject.inputs, subject.output_size());
+            let (inputs, outputs) = (subject.input_size(), subject.output_size());
             let x = uniform(7, 9 * BATCH * inputs, 1.0);
             let mut all = model.stream(BATCH).unwrap();
             let mut alone: Vec<_> = (0..BATCH).map(|_| model.stream(1).unwrap()).collect();
@@ -161,7 +161,7 @@ fn single_sequences_of_a_workspace() {
                 let network = subject.network().then(Dense::new(subject.output_size(), 2).unwrap());
                 let network = network.then(Reversed::new(Lstm::new(2, 3).unwrap()));
                 let mut model = drawn_model(&network, isa);
-                let x = uniform(7, schedule.given_rows() * subject.inputs, 1.0);
+                let x = uniform(7, schedule.given_rows() * subject.input_size(), 1.0);
                 let mut workspace = model.training_workspace(schedule).unwrap();
                 let start = drawn(&model, 4, 2);
                 for n in 0..4 {

@@ -7,6 +7,7 @@ mod drawn;
 mod elements;
 mod passes;
 mod products;
+mod scans;
 mod single;
 
 pub use clocked::{clocked_backward, clocked_forward};
@@ -14,4 +15,5 @@ pub use drawn::Drawn;
 pub use elements::{cross_entropy, diagonal, optimisers, softmax_rows};
 pub use passes::{backward, forward};
 pub use products::{dense, gemm, outer, packing};
+pub use scans::{scan_backward, scan_forward};
 pub use single::single;

@@ -34,13 +34,13 @@ impl Dims<'_> {
 
     /// Returns the floats of `[B, width]`.
     #[inline]
-    pub(super) fn sequences(self, what: &'static str, width: usize) -> Result<usize, KernelError> {
+    pub(crate) fn sequences(self, what: &'static str, width: usize) -> Result<usize, KernelError> {
         checked_len(what, &[self.batch(), width])
     }
 
     /// Returns the floats of `[rows, blocks, width]`, for all rows of the schedule.
     #[inline]
-    pub(super) fn rows(
+    pub(crate) fn rows(
         self,
         what: &'static str,
         blocks: usize,
@@ -50,7 +50,7 @@ impl Dims<'_> {
     }
 
     /// Checks that `stretch` is a range of the schedule's steps.
-    pub(super) fn check_stretch(self, stretch: &Range<usize>) -> Result<(), KernelError> {
+    pub(crate) fn check_stretch(self, stretch: &Range<usize>) -> Result<(), KernelError> {
         if stretch.start <= stretch.end && stretch.end <= self.steps() {
             return Ok(());
         }
@@ -63,7 +63,7 @@ impl Dims<'_> {
     /// schedule, `stride` floats from one row to the next. The gap after the last row may be
     /// missing.
     #[inline]
-    pub(super) fn check_rows(
+    pub(crate) fn check_rows(
         self,
         what: &'static str,
         len: usize,

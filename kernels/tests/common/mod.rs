@@ -10,11 +10,13 @@ mod cell;
 pub mod guarded;
 #[path = "../../../tests/common/isas.rs"]
 mod isas;
+mod scan;
 
 pub use bits::{SENTINEL, Snapshot, assert_bits, filled};
 pub use cases::check;
 pub use cell::{Case, Kept, Variant, Which};
 pub use isas::{isas, say};
+pub use scan::{ScanCase, Scanned, scans};
 
 use bptt_kernels::{Dense, Isa, PackedMatrix, team::Pass};
 use std::any::Any;

@@ -75,7 +75,7 @@ macro_rules! named {
         })+
     };
 }
-pub(super) use named;
+pub(crate) use named;
 
 named! {
     Candidate { Tanh = "tanh", Logistic = "sigmoid" }

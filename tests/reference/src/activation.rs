@@ -13,6 +13,16 @@ pub enum Activation {
     Relu,
     /// a itself: for tests, to tell a fault of a product from an error of an activation.
     Identity,
+    /// a + ½ where a ≥ 0, and σ(a) elsewhere: the g of the minimal cells.
+    Positive,
+    /// eᵃ.
+    Exp,
+    /// ln(1 + eᵃ).
+    Softplus,
+    /// σ(a) of the difference a of two logarithms.
+    Share,
+    /// √(1 − e²ᵃ) of a ≤ 0.
+    Complement,
 }
 
 impl Activation {
@@ -23,6 +33,11 @@ impl Activation {
             Activation::Logistic => a.logistic(),
             Activation::Relu => a.relu(),
             Activation::Identity => a,
+            Activation::Positive => a.positive(),
+            Activation::Exp => a.exp(),
+            Activation::Softplus => a.softplus(),
+            Activation::Share => a.share(),
+            Activation::Complement => a.complement(),
         }
     }
 
@@ -33,6 +48,11 @@ impl Activation {
             Activation::Logistic => y.logistic_slope(),
             Activation::Relu => y.relu_slope(),
             Activation::Identity => N::one(),
+            Activation::Positive => y.positive_slope(),
+            Activation::Exp => y,
+            Activation::Softplus => y.softplus_slope(),
+            Activation::Share => y.share_slope(),
+            Activation::Complement => y.complement_slope(),
         }
     }
 }

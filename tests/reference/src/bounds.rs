@@ -10,6 +10,8 @@
 //! | a·b | \|a\|β + \|b\|α + αβ | u·\|result\| |
 //! | Σ a·b, n terms, in any order | Σ (\|a\|β + \|b\|α + αβ) | γₙ·Σ \|a\|\|b\| |
 //! | tanh, σ | what the function can move over [a − α, a + α] | 2 ULP |
+//! | g, eᵃ, ln(1 + eᵃ), √(1 − e²ᵃ) | what the function can move over [a − α, a + α] | 2 ULP |
+//! | p / (p + q) of exponentials | what the function can move over [a − α, a + α], a being ln(p/q) | 6 ULP |
 //! | 1/√a | what the function can move over [a − α, a + α], as far as a can be | 2 ULP |
 //! | tanh′, σ′ from y | what y − y² or 1 − y² can move over [y − α, y + α] | u·y² + γ₃·\|result\| |
 //!
@@ -24,6 +26,9 @@ use std::ops::{Add, Mul, Sub};
 
 /// The error allowed to tanh and to the logistic function, in ULP of `f32`.
 pub const ACTIVATION_ULPS: f64 = 2.0;
+
+/// The error allowed to a share p / (p + q) of two sums of exponentials, in ULP of `f32`.
+pub const SHARE_ULPS: f64 = 6.0;
 
 /// What an operation may lose to underflow, be it gradual or to zero: the smallest normal `f32`.
 const UNDERFLOW: f64 = f32::MIN_POSITIVE as f64;
@@ -153,6 +158,57 @@ impl Number for Bounded {
         let passed_on = (self.value + self.bound).max(0.0) - self.value.max(0.0);
         let passed_back = self.value.max(0.0) - (self.value - self.bound).max(0.0);
         Bounded { value: self.value.relu(), bound: passed_on.max(passed_back) }
+    }
+
+    fn positive(self) -> Self {
+        self.monotone(f64::positive, ACTIVATION_ULPS)
+    }
+
+    fn exp(self) -> Self {
+        self.monotone(f64::exp, ACTIVATION_ULPS)
+    }
+
+    fn softplus(self) -> Self {
+        self.monotone(f64::softplus, ACTIVATION_ULPS)
+    }
+
+    /// Each of the sums p, q and p + q, and the quotient, is rounded; the terms of p and q are exponentials. That is a
+    /// relative error of 2·(4u + u)·(1 − y) + 2u, of which the errors of the exponents are a part of a's.
+    fn share(self) -> Self {
+        self.monotone(f64::share, SHARE_ULPS)
+    }
+
+    /// A root halves the error of 1 − e²ᵃ.
+    fn complement(self) -> Self {
+        self.monotone(|a| a.min(0.0).complement(), ACTIVATION_ULPS)
+    }
+
+    /// Certain unless the error may carry y across ½, where the slope jumps from ¼ to 1.
+    fn positive_slope(self) -> Self {
+        let value = self.value.positive_slope();
+        if self.value - self.bound >= 0.5 {
+            Bounded { value, bound: 0.0 }
+        } else if self.value + self.bound < 0.5 {
+            self.logistic_slope()
+        } else {
+            Bounded { value, bound: 1.0 }
+        }
+    }
+
+    /// A quotient e⁻ᵃ / (1 + e⁻ᵃ), of errors as in [`share`](Self::share).
+    fn softplus_slope(self) -> Self {
+        self.monotone(f64::softplus_slope, SHARE_ULPS)
+    }
+
+    /// Or a product of two shares, whose quotients are rounded one by one.
+    fn share_slope(self) -> Self {
+        let slope = self.logistic_slope();
+        Bounded { bound: slope.bound + 4.0 * UNIT_ROUNDOFF * slope.value.abs(), ..slope }
+    }
+
+    /// The square of an exponential divided by y: 8u and three roundings.
+    fn complement_slope(self) -> Self {
+        self.monotone(|y| y.max(0.0).complement_slope(), SHARE_ULPS)
     }
 
     fn logistic_slope(self) -> Self {

@@ -1,6 +1,7 @@
 //! The cells, as their equations are written, on a [`Tape`](crate::tape::Tape): one function each, forward only.
 
 mod pass;
+mod scan;
 mod step;
 
 use crate::Activation;
@@ -57,6 +58,26 @@ pub enum Cell {
         /// Whether h = P (o ⊙ tanh(c)).
         projected: bool,
     },
+    /// The minimal GRU, with φ of its candidate.
+    MinGru(Activation),
+    /// The minimal LSTM with normalised gates, with φ of its candidate.
+    MinLstm(Activation),
+    /// The simple recurrent unit; with a fourth product in the place of the input, or without.
+    Sru {
+        /// Whether there is a fourth product.
+        fourth: bool,
+    },
+    /// The pooling of a quasi-recurrent network: with an output gate or without, and with an input gate or 1 − f.
+    Qrnn {
+        /// Whether there is an output gate, and so a cell state.
+        output: bool,
+        /// Whether there is an input gate.
+        input: bool,
+    },
+    /// h = φ(b + U x + w ⊙ h₋).
+    IndRnn(Activation),
+    /// The real-gated linear recurrent unit.
+    RgLru,
 }
 
 impl Cell {
@@ -67,6 +88,20 @@ impl Cell {
             Cell::Skip(..) | Cell::Clockwork(..) => 1,
             Cell::GruAfter(_) | Cell::GruBefore(_) => 3,
             Cell::Lstm { coupled, .. } => 4 - usize::from(*coupled),
+            Cell::MinGru(_) | Cell::RgLru => 2,
+            Cell::MinLstm(_) => 3,
+            Cell::Sru { fourth } => 3 + usize::from(*fourth),
+            Cell::Qrnn { output, input } => 2 + usize::from(*output) + usize::from(*input),
+            Cell::IndRnn(_) => 1,
+        }
+    }
+
+    /// Whether no unit sees the state of another, so that there is no W.
+    pub fn is_scan(&self) -> bool {
+        match self {
+            Cell::MinGru(_) | Cell::MinLstm(_) | Cell::Sru { .. } => true,
+            Cell::Qrnn { .. } | Cell::IndRnn(_) | Cell::RgLru => true,
+            _ => false,
         }
     }
 
@@ -75,6 +110,7 @@ impl Cell {
         match self {
             Cell::Vanilla(_) | Cell::Leaky(..) | Cell::LeakyLearned(_) => 0,
             Cell::Skip(..) | Cell::Clockwork(..) => 0,
+            scan if scan.is_scan() => 0,
             _ => self.gates(),
         }
     }
@@ -83,6 +119,8 @@ impl Cell {
     pub fn own(&self) -> usize {
         match self {
             Cell::LeakyLearned(_) | Cell::GruAfter(_) => 1,
+            Cell::IndRnn(_) | Cell::RgLru => 1,
+            Cell::Sru { .. } => 2,
             Cell::Lstm { peepholes: true, .. } => self.gates() - 1,
             _ => 0,
         }
@@ -100,7 +138,12 @@ impl Cell {
 
     /// Whether there is a cell state.
     pub fn has_state(&self) -> bool {
-        matches!(self, Cell::Lstm { .. })
+        matches!(self, Cell::Lstm { .. } | Cell::Sru { .. } | Cell::Qrnn { output: true, .. })
+    }
+
+    /// How many hidden states are carried on, D: none where a step sees the cell state only.
+    pub fn history(&self) -> usize {
+        if self.is_scan() && self.has_state() { 0 } else { self.delays()[0] }
     }
 }
 
@@ -111,7 +154,7 @@ pub struct Inputs<T> {
     pub params: T,
     /// `[τ, B, I]`.
     pub x: T,
-    /// `[D, B, R]`, the oldest first, D being the longest delay.
+    /// `[D, B, R]`, the oldest first, D being the number of hidden states that are carried on.
     pub h0: T,
     /// `[B, H]`, or nothing.
     pub c0: T,

@@ -25,6 +25,33 @@ pub trait Number:
     /// max(0, a).
     fn relu(self) -> Self;
 
+    /// a + ½ where a ≥ 0, and σ(a) elsewhere.
+    fn positive(self) -> Self;
+
+    /// eᵃ.
+    fn exp(self) -> Self;
+
+    /// ln(1 + eᵃ).
+    fn softplus(self) -> Self;
+
+    /// σ(a) of the difference a of two logarithms, which a pass may compute as a share, p / (p + q).
+    fn share(self) -> Self;
+
+    /// √(1 − e²ᵃ) of a ≤ 0.
+    fn complement(self) -> Self;
+
+    /// The derivative of [`positive`](Self::positive), from the function's value y: 1 where y ≥ ½, else y(1 − y).
+    fn positive_slope(self) -> Self;
+
+    /// The derivative of [`softplus`](Self::softplus), from the function's value y: 1 − e⁻ʸ.
+    fn softplus_slope(self) -> Self;
+
+    /// The derivative of [`share`](Self::share), from the function's value y: y(1 − y).
+    fn share_slope(self) -> Self;
+
+    /// The derivative of [`complement`](Self::complement), from the function's value y: y − 1/y.
+    fn complement_slope(self) -> Self;
+
     /// dσ/da, from the function's value y = σ(a): y(1 − y).
     fn logistic_slope(self) -> Self;
 
@@ -69,6 +96,42 @@ macro_rules! plain_number {
 
             fn relu(self) -> Self {
                 if self > 0.0 { self } else { 0.0 }
+            }
+
+            fn positive(self) -> Self {
+                if self < 0.0 { self.logistic() } else { self + 0.5 }
+            }
+
+            fn exp(self) -> Self {
+                <$float>::exp(self)
+            }
+
+            fn softplus(self) -> Self {
+                self.max(0.0) + (-self.abs()).exp().ln_1p()
+            }
+
+            fn share(self) -> Self {
+                self.logistic()
+            }
+
+            fn complement(self) -> Self {
+                (-(self + self).exp_m1()).sqrt()
+            }
+
+            fn positive_slope(self) -> Self {
+                if self < 0.5 { self.logistic_slope() } else { 1.0 }
+            }
+
+            fn softplus_slope(self) -> Self {
+                -(-self).exp_m1()
+            }
+
+            fn share_slope(self) -> Self {
+                self.logistic_slope()
+            }
+
+            fn complement_slope(self) -> Self {
+                self - 1.0 / self
             }
 
             fn logistic_slope(self) -> Self {

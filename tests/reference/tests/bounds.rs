@@ -131,6 +131,33 @@ impl Number for Lanes {
     fn inverse_root(self, _least: f64) -> Self {
         Lanes(1.0 / self.0.sqrt())
     }
+    fn positive(self) -> Self {
+        Lanes(Number::positive(self.0))
+    }
+    fn exp(self) -> Self {
+        Lanes(Number::exp(self.0))
+    }
+    fn softplus(self) -> Self {
+        Lanes(Number::softplus(self.0))
+    }
+    fn share(self) -> Self {
+        Lanes(Number::share(self.0))
+    }
+    fn complement(self) -> Self {
+        Lanes(Number::complement(self.0))
+    }
+    fn positive_slope(self) -> Self {
+        Lanes(Number::positive_slope(self.0))
+    }
+    fn softplus_slope(self) -> Self {
+        Lanes(Number::softplus_slope(self.0))
+    }
+    fn share_slope(self) -> Self {
+        Lanes(Number::share_slope(self.0))
+    }
+    fn complement_slope(self) -> Self {
+        Lanes(Number::complement_slope(self.0))
+    }
 }
 
 fn shapes() -> Vec<(Lstm, usize, usize)> {

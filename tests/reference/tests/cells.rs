@@ -14,7 +14,8 @@ const STEP: f64 = 1e-6;
 fn layer(cell: Cell) -> Layer {
     let outputs = if matches!(cell, Cell::Lstm { projected: true, .. }) { 2 } else { 3 };
     Layer {
-        inputs: 2,
+        // What passes by the products has as many inputs as units.
+        inputs: if cell == Cell::RgLru { 3 } else { 2 },
         hidden: 3,
         outputs,
         cell,
@@ -27,7 +28,7 @@ fn layer(cell: Cell) -> Layer {
 
 /// What a pass of so many steps over two sequences is given.
 fn inputs(layer: &Layer, steps: usize) -> Inputs<Vec<f32>> {
-    let line = 2 * layer.outputs * layer.cell.delays()[0];
+    let line = 2 * layer.outputs * layer.cell.history();
     let cells = if layer.cell.has_state() { 2 * layer.hidden } else { 0 };
     let draw = |seed, len| uniform(seed, len, 0.75);
     Inputs {
@@ -56,6 +57,11 @@ fn all() -> Vec<Cell> {
             let [peepholes, coupled, projected] = [1, 2, 4].map(|bit| options & bit != 0);
             all.push(Cell::Lstm { candidate: phi, peepholes, coupled, projected });
         }
+        all.extend([Cell::MinGru(phi), Cell::MinLstm(phi), Cell::IndRnn(phi)]);
+    }
+    all.extend([Cell::Sru { fourth: true }, Cell::RgLru]);
+    for (output, input) in [(false, false), (true, false), (true, true)] {
+        all.push(Cell::Qrnn { output, input });
     }
     all
 }

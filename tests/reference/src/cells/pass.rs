@@ -67,6 +67,7 @@ impl Layer {
                 });
                 blocks.sum()
             }
+            scan if scan.is_scan() => 0,
             _ => cell.delays().len() * rows * outputs,
         };
         [rows * inputs, recurrent, rows, own * hidden, projection]
@@ -80,7 +81,10 @@ impl Layer {
         given: Option<&Outcome<Vec<N>>>,
     ) -> Outcome<Vec<N>> {
         let Layer { inputs: features, hidden, outputs, ref cell, .. } = *self;
-        let batch = inputs.h0.len() / outputs / cell.delays()[0];
+        let batch = match cell.history() {
+            0 => inputs.c0.len() / hidden,
+            history => inputs.h0.len() / outputs / history,
+        };
         let (shown, gates) = (cell.shown() * hidden, cell.gates() * hidden);
         let sequence = |n: usize| {
             let of = |all: &Vec<N>, width: usize| rows(all, width, batch, n);
@@ -154,7 +158,7 @@ impl Layer {
             |ids: &[Id]| ids.iter().flat_map(|&id| tape.computed(id).to_vec()).collect::<Vec<N>>();
         let adjoint =
             |ids: &[Id]| ids.iter().flat_map(|&id| adjoints.of(id).to_vec()).collect::<Vec<N>>();
-        let (history, late) = (self.cell.delays()[0], usize::from(self.late));
+        let (history, late) = (self.cell.history(), usize::from(self.late));
         let state = usize::from(self.cell.has_state());
         let outcome = |nodes: Nodes| Outcome {
             gates: computed(&nodes.gates),
@@ -181,7 +185,7 @@ impl Layer {
     ) -> Nodes {
         let Layer { inputs: features, hidden, outputs, ref cell, .. } = *self;
         let Sequence { inputs, given, masks } = sequence;
-        let history = cell.delays()[0];
+        let history = cell.history();
         let row = |all: &[N], at: usize, width: usize| all[at * width..][..width].to_vec();
         let blocks = |all: &[N], at: usize, count: usize| -> Vec<Vec<N>> {
             (0..count).map(|block| row(all, at * count + block, hidden)).collect()
@@ -201,7 +205,8 @@ impl Layer {
         assert_eq!(nodes.cs.len(), usize::from(cell.has_state()), "c0: [H], or nothing");
         for t in 0..inputs.x.len() / features {
             let line = &nodes.hs[nodes.hs.len() - history..];
-            let (h, c) = (line[history - 1], nodes.cs.last().copied());
+            let c = nodes.cs.last().copied();
+            let h = line.last().copied().or(c).expect("a state is carried on");
             let seen = line.iter().map(|&h| masked(tape, &masks.seen, h)).collect();
             let mut step = Step {
                 layer: self,

@@ -22,6 +22,7 @@ pub(super) struct Step<'a, N> {
     pub params: &'a Params,
     pub tape: &'a mut Tape<N>,
     pub x: Id,
+    /// The state that is carried on: the last of the hidden states or, if there are none, the cell state.
     pub h: Id,
     /// The step, from 0.
     pub t: usize,
@@ -74,23 +75,23 @@ impl<N: Number> Step<'_, N> {
     }
 
     /// b + U x of a gate.
-    fn input(&mut self, gate: usize) -> Id {
+    pub(super) fn input(&mut self, gate: usize) -> Id {
         self.sum(&[(self.rows(0, gate, 1), self.x)], gate)
     }
 
     /// A block of the cell's own parameters.
-    fn own(&mut self, block: usize) -> Id {
+    pub(super) fn own(&mut self, block: usize) -> Id {
         let hidden = self.layer.hidden;
         self.tape.part(self.params.nodes[3], block * hidden, hidden)
     }
 
-    fn constant(&mut self, values: impl Fn(usize) -> f64) -> Id {
+    pub(super) fn constant(&mut self, values: impl Fn(usize) -> f64) -> Id {
         let values: Vec<N> = (0..self.layer.hidden).map(|j| N::exact(values(j))).collect();
         self.tape.leaf(&values)
     }
 
     /// a + p ⊙ b.
-    fn plus_product(&mut self, a: Id, p: Id, b: Id) -> Id {
+    pub(super) fn plus_product(&mut self, a: Id, p: Id, b: Id) -> Id {
         let product = self.tape.mul(p, b);
         self.tape.add(a, product)
     }
@@ -101,7 +102,7 @@ impl<N: Number> Step<'_, N> {
     }
 
     /// φ of a gate's pre-activation, which a pass shows by its gradient.
-    fn activate(&mut self, gate: usize, activation: Activation, z: Id) -> Id {
+    pub(super) fn activate(&mut self, gate: usize, activation: Activation, z: Id) -> Id {
         let adjoint = self.given.as_ref().map(|given| given.dz[gate].clone());
         let z = self.tape.pin(z, None, adjoint);
         self.zs[gate] = Some(z);
@@ -141,6 +142,7 @@ impl<N: Number> Step<'_, N> {
                 let (h, c) = self.lstm(candidate, peepholes, coupled);
                 (h, Some(c))
             }
+            scan => self.scan(&scan.clone()),
         }
     }
 
