@@ -22,6 +22,10 @@ mod tests {
     use bptt_kernels::gemm::weight_gradients::{Rhs, WeightGradients, scratch_len};
     use bptt_kernels::gemm::{self, Start, gemm};
     use bptt_kernels::logistic::Logistic;
+    use bptt_kernels::rowwise::{
+        LayerNormBackward, LayerNormForward, Strided, StridedMut, activate, activation_gradients,
+        drop_out,
+    };
     use bptt_kernels::softmax::CrossEntropy;
     use bptt_kernels::team::Pass;
     use bptt_kernels::vmath::{Function, map, map_in_place};
@@ -106,6 +110,59 @@ mod tests {
                 &format!("losses of {classes} classes"),
                 |isa, make| losses(isa, &logits, make),
                 |isa, make| losses(isa, &logits, make),
+            );
+        }
+    }
+
+    /// An activation function and its gradient, dropout, and layer normalisation of three rows.
+    fn rows_alone<B: DerefMut<Target = [f32]>>(
+        isa: Isa,
+        width: usize,
+        make: impl Fn(&[f32]) -> B,
+    ) -> [Vec<f32>; 6] {
+        let (rows, stride, pass) = (3, width + 2, &mut Pass::serial());
+        let (size, strided, dense) = ((rows, width), 2 * stride + width, rows * width);
+        let draw = |seed, len| make(&uniform(seed, len, 2.0));
+        let mut y = draw(1, strided);
+        let to = StridedMut { values: &mut y, stride };
+        activate(isa, Activations::Tanh, size, to, pass).unwrap();
+        let (dy, mut dz) = (draw(2, strided), make(&filled(strided)));
+        let of = |values| Strided { values, stride };
+        let to = StridedMut { values: &mut dz, stride };
+        activation_gradients(isa, Activations::Tanh, size, (of(&y), of(&dy)), to, pass).unwrap();
+        let mut dropped = make(&filled(strided));
+        let to = StridedMut { values: &mut dropped, stride };
+        drop_out(isa, (0.5, &[1, 2, 3, 4, 5, 6]), size, of(&dy), to, pass).unwrap();
+        let (x, gain, bias) = (draw(3, dense), draw(4, width), draw(5, width));
+        let (mut normal, mut inverse) = (make(&filled(dense)), make(&filled(rows)));
+        let mut normed = make(&filled(strided));
+        LayerNormForward {
+            rows,
+            x: &x,
+            epsilon: 0.1,
+            gain: &gain,
+            bias: &bias,
+            normal: &mut normal,
+            inverse: &mut inverse,
+            y: StridedMut { values: &mut normed, stride },
+        }
+        .run(isa, pass)
+        .unwrap();
+        let mut dx = make(&filled(dense));
+        let (gain, normal, inverse) = (&gain[..], &normal[..], &inverse[..]);
+        LayerNormBackward { rows, gain, normal, inverse, dy: of(&dy), dx: &mut dx }
+            .run(isa, pass)
+            .unwrap();
+        [y.to_vec(), dz.to_vec(), dropped.to_vec(), normed.to_vec(), normal.to_vec(), dx.to_vec()]
+    }
+
+    #[test]
+    fn rows_alone_stay_in_their_slices() {
+        for width in (1..=36).chain([63, 64, 65]) {
+            each(
+                &format!("rows of {width}"),
+                |isa, make| rows_alone(isa, width, make),
+                |isa, make| rows_alone(isa, width, make),
             );
         }
     }

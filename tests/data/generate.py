@@ -127,6 +127,49 @@ def torch_results(module, given, has_cell, lengths):
     return {name: values.detach().numpy() for name, values in results.items()}
 
 
+def torch_stack(make, has_cell=False):
+    """Two layers in both directions, of packed sequences of different lengths, each of which begins
+    from states of its own in each layer and direction. Gradients are of the sum of dy y, dh_last h_n
+    and dc_last c_n."""
+
+    def case(draw, inputs, hidden, batch, steps):
+        hidden = min(hidden, 9)  # so that the files stay small
+        module = make(inputs, hidden, num_layers=2, bidirectional=True).double()
+        given = {}
+        for name, parameter in module.named_parameters():
+            shape = tuple(parameter.shape)
+            given[name] = draw.bias(*shape) if len(shape) == 1 else draw.weights(*shape)
+        given["x"] = draw(1, steps, batch, inputs)
+        given["dy"] = draw(1, steps, batch, 2 * hidden)
+        for state in ["h", "c"] if has_cell else ["h"]:
+            given[f"{state}0"] = draw(1, 4, batch, hidden)
+            given[f"d{state}_last"] = draw(1, 4, batch, hidden)
+        lengths = draw.lengths(steps, batch)
+        wide = {name: torch.from_numpy(values) for name, values in widened(given).items()}
+        with torch.no_grad():
+            for name, parameter in module.named_parameters():
+                parameter.copy_(wide[name])
+        leaves = {name: wide[name].requires_grad_() for name in ["x", "h0", "c0"] if name in wide}
+        x = pack_padded_sequence(leaves["x"], torch.from_numpy(lengths), enforce_sorted=False)
+        if has_cell:
+            y, (h_n, c_n) = module(x, (leaves["h0"], leaves["c0"]))
+            last = {"h_n": h_n, "c_n": c_n}
+        else:
+            y, h_n = module(x, leaves["h0"])
+            last = {"h_n": h_n}
+        y, _ = pad_packed_sequence(y, total_length=steps)
+        loss = (wide["dy"] * y).sum()
+        for name, values in last.items():
+            loss = loss + (wide[f"d{name[0]}_last"] * values).sum()
+        loss.backward()
+        leaves |= dict(module.named_parameters())
+        results = {"y": y} | last | {f"grad.{name}": leaf.grad for name, leaf in leaves.items()}
+        results = {name: values.detach().numpy() for name, values in results.items()}
+        return given | results | {"lengths": lengths}
+
+    return case
+
+
 def onnx_model(operator, element, inputs, outputs, hidden, attributes):
     """A model of one node; an input without a name is left out."""
 
@@ -340,6 +383,8 @@ FILES = {
     "torch_rnn_tanh_ragged": torch_case(torch.nn.RNN, ragged=True),
     "torch_lstm_ragged": torch_case(torch.nn.LSTM, has_cell=True, ragged=True),
     "torch_gru_ragged": torch_case(torch.nn.GRU, ragged=True),
+    "torch_lstm_stack": torch_stack(torch.nn.LSTM, has_cell=True),
+    "torch_gru_stack": torch_stack(torch.nn.GRU),
     "torch_losses": torch_losses,
     "torch_mixture": torch_mixture,
     "torch_ctc": torch_ctc,
