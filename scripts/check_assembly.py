@@ -144,7 +144,7 @@ def parse(symbol, at):
             place = 0
             for digit in match[1]:
                 place = place * 62 + DIGITS.index(digit)
-            before = re.compile(r"j([0-9a-f]*)_").match(symbol, 2 + place + bool(match[1]))
+            before = re.compile(r"[jb]([0-9a-f]*)_").match(symbol, 2 + place + bool(match[1]))
             constants.append(int(before[1] or "0", 16))
         elif match := re.compile(r"[Bs][0-9a-zA-Z]*_").match(symbol, at):
             at = match.end()

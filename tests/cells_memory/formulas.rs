@@ -123,9 +123,10 @@ fn padded(columns: usize, isa: Isa) -> usize {
     columns.next_multiple_of(2 * isa.lanes())
 }
 
-/// Scratch of weight gradients over `rows` rows, with this many padded columns.
+/// Scratch of weight gradients over `rows` rows, with this many padded columns. Even without a row
+/// there is room for one.
 fn sums(rows: usize, columns: usize, threads: usize) -> usize {
-    let depth = rows.min(256);
+    let depth = rows.clamp(1, 256);
     depth * columns + 96 * lines(depth) * threads
 }
 

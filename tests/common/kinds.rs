@@ -120,11 +120,8 @@ impl Kind {
 
     /// Whether no unit sees the state of another.
     pub fn is_scan(self) -> bool {
-        match self {
-            Self::MinGru { .. } | Self::MinLstm { .. } | Self::Sru { .. } => true,
-            Self::Qrnn(_) | Self::IndRnn(_) | Self::RgLru => true,
-            _ => false,
-        }
+        let short = matches!(self, Self::MinGru { .. } | Self::MinLstm { .. } | Self::Sru { .. });
+        short || matches!(self, Self::Qrnn(_) | Self::IndRnn(_) | Self::RgLru)
     }
 
     /// Whether there are as many inputs as units.

@@ -47,7 +47,6 @@ impl Pass<'_> {
         // SAFETY: the tasks use only what their closures have borrowed, and the borrows last as long
         // as this call.
         unsafe { self.run(Isa::portable(), &both) };
-        drop(both);
         (of_first.expect("each task runs once"), of_second.expect("each task runs once"))
     }
 }

@@ -126,7 +126,7 @@ impl OutputRecurrentPass {
                 step: *step + t as u64,
                 noise: noise.later(t),
                 teacher_forcing: mode.teacher_forcing,
-                threads: &mut *threads,
+                threads,
             })?;
         }
         debug_assert_eq!(parts.y.len(), batch * output);

@@ -98,11 +98,8 @@ impl Cell {
 
     /// Whether no unit sees the state of another, so that there is no W.
     pub fn is_scan(&self) -> bool {
-        match self {
-            Cell::MinGru(_) | Cell::MinLstm(_) | Cell::Sru { .. } => true,
-            Cell::Qrnn { .. } | Cell::IndRnn(_) | Cell::RgLru => true,
-            _ => false,
-        }
+        let short = matches!(self, Cell::MinGru(_) | Cell::MinLstm(_) | Cell::Sru { .. });
+        short || matches!(self, Cell::Qrnn { .. } | Cell::IndRnn(_) | Cell::RgLru)
     }
 
     /// Of those, the ones whose value a pass shows.
