@@ -143,8 +143,8 @@ mod train;
 
 pub use blocks::clockwork::{ClockGroup, Clockwork};
 pub use blocks::recurrent::{
-    Activation, Candidate, Delayed, Gru, GruGate, Layer, LayerNorm, Leak, Leaky, Lstm, LstmGate,
-    Recurrent, Regularised, Reset, Skip, Vanilla,
+    Activation, Candidate, Delayed, GateActivation, Gru, GruGate, Layer, LayerNorm, Leak, Leaky,
+    Lstm, LstmGate, Recurrent, Regularised, Reset, Skip, Vanilla,
 };
 pub use blocks::{Dense, Dropout, Embedding, Identity, LayerNormalization, Pool};
 pub use bptt_kernels::{Format, Isa, IsaError};

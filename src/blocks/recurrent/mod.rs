@@ -31,7 +31,7 @@ pub use leaky::Leaky;
 pub use lstm::{Lstm, LstmGate};
 pub use normalised::LayerNorm;
 pub(crate) use options::check_sizes;
-pub use options::{Activation, Candidate};
+pub use options::{Activation, Candidate, GateActivation};
 pub(crate) use packed::RecurrentPacked;
 pub use regularised::Regularised;
 pub use skip::Skip;

@@ -3,7 +3,7 @@
 use crate::Number;
 
 /// An element-wise function of a pre-activation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Activation {
     /// tanh(a).
     Tanh,
@@ -13,6 +13,17 @@ pub enum Activation {
     Relu,
     /// a itself: for tests, to tell a fault of a product from an error of an activation.
     Identity,
+    /// a / 6 + 1/2, but at least 0 and at most 1: PyTorch's.
+    HardSigmoid,
+    /// 0.2 a + 1/2, but at least 0 and at most 1: ONNX's.
+    HardSigmoid02,
+    /// a, but at least −limit and at most this limit.
+    Clip(f64),
+}
+
+/// The slope of a hard sigmoid between its limits, as `f32` has it.
+fn hard_slope<N: Number>(of: Activation) -> N {
+    N::nearest(if of == Activation::HardSigmoid { 1.0 / 6.0 } else { 0.2 })
 }
 
 impl Activation {
@@ -23,6 +34,10 @@ impl Activation {
             Activation::Logistic => a.logistic(),
             Activation::Relu => a.relu(),
             Activation::Identity => a,
+            Activation::HardSigmoid | Activation::HardSigmoid02 => {
+                N::dot([(hard_slope(self), a), (N::one(), N::exact(0.5))]).clamped(0.0, 1.0)
+            }
+            Activation::Clip(limit) => a.clamped(-limit, limit),
         }
     }
 
@@ -33,6 +48,10 @@ impl Activation {
             Activation::Logistic => y.logistic_slope(),
             Activation::Relu => y.relu_slope(),
             Activation::Identity => N::one(),
+            Activation::HardSigmoid | Activation::HardSigmoid02 => {
+                hard_slope::<N>(self) * y.inside(0.0, 1.0)
+            }
+            Activation::Clip(limit) => y.inside(-limit, limit),
         }
     }
 }

@@ -144,6 +144,12 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
                 None => dh,
             };
             if const { C::PROJECTS } {
+                let mut dh = dh;
+                if self.cell.clips_projection() {
+                    let kept = At { row: at.row, column: at.first };
+                    let h = self.states().load(simd, kept, at.lanes);
+                    dh = self.cell.project_backward(simd, dh, h);
+                }
                 let all = RowsMut::new(self.dh_all, self.outputs);
                 all.store(simd, place, dh, at.lanes);
             } else {
