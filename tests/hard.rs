@@ -1,6 +1,6 @@
-//! Hard sigmoids, ReLU candidates and clipped states: values by hand that tell the two hard sigmoids
-//! apart, gradients by difference quotients, and what is refused. The suites over all kinds compare
-//! them with the reference, step by step.
+//! Hard sigmoids, ReLU candidates and clipped states: values by hand that tell the two hard
+//! sigmoids apart, gradients by difference quotients, and what is refused. The suites over all kinds
+//! compare them with the reference, step by step.
 
 mod common;
 

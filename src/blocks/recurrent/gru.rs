@@ -44,8 +44,9 @@ impl GruGate {
 /// h = u ⊙ h₋ + (1 − u) ⊙ n        hidden state, the output
 /// ```
 ///
-/// φ is tanh by default; [`with_candidate`](Self::with_candidate) sets it. σ is the logistic function
-/// by default; [`with_gate_activation`](Self::with_gate_activation) sets a hard sigmoid instead.
+/// φ is tanh by default; [`with_candidate`](Self::with_candidate) sets it. σ is the logistic
+/// function by default; [`with_gate_activation`](Self::with_gate_activation) sets a hard sigmoid
+/// instead.
 ///
 /// | parameter | shape | |
 /// | --- | --- | --- |

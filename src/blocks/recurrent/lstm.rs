@@ -173,9 +173,9 @@ impl Lstm {
     /// c = min(max(f ⊙ c₋ + i ⊙ g, −limit), limit)
     /// ```
     ///
-    /// The output gate's peephole, h, and the next step all see the clipped c. The gradient goes through
-    /// where |f ⊙ c₋ + i ⊙ g| < limit, and is 0 where it is at the limit or beyond: what has been
-    /// clipped does not depend on the gates.
+    /// The output gate's peephole, h, and the next step all see the clipped c. The gradient goes
+    /// through where |f ⊙ c₋ + i ⊙ g| < limit, and is 0 where it is at the limit or beyond: what has
+    /// been clipped does not depend on the gates.
     ///
     /// ONNX's `clip` is something else: it clips the sums that go into the activation functions.
     ///
@@ -206,8 +206,8 @@ impl Lstm {
     /// h = min(max(P (o ⊙ tanh(c)), −limit), limit)
     /// ```
     ///
-    /// The gradient goes through where the h before clipping is between the limits, and is 0 where it
-    /// is at a limit or beyond.
+    /// The gradient goes through where the h before clipping is between the limits, and is 0 where
+    /// it is at a limit or beyond.
     ///
     /// # Errors
     /// [`Error::Value`] unless `limit` is positive and finite, and if there is no

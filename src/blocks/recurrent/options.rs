@@ -23,16 +23,16 @@ pub enum Candidate {
 
 /// The non-linearity of a gated cell's gates.
 ///
-/// Two functions are called "hard sigmoid". Both are 1/2 at 0, rise in a line, and are 0 and 1 beyond,
-/// but they differ in the slope of the line:
+/// Two functions are called "hard sigmoid". Both are 1/2 at 0, rise in a line, and are 0 and 1
+/// beyond, but they differ in the slope of the line:
 ///
 /// | | formula | limits at | found in |
 /// | --- | --- | --- | --- |
-/// | `HardSigmoid` | min(max(a / 6 + 1/2, 0), 1) | ±3 | PyTorch's `Hardsigmoid`, Keras 3 |
-/// | `HardSigmoid02` | min(max(0.2 a + 1/2, 0), 1) | ±2.5 | Keras 2, ONNX's `HardSigmoid` with its default `alpha` |
+/// | `HardSigmoid` | min(max(a / 6 + 1/2, 0), 1) | ±3 | PyTorch, Keras 3 |
+/// | `HardSigmoid02` | min(max(0.2 a + 1/2, 0), 1) | ±2.5 | Keras 2, ONNX by default |
 ///
-/// A network that was trained with one of them computes something else with the other. The derivative
-/// is the slope where the value is between 0 and 1, and 0 where it is 0 or 1.
+/// A network that was trained with one of them computes something else with the other. The
+/// derivative is the slope where the value is between 0 and 1, and 0 where it is 0 or 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GateActivation {
     /// The logistic function σ, as in all libraries by default.
