@@ -4,8 +4,8 @@
 //!
 //! Backward, `dh` is ∂L/∂h of the step, and `dc` is ∂L/∂c, which is carried from step to step:
 //! `do = dh ⊙ tanh(c)`, `dc += dh ⊙ o ⊙ tanh'(c)`, `df = dc ⊙ c₋`, `di = dc ⊙ g`, `dg = dc ⊙ i`,
-//! and `dc₋ = dc ⊙ f`. Each gate's gradient times the derivative of its activation is its `dz`. `dc`
-//! is 0 from there on where c was clipped.
+//! and `dc₋ = dc ⊙ f`. Each gate's gradient times the derivative of its activation is its `dz`.
+//! Where c was clipped, the gradients of all gates but o are 0, and so is `dc₋`.
 
 use super::activations::{Functions, Hard};
 use super::{Activations, BackwardUnits, Epilogue, ForwardUnits, GateActivation, MOST_SUMS};

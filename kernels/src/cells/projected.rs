@@ -1,5 +1,6 @@
 //! A recurrent projection (Sak et al. 2014): the inner cell's output m is kept in the extra block,
-//! and the hidden state, which is output and recurs, is `h = P m`, without a bias. h may be clipped.
+//! and the hidden state, which is output and recurs, is `h = P m`, without a bias. It may be
+//! clipped.
 
 use super::activations::{clip, clip_gradient};
 use super::{BackwardLhs, BackwardUnits, Epilogue, ForwardUnits, MOST_SUMS};
