@@ -13,7 +13,8 @@ pub enum Candidate {
     Tanh,
     /// The logistic function, as in equations 10.41 and 10.45.
     Logistic,
-    /// max(0, a), which has no upper bound.
+    /// max(0, a), which has no upper bound. A GRU computes its state as n + u ⊙ (h₋ − n), so h₋ is
+    /// rounded to the digits of n where n is large.
     Relu,
     /// min(max(a / 6 + 1/2, 0), 1), as [`GateActivation::HardSigmoid`].
     HardSigmoid,
