@@ -1,16 +1,20 @@
 //! A recurrent projection (Sak et al. 2014): the inner cell's output m is kept in the extra block,
-//! and the hidden state, which is output and recurs, is `h = P m`, without a bias.
+//! and the hidden state, which is output and recurs, is `h = P m`, without a bias. It may be
+//! clipped.
 
+use super::activations::{clip, clip_gradient};
 use super::{BackwardLhs, BackwardUnits, Epilogue, ForwardUnits, MOST_SUMS};
 use crate::KernelError;
 use crate::simd::Simd;
 
 /// A cell whose output m is projected to the hidden state, `h = P m`.
 #[derive(Clone, Copy, Debug)]
-pub struct Projected<C>(
+pub struct Projected<C> {
     /// The inner cell, which computes m.
-    pub C,
-);
+    pub cell: C,
+    /// The limit to which h is clipped, or ∞.
+    pub clip: f32,
+}
 
 // SAFETY: the only vectors are the inner cell's, which checks them.
 unsafe impl<C: Epilogue> Epilogue for Projected<C> {
@@ -25,16 +29,32 @@ unsafe impl<C: Epilogue> Epilogue for Projected<C> {
     const BACK: &'static [BackwardLhs] = C::BACK;
 
     fn check(&self, hidden: usize) -> Result<(), KernelError> {
-        self.0.check(hidden)
+        self.cell.check(hidden)
     }
 
     #[inline(always)]
     fn forward<S: Simd>(&self, simd: S, at: &ForwardUnits<Self>, z: [S::V; MOST_SUMS]) {
-        self.0.forward(simd, &at.projected(), z);
+        self.cell.forward(simd, &at.projected(), z);
+    }
+
+    #[inline(always)]
+    fn project<S: Simd>(&self, simd: S, h: S::V) -> S::V {
+        if self.clips_projection() { clip(simd, self.clip, h) } else { h }
+    }
+
+    #[inline(always)]
+    fn clips_projection(&self) -> bool {
+        self.clip < f32::INFINITY
+    }
+
+    #[inline(always)]
+    fn project_backward<S: Simd>(&self, simd: S, dh: S::V, h: S::V) -> S::V {
+        // Where zoneout has kept the h of the step before, `dh` is 0 already.
+        clip_gradient(simd, self.clip, dh, h)
     }
 
     #[inline(always)]
     fn backward<S: Simd>(&self, simd: S, at: &BackwardUnits<Self>, dm: S::V) {
-        self.0.backward(simd, &at.projected(), dm);
+        self.cell.backward(simd, &at.projected(), dm);
     }
 }
