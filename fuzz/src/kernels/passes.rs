@@ -3,8 +3,7 @@
 use super::Drawn;
 use bptt_kernels::PackedMatrix;
 use bptt_kernels::cells::{
-    Activations, Cell, GateActivation, Geometry, GruAfter, GruBefore, Leaky, Lstm, Projected,
-    Vanilla,
+    Activations, Cell, GateActivation, Geometry, GruAfter, GruBefore, Leaky, Lstm, Projected, Vanilla,
 };
 use bptt_kernels::recurrence::{
     Backward, CellStates, Dims, Dropout, DropoutBack, Forward, Gates, Norm, NormBack, Recurrent,
