@@ -6,7 +6,7 @@ mod common;
 
 use bptt_kernels::cells::Activations;
 use bptt_kernels::{gemm, team::Pass};
-use bptt_reference::cells::{Cell, Hard, Inputs, Layer, Outcome};
+use bptt_reference::cells::{Cell, Inputs, Layer, Outcome};
 use bptt_reference::noise::Masks;
 use bptt_reference::sample::uniform;
 use bptt_reference::{Activation, Bounded, bounds};
@@ -28,8 +28,7 @@ fn reference(case: &Case) -> Layer {
     };
     let (inputs, dims) = (case.inputs, case.dims);
     let (hidden, outputs, masks) = (dims.hidden, dims.outputs, Masks::default());
-    let hard = Hard::default();
-    Layer { inputs, hidden, outputs, cell, late: false, linear: true, masks, hard, norm: None }
+    Layer { inputs, hidden, outputs, cell, late: false, linear: true, masks, norm: None }
 }
 
 /// Compares every step with what follows from the pass's own results for the step before or, with

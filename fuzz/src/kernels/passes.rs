@@ -3,7 +3,7 @@
 use super::Drawn;
 use bptt_kernels::PackedMatrix;
 use bptt_kernels::cells::{
-    Activations, Cell, GateActivation, Geometry, GruAfter, GruBefore, Leaky, Lstm, Projected, Vanilla,
+    Activations, Cell, Geometry, GruAfter, GruBefore, Leaky, Lstm, Projected, Vanilla,
 };
 use bptt_kernels::recurrence::{
     Backward, CellStates, Dims, Dropout, DropoutBack, Forward, Gates, Norm, NormBack, Recurrent,
@@ -29,19 +29,18 @@ impl Which {
     pub(super) fn cell(self, vectors: &[f32]) -> Cell<'_> {
         let activations = Activations::Tanh;
         let peepholes = self.peepholes.then_some(vectors);
-        let (gates, cell_clip, clip) = (GateActivation::Logistic, f32::INFINITY, f32::INFINITY);
-        let all = Lstm { activations, gates, cell_clip, peepholes };
-        let coupled = Lstm { activations, gates, cell_clip, peepholes };
+        let all = Lstm { activations, peepholes };
+        let coupled = Lstm { activations, peepholes };
         match self.number {
             0 => Cell::Vanilla(Vanilla { activations }),
             1 => Cell::Leaky(Leaky { activations, alpha: vectors }),
             2 => Cell::LeakyLearned(Leaky { activations, alpha: vectors }),
-            3 => Cell::GruAfter(GruAfter { activations, gates, bias: vectors }),
-            4 => Cell::GruBefore(GruBefore { activations, gates }),
+            3 => Cell::GruAfter(GruAfter { activations, bias: vectors }),
+            4 => Cell::GruBefore(GruBefore { activations }),
             5 => Cell::Lstm(all),
             6 => Cell::LstmCoupled(coupled),
-            7 => Cell::LstmProjected(Projected { cell: all, clip }),
-            _ => Cell::LstmCoupledProjected(Projected { cell: coupled, clip }),
+            7 => Cell::LstmProjected(Projected(all)),
+            _ => Cell::LstmCoupledProjected(Projected(coupled)),
         }
     }
 

@@ -79,26 +79,6 @@ pub(crate) unsafe trait Epilogue: Copy + Sync {
     #[inline(always)]
     fn second<S: Simd>(&self, _simd: S, _at: &ForwardUnits<Self>, _z: S::V) {}
 
-    /// Returns the hidden state of some features from `h`, the sum of the second product of a cell
-    /// that projects.
-    #[inline(always)]
-    fn project<S: Simd>(&self, _simd: S, h: S::V) -> S::V {
-        h
-    }
-
-    /// Returns whether [`project`](Self::project) clips.
-    #[inline(always)]
-    fn clips_projection(&self) -> bool {
-        false
-    }
-
-    /// Returns the gradient by what [`project`](Self::project) has clipped, from `dh`, ∂L/∂h of
-    /// some features, and `_h`, which the pass has kept.
-    #[inline(always)]
-    fn project_backward<S: Simd>(&self, _simd: S, dh: S::V, _h: S::V) -> S::V {
-        dh
-    }
-
     /// Computes ∂L/∂z of some units from `dh`: their ∂L/∂h or, if the cell projects, the gradient
     /// of the extra block.
     fn backward<S: Simd>(&self, simd: S, at: &BackwardUnits<Self>, dh: S::V);

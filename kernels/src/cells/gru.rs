@@ -1,10 +1,7 @@
 //! The gated recurrent unit (Cho et al. 2014): `h = u ⊙ h₋ + (1 − u) ⊙ n`, `r, u = σ(z)`. The reset
 //! gate r is applied after the recurrent product or before it.
 
-use super::activations::{Functions, Hard};
-use super::{
-    Activations, BackwardLhs, BackwardUnits, Epilogue, ForwardUnits, GateActivation, MOST_SUMS,
-};
+use super::{Activations, BackwardLhs, BackwardUnits, Epilogue, ForwardUnits, MOST_SUMS};
 use crate::KernelError;
 use crate::error::check_len;
 use crate::simd::Simd;
@@ -18,7 +15,7 @@ const CANDIDATE: usize = 2;
 /// z_n.
 #[inline(always)]
 fn shared<S: Simd, C: Epilogue>(
-    act: impl Functions,
+    act: Activations,
     simd: S,
     at: &BackwardUnits<C>,
     dh: S::V,
@@ -36,57 +33,8 @@ fn shared<S: Simd, C: Epilogue>(
 pub struct GruAfter<'a> {
     /// The activation functions.
     pub activations: Activations,
-    /// The activation function of the gates.
-    pub gates: GateActivation,
     /// b_hn, `[H]`.
     pub bias: &'a [f32],
-}
-
-impl GruAfter<'_> {
-    /// Returns the cell's functions if they are not the usual ones.
-    #[inline(always)]
-    fn hard(&self) -> Option<Hard> {
-        Hard::of(self.activations, self.gates, f32::INFINITY)
-    }
-
-    /// Computes the states with these functions.
-    #[inline(always)]
-    fn forward_by<S: Simd>(
-        &self,
-        simd: S,
-        at: &ForwardUnits<Self>,
-        [z_r, z_u, input]: [S::V; 3],
-        recurrent: S::V,
-        act: impl Functions,
-    ) {
-        let (r, u) = (act.gate(simd, z_r), act.gate(simd, z_u));
-        // SAFETY: `check` has verified that there is a bias for each unit.
-        let bias = unsafe { at.vector(simd, self.bias, 0) };
-        let q = simd.add(bias, recurrent);
-        let n = act.candidate(simd, simd.mul_add(r, q, input));
-        let h_prev = at.h_prev(simd);
-        at.set_h(simd, simd.mul_add(u, simd.sub(h_prev, n), n));
-        if at.keeps() {
-            at.store_gates(simd, &[r, u, n, n], 3);
-            at.set_extra(simd, q);
-        }
-    }
-
-    /// Computes the gradients with these functions.
-    #[inline(always)]
-    fn backward_by<S: Simd>(
-        &self,
-        simd: S,
-        at: &BackwardUnits<Self>,
-        dh: S::V,
-        act: impl Functions,
-    ) {
-        let [dz_u, dz_n] = shared(act, simd, at, dh);
-        let (r, q) = (at.gate(simd, RESET), at.extra(simd));
-        let dz_r = act.gate_gradient(simd, simd.mul(dz_n, q), r);
-        at.set_extra(simd, simd.mul(dz_n, r));
-        at.store_gradients(simd, &[dz_r, dz_u, dz_n, dz_n], 3);
-    }
 }
 
 // SAFETY: `check` returns `Ok` only if there is a bias for each unit (1); the length of `bias` does
@@ -119,21 +67,27 @@ unsafe impl Epilogue for GruAfter<'_> {
         [z_r, z_u, input, _]: [S::V; MOST_SUMS],
         recurrent: S::V,
     ) {
-        match self.hard() {
-            None => {
-                let act = self.activations.usual();
-                self.forward_by(simd, at, [z_r, z_u, input], recurrent, act);
-            }
-            Some(hard) => self.forward_by(simd, at, [z_r, z_u, input], recurrent, hard),
+        let act = self.activations;
+        let (r, u) = (act.gate(simd, z_r), act.gate(simd, z_u));
+        // SAFETY: `check` has verified that there is a bias for each unit.
+        let bias = unsafe { at.vector(simd, self.bias, 0) };
+        let q = simd.add(bias, recurrent);
+        let n = act.candidate(simd, simd.mul_add(r, q, input));
+        let h_prev = at.h_prev(simd);
+        at.set_h(simd, simd.mul_add(u, simd.sub(h_prev, n), n));
+        if at.keeps() {
+            at.store_gates(simd, &[r, u, n, n], 3);
+            at.set_extra(simd, q);
         }
     }
 
     #[inline(always)]
     fn backward<S: Simd>(&self, simd: S, at: &BackwardUnits<Self>, dh: S::V) {
-        match self.hard() {
-            None => self.backward_by(simd, at, dh, self.activations.usual()),
-            Some(hard) => self.backward_by(simd, at, dh, hard),
-        }
+        let [dz_u, dz_n] = shared(self.activations, simd, at, dh);
+        let (r, q) = (at.gate(simd, RESET), at.extra(simd));
+        let dz_r = self.activations.gate_gradient(simd, simd.mul(dz_n, q), r);
+        at.set_extra(simd, simd.mul(dz_n, r));
+        at.store_gradients(simd, &[dz_r, dz_u, dz_n, dz_n], 3);
     }
 }
 
@@ -144,16 +98,6 @@ unsafe impl Epilogue for GruAfter<'_> {
 pub struct GruBefore {
     /// The activation functions.
     pub activations: Activations,
-    /// The activation function of the gates.
-    pub gates: GateActivation,
-}
-
-impl GruBefore {
-    /// Returns the cell's functions if they are not the usual ones.
-    #[inline(always)]
-    fn hard(&self) -> Option<Hard> {
-        Hard::of(self.activations, self.gates, f32::INFINITY)
-    }
 }
 
 // SAFETY: there are no vectors of the cell's own.
@@ -172,13 +116,8 @@ unsafe impl Epilogue for GruBefore {
         at: &ForwardUnits<Self>,
         [z_r, z_u, ..]: [S::V; MOST_SUMS],
     ) {
-        let (r, u) = match self.hard() {
-            None => {
-                let act = self.activations.usual();
-                (act.gate(simd, z_r), act.gate(simd, z_u))
-            }
-            Some(hard) => (hard.gate(simd, z_r), hard.gate(simd, z_u)),
-        };
+        let act = self.activations;
+        let (r, u) = (act.gate(simd, z_r), act.gate(simd, z_u));
         at.set_extra(simd, simd.mul(r, at.h_seen(simd)));
         // The second stage reads u from here, where it will store h.
         at.set_h(simd, u);
@@ -187,10 +126,7 @@ unsafe impl Epilogue for GruBefore {
 
     #[inline(always)]
     fn second<S: Simd>(&self, simd: S, at: &ForwardUnits<Self>, z_n: S::V) {
-        let n = match self.hard() {
-            None => self.activations.usual().candidate(simd, z_n),
-            Some(hard) => hard.candidate(simd, z_n),
-        };
+        let n = self.activations.candidate(simd, z_n);
         let (u, h_prev) = (at.h(simd), at.h_prev(simd));
         at.set_h(simd, simd.mul_add(u, simd.sub(h_prev, n), n));
         at.store_gate(simd, CANDIDATE, n);
@@ -198,10 +134,7 @@ unsafe impl Epilogue for GruBefore {
 
     #[inline(always)]
     fn backward<S: Simd>(&self, simd: S, at: &BackwardUnits<Self>, dh: S::V) {
-        let [dz_u, dz_n] = match self.hard() {
-            None => shared(self.activations.usual(), simd, at, dh),
-            Some(hard) => shared(hard, simd, at, dh),
-        };
+        let [dz_u, dz_n] = shared(self.activations, simd, at, dh);
         at.store_gradient(simd, UPDATE, dz_u);
         at.store_gradient(simd, CANDIDATE, dz_n);
     }
@@ -211,11 +144,10 @@ unsafe impl Epilogue for GruBefore {
     fn second_backward<S: Simd>(&self, simd: S, at: &BackwardUnits<Self>, d: S::V) {
         let (r, h_seen) = (at.gate(simd, RESET), at.h_seen(simd));
         at.set_dh(simd, simd.mul_add(at.masked(simd, d), r, at.dh(simd)));
-        let dr = simd.mul(d, h_seen);
-        let dz_r = match self.hard() {
-            None => self.activations.usual().gate_gradient(simd, dr, r),
-            Some(hard) => hard.gate_gradient(simd, dr, r),
-        };
-        at.store_gradient(simd, RESET, dz_r);
+        at.store_gradient(
+            simd,
+            RESET,
+            self.activations.gate_gradient(simd, simd.mul(d, h_seen), r),
+        );
     }
 }

@@ -1,14 +1,11 @@
 //! Long short-term memory (Goodfellow et al., equations 10.40 to 10.44):
-//! `i, f, o = σ(z)`, `g = φ(z)`, `c = f ⊙ c₋ + i ⊙ g`, `h = o ⊙ tanh(c)`. Where the cell state is
-//! clipped, h and the output gate's peephole see the clipped one.
+//! `i, f, o = σ(z)`, `g = φ(z)`, `c = f ⊙ c₋ + i ⊙ g`, `h = o ⊙ tanh(c)`.
 //!
 //! Backward, `dh` is ∂L/∂h of the step, and `dc` is ∂L/∂c, which is carried from step to step:
 //! `do = dh ⊙ tanh(c)`, `dc += dh ⊙ o ⊙ tanh'(c)`, `df = dc ⊙ c₋`, `di = dc ⊙ g`, `dg = dc ⊙ i`,
 //! and `dc₋ = dc ⊙ f`. Each gate's gradient times the derivative of its activation is its `dz`.
-//! Where c was clipped, the gradients of all gates but o are 0, and so is `dc₋`.
 
-use super::activations::{Functions, Hard};
-use super::{Activations, BackwardUnits, Epilogue, ForwardUnits, GateActivation, MOST_SUMS};
+use super::{Activations, BackwardUnits, Epilogue, ForwardUnits, MOST_SUMS};
 use crate::KernelError;
 use crate::error::check_len;
 use crate::simd::Simd;
@@ -19,10 +16,6 @@ use crate::simd::Simd;
 pub struct Lstm<'a, const G: usize = 4> {
     /// The activation functions.
     pub activations: Activations,
-    /// The activation function of the gates.
-    pub gates: GateActivation,
-    /// The limit to which the new cell state is clipped, or ∞.
-    pub cell_clip: f32,
     /// The peephole weights p, `[G − 1, H]`, in the order of the gates without g (Gers and
     /// Schmidhuber 2000): i and f see the old cell state, as `p ⊙ c₋`, and o sees the new one, as
     /// `p ⊙ c`.
@@ -35,22 +28,24 @@ impl<const G: usize> Lstm<'_, G> {
     const CANDIDATE: usize = G - 2;
     const OUTPUT: usize = G - 1;
     const COUPLED: bool = G == 3;
+}
 
-    /// Returns the cell's functions if they are not the usual ones.
-    #[inline(always)]
-    fn hard(&self) -> Option<Hard> {
-        Hard::of(self.activations, self.gates, self.cell_clip)
+// SAFETY: `check` returns `Ok` only if there are no peepholes or G − 1 for each unit (1); their
+// number does not change (2).
+unsafe impl<const G: usize> Epilogue for Lstm<'_, G> {
+    const GATES: usize = G;
+    const CELLS: bool = true;
+
+    fn check(&self, hidden: usize) -> Result<(), KernelError> {
+        match self.peepholes {
+            Some(p) => check_len("peepholes", p.len(), (G - 1) * hidden),
+            None => Ok(()),
+        }
     }
 
-    /// Computes the states with these functions.
     #[inline(always)]
-    fn forward_by<S: Simd>(
-        &self,
-        simd: S,
-        at: &ForwardUnits<Self>,
-        mut z: [S::V; MOST_SUMS],
-        act: impl Functions,
-    ) {
+    fn forward<S: Simd>(&self, simd: S, at: &ForwardUnits<Self>, mut z: [S::V; MOST_SUMS]) {
+        let act = self.activations;
         // SAFETY: `vector` reads the peepholes, of which `check` has verified that there are G − 1
         // for each unit.
         unsafe {
@@ -63,7 +58,7 @@ impl<const G: usize> Lstm<'_, G> {
             let f = act.gate(simd, z[Self::FORGET]);
             let i = if Self::COUPLED { simd.sub(simd.splat(1.0), f) } else { act.gate(simd, z[0]) };
             let g = act.candidate(simd, z[Self::CANDIDATE]);
-            let c = act.clip(simd, simd.mul_add(f, c_prev, simd.mul(i, g)));
+            let c = simd.mul_add(f, c_prev, simd.mul(i, g));
             let mut z_o = z[Self::OUTPUT];
             if let Some(p) = self.peepholes {
                 z_o = simd.mul_add(at.vector(simd, p, G - 2), c, z_o);
@@ -75,15 +70,9 @@ impl<const G: usize> Lstm<'_, G> {
         }
     }
 
-    /// Computes the gradients with these functions.
     #[inline(always)]
-    fn backward_by<S: Simd>(
-        &self,
-        simd: S,
-        at: &BackwardUnits<Self>,
-        dh: S::V,
-        act: impl Functions,
-    ) {
+    fn backward<S: Simd>(&self, simd: S, at: &BackwardUnits<Self>, dh: S::V) {
+        let act = self.activations;
         // SAFETY: `vector` reads the peepholes, of which `check` has verified that there are G − 1
         // for each unit.
         unsafe {
@@ -93,8 +82,7 @@ impl<const G: usize> Lstm<'_, G> {
             // c is computed again as in the forward pass, since zoneout may have changed the stored
             // one.
             let c_prev = at.c_prev(simd);
-            let whole = simd.mul_add(f, c_prev, simd.mul(i, g));
-            let c = act.clip(simd, whole);
+            let c = simd.mul_add(f, c_prev, simd.mul(i, g));
             let y = act.cell(simd, c);
             let dz_o = act.gate_gradient(simd, simd.mul(dh, y), o);
             let mut dc = simd.add(at.dc(simd), act.cell_gradient(simd, simd.mul(dh, o), y));
@@ -102,7 +90,6 @@ impl<const G: usize> Lstm<'_, G> {
                 dc = simd.mul_add(dz_o, at.vector(simd, p, G - 2), dc);
                 at.set_c_made(simd, c);
             }
-            dc = act.clip_gradient(simd, dc, whole);
             let dz_g = act.candidate_gradient(simd, simd.mul(dc, i), g);
             let mut dc_prev = simd.mul(dc, f);
             if Self::COUPLED {
@@ -122,36 +109,6 @@ impl<const G: usize> Lstm<'_, G> {
                 at.store_gradients(simd, &[dz_i, dz_f, dz_g, dz_o], G);
             }
             at.set_dc(simd, dc_prev);
-        }
-    }
-}
-
-// SAFETY: `check` returns `Ok` only if there are no peepholes or G − 1 for each unit (1); their
-// number does not change (2).
-unsafe impl<const G: usize> Epilogue for Lstm<'_, G> {
-    const GATES: usize = G;
-    const CELLS: bool = true;
-
-    fn check(&self, hidden: usize) -> Result<(), KernelError> {
-        match self.peepholes {
-            Some(p) => check_len("peepholes", p.len(), (G - 1) * hidden),
-            None => Ok(()),
-        }
-    }
-
-    #[inline(always)]
-    fn forward<S: Simd>(&self, simd: S, at: &ForwardUnits<Self>, z: [S::V; MOST_SUMS]) {
-        match self.hard() {
-            None => self.forward_by(simd, at, z, self.activations.usual()),
-            Some(hard) => self.forward_by(simd, at, z, hard),
-        }
-    }
-
-    #[inline(always)]
-    fn backward<S: Simd>(&self, simd: S, at: &BackwardUnits<Self>, dh: S::V) {
-        match self.hard() {
-            None => self.backward_by(simd, at, dh, self.activations.usual()),
-            Some(hard) => self.backward_by(simd, at, dh, hard),
         }
     }
 }

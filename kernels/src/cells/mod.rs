@@ -10,7 +10,7 @@ mod lstm;
 mod projected;
 mod vanilla;
 
-pub use activations::{Activations, GateActivation};
+pub use activations::Activations;
 pub use gru::{GruAfter, GruBefore};
 pub use leaky::Leaky;
 pub use lstm::Lstm;

@@ -1,20 +1,16 @@
 //! A recurrent projection (Sak et al. 2014): the inner cell's output m is kept in the extra block,
-//! and the hidden state, which is output and recurs, is `h = P m`, without a bias. It may be
-//! clipped.
+//! and the hidden state, which is output and recurs, is `h = P m`, without a bias.
 
-use super::activations::{clip, clip_gradient};
 use super::{BackwardLhs, BackwardUnits, Epilogue, ForwardUnits, MOST_SUMS};
 use crate::KernelError;
 use crate::simd::Simd;
 
 /// A cell whose output m is projected to the hidden state, `h = P m`.
 #[derive(Clone, Copy, Debug)]
-pub struct Projected<C> {
+pub struct Projected<C>(
     /// The inner cell, which computes m.
-    pub cell: C,
-    /// The limit to which h is clipped, or ∞.
-    pub clip: f32,
-}
+    pub C,
+);
 
 // SAFETY: the only vectors are the inner cell's, which checks them.
 unsafe impl<C: Epilogue> Epilogue for Projected<C> {
@@ -29,32 +25,16 @@ unsafe impl<C: Epilogue> Epilogue for Projected<C> {
     const BACK: &'static [BackwardLhs] = C::BACK;
 
     fn check(&self, hidden: usize) -> Result<(), KernelError> {
-        self.cell.check(hidden)
+        self.0.check(hidden)
     }
 
     #[inline(always)]
     fn forward<S: Simd>(&self, simd: S, at: &ForwardUnits<Self>, z: [S::V; MOST_SUMS]) {
-        self.cell.forward(simd, &at.projected(), z);
-    }
-
-    #[inline(always)]
-    fn project<S: Simd>(&self, simd: S, h: S::V) -> S::V {
-        if self.clips_projection() { clip(simd, self.clip, h) } else { h }
-    }
-
-    #[inline(always)]
-    fn clips_projection(&self) -> bool {
-        self.clip < f32::INFINITY
-    }
-
-    #[inline(always)]
-    fn project_backward<S: Simd>(&self, simd: S, dh: S::V, h: S::V) -> S::V {
-        // Where zoneout has kept the h of the step before, `dh` is 0 already.
-        clip_gradient(simd, self.clip, dh, h)
+        self.0.forward(simd, &at.projected(), z);
     }
 
     #[inline(always)]
     fn backward<S: Simd>(&self, simd: S, at: &BackwardUnits<Self>, dm: S::V) {
-        self.cell.backward(simd, &at.projected(), dm);
+        self.0.backward(simd, &at.projected(), dm);
     }
 }

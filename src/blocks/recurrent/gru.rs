@@ -1,7 +1,7 @@
 //! The gated recurrent unit (GRU).
 
 use super::layer::{Layer, checked};
-use super::options::{Candidate, GateActivation, check_sizes, named, sized};
+use super::options::{Candidate, check_sizes, named, sized};
 use super::spec::{Kind, Recurrent, Sizes};
 use crate::Error;
 use crate::blocks::Config;
@@ -44,9 +44,7 @@ impl GruGate {
 /// h = u ⊙ h₋ + (1 − u) ⊙ n        hidden state, the output
 /// ```
 ///
-/// φ is tanh by default; [`with_candidate`](Self::with_candidate) sets it. σ is the logistic
-/// function by default; [`with_gate_activation`](Self::with_gate_activation) sets a hard sigmoid
-/// instead.
+/// φ is tanh by default; [`with_candidate`](Self::with_candidate) sets it.
 ///
 /// | parameter | shape | |
 /// | --- | --- | --- |
@@ -74,7 +72,6 @@ pub struct Gru {
     hidden_size: usize,
     reset: Reset,
     candidate: Candidate,
-    gates: GateActivation,
 }
 
 impl Gru {
@@ -86,18 +83,12 @@ impl Gru {
     /// space.
     pub fn new(input_size: usize, hidden_size: usize, reset: Reset) -> Result<Self, Error> {
         check_sizes(input_size, hidden_size)?;
-        let (candidate, gates) = (Candidate::Tanh, GateActivation::Logistic);
-        checked(Self { input_size, hidden_size, reset, candidate, gates })
+        checked(Self { input_size, hidden_size, reset, candidate: Candidate::Tanh })
     }
 
     /// Sets the candidate's non-linearity φ.
     pub fn with_candidate(self, candidate: Candidate) -> Self {
         Self { candidate, ..self }
-    }
-
-    /// Sets the non-linearity of the gates r and u, which is the logistic function by default.
-    pub fn with_gate_activation(self, gates: GateActivation) -> Self {
-        Self { gates, ..self }
     }
 
     /// Returns where the reset gate is applied.
@@ -108,11 +99,6 @@ impl Gru {
     /// Returns the candidate's non-linearity φ.
     pub fn candidate(&self) -> Candidate {
         self.candidate
-    }
-
-    /// Returns the non-linearity of the gates.
-    pub fn gate_activation(&self) -> GateActivation {
-        self.gates
     }
 }
 
@@ -129,27 +115,24 @@ impl Gru {
 
     /// Builds the layer from a configuration read from a file.
     pub(crate) fn from_config(config: &Config) -> Result<Self, Error> {
-        let names = ["input_size", "hidden_size", "reset", "candidate", "gate_activation"];
-        config.expect_only(&names)?;
+        config.expect_only(&["input_size", "hidden_size", "reset", "candidate"])?;
         let (input, hidden) = (config.size("input_size")?, config.size("hidden_size")?);
         let gru = Self::new(input, hidden, Reset::of(config, "reset")?)?;
-        let gru = gru.with_candidate(Candidate::of(config, "candidate")?);
-        Ok(gru.with_gate_activation(GateActivation::from_config(config)?))
+        Ok(gru.with_candidate(Candidate::of(config, "candidate")?))
     }
 }
 
 impl Layer for Gru {
     fn recurrent(&self) -> Recurrent {
-        let Self { input_size, hidden_size, reset, candidate, gates } = *self;
+        let Self { input_size, hidden_size, reset, candidate } = *self;
         let config = sized("Gru", input_size, hidden_size)
             .with("reset", reset.name())
             .with("candidate", candidate.name());
-        let config = gates.add_to(config);
         let kind = match reset {
             Reset::After => Kind::GruAfter,
             Reset::Before => Kind::GruBefore,
         };
         let sizes = Sizes { input: input_size, hidden: hidden_size, output: hidden_size };
-        Recurrent { gates, ..Recurrent::new(config, kind, candidate, sizes) }
+        Recurrent::new(config, kind, candidate, sizes)
     }
 }

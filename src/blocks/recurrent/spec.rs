@@ -2,7 +2,6 @@
 //! any cell.
 
 use super::leak::Leak;
-use super::options::GateActivation;
 use super::sections::{All, Extra, Sections};
 use super::state::StateLens;
 use crate::Error;
@@ -31,16 +30,7 @@ pub(crate) enum Kind {
     Leaky(Leak),
     GruAfter,
     GruBefore,
-    Lstm { peepholes: bool, coupled: bool, projected: bool, forget_bias: f32, clips: Clips },
-}
-
-/// The limits to which an LSTM's states are clipped, if they are.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Clips {
-    /// That of the cell state.
-    pub cell: Option<f32>,
-    /// That of a projected hidden state.
-    pub projection: Option<f32>,
+    Lstm { peepholes: bool, coupled: bool, projected: bool, forget_bias: f32 },
 }
 
 /// How to compute the gradient of a vector that only some layers have, such as a peephole weight:
@@ -64,8 +54,6 @@ pub struct Recurrent {
     pub(crate) kind: Kind,
     /// The non-linearity φ.
     pub(crate) activations: Activations,
-    /// The non-linearity of the gates.
-    pub(crate) gates: GateActivation,
     /// The delays in steps: a step sees the hidden states that lie this many steps before it. The
     /// longest delay comes first.
     pub(crate) delays: Arc<[usize]>,
@@ -90,7 +78,6 @@ impl Recurrent {
             sizes,
             kind,
             activations: activations.into(),
-            gates: GateActivation::Logistic,
             delays: [1].into(),
             late: false,
             epsilon: None,
@@ -101,26 +88,26 @@ impl Recurrent {
     /// Returns the kernel's cell, which reads `vectors`.
     #[inline]
     pub(crate) fn cell<'a>(&self, vectors: &'a [f32]) -> Cell<'a> {
-        let (activations, gates) = (self.activations, self.gates.into());
+        let activations = self.activations;
         match self.kind {
             Kind::Vanilla => Cell::Vanilla(cells::Vanilla { activations }),
             Kind::Leaky(Leak::Learned { .. }) => {
                 Cell::LeakyLearned(cells::Leaky { activations, alpha: vectors })
             }
             Kind::Leaky(_) => Cell::Leaky(cells::Leaky { activations, alpha: vectors }),
-            Kind::GruAfter => Cell::GruAfter(cells::GruAfter { activations, gates, bias: vectors }),
-            Kind::GruBefore => Cell::GruBefore(cells::GruBefore { activations, gates }),
-            Kind::Lstm { peepholes, coupled, projected, clips, .. } => {
+            Kind::GruAfter => Cell::GruAfter(cells::GruAfter { activations, bias: vectors }),
+            Kind::GruBefore => Cell::GruBefore(cells::GruBefore { activations }),
+            Kind::Lstm { peepholes, coupled, projected, .. } => {
                 let peepholes = peepholes.then_some(vectors);
-                let [cell_clip, clip] =
-                    [clips.cell, clips.projection].map(|limit| limit.unwrap_or(f32::INFINITY));
-                let all = cells::Lstm { activations, gates, cell_clip, peepholes };
-                let three = cells::Lstm { activations, gates, cell_clip, peepholes };
+                let (all, three) = (
+                    cells::Lstm { activations, peepholes },
+                    cells::Lstm { activations, peepholes },
+                );
                 match (coupled, projected) {
                     (false, false) => Cell::Lstm(all),
                     (true, false) => Cell::LstmCoupled(three),
-                    (false, true) => Cell::LstmProjected(Projected { cell: all, clip }),
-                    (true, true) => Cell::LstmCoupledProjected(Projected { cell: three, clip }),
+                    (false, true) => Cell::LstmProjected(Projected(all)),
+                    (true, true) => Cell::LstmCoupledProjected(Projected(three)),
                 }
             }
         }

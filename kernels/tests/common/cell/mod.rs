@@ -5,8 +5,7 @@ mod backward;
 mod forward;
 
 use bptt_kernels::cells::{
-    Activations, Cell, GateActivation, Geometry, GruAfter, GruBefore, Leaky, Lstm, Projected,
-    Vanilla,
+    Activations, Cell, Geometry, GruAfter, GruBefore, Leaky, Lstm, Projected, Vanilla,
 };
 use bptt_kernels::recurrence::{Dims, RaggedRows, StepRows};
 use bptt_kernels::team::{Pass, Team};
@@ -39,25 +38,23 @@ impl Which {
 
     /// The kernel's cell with these vectors.
     pub fn cell(self, activations: Activations, vectors: &[f32]) -> Cell<'_> {
-        let gates = GateActivation::Logistic;
         match self {
             Self::Vanilla => Cell::Vanilla(Vanilla { activations }),
             Self::Leaky { learned: false } => Cell::Leaky(Leaky { activations, alpha: vectors }),
             Self::Leaky { learned: true } => {
                 Cell::LeakyLearned(Leaky { activations, alpha: vectors })
             }
-            Self::GruAfter => Cell::GruAfter(GruAfter { activations, gates, bias: vectors }),
-            Self::GruBefore => Cell::GruBefore(GruBefore { activations, gates }),
+            Self::GruAfter => Cell::GruAfter(GruAfter { activations, bias: vectors }),
+            Self::GruBefore => Cell::GruBefore(GruBefore { activations }),
             Self::Lstm { peepholes, coupled, projected } => {
                 let peepholes = peepholes.then_some(vectors);
-                let (cell_clip, clip) = (f32::INFINITY, f32::INFINITY);
-                let all = Lstm { activations, gates, cell_clip, peepholes };
-                let three = Lstm { activations, gates, cell_clip, peepholes };
+                let (all, three) =
+                    (Lstm { activations, peepholes }, Lstm { activations, peepholes });
                 match (coupled, projected) {
                     (false, false) => Cell::Lstm(all),
                     (true, false) => Cell::LstmCoupled(three),
-                    (false, true) => Cell::LstmProjected(Projected { cell: all, clip }),
-                    (true, true) => Cell::LstmCoupledProjected(Projected { cell: three, clip }),
+                    (false, true) => Cell::LstmProjected(Projected(all)),
+                    (true, true) => Cell::LstmCoupledProjected(Projected(three)),
                 }
             }
         }

@@ -96,17 +96,9 @@ impl<N: Number> Step<'_, N> {
         self.tape.add(a, product)
     }
 
-    /// The function of gates, unless all is linear.
+    /// The logistic function of gates, unless all is linear.
     fn logistic(&self) -> Activation {
-        if self.layer.linear { Activation::Identity } else { self.layer.hard.gates }
-    }
-
-    /// What is left of `a` within the limit, if there is one.
-    fn clip(&mut self, a: Id, limit: Option<f64>) -> Id {
-        match limit {
-            Some(limit) => self.tape.map(Activation::Clip(limit), a),
-            None => a,
-        }
+        if self.layer.linear { Activation::Identity } else { Activation::Logistic }
     }
 
     /// φ of a gate's pre-activation, which a pass shows by its gradient.
@@ -271,7 +263,6 @@ impl<N: Number> Step<'_, N> {
         let g = self.gate(forget + 1, candidate, z_g);
         let kept = self.tape.mul(f, c_prev);
         let c = self.plus_product(kept, i, g);
-        let c = self.clip(c, self.layer.hard.cell_clip);
         let z_o = self.z(forget + 2);
         let z_o = sees(self, z_o, forget + 1, c);
         let o = self.gate(forget + 2, logistic, z_o);
@@ -283,8 +274,7 @@ impl<N: Number> Step<'_, N> {
         }
         let (rows, columns) = (self.layer.outputs, self.layer.hidden);
         let p = Rows { matrix: self.params.nodes[4], start: 0, rows, columns };
-        let h = self.tape.affine(&[(p, m)], None);
-        (self.clip(h, self.layer.hard.projection_clip), c)
+        (self.tape.affine(&[(p, m)], None), c)
     }
 }
 
