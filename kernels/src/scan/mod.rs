@@ -3,8 +3,8 @@
 //! is what remains: some operations on a vector of units for each row.
 //!
 //! A cell has a file with its equations, forward and backward, on vectors ([`cell::ScanCell`]). The
-//! loops over time, sequences and units are written once for all of them. Knows steps and units; must
-//! not know products.
+//! loops over time, sequences and units are written once for all of them. Knows steps and units;
+//! must not know products.
 
 mod backward;
 mod cell;
