@@ -240,7 +240,7 @@ fn gates_at_their_ends() {
         for away in [0.0, 50.0, 90.0, 200.0, 3000.0] {
             let z = [-away, -away - 1.0, 0.0];
             let h = one(Scan::MinLstm { positive: false }, &z, 0.0, vec![], 1.0, isa);
-            let (f, i) = ((1.0f64 + f64::from(away).exp()), 1.0 + f64::from(away + 1.0).exp());
+            let (f, i) = (1.0 + f64::from(away).exp(), 1.0 + f64::from(away + 1.0).exp());
             let expected = if away > 300.0 { 1.0 / (1.0 + (-1.0f64).exp()) } else { i / (f + i) };
             assert!((f64::from(h) - expected).abs() < 1e-6, "{h}, {expected}, {away} on {isa}");
         }
