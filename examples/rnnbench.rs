@@ -230,9 +230,9 @@ fn block(options: &Options) -> Result<Arc<dyn Block>, Error> {
     }
 }
 
-/// Prints the floats that each cell keeps for a row, which is a step of a sequence: all activations,
-/// or only the states from which the others are computed again. What does not grow with the steps
-/// cancels out in the difference of two passes.
+/// Prints the floats that each cell keeps for a row, which is a step of a sequence: all
+/// activations, or only the states from which the others are computed again. What does not grow
+/// with the steps cancels out in the difference of two passes.
 fn memory(options: &Options) -> Result<(), Error> {
     let Options { hidden, .. } = *options;
     println!("floats per step and sequence, H {hidden}, outputs included");
@@ -292,7 +292,8 @@ fn schedule(options: &Options, steps: usize) -> Result<Schedule, Error> {
     if !(fill > 0.0 && fill <= 1.0) {
         return refused("ragged", fill.to_string(), "above 0, at most 1");
     }
-    // Evenly spread about the mean, up to the last step or down to 0, and one sequence of all steps.
+    // Evenly spread about the mean, up to the last step or down to 0, and one sequence of all
+    // steps.
     let spread = fill.min(1.0 - fill) * steps as f64;
     let length = |n: usize| match n {
         0 => steps,

@@ -80,8 +80,8 @@ pub(crate) const STEP_WORTH_SPLITTING: usize = unless_miri(1 << 17, 1);
 /// which helpers are called: threads meet at the end of every stretch.
 pub const STRETCH_WORTH_CALLING: usize = unless_miri(1 << 20, 1);
 
-/// Vectors of units, summed over the rows, in each thread's part of a scan. A part of this size takes
-/// about as long as the threads take to meet.
+/// Vectors of units, summed over the rows, in each thread's part of a scan. A part of this size
+/// takes about as long as the threads take to meet.
 pub(crate) const SCAN_VECTORS: usize = unless_miri(256, 2);
 
 /// Bytes of recurrent weights up to which threads split the batch and each thread reads all

@@ -1,5 +1,5 @@
-//! Scans: each step against the `f64` reference, the same bits in any parts, on any number of threads
-//! and for each sequence alone, and what the entries refuse.
+//! Scans: each step against the `f64` reference, the same bits in any parts, on any number of
+//! threads and for each sequence alone, and what the entries refuse.
 
 mod common;
 
@@ -44,8 +44,8 @@ fn rate(lambda: f32) -> [f32; 2] {
     [(-8.0 * softplus) as f32, (-8.0 / (1.0 + (-lambda).exp())) as f32]
 }
 
-/// Compares a scan, whose pre-activations are inputs with exact factors, with the reference: U has one
-/// power of two in each row.
+/// Compares a scan, whose pre-activations are inputs with exact factors, with the reference: U has
+/// one power of two in each row.
 fn as_the_reference(cell: Scan, (hidden, batch, steps): (usize, usize, usize), seed: u64) {
     let mut case = ScanCase::draw(cell, StepRows::dense(steps, batch), hidden, seed, 1.0);
     let geometry = cell.geometry();
@@ -224,8 +224,8 @@ fn units_and_sequences_have_the_bits_that_they_have_alone() {
     });
 }
 
-/// The minimal LSTM's shares add up to 1 and the RG-LRU's step is that of its equations where f32 has no
-/// room for what their equations name.
+/// The minimal LSTM's shares add up to 1 and the RG-LRU's step is that of its equations where f32
+/// has no room for what their equations name.
 #[test]
 fn gates_at_their_ends() {
     let one = |cell: Scan, z: &[f32], x: f32, vectors: Vec<f32>, h: f32, isa: Isa| -> f32 {
@@ -240,7 +240,7 @@ fn gates_at_their_ends() {
         for away in [0.0, 50.0, 90.0, 200.0, 3000.0] {
             let z = [-away, -away - 1.0, 0.0];
             let h = one(Scan::MinLstm { positive: false }, &z, 0.0, vec![], 1.0, isa);
-            let (f, i) = ((1.0f64 + f64::from(away).exp()), 1.0 + f64::from(away + 1.0).exp());
+            let (f, i) = (1.0 + f64::from(away).exp(), 1.0 + f64::from(away + 1.0).exp());
             let expected = if away > 300.0 { 1.0 / (1.0 + (-1.0f64).exp()) } else { i / (f + i) };
             assert!((f64::from(h) - expected).abs() < 1e-6, "{h}, {expected}, {away} on {isa}");
         }

@@ -11,8 +11,8 @@ use bptt::{
 use bptt_reference::cells::{Cell as Equations, Layer as ReferenceLayer};
 use bptt_reference::noise::Masks;
 
-/// A layer of a kind, with its numbers of inputs and units. A [square](Kind::is_square) kind has as many
-/// inputs as units, whatever `inputs` says.
+/// A layer of a kind, with its numbers of inputs and units. A [square](Kind::is_square) kind has as
+/// many inputs as units, whatever `inputs` says.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Subject {
     pub kind: Kind,

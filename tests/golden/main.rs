@@ -8,8 +8,8 @@
 //! that the system's libraries compute in f64 are rounded to f32 before they are hashed, so the
 //! hashes of portable code are the same on every machine and with every compiler.
 //!
-//! Lines of an instruction set that this machine lacks are not compared, and the test says so. So it
-//! does of cases that are recorded, but not on an instruction set that this machine has. If a
+//! Lines of an instruction set that this machine lacks are not compared, and the test says so. So
+//! it does of cases that are recorded, but not on an instruction set that this machine has. If a
 //! change is meant, this records the lines of the instruction sets that the machine has:
 //!
 //! ```text

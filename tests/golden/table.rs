@@ -82,8 +82,8 @@ impl Table {
         self.lines.range(first..).next().is_some_and(|((next, _), _)| next == case)
     }
 
-    /// The instruction sets on which cases have no line in `expected` that have one on another, with
-    /// their number: they have not been recorded on a machine with this instruction set yet.
+    /// The instruction sets on which cases have no line in `expected` that have one on another,
+    /// with their number: they have not been recorded on a machine with this instruction set yet.
     pub fn unrecorded(&self, expected: &Self) -> BTreeMap<&str, usize> {
         let mut counts = BTreeMap::new();
         let missing = self.lines.keys().filter(|key| !expected.lines.contains_key(key));

@@ -3,9 +3,10 @@
     benches/peers/python/min_gru.py HIDDEN BATCH STEPS ROUNDS RNNBENCH
 
 RNNBENCH is bptt's example of this name, in the release profile. The authors (Feng et al. 2024) find
-all states at once in PyTorch: the logarithm of a state is a sum of logarithms of what was kept, plus
-the logarithm of a sum of what has entered, for which there is `torch.logcumsumexp`. The candidates are
-positive, so that they have logarithms. Both have one thread and as many inputs as units."""
+all states at once in PyTorch: the logarithm of a state is a sum of logarithms of what was kept,
+plus the logarithm of a sum of what has entered, for which there is `torch.logcumsumexp`. The
+candidates are positive, so that they have logarithms. Both have one thread and as many inputs as
+units."""
 
 import json
 import statistics

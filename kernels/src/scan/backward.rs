@@ -15,8 +15,8 @@ use std::ops::Range;
 
 /// A backward scan over a stretch of time.
 ///
-/// The gradients of the cell's parameters are sums from the last row to the first. So a schedule can
-/// be divided into stretches, the last one first, and gets the bits of one scan.
+/// The gradients of the cell's parameters are sums from the last row to the first. So a schedule
+/// can be divided into stretches, the last one first, and gets the bits of one scan.
 #[derive(Debug)]
 pub struct ScanBackward<'a> {
     /// The rows of τ steps of B sequences.
@@ -44,14 +44,15 @@ pub struct ScanBackward<'a> {
     pub dy: &'a [f32],
     /// Floats from one row of `dy` to the next, H or more.
     pub dy_stride: usize,
-    /// ∂L/∂ of the state, `[B, H]`: after the stretch, without the part that comes through `dy`, when
-    /// this is called, and before it when it returns.
+    /// ∂L/∂ of the state, `[B, H]`: after the stretch, without the part that comes through `dy`,
+    /// when this is called, and before it when it returns.
     pub dstate: &'a mut [f32],
-    /// If the cell [reads](super::ScanGeometry::input) the input: where ∂L/∂x goes, `[rows, H]`, without
-    /// the part that comes through the products. Empty if it is not wanted, or the cell does not.
+    /// If the cell [reads](super::ScanGeometry::input) the input: where ∂L/∂x goes, `[rows, H]`,
+    /// without the part that comes through the products. Empty if it is not wanted, or the cell
+    /// does not.
     pub dx: &'a mut [f32],
-    /// The gradients of the cell's parameters, `[learned, H]`, to which those of the stretch are added.
-    /// Empty if they are not wanted.
+    /// The gradients of the cell's parameters, `[learned, H]`, to which those of the stretch are
+    /// added. Empty if they are not wanted.
     pub dvectors: &'a mut [f32],
 }
 
@@ -175,8 +176,8 @@ unsafe impl<C: ScanCell> Phases for Work<'_, C> {
                 };
                 let place = Place { row: start + n, n, before };
                 each!(S, len, |at, lanes| {
-                    // SAFETY: the rows are rows of the schedule, `n` is one of its sequences, and the
-                    // units are some of this task's.
+                    // SAFETY: the rows are rows of the schedule, `n` is one of its sequences, and
+                    // the units are some of this task's.
                     unsafe { self.units(simd, place, Span { first: first + at, len: lanes }) };
                 });
             }
@@ -197,9 +198,9 @@ impl<C: ScanCell> Work<'_, C> {
         let (at, of_sequence) = (At { row, column }, At { row: n, column });
         let mut gates = [simd.zero(); MOST_GATES];
         let mut vectors = [simd.zero(); MOST_VECTORS];
-        // SAFETY: `ScanBackward::check` has verified that all of these have the rows of the schedule,
-        // or a row for each sequence or vector, of H units; x, dx and dvectors are only used if they
-        // are there.
+        // SAFETY: `ScanBackward::check` has verified that all of these have the rows of the
+        // schedule, or a row for each sequence or vector, of H units; x, dx and dvectors are only
+        // used if they are there.
         unsafe {
             for gate in 0..C::GATES {
                 let column = gate * self.hidden + column;

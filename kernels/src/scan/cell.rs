@@ -11,8 +11,8 @@ pub(super) const MOST_VECTORS: usize = 2;
 /// What a step of some units reads.
 #[derive(Clone, Copy)]
 pub(super) struct Units<V> {
-    /// In a forward step the pre-activations, one for each gate. In a backward step what the forward
-    /// step kept in their place.
+    /// In a forward step the pre-activations, one for each gate. In a backward step what the
+    /// forward step kept in their place.
     pub gates: [V; MOST_GATES],
     /// The input, if the cell [reads](ScanCell::INPUT) it beside the products.
     pub x: V,
@@ -65,7 +65,8 @@ pub(super) trait ScanCell: Copy + Sync {
     const VECTORS: usize = 0;
     /// Vectors of H parameters that have a gradient.
     const LEARNED: usize = Self::VECTORS;
-    /// Whether a step reads the input beside the products, so that there are as many inputs as units.
+    /// Whether a step reads the input beside the products, so that there are as many inputs as
+    /// units.
     const INPUT: bool = false;
     /// Whether there is a cell state that is not the output.
     const CELLS: bool = false;

@@ -159,16 +159,17 @@ impl<C: ScanCell> Work<'_, C> {
     /// Computes a step of at most a vector of units.
     ///
     /// # Safety
-    /// `row` is a row of the schedule, `n` one of its sequences, and the units are at most a vector of
-    /// those that this task alone uses.
+    /// `row` is a row of the schedule, `n` one of its sequences, and the units are at most a vector
+    /// of those that this task alone uses.
     #[inline(always)]
     unsafe fn units<S: Simd>(&self, simd: S, row: usize, n: usize, units: Span) {
         let Span { first: column, len: lanes } = units;
         let (at, of_state) = (At { row, column }, At { row: n, column });
         let mut gates = [simd.zero(); MOST_GATES];
         let mut vectors = [simd.zero(); MOST_VECTORS];
-        // SAFETY: `ScanForward::check` has verified that all of these have the rows of the schedule,
-        // or a row for each sequence or vector, of H units; x and c are only used if they are there.
+        // SAFETY: `ScanForward::check` has verified that all of these have the rows of the
+        // schedule, or a row for each sequence or vector, of H units; x and c are only used if they
+        // are there.
         unsafe {
             for gate in 0..C::GATES {
                 let column = gate * self.hidden + column;

@@ -7,8 +7,8 @@ use super::min_gru::{candidate, candidate_gradient};
 use crate::simd::Simd;
 use crate::vmath::exp;
 
-/// The gates are in the order f, i, n. The backward step reads the pre-activations of f and i, since
-/// f' and i' alone do not tell how saturated f and i are.
+/// The gates are in the order f, i, n. The backward step reads the pre-activations of f and i,
+/// since f' and i' alone do not tell how saturated f and i are.
 #[derive(Clone, Copy)]
 pub(super) struct MinLstm {
     /// Whether the candidate is g of its sum.

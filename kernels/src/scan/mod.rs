@@ -2,9 +2,9 @@
 //! inputs need no step to wait for another, so they come first, for many rows at once, and the scan
 //! is what remains: some operations on a vector of units for each row.
 //!
-//! A cell has a file with its equations, forward and backward, on vectors (`ScanCell`). The
-//! loops over time, sequences and units are written once for all of them. Knows steps and units; must
-//! not know products.
+//! A cell has a file with its equations, forward and backward, on vectors (`ScanCell` in
+//! `cell.rs`). The loops over time, sequences and units are written once for all of them. Knows
+//! steps and units; must not know products.
 
 mod backward;
 mod cell;

@@ -1,6 +1,6 @@
-//! The pooling of a quasi-recurrent network (Bradbury et al. 2017): `n = tanh(z_n)`, `f, o, i = σ(z)`,
-//! `c = f ⊙ c₋ + (1 − f) ⊙ n`, and `h = o ⊙ c` if there is an output gate. With an input gate i takes
-//! the place of 1 − f.
+//! The pooling of a quasi-recurrent network (Bradbury et al. 2017): `n = tanh(z_n)`, `f, o, i =
+//! σ(z)`, `c = f ⊙ c₋ + (1 − f) ⊙ n`, and `h = o ⊙ c` if there is an output gate. With an input
+//! gate i takes the place of 1 − f.
 
 use super::cell::{Gradients, Later, Made, ScanCell, Units, padded};
 use crate::cells::Activations;

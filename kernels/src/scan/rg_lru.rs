@@ -37,8 +37,8 @@ impl ScanCell for RgLru {
         let a = exp(simd, log_a);
         let square = one_minus_exp(simd, simd.add(log_a, log_a));
         let beta = simd.sqrt(square);
-        // d√(1 − a²)/d ln a = −a² / √(1 − a²) grows without bound as a nears 1, but slower than ln a
-        // and its derivatives vanish. So where 1 − a² is 0 in f32, the gradients are 0.
+        // d√(1 − a²)/d ln a = −a² / √(1 − a²) grows without bound as a nears 1, but slower than ln
+        // a and its derivatives vanish. So where 1 − a² is 0 in f32, the gradients are 0.
         let vanishes = simd.lt(square, simd.splat(f32::MIN_POSITIVE));
         let inverse = simd.select(vanishes, simd.zero(), simd.div(simd.splat(1.0), beta));
         let scaled = simd.mul(simd.mul(a, a), inverse);

@@ -151,8 +151,8 @@ impl ScanCase {
         Scanned { gates, state: state.to_vec(), c: c.to_vec(), h: self.joined(&h) }
     }
 
-    /// dz, ∂L/∂ of the state before, dx and the gradients of the vectors, which are added to those that
-    /// are there, of a backward scan on buffers that `make` makes.
+    /// dz, ∂L/∂ of the state before, dx and the gradients of the vectors, which are added to those
+    /// that are there, of a backward scan on buffers that `make` makes.
     pub fn backward<B: DerefMut<Target = [f32]>>(
         &self,
         isa: Isa,

@@ -7,16 +7,16 @@ use crate::blocks::Config;
 use crate::blocks::recurrent::Activation;
 use bptt_kernels::scan::Scan;
 
-/// A layer of independently recurrent units (Li et al. 2018, "Independently Recurrent Neural Network
-/// (IndRNN): Building A Longer and Deeper RNN"):
+/// A layer of independently recurrent units (Li et al. 2018, "Independently Recurrent Neural
+/// Network (IndRNN): Building A Longer and Deeper RNN"):
 ///
 /// ```text
 /// h = φ(b + U x + w ⊙ h₋)
 /// ```
 ///
 /// A unit sees the state of no other unit. So the weight w of each tells how long it remembers, and
-/// with φ = ReLU and |w| near 1 its gradient neither vanishes nor explodes; several layers combine the
-/// units.
+/// with φ = ReLU and |w| near 1 its gradient neither vanishes nor explodes; several layers combine
+/// the units.
 ///
 /// | parameter | shape | |
 /// | --- | --- | --- |
@@ -24,8 +24,8 @@ use bptt_kernels::scan::Scan;
 /// | `bias` | `[H]` | b, which begins as 0 |
 /// | `weight_hh` | `[H]` | w, which is drawn evenly from 0 to 1 |
 ///
-/// The state is `h` `[B, H]`. A pass over τ steps of B sequences keeps H floats per step and sequence
-/// beside the outputs: room for ∂L/∂z of the backward pass.
+/// The state is `h` `[B, H]`. A pass over τ steps of B sequences keeps H floats per step and
+/// sequence beside the outputs: room for ∂L/∂z of the backward pass.
 ///
 /// ```
 /// use bptt::{Activation, IndRnn, Network, Runtime};

@@ -15,8 +15,9 @@ use bptt_kernels::scan::Scan;
 /// ```
 ///
 /// The gate and the candidate of a step see its input only. So their products are computed for many
-/// steps at once, and what has to go step by step is element-wise. [`with_positive_candidate`] makes
-/// the candidate positive, as the paper's computation in logarithms needs it; this one does not.
+/// steps at once, and what has to go step by step is element-wise. [`with_positive_candidate`]
+/// makes the candidate positive, as the paper's computation in logarithms needs it; this one does
+/// not.
 ///
 /// | parameter | shape | |
 /// | --- | --- | --- |
@@ -46,8 +47,8 @@ pub struct MinGru {
 }
 
 impl MinGru {
-    /// Makes a layer with `input_size` (I) inputs and `hidden_size` (H) units, whose candidate has no
-    /// non-linearity.
+    /// Makes a layer with `input_size` (I) inputs and `hidden_size` (H) units, whose candidate has
+    /// no non-linearity.
     ///
     /// # Errors
     /// [`Error::Value`] if a size is 0; [`Error::TooLarge`] if the weights do not fit the address

@@ -6,8 +6,8 @@ use crate::Error;
 use crate::blocks::Config;
 use bptt_kernels::scan::Scan;
 
-/// A layer of minimal long short-term memory with normalised gates (Feng et al. 2024, "Were RNNs All
-/// We Needed?"):
+/// A layer of minimal long short-term memory with normalised gates (Feng et al. 2024, "Were RNNs
+/// All We Needed?"):
 ///
 /// ```text
 /// f, i = σ(b + U x)               forget and input gate
@@ -51,8 +51,8 @@ pub struct MinLstm {
 }
 
 impl MinLstm {
-    /// Makes a layer with `input_size` (I) inputs and `hidden_size` (H) units, whose candidate has no
-    /// non-linearity.
+    /// Makes a layer with `input_size` (I) inputs and `hidden_size` (H) units, whose candidate has
+    /// no non-linearity.
     ///
     /// # Errors
     /// [`Error::Value`] if a size is 0; [`Error::TooLarge`] if the weights do not fit the address

@@ -1,5 +1,5 @@
-//! The parameters of a scanned layer, packed in the layouts that its passes read. Must not know what
-//! a cell computes.
+//! The parameters of a scanned layer, packed in the layouts that its passes read. Must not know
+//! what a cell computes.
 
 use super::spec::{ScanLayer, Sections};
 use crate::blocks::{Packed, Wanted};

@@ -1,5 +1,5 @@
-//! Training passes of a scanned layer: stretches of rows whose products are scanned while they are in
-//! the cache, and back-propagation over all of them.
+//! Training passes of a scanned layer: stretches of rows whose products are scanned while they are
+//! in the cache, and back-propagation over all of them.
 
 use super::packed::ScanPacked;
 use super::spec::{ScanLayer, Sections};
@@ -16,8 +16,8 @@ use bptt_kernels::tuning::{SCAN_ROWS, STRETCH_WORTH_CALLING};
 regions! {
     /// The memory that a pass books.
     struct Regions {
-        /// What the cell keeps in the place of the pre-activations, `[rows, G, H]`. The backward pass
-        /// replaces it with ∂L/∂z.
+        /// What the cell keeps in the place of the pre-activations, `[rows, G, H]`. The backward
+        /// pass replaces it with ∂L/∂z.
         gates,
         /// The cell state after each step, `[rows, H]`, if it is not the output.
         c,
@@ -29,15 +29,15 @@ regions! {
 ///
 /// # Memory
 ///
-/// A pass over τ steps of B sequences, of a layer of H units with G gates, books, in f32 and with each
-/// part rounded up to 16:
+/// A pass over τ steps of B sequences, of a layer of H units with G gates, books, in f32 and with
+/// each part rounded up to 16:
 ///
 /// - what the backward scan reads, `GτBH`; and the cell state, if it is not the output, `τBH`. The
 ///   outputs, `τBH`, belong to the network, and so do the states at both ends, `BH`;
 /// - scratch, the largest of
-///   - `min(τB, 96 N) · max(I, GH)` for N threads: packed rows of a product's lhs, each rounded up to
-///     16;
-///   - for the weight gradients, d = `min(τB, 256)` floats for each column of U, which is padded to a
+///   - `min(τB, 96 N) · max(I, GH)` for N threads: packed rows of a product's lhs, each rounded up
+///     to 16;
+///   - for the weight gradients, d = `min(τB, 256)` floats for each column of U, padded to a
 ///     multiple of two vectors, and 96 N times d rounded up to 16.
 ///
 /// The scratch does not grow with τ.
@@ -135,9 +135,9 @@ impl Pass for ScanPass {
         Some(Keeps::default())
     }
 
-    /// Scans from the last step to the first. Then the gradients of the parameters are sums over all
-    /// rows, from the last one to the first, and `∂L/∂x = dz U`, to which the scan adds what does not
-    /// come through the products.
+    /// Scans from the last step to the first. Then the gradients of the parameters are sums over
+    /// all rows, from the last one to the first, and `∂L/∂x = dz U`, to which the scan adds what
+    /// does not come through the products.
     fn backward(&self, backward: Backward<'_, '_>) -> Result<(), Error> {
         let Backward { packed, x, y, y_stride, dy, dy_stride, memory, state, dlast, .. } = backward;
         let Backward { dstate, dx, gradients, accumulate, threads, .. } = backward;
@@ -213,8 +213,8 @@ impl Pass for ScanPass {
     }
 
     /// Finds `gates` `[rows, G, H]` after a forward pass: what the backward pass reads, which may
-    /// change in later versions. After a backward pass it finds `preactivation_gradients` of the same
-    /// shape, and `c` `[rows, H]` after both.
+    /// change in later versions. After a backward pass it finds `preactivation_gradients` of the
+    /// same shape, and `c` `[rows, H]` after both.
     fn find(&self, name: &str, left_by: LeftBy, _step: u64) -> Option<Found> {
         match (name, left_by) {
             ("gates", LeftBy::Forward) | ("preactivation_gradients", LeftBy::Backward) => {

@@ -49,8 +49,9 @@ impl Pooling {
 /// | `weight_ih` | `[GH, I]` | U, with the first G of the gates n, f, o, i: two for f-pooling, three for fo, four for ifo |
 /// | `bias` | `[GH]` | b, which begins as 0 |
 ///
-/// The state is `c` `[B, H]`, or `h` `[B, H]` with f-pooling. A pass over τ steps of B sequences keeps
-/// per step and sequence, beside the outputs, the gates, GH floats, and c, H floats, if there is one.
+/// The state is `c` `[B, H]`, or `h` `[B, H]` with f-pooling. A pass over τ steps of B sequences
+/// keeps per step and sequence, beside the outputs, the gates, GH floats, and c, H floats, if there
+/// is one.
 ///
 /// ```
 /// use bptt::{Network, Pooling, Qrnn, Runtime};

@@ -16,10 +16,10 @@ use bptt_kernels::scan::Scan;
 /// h = a ⊙ h₋ + √(1 − a²) ⊙ (i ⊙ x)         hidden state, the output
 /// ```
 ///
-/// The root keeps the size of the state what that of the input is. It is computed from the logarithm
-/// of a, so that it is exact even where a is so near 1 that a² rounds to 1. Its derivative grows
-/// without bound there, slower than the gradients of r and Λ vanish, and is left out where 1 − a² is
-/// 0 in f32.
+/// The root keeps the size of the state what that of the input is. It is computed from the
+/// logarithm of a, so that it is exact even where a is so near 1 that a² rounds to 1. Its
+/// derivative grows without bound there, slower than the gradients of r and Λ vanish, and is left
+/// out where 1 − a² is 0 in f32.
 ///
 /// | parameter | shape | |
 /// | --- | --- | --- |
@@ -27,8 +27,8 @@ use bptt_kernels::scan::Scan;
 /// | `bias` | `[2H]` | b, which begins as 0 |
 /// | `lambda` | `[H]` | Λ, drawn so that aᶜ, for r = 1, is even in [0.9, 0.999], as in the paper |
 ///
-/// The state is `h` `[B, H]`. A pass over τ steps of B sequences keeps 2H floats per step and sequence
-/// beside the outputs, r and i; a is computed again.
+/// The state is `h` `[B, H]`. A pass over τ steps of B sequences keeps 2H floats per step and
+/// sequence beside the outputs, r and i; a is computed again.
 ///
 /// ```
 /// use bptt::{Dense, Network, RgLru, Runtime};

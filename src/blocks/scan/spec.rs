@@ -12,8 +12,8 @@ use rand_core::Rng;
 /// The c of an RG-LRU.
 const RATE: f64 = 8.0;
 
-/// Vectors of parameters that only some cells have: a weight of each unit, beside the matrix and the
-/// biases.
+/// Vectors of parameters that only some cells have: a weight of each unit, beside the matrix and
+/// the biases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Own {
     /// There are none.
@@ -22,8 +22,8 @@ pub(super) enum Own {
     OfCellState,
     /// The weight of the hidden state, which is drawn from 0 to 1.
     OfHiddenState,
-    /// Λ of an RG-LRU, drawn so that the share of the state that stays at a step with r = 1, is even in
-    /// [0.9, 0.999].
+    /// Λ of an RG-LRU, drawn so that the share of the state that stays at a step with r = 1, is
+    /// even in [0.9, 0.999].
     Rate,
 }
 
@@ -53,8 +53,8 @@ impl Own {
         }
     }
 
-    /// Computes the `vectors` that the kernel's cell reads from the parameters `own`. What is not the
-    /// same is computed in f64, so that it is as exact as an f32 can be.
+    /// Computes the `vectors` that the kernel's cell reads from the parameters `own`. What is not
+    /// the same is computed in f64, so that it is as exact as an f32 can be.
     pub(super) fn prepare(self, own: &[f32], vectors: &mut [f32]) {
         if self != Self::Rate {
             return vectors.copy_from_slice(own);
@@ -69,8 +69,8 @@ impl Own {
     }
 }
 
-/// The description of a scanned layer. Each layer makes its description, and everything else follows
-/// from that.
+/// The description of a scanned layer. Each layer makes its description, and everything else
+/// follows from that.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ScanLayer {
     pub(super) config: Config,

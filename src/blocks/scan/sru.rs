@@ -17,9 +17,9 @@ use bptt_kernels::scan::Scan;
 /// h = r ⊙ c + (1 − r) ⊙ x                 output
 /// ```
 ///
-/// A part of the input passes by the cell, on a highway. If there are not as many inputs as units, a
-/// fourth product takes its place there, `b_x + U_x x`, as in the authors' code. The paper has no b_n,
-/// which begins as 0.
+/// A part of the input passes by the cell, on a highway. If there are not as many inputs as units,
+/// a fourth product takes its place there, `b_x + U_x x`, as in the authors' code. The paper has no
+/// b_n, which begins as 0.
 ///
 /// | parameter | shape | |
 /// | --- | --- | --- |

@@ -19,11 +19,11 @@ regions! {
     }
 }
 
-/// The planned steps of a scanned layer. For N threads their memory, in f32 and each part rounded up
-/// to 16, is
+/// The planned steps of a scanned layer. For N threads their memory, in f32 and each part rounded
+/// up to 16, is
 ///
-/// - the pre-activations of T = max(1, ⌊192 N / B⌋) · B rows: `GTH`, and 16T more if GH is a multiple
-///   of 256;
+/// - the pre-activations of T = max(1, ⌊192 N / B⌋) · B rows: `GTH`, and 16T more if GH is a
+///   multiple of 256;
 /// - packed rows of a product's lhs, each rounded up to 16: `min(T, 96 N) · I`.
 #[derive(Debug)]
 pub(super) struct ScanSteps {
