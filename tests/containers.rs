@@ -50,7 +50,7 @@ fn sequences(rng: &mut StdRng) -> Sequences {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_tree_has_the_bits_of_its_leaves(seed in any::<u64>()) {
