@@ -13,9 +13,9 @@ use crate::simd::{Kernel, Simd};
 use crate::vmath::{exp, log_1p};
 use crate::{Isa, KernelError, MAX_LANES};
 
-/// Logistic cross-entropy. The loss of a logit o with the target t in 0 … 1 is
-/// −w t log σ(o) − (1 − t) log(1 − σ(o)), with the weight w of positive targets, and its gradient
-/// is (1 − t) σ(o) − w t σ(−o), which for w = 1 is σ(o) − t.
+/// Logistic cross-entropy. A logit o has a target t in 0 … 1, and w is the weight of positive targets.
+/// The loss is −w t log σ(o) − (1 − t) log(1 − σ(o)). Its gradient is (1 − t) σ(o) − w t σ(−o). For
+/// w = 1 that is σ(o) − t.
 ///
 /// A logit of ±∞ counts as the largest f32 of its sign, and no loss as more than that. A NaN makes the
 /// sum and its own gradient NaN. Each loss is exact to some 4 ULP, and they are added up in f64.

@@ -1,6 +1,7 @@
 //! Dropout between layers. Knows rows and keys; must not know recurrence.
 
-use super::{Backward, Block, Config, Forward, Next, Pass, Plan, Steps};
+use super::identity::{Identity, copy};
+use super::{Backward, Block, Config, Forward, Pass, Plan, Steps};
 use crate::error::check_size;
 use crate::memory::{Layout, Region};
 use crate::sequence::{InputSize, Schedule};
@@ -80,10 +81,10 @@ impl Block for Dropout {
     fn stream(
         &self,
         batch: usize,
-        _runtime: Runtime,
-        _layout: &mut Layout,
+        runtime: Runtime,
+        layout: &mut Layout,
     ) -> Result<Box<dyn Steps>, Error> {
-        Ok(Box::new(DropoutSteps { row: batch * self.size }))
+        Identity::new(self.size)?.stream(batch, runtime, layout)
     }
 }
 
@@ -103,9 +104,7 @@ impl Pass for DropoutPass {
         let rows = self.schedule.rows();
         let x = x.features(rows, size)?;
         if !mode.training {
-            for (y, x) in y.chunks_mut(y_stride).zip(x.chunks_exact(size)) {
-                y[..size].copy_from_slice(x);
-            }
+            copy(size, (x, size), (y, y_stride));
             return Ok(());
         }
         let keys: &mut [u32] = bytemuck::cast_slice_mut(self.keys.of_mut(memory));
@@ -128,19 +127,5 @@ impl Pass for DropoutPass {
 
     fn reads_output(&self) -> bool {
         false
-    }
-}
-
-/// The planned steps of dropout, which copy.
-#[derive(Debug)]
-struct DropoutSteps {
-    /// Floats of a step of all sequences.
-    row: usize,
-}
-
-impl Steps for DropoutSteps {
-    fn run(&mut self, next: Next<'_, '_>) -> Result<(), Error> {
-        next.y.copy_from_slice(next.x.features(next.steps, self.row)?);
-        Ok(())
     }
 }

@@ -70,7 +70,11 @@ struct IdentityPass {
 }
 
 /// Copies rows of `width` floats; those of `from` and `to` are the given strides apart.
-fn copy(width: usize, (from, from_stride): (&[f32], usize), (to, to_stride): (&mut [f32], usize)) {
+pub(super) fn copy(
+    width: usize,
+    (from, from_stride): (&[f32], usize),
+    (to, to_stride): (&mut [f32], usize),
+) {
     for (to, from) in to.chunks_mut(to_stride).zip(from.chunks(from_stride)) {
         to[..width].copy_from_slice(&from[..width]);
     }

@@ -4,10 +4,10 @@ use super::parallel::{Branches, Direction, Merge};
 use crate::blocks::{Block, Config, delegate_block};
 use std::sync::Arc;
 
-/// A bidirectional block (section 10.3 of *Deep Learning*): one block goes through each sequence from
-/// its first step to its last, another one from its last step to its first, and row t of the output
-/// has the outputs of both for step t, h⁽ᵗ⁾ of the first and g⁽ᵗ⁾ of the second. They are next to each
-/// other, `[h, g]`, or [summed](Self::summed), h + g. The two blocks may be of any kinds and sizes
+/// A bidirectional block (section 10.3 of *Deep Learning*). One block goes through each sequence from
+/// its first step to its last, and its outputs are h. Another one goes from the last step to the first,
+/// and its outputs are g. Row t of the output has h⁽ᵗ⁾ and g⁽ᵗ⁾. They are next to each other, `[h, g]`,
+/// or [summed](Self::summed), h + g. The two blocks may be of any kinds and sizes
 /// that read the same input. Sequences of different lengths are reversed each within its own length.
 ///
 /// The names of the parameters and of the state begin with `forward.` and `reverse.`. As to the state,
@@ -17,8 +17,9 @@ use std::sync::Arc;
 /// reverse block. Since the first output needs the last input, there are no streams, no budgets and no
 /// truncation.
 ///
-/// With two threads or more, both blocks run at the same time if they are about equally long and the
-/// batch is small, so that a thread need not wait for the other one at each step.
+/// With two threads, both blocks run at the same time if their work is about equal, so that a thread need
+/// not wait for the other one at each step. With more threads they do so if there are fewer sequences
+/// than threads; otherwise all threads share the sequences of one block and then of the other.
 ///
 /// ```
 /// use bptt::{Bidirectional, Dense, Lstm, Network, Runtime, Schedule};

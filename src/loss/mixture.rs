@@ -9,13 +9,13 @@ use std::f64::consts::TAU;
 /// Graves (2013, arXiv:1308.0850, section 4) predicts handwriting. The targets are `[rows, 2]`.
 ///
 /// A row has 6K outputs, in blocks of K: the mixture weights π̂, the means μ̂_x, the means μ̂_y, the
-/// deviations σ̂_x, σ̂_y and the correlations ρ̂, of which the parameters of the mixture are
+/// deviations σ̂_x, σ̂_y and the correlations ρ̂. The parameters of the mixture are made of them:
 ///
 /// ```text
 /// π = softmax(π̂)   μ = μ̂   σ = exp(σ̂)   ρ = tanh(ρ̂)
 /// ```
 ///
-/// and the loss of a row is `−log Σₖ πₖ N(x, y | μₖ, σₖ, ρₖ)` (equations 18 to 26). K is 1 unless
+/// The loss of a row is `−log Σₖ πₖ N(x, y | μₖ, σₖ, ρₖ)` (equations 18 to 26). K is 1 unless
 /// [`with_components`](Self::with_components) sets it. [`with_stroke_end`](Self::with_stroke_end) adds
 /// an output ê and a target 0 or 1. A mean divides by the number of rows.
 ///

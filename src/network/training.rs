@@ -164,8 +164,8 @@ impl<'a> Training<'a> {
     /// # Errors
     /// [`Error::Value`] if the schedule has no rows or the budget is too small, in which case it
     /// says the least that would do; [`Error::TooLarge`] if the workspace does not fit the address
-    /// space; [`Error::Mismatch`] if input gradients were asked for but the input is tokens, there is a
-    /// budget and a block is [reversed](crate::Reversed), or there are chunks of outputs and the last
+    /// space; [`Error::Mismatch`] if input gradients were asked for but the input is tokens; if there is a
+    /// budget and a block is [reversed](crate::Reversed); or if there are chunks of outputs and the last
     /// block does not look at each row alone, or is the only one.
     pub fn bytes(&self) -> Result<usize, Error> {
         Ok(self.recomputation()?.bytes)

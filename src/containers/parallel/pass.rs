@@ -284,8 +284,11 @@ impl ParallelPass {
     fn at_once(&self, threads: &Threads<'_>) -> bool {
         let [first, second] = &self.branches[..] else { return false };
         let ([first, _], [second, _]) = (first.pass.work(), second.pass.work());
+        // More than two threads are of use only to one block after the other.
+        let threads = threads.threads();
+        let enough = threads == 2 || threads > 2 && self.order.schedule.batch() < threads;
         // The thread with the shorter block waits for the other.
-        threads.threads() > 1 && first.min(second) >= first.max(second) / 2
+        enough && first.min(second) >= first.max(second) / 2
     }
 
     /// Runs all blocks.

@@ -18,9 +18,9 @@ use bptt_kernels::softmax::{log_sum_exp, softmax};
 /// At each step the softmax of the outputs gives the probability of each label, and of the *blank*,
 /// which is output 0 unless [`with_blank`](Self::with_blank) sets it. A path has one of these for each
 /// step; what is left without its repetitions and then without its blanks is its labelling. The
-/// loss of a sequence is `−log p(l | x)`, with the sum p over all paths whose labelling is the
-/// target l (equation 3), and with the softmax ŷ of the outputs its gradient is
-/// `ŷ − γ`, where γ is the probability of each label at that step given the target (equation 16).
+/// loss of a sequence is `−log p(l | x)`, where p is the sum over all paths whose labelling is the
+/// target l (equation 3). Its gradient is `ŷ − γ` (equation 16). There ŷ is the softmax of the outputs,
+/// and γ is the probability of each label at that step given the target.
 /// Everything is computed in logarithms, in f64.
 ///
 /// The labels of all sequences are one after the other in one slice, in the order in which the
