@@ -171,12 +171,14 @@ pub use loss::{
     LogisticCrossEntropy, Loss, Outputs, SoftmaxCrossEntropy, SquaredError, TargetRows, metrics,
 };
 pub use memory::{Layout, Memory, Region};
-pub use network::{Model, Network, Recomputation, Stream, Training, Truncated, Workspace};
+pub use network::{
+    Bridge, Encoder, Model, Network, Recomputation, Stream, Training, Truncated, Workspace,
+};
 pub use params::{Init, Manifest, Parameters, State, Tensor};
 pub use rand_core;
 pub use regularisation::{Noise, Regularisation};
 pub use runtime::Runtime;
-pub use sequence::{Input, InputSize, Padding, Schedule, Tokens};
+pub use sequence::{Input, InputSize, Inputs, Padding, Schedule, Tokens};
 pub use train::{
     Adam, AdamConfig, Clipped, Optimizer, Sgd, SgdConfig, clip_elements, clip_global_norm,
 };

@@ -142,6 +142,9 @@ const BLOCK: u32 = 2;
 /// The second word of the counter of the seed of the blocks within a block, as [`BLOCK`].
 const WITHIN: u32 = 3;
 
+/// The second word of the counter of the seed of an encoder, as [`BLOCK`].
+const ENCODER: u32 = 4;
+
 fn words(number: u64) -> [u32; 2] {
     [number as u32, (number >> 32) as u32]
 }
@@ -160,6 +163,11 @@ impl Noise {
     /// the seed of a block outside.
     pub(crate) fn within_a_block(self) -> Self {
         self.derived([0, WITHIN])
+    }
+
+    /// Returns the noise of the encoder of a network that has this noise.
+    pub(crate) fn of_encoder(self) -> Self {
+        self.derived([0, ENCODER])
     }
 
     /// Returns the noise of a pass that begins `steps` steps later.

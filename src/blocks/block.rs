@@ -5,6 +5,7 @@ use super::config::Config;
 use super::packed::{Packed, Plain, Wanted};
 use super::pass::Pass;
 use super::recurrent::Recurrent;
+use super::source::{SourceRows, SourceSize};
 use super::steps::{OneByOne, Steps};
 use crate::memory::Layout;
 use crate::params::{Init, Manifest};
@@ -67,6 +68,16 @@ pub trait Block: Any + Debug + Send + Sync {
         false
     }
 
+    /// Returns an error unless the block can read a source of this size. `None` stands for a network
+    /// without an [encoder](crate::Network::with_encoder), which has no source. By default a block
+    /// reads none, and any will do.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if the source does not fit the block.
+    fn check_source(&self, _source: Option<SourceSize>) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Initialises the parameters, which are all zero when this is called. Weights are set as
     /// `init` says, with random numbers from the generator; biases and gains are set as the block's
     /// documentation says.
@@ -105,18 +116,14 @@ pub trait Block: Any + Debug + Send + Sync {
         None
     }
 
-    /// Plans the steps of a stream of `batch` sequences. The size of the booked memory does not
-    /// depend on the length of the stream. By default each step runs as a training pass of one
-    /// step.
+    /// Plans the steps of a stream, and books the memory that they need in `plan.layout`. Its size
+    /// does not depend on the length of the stream. By default each step runs as a training pass of
+    /// one step.
     ///
     /// # Errors
     /// [`Error::TooLarge`] if the memory does not fit the address space.
-    fn stream(
-        &self,
-        batch: usize,
-        runtime: Runtime,
-        layout: &mut Layout,
-    ) -> Result<Box<dyn Steps>, Error> {
+    fn stream(&self, plan: &mut StreamPlan<'_>) -> Result<Box<dyn Steps>, Error> {
+        let StreamPlan { batch, runtime, source, .. } = *plan;
         let mut own = Layout::in_lines("the stream");
         let (schedule, gradients) = (Schedule::dense(1, batch), Wanted::default());
         let pass = self.plan(&mut Plan {
@@ -124,11 +131,13 @@ pub trait Block: Any + Debug + Send + Sync {
             runtime,
             gradients,
             recompute: false,
+            source,
             layout: &mut own,
         })?;
         let mut state = Manifest::default();
         self.state(batch, &mut state)?;
-        let (memory, last) = (layout.book(&[own.floats()])?, layout.book(&[state.len()])?);
+        let (memory, last) =
+            (plan.layout.book(&[own.floats()])?, plan.layout.book(&[state.len()])?);
         let (input, output) = (self.input(), self.output_size());
         Ok(Box::new(OneByOne { pass, memory, last, batch, input, output }))
     }
@@ -145,6 +154,21 @@ pub struct Plan<'a> {
     pub gradients: Wanted,
     /// Whether the pass will be asked to [compute again](Pass::recompute) what it keeps.
     pub recompute: bool,
+    /// The rows of the source, if the network has an encoder.
+    pub source: Option<&'a SourceRows>,
     /// Where the pass books its memory.
+    pub layout: &'a mut Layout,
+}
+
+/// What [`Block::stream`] needs to know to plan the steps of a stream.
+#[derive(Debug)]
+pub struct StreamPlan<'a> {
+    /// The number of sequences.
+    pub batch: usize,
+    /// The instruction set and the number of threads.
+    pub runtime: Runtime,
+    /// The rows of the source, if the network has an encoder.
+    pub source: Option<&'a SourceRows>,
+    /// Where the steps book their memory.
     pub layout: &'a mut Layout,
 }

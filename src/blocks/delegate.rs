@@ -80,14 +80,20 @@ macro_rules! delegate_block {
                 $inner.plan(plan)
             }
 
+            fn check_source(
+                &self,
+                source: Option<$crate::blocks::SourceSize>,
+            ) -> Result<(), $crate::Error> {
+                let $this = self;
+                $inner.check_source(source)
+            }
+
             fn stream(
                 &self,
-                batch: usize,
-                runtime: $crate::Runtime,
-                layout: &mut $crate::Layout,
+                plan: &mut $crate::blocks::StreamPlan<'_>,
             ) -> Result<Box<dyn $crate::blocks::Steps>, $crate::Error> {
                 let $this = self;
-                $inner.stream(batch, runtime, layout)
+                $inner.stream(plan)
             }
 
             $($more)*

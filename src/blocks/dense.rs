@@ -1,9 +1,11 @@
 //! A dense layer: each row of its output is an affine map of the row of its input.
 
 use super::recurrent::Activation;
-use super::{Backward, Block, Config, Forward, Next, Packed, Pass, Plan, Steps, Wanted};
+use super::{
+    Backward, Block, Config, Forward, Next, Packed, Pass, Plan, Steps, StreamPlan, Wanted,
+};
 use crate::error::{check_len, check_size, product};
-use crate::memory::{Layout, Region, regions};
+use crate::memory::{Region, regions};
 use crate::params::{Init, Manifest};
 use crate::sequence::InputSize;
 use crate::{Error, Format, Isa, Runtime};
@@ -150,17 +152,13 @@ impl Block for Dense {
         Ok(Box::new(DensePass { dense: *self, rows, isa, wanted: plan.gradients, regions }))
     }
 
-    fn stream(
-        &self,
-        batch: usize,
-        runtime: Runtime,
-        layout: &mut Layout,
-    ) -> Result<Box<dyn Steps>, Error> {
+    fn stream(&self, plan: &mut StreamPlan<'_>) -> Result<Box<dyn Steps>, Error> {
+        let StreamPlan { batch, runtime, .. } = *plan;
         let threads = runtime.checked_threads()?;
         // All threads together pack at most this many rows at once, however many rows come.
         let rows = product("the stream", &[96, threads])?.max(batch);
         let len = gemm::team_scratch_len(threads, rows, self.input_size)?;
-        let scratch = layout.book(&[len])?;
+        let scratch = plan.layout.book(&[len])?;
         Ok(Box::new(DenseSteps { dense: *self, batch, scratch }))
     }
 }

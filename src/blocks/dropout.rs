@@ -1,11 +1,11 @@
 //! Dropout between layers. Knows rows and keys; must not know recurrence.
 
 use super::identity::{Identity, copy};
-use super::{Backward, Block, Config, Forward, Pass, Plan, Steps};
+use super::{Backward, Block, Config, Forward, Pass, Plan, Steps, StreamPlan};
 use crate::error::check_size;
-use crate::memory::{Layout, Region};
+use crate::memory::Region;
 use crate::sequence::{InputSize, Schedule};
-use crate::{Error, Isa, Runtime};
+use crate::{Error, Isa};
 use bptt_kernels::rowwise::{Strided, StridedMut, drop_out};
 
 /// Dropout between layers (Srivastava et al. 2014): in training `y = m ⊙ x`, where each m of each row
@@ -78,13 +78,8 @@ impl Block for Dropout {
         Ok(Box::new(DropoutPass { dropout: *self, isa: plan.runtime.isa(), schedule, keys }))
     }
 
-    fn stream(
-        &self,
-        batch: usize,
-        runtime: Runtime,
-        layout: &mut Layout,
-    ) -> Result<Box<dyn Steps>, Error> {
-        Identity::new(self.size)?.stream(batch, runtime, layout)
+    fn stream(&self, plan: &mut StreamPlan<'_>) -> Result<Box<dyn Steps>, Error> {
+        Identity::new(self.size)?.stream(plan)
     }
 }
 

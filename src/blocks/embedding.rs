@@ -1,8 +1,9 @@
 //! An embedding layer: looks up each token's row in a table.
 
-use super::{Backward, Block, Config, Forward, Next, Packed, Pass, Plan, Steps, Wanted};
+use super::{
+    Backward, Block, Config, Forward, Next, Packed, Pass, Plan, Steps, StreamPlan, Wanted,
+};
 use crate::error::{check_len, check_size, product};
-use crate::memory::Layout;
 use crate::params::{Init, Manifest};
 use crate::sequence::InputSize;
 use crate::{Error, Format, Runtime};
@@ -115,13 +116,8 @@ impl Block for Embedding {
         Ok(Box::new(EmbeddingPass { embedding: *self, rows, wanted }))
     }
 
-    fn stream(
-        &self,
-        batch: usize,
-        _runtime: Runtime,
-        _layout: &mut Layout,
-    ) -> Result<Box<dyn Steps>, Error> {
-        Ok(Box::new(EmbeddingSteps { embedding: *self, batch }))
+    fn stream(&self, plan: &mut StreamPlan<'_>) -> Result<Box<dyn Steps>, Error> {
+        Ok(Box::new(EmbeddingSteps { embedding: *self, batch: plan.batch }))
     }
 }
 

@@ -1,10 +1,9 @@
 //! A block whose output is its input, to be put beside other blocks.
 
-use super::{Backward, Block, Config, Forward, Next, Pass, Plan, Steps};
+use super::{Backward, Block, Config, Forward, Next, Pass, Plan, Steps, StreamPlan};
+use crate::Error;
 use crate::error::check_size;
-use crate::memory::Layout;
 use crate::sequence::InputSize;
-use crate::{Error, Runtime};
 
 /// The identity, y = x. It carries a block's input past the block: beside it in
 /// [`Parallel`](crate::Parallel), the output is `[x, f(x)]`.
@@ -52,13 +51,8 @@ impl Block for Identity {
         Ok(Box::new(IdentityPass { size: self.size, rows: plan.schedule.checked_rows()? }))
     }
 
-    fn stream(
-        &self,
-        batch: usize,
-        _runtime: Runtime,
-        _layout: &mut Layout,
-    ) -> Result<Box<dyn Steps>, Error> {
-        Ok(Box::new(IdentitySteps { row: batch * self.size }))
+    fn stream(&self, plan: &mut StreamPlan<'_>) -> Result<Box<dyn Steps>, Error> {
+        Ok(Box::new(IdentitySteps { row: plan.batch * self.size }))
     }
 }
 

@@ -1,11 +1,11 @@
 //! Layer normalisation between layers. Knows rows; must not know recurrence.
 
-use super::{Backward, Block, Config, Forward, Next, Pass, Plain, Plan, Steps, Wanted};
+use super::{Backward, Block, Config, Forward, Next, Pass, Plain, Plan, Steps, StreamPlan, Wanted};
 use crate::error::{check_len, check_size};
-use crate::memory::{Layout, Region, regions};
+use crate::memory::{Region, regions};
 use crate::params::{Init, Manifest};
 use crate::sequence::InputSize;
-use crate::{Error, Isa, Runtime};
+use crate::{Error, Isa};
 use bptt_kernels::Joined;
 use bptt_kernels::diagonal::Diagonal;
 use bptt_kernels::rowwise::{LayerNormBackward, LayerNormForward, Strided, StridedMut};
@@ -106,14 +106,10 @@ impl Block for LayerNormalization {
         Ok(Box::new(NormPass { norm: *self, rows, isa, wanted: plan.gradients, regions }))
     }
 
-    fn stream(
-        &self,
-        batch: usize,
-        runtime: Runtime,
-        layout: &mut Layout,
-    ) -> Result<Box<dyn Steps>, Error> {
+    fn stream(&self, plan: &mut StreamPlan<'_>) -> Result<Box<dyn Steps>, Error> {
         let dims: Regions<&[usize]> = Regions { normal: &[CHUNK, self.size], inverse: &[CHUNK] };
-        let regions = dims.booked(layout)?;
+        let StreamPlan { batch, runtime, .. } = *plan;
+        let regions = dims.booked(plan.layout)?;
         Ok(Box::new(NormSteps { norm: *self, batch, isa: runtime.isa(), regions }))
     }
 }

@@ -19,9 +19,10 @@ mod pass;
 mod pool;
 pub(crate) mod recurrent;
 pub(crate) mod scan;
+mod source;
 mod steps;
 
-pub use block::{Block, Plan};
+pub use block::{Block, Plan, StreamPlan};
 pub use config::{Config, Value};
 pub(crate) use delegate::delegate_block;
 pub use dense::Dense;
@@ -34,4 +35,5 @@ pub use layer_normalization::LayerNormalization;
 pub use packed::{Packed, Plain, Wanted};
 pub use pass::{Backward, Forward, Found, Keeps, LeftBy, Pass};
 pub use pool::Pool;
+pub use source::{Source, SourceGradients, SourceRows, SourceSize};
 pub use steps::{Next, Steps};

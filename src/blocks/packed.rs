@@ -17,6 +17,8 @@ pub struct Wanted {
     pub input: bool,
     /// Whether to compute the gradient of the state before the first step.
     pub state: bool,
+    /// Whether to compute the gradient of the input of the [encoder](crate::Encoder).
+    pub source: bool,
 }
 
 impl Wanted {
@@ -26,6 +28,7 @@ impl Wanted {
             parameters: self.parameters || other.parameters,
             input: self.input || other.input,
             state: self.state || other.state,
+            source: self.source || other.source,
         }
     }
 }

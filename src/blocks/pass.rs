@@ -2,6 +2,7 @@
 //! and backward runs.
 
 use super::packed::Packed;
+use super::source::{Source, SourceGradients};
 use crate::Error;
 use crate::memory::Region;
 use crate::regularisation::{Mode, Noise};
@@ -16,6 +17,8 @@ pub struct Forward<'a, 't> {
     pub packed: &'a dyn Packed,
     /// The input, with one row for each row of the schedule.
     pub x: Input<'a>,
+    /// What the encoder has made, if there is one.
+    pub source: Source<'a>,
     /// Where the output goes, `[rows, y_stride]`. The pass writes the first `output_size` floats of
     /// each row.
     pub y: &'a mut [f32],
@@ -45,6 +48,8 @@ pub struct Backward<'a, 't> {
     pub packed: &'a dyn Packed,
     /// As in the forward pass.
     pub x: Input<'a>,
+    /// As in the forward pass.
+    pub source: Source<'a>,
     /// The output of the forward pass, or an empty slice if the pass does not [read
     /// it](Pass::reads_output).
     pub y: &'a [f32],
@@ -67,6 +72,8 @@ pub struct Backward<'a, 't> {
     pub dstate: &'a mut [f32],
     /// Where ∂L/∂x goes, `[rows, features]`, if it is wanted.
     pub dx: Option<&'a mut [f32]>,
+    /// Where the gradients of the source are added, if there is one.
+    pub dsource: SourceGradients<'a>,
     /// Where the gradients of the parameters go, in the order in which the block declared the
     /// parameters.
     pub gradients: &'a mut [f32],

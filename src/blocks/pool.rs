@@ -1,11 +1,9 @@
 //! The mean or the maximum over time. Knows steps and sequences; must not know what made the rows.
 
-use super::{Backward, Block, Config, Forward, Next, Pass, Plan, Steps};
+use super::{Backward, Block, Config, Forward, Next, Pass, Plan, Steps, StreamPlan};
 use crate::Error;
 use crate::error::check_size;
-use crate::memory::Layout;
 use crate::params::Manifest;
-use crate::runtime::Runtime;
 use crate::sequence::{InputSize, Schedule};
 
 /// The mean or the maximum over time, of each feature: row t of the output is that of the rows 1 to t
@@ -120,13 +118,8 @@ impl Block for Pool {
         Ok(Box::new(PoolPass { pool: *self, schedule: plan.schedule.clone() }))
     }
 
-    fn stream(
-        &self,
-        batch: usize,
-        _runtime: Runtime,
-        _layout: &mut Layout,
-    ) -> Result<Box<dyn Steps>, Error> {
-        Ok(Box::new(PoolSteps { pool: *self, batch }))
+    fn stream(&self, plan: &mut StreamPlan<'_>) -> Result<Box<dyn Steps>, Error> {
+        Ok(Box::new(PoolSteps { pool: *self, batch: plan.batch }))
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::packed::Packed;
 use super::pass::{Forward, Pass};
+use super::source::Source;
 use crate::Error;
 use crate::memory::Region;
 use crate::regularisation::{Mode, Noise};
@@ -17,6 +18,8 @@ pub struct Next<'a, 't> {
     pub packed: &'a dyn Packed,
     /// The inputs of `steps` steps, with one row for each sequence at each step.
     pub x: Input<'a>,
+    /// What the encoder has made, if there is one.
+    pub source: Source<'a>,
     /// Where the outputs go, one row after the other without gaps.
     pub y: &'a mut [f32],
     /// The number of steps to take.
@@ -84,7 +87,7 @@ pub(super) struct OneByOne {
 
 impl Steps for OneByOne {
     fn run(&mut self, next: Next<'_, '_>) -> Result<(), Error> {
-        let Next { packed, x, y, steps, memory, state, step, noise, threads, .. } = next;
+        let Next { packed, x, source, y, steps, memory, state, step, noise, threads, .. } = next;
         let mode = Mode { teacher_forcing: next.teacher_forcing, ..Mode::INFERENCE };
         let Self { batch, output, .. } = *self;
         let (own, rest) = memory[self.memory.range().start..].split_at_mut(self.memory.len());
@@ -101,6 +104,7 @@ impl Steps for OneByOne {
             self.pass.forward(Forward {
                 packed,
                 x,
+                source,
                 y,
                 y_stride: output,
                 memory: &mut *own,

@@ -46,6 +46,11 @@ impl ChildrenPacked {
         Ok(Self { children })
     }
 
+    /// Returns the number of the parameters.
+    pub(crate) fn len(&self) -> usize {
+        self.children.last().map_or(0, |child| child.range.end)
+    }
+
     /// Returns the packed parameters of block `nth`.
     #[inline]
     pub(crate) fn block(&self, nth: usize) -> &dyn Packed {
@@ -82,8 +87,7 @@ impl Packed for ChildrenPacked {
     }
 
     fn check(&self, parameters: &[f32]) -> Result<(), Error> {
-        let len = self.children.last().map_or(0, |child| child.range.end);
-        crate::error::check_len("parameters", parameters.len(), len)?;
+        crate::error::check_len("parameters", parameters.len(), self.len())?;
         let mut children = self.children.iter();
         children.try_for_each(|child| child.packed.check(&parameters[child.range.clone()]))
     }

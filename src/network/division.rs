@@ -78,12 +78,14 @@ pub(super) struct Divided {
 }
 
 /// What the caller asked for when a workspace was planned.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Asked {
     pub wanted: Wanted,
     pub budget: Option<usize>,
     /// The rows at a time of the blocks that look at each row alone.
     pub chunk: Option<usize>,
+    /// The schedule of the encoder's source, if there is one.
+    pub sources: Option<Schedule>,
 }
 
 /// A planned pass, which may be divided into stretches.
@@ -97,7 +99,7 @@ pub(super) enum Plans {
 struct Whole<'a> {
     network: &'a Network,
     schedule: &'a Schedule,
-    options: Options,
+    options: Options<'a>,
 }
 
 const WHAT: &str = "the workspace";
@@ -122,11 +124,18 @@ impl Divided {
     pub(super) fn new(
         network: &Network,
         schedule: &Schedule,
-        options: Options,
+        options: Options<'_>,
         budget: usize,
         undivided: Result<usize, Error>,
     ) -> Result<Self, Error> {
         network.check_causal("a budget")?;
+        if network.encoder().is_some() {
+            return Err(Error::Mismatch {
+                what: "a budget",
+                given: "a network with an encoder, of which all outputs are kept".into(),
+                expected: format!("no budget, or {} bytes or more", undivided?),
+            });
+        }
         let whole = Whole { network, schedule, options };
         let (steps, mut best) = (schedule.steps(), None);
         let mut stretch = 1;
@@ -298,12 +307,19 @@ impl Plans {
         network: &Network,
         runtime: Runtime,
         schedule: &Schedule,
-        asked: Asked,
+        asked: &Asked,
     ) -> Result<Self, Error> {
-        let Asked { wanted: gradients, budget, chunk } = asked;
-        let options = Options { runtime, gradients, is_stretch: false, recompute: false, chunk };
+        let Asked { wanted: gradients, budget, chunk, sources } = asked;
+        let options = Options {
+            runtime,
+            gradients: *gradients,
+            is_stretch: false,
+            recompute: false,
+            chunk: *chunk,
+            sources: sources.as_ref(),
+        };
         let whole = Planned::new(network, schedule.clone(), options).map(Box::new);
-        match (budget, whole) {
+        match (*budget, whole) {
             (None, whole) => Ok(Self::Whole(whole?)),
             (Some(budget), Ok(whole)) if whole.layout.bytes() <= budget => Ok(Self::Whole(whole)),
             (Some(budget), whole @ (Ok(_) | Err(Error::TooLarge { .. }))) => {

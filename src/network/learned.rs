@@ -45,11 +45,17 @@ impl Network {
         self.learned_state
     }
 
+    /// Returns the tensors of the state of one sequence that can be learned, or made by a
+    /// [bridge](crate::Bridge).
+    pub(super) fn learned_manifest(&self) -> Result<Manifest, Error> {
+        let state = self.state_manifest(1)?;
+        Sequences::new("learned state", &state, 1)?.learned()
+    }
+
     /// Declares the parameters of a learned state, after those of the blocks.
     pub(super) fn declare_learned(&self, manifest: &mut Manifest) -> Result<(), Error> {
         if self.learned_state {
-            let state = self.state_manifest(1)?;
-            Sequences::new("learned state", &state, 1)?;
+            let state = self.learned_manifest()?;
             manifest.within(NAME, |manifest| {
                 let mut tensors = state.tensors().iter();
                 tensors.try_for_each(|tensor| manifest.declare(tensor.name(), tensor.shape()))
@@ -71,7 +77,7 @@ impl Model {
         let mut state = self.network().state(batch)?;
         if let Some(one) = self.packing().learned_state() {
             let manifest = state.manifest().clone();
-            let sequences = Sequences::new("state", &manifest, batch)?;
+            let sequences = Sequences::new("state", &manifest, batch)?.of_learned();
             for n in 0..batch {
                 sequences.write(n, state.as_mut_slice(), one);
             }

@@ -1,6 +1,8 @@
 //! Networks: a sequence of blocks, with one buffer of parameters and one workspace for training.
 
+mod begins;
 mod division;
+mod encoder;
 mod fused;
 mod learned;
 mod model;
@@ -12,6 +14,7 @@ mod truncated;
 mod workspace;
 
 pub use division::Recomputation;
+pub use encoder::{Bridge, Encoder};
 pub use model::Model;
 pub use stream::Stream;
 pub use training::Training;
@@ -43,12 +46,13 @@ pub struct Network {
     blocks: Stack,
     /// Whether the state before the first step is a parameter.
     learned_state: bool,
+    encoder: Option<Arc<Encoder>>,
 }
 
 impl Network {
     /// Makes a network of one block.
     pub fn new(block: impl Block) -> Self {
-        Self { blocks: Stack::new(block), learned_state: false }
+        Self { blocks: Stack::new(block), learned_state: false, encoder: None }
     }
 
     /// Appends a block, whose input is the output of the blocks so far. If it needs another input,
@@ -59,7 +63,7 @@ impl Network {
 
     /// Makes a network of one or more `blocks`, which were read from a file.
     pub(crate) fn of(blocks: Vec<Arc<dyn Block>>) -> Self {
-        Self { blocks: Stack::of(blocks), learned_state: false }
+        Self { blocks: Stack::of(blocks), learned_state: false, encoder: None }
     }
 
     /// Returns the blocks in order.
@@ -78,7 +82,9 @@ impl Network {
     }
 
     /// Returns the names, shapes and ranges of the parameters. Names of block n begin with `n.`, and
-    /// those of a [learned state](Self::with_learned_state) with `initial_state.`.
+    /// those of an [encoder](Encoder) and its
+    /// bridge with `encoder.` and `bridge.`, and those of a [learned state](Self::with_learned_state)
+    /// with `initial_state.`.
     ///
     /// # Errors
     /// [`Error::Mismatch`] if the input of a block does not fit the output of the block before it,
@@ -87,6 +93,7 @@ impl Network {
     pub fn manifest(&self) -> Result<Manifest, Error> {
         let mut manifest = Manifest::default();
         self.blocks.parameters(&mut manifest)?;
+        self.declare_encoder(&mut manifest)?;
         self.declare_learned(&mut manifest)?;
         Ok(manifest)
     }
@@ -156,7 +163,12 @@ impl Network {
 
     /// Returns whether both networks compute the same outputs from the same parameters.
     fn computes_as(&self, other: &Self) -> bool {
-        self.learned_state == other.learned_state && self.blocks.computes_as(&other.blocks)
+        let same_encoders = match (&self.encoder, &other.encoder) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other) || one.computes_as(other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        let same_blocks = self.blocks.computes_as(&other.blocks);
+        self.learned_state == other.learned_state && same_encoders && same_blocks
     }
 
     /// Describes the blocks in a message that also describes the network `other`, so that the
@@ -170,6 +182,15 @@ impl Network {
         let mut parts: Vec<_> = self.configs().into_iter().map(describe).collect();
         if self.learned_state {
             parts.insert(0, "a learned state".into());
+        }
+        if let Some(encoder) = self.encoder() {
+            let beside = other.encoder().map_or(self, Encoder::network);
+            let bridge = encoder.bridge().map_or("none".into(), |bridge| format!("{bridge:?}"));
+            let network = encoder.network().describe_beside(beside);
+            parts.insert(
+                0,
+                format!("an encoder with the bridge {bridge} and the blocks ({network})"),
+            );
         }
         parts.join(", then ")
     }

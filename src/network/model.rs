@@ -7,7 +7,7 @@ use super::workspace::Workspace;
 use crate::blocks::{Block, Wanted};
 use crate::loss::Loss;
 use crate::params::{Init, Manifest, Parameters};
-use crate::sequence::{Input, InputSize};
+use crate::sequence::{InputSize, Inputs, Schedule};
 use crate::train::Optimizer;
 use crate::{Accumulate, Error, Format, Runtime};
 use bptt_kernels::team::Team;
@@ -57,8 +57,9 @@ impl Network {
         let mut parameters = self.parameters()?;
         let mut of_blocks = Manifest::default();
         self.blocks.parameters(&mut of_blocks)?;
-        let values = &mut parameters.as_mut_slice()[..of_blocks.len()];
-        self.blocks.initialise(values, init, rng)?;
+        let (of_blocks, others) = parameters.as_mut_slice().split_at_mut(of_blocks.len());
+        self.blocks.initialise(of_blocks, init, rng)?;
+        self.initialise_encoder(others, init, rng)?;
         self.model(parameters, runtime)
     }
 
@@ -207,7 +208,19 @@ impl Model {
     /// [`Error::Value`] if `batch` is 0 or a block is [`Reversed`](crate::Reversed), which needs
     /// later steps; [`Error::TooLarge`] or [`Error::OutOfMemory`] if the stream cannot be allocated.
     pub fn stream(&self, batch: usize) -> Result<Stream, Error> {
-        Stream::new(&self.network, self.packing.clone(), batch, self.runtime)
+        Stream::new(&self.network, self.packing.clone(), batch, None, self.runtime)
+    }
+
+    /// Makes a stream of a network with an [encoder](crate::Encoder), for sources of this schedule and as
+    /// many sequences as it has: see [`Stream::read_source`].
+    ///
+    /// # Errors
+    /// The errors of [`stream`](Self::stream); [`Error::Mismatch`] if the network has no encoder or the
+    /// schedule has resets.
+    pub fn stream_with_source(&self, sources: impl Into<Schedule>) -> Result<Stream, Error> {
+        let (sources, packing) = (sources.into(), self.packing.clone());
+        let batch = sources.sequences();
+        Stream::new(&self.network, packing, batch, Some(&sources), self.runtime)
     }
 
     /// Packs the layouts that backward passes with the gradients `wanted` read, unless they
@@ -238,30 +251,30 @@ impl Model {
         Ok(())
     }
 
-    /// Runs a forward pass over `x` `[rows, features]`, or tokens `[rows]`, with the rows that the
-    /// workspace's [`Schedule`](crate::Schedule) says. All activations stay in the workspace.
-    /// Returns the outputs `[rows, outputs]`, with the same rows.
+    /// Runs a forward pass over the inputs, x `[rows, features]` or tokens `[rows]`, with the rows that
+    /// the workspace's [`Schedule`](crate::Schedule) says; a network with an encoder takes
+    /// [`Inputs`] with a source. All activations stay in the workspace. Returns the outputs `[rows, outputs]`, with the same rows.
     ///
     /// # Errors
-    /// [`Error::Length`] if `x` has a wrong length, [`Error::Token`] if a token is too large,
-    /// [`Error::Mismatch`] if `x` is tokens instead of features or the reverse, or the workspace
-    /// belongs to another model or has a [budget](crate::Training::with_budget) for which it keeps no
+    /// [`Error::Length`] if an input has a wrong length, [`Error::Token`] if a token is too large,
+    /// [`Error::Mismatch`] if an input is tokens instead of features or the reverse, a source is missing
+    /// or one too many, or the workspace belongs to another model or has a [budget](crate::Training::with_budget) for which it keeps no
     /// outputs. Nothing is written then.
     pub fn forward<'w, 'x>(
         &self,
         workspace: &'w mut Workspace,
-        x: impl Into<Input<'x>>,
+        inputs: impl Into<Inputs<'x>>,
     ) -> Result<&'w [f32], Error> {
         workspace.check(&self.network, self.runtime)?;
         workspace.check_keeps_outputs()?;
         let mode = workspace.mode(true);
-        workspace.forward(&self.packing, x.into(), mode)?;
+        workspace.forward(&self.packing, inputs.into(), mode)?;
         workspace.give_outputs();
         workspace.outputs()
     }
 
     /// Returns the loss of the last forward pass, and computes its gradients, which
-    /// [`Workspace::gradients`] then returns. `x` must be the input of the forward pass.
+    /// [`Workspace::gradients`] then returns. The inputs must be those of the forward pass.
     ///
     /// The gradient of a parameter is a sum over all steps and sequences in a fixed order, the last
     /// step first. So a long sequence that is cut into several passes gives the same bits as one
@@ -275,19 +288,19 @@ impl Model {
     pub fn backward<'x>(
         &self,
         workspace: &mut Workspace,
-        x: impl Into<Input<'x>>,
+        inputs: impl Into<Inputs<'x>>,
         loss: &dyn Loss,
         accumulate: Accumulate,
     ) -> Result<f64, Error> {
         workspace.check(&self.network, self.runtime)?;
         workspace.expect_forward_of(self.packing.version)?;
-        let x = x.into();
+        let inputs = inputs.into();
         workspace.check_gradients(&self.packing)?;
-        workspace.check_loss(x, loss, self.network.output_size())?;
-        workspace.backward(&self.packing, x, loss, accumulate)
+        workspace.check_loss(inputs, loss, self.network.output_size())?;
+        workspace.backward(&self.packing, inputs, loss, accumulate)
     }
 
-    /// Runs a forward pass over `x`, then a backward pass, which computes the gradients. Returns
+    /// Runs a forward pass over the inputs, then a backward pass, which computes the gradients. Returns
     /// the loss.
     ///
     /// # Errors
@@ -296,18 +309,18 @@ impl Model {
     pub fn gradients<'x>(
         &self,
         workspace: &mut Workspace,
-        x: impl Into<Input<'x>>,
+        inputs: impl Into<Inputs<'x>>,
         loss: &dyn Loss,
         accumulate: Accumulate,
     ) -> Result<f64, Error> {
-        let x = x.into();
+        let inputs = inputs.into();
         workspace.check(&self.network, self.runtime)?;
         workspace.check_gradients(&self.packing)?;
-        workspace.check_loss(x, loss, self.network.output_size())?;
-        workspace.forward_backward(&self.packing, x, loss, accumulate)
+        workspace.check_loss(inputs, loss, self.network.output_size())?;
+        workspace.forward_backward(&self.packing, inputs, loss, accumulate)
     }
 
-    /// Trains the parameters by one update: a forward pass over `x`, a backward pass, and a step of
+    /// Trains the parameters by one update: a forward pass over the inputs, a backward pass, and a step of
     /// the optimiser. Returns the loss before the update.
     ///
     /// # Errors
@@ -317,12 +330,12 @@ impl Model {
     pub fn train<'x>(
         &mut self,
         workspace: &mut Workspace,
-        x: impl Into<Input<'x>>,
+        inputs: impl Into<Inputs<'x>>,
         loss: &dyn Loss,
         optimizer: &mut dyn Optimizer,
     ) -> Result<f64, Error> {
         self.own_packing()?;
-        let value = self.gradients(workspace, x, loss, Accumulate::No)?;
+        let value = self.gradients(workspace, inputs, loss, Accumulate::No)?;
         self.update(workspace, optimizer)?;
         Ok(value)
     }
@@ -348,7 +361,7 @@ impl Model {
         Ok(())
     }
 
-    /// Runs a forward pass over `x` and returns the loss, without gradients, for validation data. As in
+    /// Runs a forward pass over the inputs and returns the loss, without gradients, for validation data. As in
     /// streams, there is no noise: no dropout, and zoneout by its mean.
     /// The loss may overwrite the outputs, so afterwards the workspace holds neither outputs nor a
     /// pass to go backward from, only the last state. With a [budget](crate::Training::with_budget)
@@ -360,13 +373,13 @@ impl Model {
     pub fn evaluate<'x>(
         &self,
         workspace: &mut Workspace,
-        x: impl Into<Input<'x>>,
+        inputs: impl Into<Inputs<'x>>,
         loss: &dyn Loss,
     ) -> Result<f64, Error> {
-        let x = x.into();
+        let inputs = inputs.into();
         workspace.check(&self.network, self.runtime)?;
-        workspace.check_loss(x, loss, self.network.output_size())?;
-        workspace.evaluate(&self.packing, x, loss)
+        workspace.check_loss(inputs, loss, self.network.output_size())?;
+        workspace.evaluate(&self.packing, inputs, loss)
     }
 
     /// Returns the manifest of the parameters.

@@ -1,5 +1,9 @@
 //! The parameters of a network in the layouts that its passes read.
 
+mod encoder;
+
+pub(super) use encoder::EncoderPacked;
+
 use super::Network;
 use crate::blocks::{Packed, Wanted};
 use crate::containers::ChildrenPacked;
@@ -7,6 +11,7 @@ use crate::params::{Manifest, Parameters};
 use crate::{Error, Format, Runtime};
 use bptt_kernels::AlignedBuffer;
 use bptt_kernels::team::{Pass as Threads, Team};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -32,6 +37,8 @@ impl Version {
 #[derive(Debug)]
 pub(super) struct Packing {
     blocks: ChildrenPacked,
+    /// The encoder and its bridge, whose parameters come next.
+    encoder: Option<EncoderPacked>,
     /// The manifest of the parameters.
     manifest: Arc<Manifest>,
     /// A copy of the learned state of one sequence, the last of the parameters, if it is learned.
@@ -53,11 +60,14 @@ impl Packing {
         runtime: Runtime,
     ) -> Result<Self, Error> {
         let learned_state = match network.has_learned_state() {
-            true => Some(AlignedBuffer::try_new(network.state_manifest(1)?.len())?),
+            true => Some(AlignedBuffer::try_new(network.learned_manifest()?.len())?),
             false => None,
         };
+        let encoder = network.encoder();
+        let packed = |encoder| EncoderPacked::zeros(encoder, network, format, runtime);
         Ok(Self {
             blocks: network.blocks.packed(format, runtime)?,
+            encoder: encoder.map(packed).transpose()?,
             manifest,
             learned_state,
             wanted: Wanted::default(),
@@ -79,6 +89,9 @@ impl Packing {
         if self.wanted != all {
             // If allocating for one of the blocks fails, those before it are still to fill.
             let added = self.blocks.require(all);
+            self.unfilled |= !matches!(added, Ok(false));
+            added?;
+            let added = self.encoder.as_mut().map_or(Ok(false), |encoder| encoder.require(all));
             self.unfilled |= !matches!(added, Ok(false));
             added?;
             self.wanted = all;
@@ -113,10 +126,16 @@ impl Packing {
         &self.blocks
     }
 
+    /// Returns the packed parameters of the encoder, if there is one.
+    pub(super) fn encoder(&self) -> Option<&EncoderPacked> {
+        self.encoder.as_ref()
+    }
+
     /// Returns the packing mutably if no stream shares it.
     pub(super) fn exclusive(shared: &mut Arc<Self>) -> Option<&mut Self> {
         let packing = Arc::get_mut(shared)?;
-        packing.blocks.is_exclusive().then_some(packing)
+        let encoder = packing.encoder.as_mut().is_none_or(EncoderPacked::is_exclusive);
+        (packing.blocks.is_exclusive() && encoder).then_some(packing)
     }
 
     /// Returns the manifest of the parameters.
@@ -134,28 +153,37 @@ impl Packing {
     pub(super) fn update(&mut self, parameters: &Parameters, team: &mut Team) -> Result<(), Error> {
         parameters.check_same("parameters", &self.manifest)?;
         let parameters = parameters.as_slice();
-        self.blocks.check(&parameters[..self.of_blocks()])?;
+        let (of_blocks, of_encoder) = (self.blocks.len(), self.of_encoder());
+        self.blocks.check(&parameters[..of_blocks])?;
+        if let Some(encoder) = &self.encoder {
+            encoder.check(&parameters[of_encoder.clone()])?;
+        }
         self.version = Version::next();
-        let of_blocks = self.of_blocks();
         if let Some(state) = &mut self.learned_state {
-            state.copy_from_slice(&parameters[of_blocks..]);
+            state.copy_from_slice(&parameters[of_encoder.end..]);
         }
         self.fill(parameters, team)
     }
 
     fn fill(&mut self, parameters: &[f32], team: &mut Team) -> Result<(), Error> {
-        let parameters = &parameters[..self.of_blocks()];
+        let of_encoder = self.of_encoder();
         // Packing a value takes as long as some 16 multiply-adds.
         team.pass(parameters.len().saturating_mul(16), |threads: &mut Threads<'_>| {
-            self.blocks.update(parameters, threads)
+            self.blocks.update(&parameters[..self.blocks.len()], threads)?;
+            match &mut self.encoder {
+                Some(encoder) => encoder.update(&parameters[of_encoder], threads),
+                None => Ok(()),
+            }
         })?;
         self.unfilled = false;
         Ok(())
     }
 
-    /// Returns the number of parameters of the blocks. A learned state comes after them.
-    pub(super) fn of_blocks(&self) -> usize {
-        self.manifest.len() - self.learned_state.as_ref().map_or(0, |state| state.len())
+    /// Returns the range of the parameters of the encoder and its bridge, which come after those of the
+    /// blocks. A learned state comes after them.
+    pub(super) fn of_encoder(&self) -> Range<usize> {
+        let learned = self.learned_state.as_ref().map_or(0, |state| state.len());
+        self.blocks.len()..self.manifest.len() - learned
     }
 
     /// Returns the state of one sequence before its first step, if it is learned. It is the last of
@@ -166,13 +194,18 @@ impl Packing {
 
     /// Returns the bytes that the packed parameters take.
     pub(super) fn bytes(&self) -> usize {
-        self.blocks.bytes()
+        self.blocks.bytes() + self.encoder.as_ref().map_or(0, EncoderPacked::bytes)
     }
 }
 
 /// Names the gradients that the passes of a network compute, for a message.
-fn describe(Wanted { parameters, input, state }: Wanted) -> String {
-    let names = [(parameters, "the parameters"), (input, "the input"), (state, "the state")];
+fn describe(Wanted { parameters, input, state, source }: Wanted) -> String {
+    let names = [
+        (parameters, "the parameters"),
+        (input, "the input"),
+        (state, "the state"),
+        (source, "the source"),
+    ];
     let names: Vec<_> = names.iter().filter(|name| name.0).map(|name| name.1).collect();
     if names.is_empty() {
         return "inference".into();

@@ -1,7 +1,11 @@
 //! The plan of a network's training passes: the pass of its blocks, and the layout of the workspace.
 
+mod encoder;
+
+pub(super) use encoder::{BridgePlan, EncoderParts, EncoderPlan};
+
 use super::Network;
-use crate::blocks::{Block, Keeps, Pass, Plan, Wanted};
+use crate::blocks::{Block, Keeps, Pass, Plan, SourceRows, Wanted};
 use crate::error::{check_size, product};
 use crate::memory::{Layout, Region, regions};
 use crate::params::{Manifest, Sequences};
@@ -38,6 +42,8 @@ regions! {
         dx_of_caller,
         /// The memory of the blocks that run in chunks of rows.
         tail,
+        /// The memory of the encoder.
+        encoder,
     }
 }
 
@@ -65,7 +71,7 @@ pub(super) enum Place {
 
 /// What the passes of a network are planned for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Options {
+pub(super) struct Options<'a> {
     pub runtime: Runtime,
     /// The gradients that the caller asks for.
     pub gradients: Wanted,
@@ -76,6 +82,8 @@ pub(super) struct Options {
     pub recompute: bool,
     /// The rows at a time of the last blocks, if they run in chunks of rows.
     pub chunk: Option<usize>,
+    /// The schedule of the encoder's source, if there is one.
+    pub sources: Option<&'a Schedule>,
 }
 
 /// The planned pass of a network, or of some of its blocks.
@@ -87,6 +95,8 @@ pub(super) struct Planned {
     pub pass: Box<dyn Pass>,
     /// The blocks after these, if they run in chunks of rows.
     pub tail: Option<Tail>,
+    /// The encoder, if there is one.
+    pub encoder: Option<EncoderPlan>,
     /// The gradients that it computes.
     pub wanted: Wanted,
     pub parts: Parts<Region>,
@@ -119,14 +129,16 @@ impl Tail {
         network: &Network,
         first: usize,
         (rows, chunk): (usize, usize),
-        options: Options,
+        options: Options<'_>,
     ) -> Result<Self, Error> {
         let chunk = check_size("rows of a chunk", chunk)?.min(rows.max(1));
         let gradients = Wanted { input: true, state: false, ..options.gradients };
-        let options = Options { gradients, recompute: false, chunk: None, ..options };
+        let options =
+            Options { gradients, recompute: false, chunk: None, sources: None, ..options };
         let blocks = first..network.blocks().len();
         let plan = |rows: usize| {
-            Planned::of_blocks(network, blocks.clone(), Schedule::dense(rows, 1), options)
+            let schedule = Schedule::dense(rows, 1);
+            Planned::of_blocks(network, blocks.clone(), schedule, options, None)
         };
         let mut plans = vec![plan(chunk)?];
         if !rows.is_multiple_of(chunk) {
@@ -165,7 +177,7 @@ impl Planned {
     pub(super) fn new(
         network: &Network,
         schedule: Schedule,
-        options: Options,
+        options: Options<'_>,
     ) -> Result<Self, Error> {
         schedule.checked_rows()?;
         if schedule.has_resets() && network.reads_step() {
@@ -176,14 +188,33 @@ impl Planned {
                     .into(),
             });
         }
-        let Some(chunk) = options.chunk else {
-            return Self::of_blocks(network, 0..network.blocks().len(), schedule, options);
+        let encoder = match (network.encoder(), options.sources) {
+            (None, None) => None,
+            (Some(encoder), Some(sources)) => {
+                Some(EncoderPlan::new(network, encoder, &schedule, sources, options)?)
+            }
+            (given, _) => {
+                let describe = |given: bool| if given { "a source" } else { "no source" };
+                let expected = format!("{} for this network", describe(given.is_some()));
+                let given = describe(given.is_none()).into();
+                return Err(Error::Mismatch { what: "the plan", given, expected });
+            }
         };
-        let first = network.check_tail()?;
-        let mut planned = Self::of_blocks(network, 0..first, schedule, options)?;
-        let tail = Tail::new(network, first, (planned.rows, chunk), options)?;
-        planned.parts.tail = planned.layout.book(&[tail.floats()])?;
-        planned.tail = Some(tail);
+        let rows = encoder.as_ref().map(|encoder| &encoder.rows);
+        let blocks = match options.chunk {
+            Some(_) => network.check_tail()?,
+            None => network.blocks().len(),
+        };
+        let mut planned = Self::of_blocks(network, 0..blocks, schedule, options, rows)?;
+        if let Some(chunk) = options.chunk {
+            let tail = Tail::new(network, blocks, (planned.rows, chunk), options)?;
+            planned.parts.tail = planned.layout.book(&[tail.floats()])?;
+            planned.tail = Some(tail);
+        }
+        if let Some(encoder) = encoder {
+            planned.parts.encoder = planned.layout.book(&[encoder.floats])?;
+            planned.encoder = Some(encoder);
+        }
         Ok(planned)
     }
 
@@ -192,9 +223,10 @@ impl Planned {
         network: &Network,
         blocks: Range<usize>,
         schedule: Schedule,
-        options: Options,
+        options: Options<'_>,
+        source: Option<&SourceRows>,
     ) -> Result<Self, Error> {
-        let Options { runtime, gradients, is_stretch, recompute, chunk } = options;
+        let Options { runtime, gradients, is_stretch, recompute, chunk, .. } = options;
         let (rows, batch) = (schedule.checked_rows()?, schedule.batch());
         let whole = |error: Error| error.of_whole(WHAT);
         // The blocks after the first ones have no state.
@@ -215,7 +247,8 @@ impl Planned {
         let (input, output) = (first.unwrap_or(network.input()), last.unwrap_or(0));
         let mut own = Layout::in_lines(WHAT);
         let (schedule_of_pass, layout) = (schedule.clone(), &mut own);
-        let plan = &mut Plan { schedule: schedule_of_pass, runtime, gradients, recompute, layout };
+        let plan =
+            &mut Plan { schedule: schedule_of_pass, runtime, gradients, recompute, source, layout };
         let pass = network.blocks.plan_outermost(blocks, plan).map_err(whole)?;
         let (features, width) = match input {
             InputSize::Features(size) => (size, size),
@@ -243,11 +276,23 @@ impl Planned {
             y_of_caller: &[of_caller, keeps_outputs, given, output],
             dx_of_caller: &[of_caller, given, dx],
             tail: &[],
+            encoder: &[],
         };
         let mut layout = Layout::in_lines(WHAT);
         let parts = dims.booked(&mut layout)?;
-        let (tail, wanted) = (None, gradients);
-        Ok(Self { schedule, rows, pass, tail, wanted, parts, output, state, given_state, layout })
+        Ok(Self {
+            schedule,
+            rows,
+            pass,
+            tail: None,
+            encoder: None,
+            wanted: gradients,
+            parts,
+            output,
+            state,
+            given_state,
+            layout,
+        })
     }
 
     /// Returns where a state lies in the memory of the pass.

@@ -1,21 +1,23 @@
 //! Inference that carries the state of its sequences from call to call and keeps nothing else. Must
 //! not know how a block computes its steps.
 
+mod encoder;
 mod state;
 
 use super::Network;
 use super::fused::Single;
 use super::packing::Packing;
-use crate::blocks::{Next, Steps};
+use crate::blocks::{Next, Source, Steps, StreamPlan};
 use crate::containers::StackSteps;
 use crate::error::{check_len, check_multiple, check_size};
 use crate::memory::{Layout, Region, Rest};
 use crate::params::{Manifest, Sequences, State};
 use crate::regularisation::{Noise, check_teacher_forcing};
-use crate::sequence::{Input, InputSize};
+use crate::sequence::{Input, InputSize, Schedule};
 use crate::{Error, Runtime};
 use bptt_kernels::AlignedBuffer;
 use bptt_kernels::team::{Pass as Threads, Team};
+use encoder::StreamEncoder;
 use std::sync::Arc;
 
 /// Inference for B sequences whose steps arrive over time, any number of steps per call. The stream
@@ -28,6 +30,7 @@ use std::sync::Arc;
 ///
 /// - the state of all blocks;
 /// - for each block, what its steps need;
+/// - with an [encoder](crate::Encoder), the memory of its pass, and the state before the first step;
 /// - two regions of T = max(1, ⌊192 / B⌋) · B rows for outputs that one block hands to the next.
 ///   The blocks alternate between them, and each region has the floats per row of the widest output
 ///   that uses it. The last block writes its output to the caller instead.
@@ -75,10 +78,12 @@ pub struct Stream {
     state: Region,
     manifest: Arc<Manifest>,
     memory: AlignedBuffer,
+    encoder: Option<StreamEncoder>,
     /// The number of steps that have been taken.
     step: u64,
     noise: Noise,
     teacher_forcing: f32,
+    runtime: Runtime,
     team: Team,
 }
 
@@ -87,17 +92,23 @@ impl Stream {
         network: &Network,
         packing: Arc<Packing>,
         batch: usize,
+        sources: Option<&Schedule>,
         runtime: Runtime,
     ) -> Result<Self, Error> {
         check_size("batch", batch)?;
         let what = "the stream";
+        let encoder = StreamEncoder::new(network, batch, sources, runtime)?;
         let whole = |error: Error| error.of_whole(what);
         let manifest = network.state_manifest(batch).map_err(whole)?;
         let mut layout = Layout::in_lines(what);
         let state = layout.book(&[manifest.len()])?;
         let mut own = Layout::in_lines(what);
-        let mut steps = network.blocks.steps(batch, runtime, &mut own).map_err(whole)?;
+        let source = encoder.as_ref().map(|encoder| &encoder.plan.rows);
+        let plan = &mut StreamPlan { batch, runtime, source, layout: &mut own };
+        let mut steps = network.blocks.steps(plan).map_err(whole)?;
         let own = layout.book(&[own.floats()])?;
+        let encoder =
+            encoder.map(|encoder| encoder.booked(manifest.len(), &mut layout)).transpose()?;
         let single = Single::of(network, &packing, runtime, batch)?;
         let (mut memory, mut team) = (layout.allocate()?, runtime.team()?);
         team.pass(steps.work_to_prepare(), |threads: &mut Threads<'_>| {
@@ -116,9 +127,11 @@ impl Stream {
             manifest: Arc::new(manifest),
             memory,
             single,
+            encoder,
             step: 0,
             noise: Noise::default(),
             teacher_forcing: 1.0,
+            runtime,
             team,
         };
         stream.reset();
@@ -185,11 +198,14 @@ impl Stream {
     /// [learned](crate::Network::with_learned_state) one.
     pub fn reset(&mut self) {
         let state = self.state.of_mut(&mut self.memory);
-        match (self.packing.learned_state(), Sequences::new("state", &self.manifest, self.batch)) {
-            (Some(one), Ok(sequences)) => {
-                (0..self.batch).for_each(|n| sequences.write(n, state, one))
-            }
-            _ => state.fill(0.0),
+        state.fill(0.0);
+        let sequences = Sequences::new("state", &self.manifest, self.batch);
+        if let (Some(one), Ok(sequences)) = (self.packing.learned_state(), sequences) {
+            (0..self.batch).for_each(|n| sequences.of_learned().write(n, state, one));
+        }
+        if let Some(encoder) = &self.encoder {
+            let (begin, state) = (encoder.begin.range(), self.state.range().start);
+            self.memory.copy_within(begin, state);
         }
         self.step = 0;
     }
@@ -244,15 +260,30 @@ impl Stream {
     /// Runs any number of steps through all blocks.
     fn all(&mut self, x: Input<'_>, y: &mut [f32], steps: usize) -> Result<(), Error> {
         x.check(steps * self.batch, self.input)?;
+        self.check_source()?;
         let Self { steps: blocks, memory, packing, team, step, noise, teacher_forcing, .. } = self;
         let mut rest = Rest::all(memory);
         let (state, memory) = (rest.grant(self.state), rest.grant(self.own));
+        let source = match &self.encoder {
+            Some(encoder) => encoder.plan.source(rest.grant(encoder.own)),
+            None => Source::default(),
+        };
         team.pass(blocks.work(steps), |threads: &mut Threads<'_>| {
             let (packed, step, teacher_forcing) = (packing.blocks(), *step, *teacher_forcing);
             let noise = Noise { step: noise.step.wrapping_add(step), ..*noise };
-            let next =
-                Next { packed, x, y, steps, memory, state, step, noise, teacher_forcing, threads };
-            blocks.run(next)
+            blocks.run(Next {
+                packed,
+                x,
+                source,
+                y,
+                steps,
+                memory,
+                state,
+                step,
+                noise,
+                teacher_forcing,
+                threads,
+            })
         })?;
         *step += steps as u64;
         Ok(())

@@ -53,14 +53,29 @@ pub struct Training<'a> {
 
 impl<'a> Training<'a> {
     pub(super) fn new(model: &'a mut Model, schedule: Schedule) -> Self {
-        let state = model.network().has_learned_state();
-        let wanted = Wanted { parameters: true, input: false, state };
-        Self { model, schedule, asked: Asked { wanted, budget: None, chunk: None } }
+        let state = model.network().has_learned_state() || model.network().has_bridge();
+        let wanted = Wanted { parameters: true, state, ..Wanted::default() };
+        let asked = Asked { wanted, budget: None, chunk: None, sources: None };
+        Self { model, schedule, asked }
     }
 
     /// Makes backward passes also compute ∂L/∂x: see [`Workspace::input_gradients`].
     pub fn with_input_gradients(mut self) -> Self {
         self.asked.wanted.input = true;
+        self
+    }
+
+    /// Says which sequences the [encoder](crate::Encoder) of the network reads: as many as the passes
+    /// have, in the same order, of any lengths. A network with an encoder needs this.
+    pub fn with_source(mut self, schedule: impl Into<Schedule>) -> Self {
+        self.asked.sources = Some(schedule.into());
+        self
+    }
+
+    /// Makes backward passes also compute the gradient with respect to the input of the
+    /// [encoder](crate::Encoder): see [`Workspace::source_gradients`].
+    pub fn with_source_gradients(mut self) -> Self {
+        self.asked.wanted.source = true;
         self
     }
 
@@ -155,7 +170,7 @@ impl<'a> Training<'a> {
 
     fn plan(&self) -> Result<Plans, Error> {
         let (network, runtime) = (self.model.network(), self.model.runtime());
-        Plans::new(network, runtime, &self.schedule, self.asked)
+        Plans::new(network, runtime, &self.schedule, &self.asked)
     }
 
     /// Returns the exact number of bytes that the workspace will take, without the gradients of the

@@ -11,6 +11,7 @@ pub struct Tensor {
     name: String,
     shape: Vec<usize>,
     range: Range<usize>,
+    begins_at_zero: bool,
 }
 
 impl Tensor {
@@ -22,6 +23,12 @@ impl Tensor {
     /// Returns the shape. The layout is row-major: elements along the last dimension are adjacent.
     pub fn shape(&self) -> &[usize] {
         &self.shape
+    }
+
+    /// Returns whether the tensor is zero before the first step in any case: see
+    /// [`Manifest::declare_zero`].
+    pub(crate) fn begins_at_zero(&self) -> bool {
+        self.begins_at_zero
     }
 
     /// Returns the range of the tensor's floats in the buffer.
@@ -58,6 +65,24 @@ impl Manifest {
     /// [`Error::Value`] if the name has been declared already, [`Error::TooLarge`] if the buffer
     /// would not fit the address space.
     pub fn declare(&mut self, name: &str, shape: &[usize]) -> Result<(), Error> {
+        self.declare_tensor(name, shape, false)
+    }
+
+    /// Declares the next tensor of a state as [`declare`](Self::declare) does. It is zero before the
+    /// first step, whatever makes the rest of the state: neither a learned state nor a bridge sets it.
+    ///
+    /// # Errors
+    /// The errors of [`declare`](Self::declare).
+    pub fn declare_zero(&mut self, name: &str, shape: &[usize]) -> Result<(), Error> {
+        self.declare_tensor(name, shape, true)
+    }
+
+    fn declare_tensor(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        begins_at_zero: bool,
+    ) -> Result<(), Error> {
         let what = "the tensors";
         let name = format!("{}{name}", self.prefix);
         if self.find(&name).is_some() {
@@ -66,7 +91,8 @@ impl Manifest {
         }
         let end = self.len.checked_add(product(what, shape)?);
         let end = product(what, &[end.ok_or(Error::TooLarge { what })?])?;
-        self.tensors.push(Tensor { name, shape: shape.to_vec(), range: self.len..end });
+        let (shape, range) = (shape.to_vec(), self.len..end);
+        self.tensors.push(Tensor { name, shape, range, begins_at_zero });
         self.len = end;
         Ok(())
     }

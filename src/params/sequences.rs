@@ -11,6 +11,8 @@ use std::ops::Range;
 pub(crate) struct Sequences<'a> {
     manifest: &'a Manifest,
     batch: usize,
+    /// Whether tensors are left out that are zero before the first step in any case.
+    only_learned: bool,
 }
 
 /// A part of the work of reordering sequences.
@@ -31,13 +33,27 @@ impl<'a> Sequences<'a> {
     pub fn new(what: &'static str, manifest: &'a Manifest, batch: usize) -> Result<Self, Error> {
         let fits = |shape: &[usize]| shape.len() >= 2 && shape[shape.len() - 2] == batch;
         match manifest.tensors().iter().find(|tensor| !fits(tensor.shape())) {
-            None => Ok(Self { manifest, batch }),
+            None => Ok(Self { manifest, batch, only_learned: false }),
             Some(tensor) => Err(Error::Mismatch {
                 what,
                 given: format!("{} {:?}", tensor.name(), tensor.shape()),
                 expected: format!("[{batch}, …] or […, {batch}, …], the batch last but one"),
             }),
         }
+    }
+
+    /// Leaves out the tensors that are zero before the first step in any case.
+    pub fn of_learned(self) -> Self {
+        Self { only_learned: true, ..self }
+    }
+
+    /// Returns the tensors that are [left](Self::of_learned) then.
+    pub fn learned(self) -> Result<Manifest, Error> {
+        let mut learned = Manifest::default();
+        for tensor in self.manifest.tensors().iter().filter(|tensor| !tensor.begins_at_zero()) {
+            learned.declare(tensor.name(), tensor.shape())?;
+        }
+        Ok(learned)
     }
 
     /// Returns an error unless there is a sequence `n`.
@@ -73,15 +89,20 @@ impl<'a> Sequences<'a> {
             let mut shape = tensor.shape().to_vec();
             let last_but_one = shape.len() - 2;
             shape[last_but_one] = batch;
-            manifest.declare(tensor.name(), &shape)?;
+            match tensor.begins_at_zero() {
+                true => manifest.declare_zero(tensor.name(), &shape)?,
+                false => manifest.declare(tensor.name(), &shape)?,
+            }
         }
         Ok(manifest)
     }
 
     /// Returns the places of sequence `n` in the state, in their order.
     fn rows(self, n: usize) -> impl Iterator<Item = Range<usize>> + use<'a> {
-        let batch = self.batch;
-        let tensors = self.manifest.tensors().iter().map(|tensor| (tensor.shape(), tensor.range()));
+        let Self { batch, only_learned, manifest } = self;
+        let tensors = manifest.tensors().iter();
+        let tensors = tensors.filter(move |tensor| !(only_learned && tensor.begins_at_zero()));
+        let tensors = tensors.map(|tensor| (tensor.shape(), tensor.range()));
         tensors.flat_map(move |(shape, range)| {
             let (width, first) = (shape[shape.len() - 1], range.start);
             let place = move |nth: usize| {
@@ -108,6 +129,16 @@ impl<'a> Sequences<'a> {
             let sum = &mut sum[to..to + row.len()];
             to += row.len();
             sum.iter_mut().zip(&values[row]).for_each(|(sum, value)| *sum += value);
+        }
+    }
+
+    /// Adds `one`, a state of one sequence, to sequence `n` of the state `values`.
+    pub fn add_to(self, n: usize, values: &mut [f32], one: &[f32]) {
+        let mut from = 0;
+        for row in self.rows(n) {
+            let one = &one[from..from + row.len()];
+            from += row.len();
+            values[row].iter_mut().zip(one).for_each(|(value, one)| *value += one);
         }
     }
 

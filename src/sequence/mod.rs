@@ -56,6 +56,40 @@ impl<'a, const N: usize> From<&'a [f32; N]> for Input<'a> {
     }
 }
 
+/// The inputs of a pass of a network with an [encoder](crate::Encoder): that of the decoder, and the
+/// source, that of the encoder. Any [`Input`] stands for the inputs of a network without one.
+///
+/// ```
+/// use bptt::{Inputs, Tokens};
+///
+/// let inputs = Inputs::new(Tokens(&[0, 1, 2])).with_source(&[0.5, -0.5]);
+/// # let _ = inputs;
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    pub(crate) x: Input<'a>,
+    pub(crate) source: Option<Input<'a>>,
+}
+
+impl<'a> Inputs<'a> {
+    /// Takes `x`, the input of the network, or of the decoder of a network with an encoder.
+    pub fn new(x: impl Into<Input<'a>>) -> Self {
+        Self { x: x.into(), source: None }
+    }
+
+    /// Adds the source, the input of the encoder. It has the rows of the schedule of the
+    /// [source](crate::Training::with_source).
+    pub fn with_source(self, source: impl Into<Input<'a>>) -> Self {
+        Self { source: Some(source.into()), ..self }
+    }
+}
+
+impl<'a, T: Into<Input<'a>>> From<T> for Inputs<'a> {
+    fn from(x: T) -> Self {
+        Self::new(x)
+    }
+}
+
 impl<'a> Input<'a> {
     /// Returns the features, `[rows, size]`.
     ///

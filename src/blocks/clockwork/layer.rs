@@ -6,9 +6,8 @@ use super::packed::ClockworkPacked;
 use super::pass::ClockworkPass;
 use super::steps::ClockworkSteps;
 use crate::blocks::recurrent::{Activation, check_sizes};
-use crate::blocks::{Block, Config, Packed, Pass, Plan, Steps};
+use crate::blocks::{Block, Config, Packed, Pass, Plan, Steps, StreamPlan};
 use crate::error::{check_len, product};
-use crate::memory::Layout;
 use crate::params::{Init, Manifest};
 use crate::sequence::InputSize;
 use crate::{Error, Format, Runtime};
@@ -231,13 +230,10 @@ impl Block for Clockwork {
         Ok(Box::new(ClockworkPass::planned(self.clocked.clone(), plan)?))
     }
 
-    fn stream(
-        &self,
-        batch: usize,
-        runtime: Runtime,
-        layout: &mut Layout,
-    ) -> Result<Box<dyn Steps>, Error> {
-        let steps = ClockworkSteps::planned(self.clocked.clone(), batch, runtime, layout)?;
+    fn stream(&self, plan: &mut StreamPlan<'_>) -> Result<Box<dyn Steps>, Error> {
+        let StreamPlan { batch, runtime, .. } = *plan;
+        let clocked = self.clocked.clone();
+        let steps = ClockworkSteps::planned(clocked, batch, runtime, plan.layout)?;
         Ok(Box::new(steps))
     }
 }

@@ -7,9 +7,8 @@ use super::pass::RecurrentPass;
 use super::sections::{All, Extra};
 use super::spec::{Kind, Recurrent, Sizes};
 use super::steps::RecurrentSteps;
-use crate::blocks::{Block, Config, Packed, Pass, Plan, Steps};
+use crate::blocks::{Block, Config, Packed, Pass, Plan, Steps, StreamPlan};
 use crate::error::check_len;
-use crate::memory::Layout;
 use crate::params::{Init, Manifest};
 use crate::sequence::InputSize;
 use crate::{Error, Format, Runtime};
@@ -123,13 +122,9 @@ impl<L: Layer> Block for L {
         Some(self.recurrent())
     }
 
-    fn stream(
-        &self,
-        batch: usize,
-        runtime: Runtime,
-        layout: &mut Layout,
-    ) -> Result<Box<dyn Steps>, Error> {
-        Ok(Box::new(RecurrentSteps::planned(self.recurrent(), batch, runtime, layout)?))
+    fn stream(&self, plan: &mut StreamPlan<'_>) -> Result<Box<dyn Steps>, Error> {
+        let StreamPlan { batch, runtime, .. } = *plan;
+        Ok(Box::new(RecurrentSteps::planned(self.recurrent(), batch, runtime, plan.layout)?))
     }
 }
 

@@ -5,9 +5,8 @@ use super::packed::ScanPacked;
 use super::pass::ScanPass;
 use super::spec::{ScanLayer, Sections};
 use super::steps::ScanSteps;
-use crate::blocks::{Block, Config, Packed, Pass, Plan, Steps};
+use crate::blocks::{Block, Config, Packed, Pass, Plan, Steps, StreamPlan};
 use crate::error::check_len;
-use crate::memory::Layout;
 use crate::params::{Init, Manifest};
 use crate::sequence::InputSize;
 use crate::{Error, Format, Runtime};
@@ -67,13 +66,9 @@ impl Block for ScanLayer {
         Ok(Box::new(ScanPass::planned(self.clone(), plan)?))
     }
 
-    fn stream(
-        &self,
-        batch: usize,
-        runtime: Runtime,
-        layout: &mut Layout,
-    ) -> Result<Box<dyn Steps>, Error> {
-        Ok(Box::new(ScanSteps::planned(self.clone(), batch, runtime, layout)?))
+    fn stream(&self, plan: &mut StreamPlan<'_>) -> Result<Box<dyn Steps>, Error> {
+        let StreamPlan { batch, runtime, .. } = *plan;
+        Ok(Box::new(ScanSteps::planned(self.clone(), batch, runtime, plan.layout)?))
     }
 }
 
@@ -131,11 +126,9 @@ macro_rules! scan_blocks {
 
             fn stream(
                 &self,
-                batch: usize,
-                runtime: $crate::Runtime,
-                layout: &mut $crate::Layout,
+                plan: &mut $crate::blocks::StreamPlan<'_>,
             ) -> Result<Box<dyn $crate::blocks::Steps>, $crate::Error> {
-                self.scan().stream(batch, runtime, layout)
+                self.scan().stream(plan)
             }
         })+
     };

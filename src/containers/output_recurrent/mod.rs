@@ -5,9 +5,8 @@ mod feed;
 mod pass;
 mod steps;
 
-use crate::blocks::{Block, Config, Packed, Pass, Plan, Steps};
+use crate::blocks::{Block, Config, Packed, Pass, Plan, SourceSize, Steps, StreamPlan};
 use crate::error::check_size;
-use crate::memory::Layout;
 use crate::params::{Init, Manifest};
 use crate::sequence::InputSize;
 use crate::{Error, Format, Runtime};
@@ -141,13 +140,17 @@ impl Block for OutputRecurrent {
     }
 
     fn state(&self, batch: usize, manifest: &mut Manifest) -> Result<(), Error> {
-        manifest.declare("output", &[batch, self.output_size()])?;
-        manifest.declare("has_output", &[batch, 1])?;
+        manifest.declare_zero("output", &[batch, self.output_size()])?;
+        manifest.declare_zero("has_output", &[batch, 1])?;
         manifest.within("block", |manifest| self.block.state(batch, manifest)).map(|_| ())
     }
 
     fn reads_step(&self) -> bool {
         self.block.reads_step()
+    }
+
+    fn check_source(&self, source: Option<SourceSize>) -> Result<(), Error> {
+        self.block.check_source(source)
     }
 
     fn initialise(
@@ -167,14 +170,7 @@ impl Block for OutputRecurrent {
         Ok(Box::new(OutputRecurrentPass::planned(&*self.block, self.feed(), plan)?))
     }
 
-    fn stream(
-        &self,
-        batch: usize,
-        runtime: Runtime,
-        layout: &mut Layout,
-    ) -> Result<Box<dyn Steps>, Error> {
-        let feed = self.feed();
-        let steps = OutputRecurrentSteps::planned(&*self.block, feed, batch, runtime, layout)?;
-        Ok(Box::new(steps))
+    fn stream(&self, plan: &mut StreamPlan<'_>) -> Result<Box<dyn Steps>, Error> {
+        Ok(Box::new(OutputRecurrentSteps::planned(&*self.block, self.feed(), plan)?))
     }
 }

@@ -4,7 +4,7 @@
 use super::feed::{Feed, Row};
 use crate::Error;
 use crate::blocks::recurrent::last_rows;
-use crate::blocks::{Backward, Block, Forward, Found, LeftBy, Next, Pass, Plan, Steps};
+use crate::blocks::{Backward, Block, Forward, Found, LeftBy, Next, Pass, Plan, Steps, StreamPlan};
 use crate::memory::{Layout, Region, regions};
 use crate::params::Manifest;
 use crate::sequence::{Input, InputSize, Schedule};
@@ -53,7 +53,8 @@ impl OutputRecurrentPass {
         let schedule = plan.schedule.clone();
         let (layout, recompute) = (&mut own, false);
         let pass = block.plan(&mut Plan { schedule, recompute, layout, ..*plan })?;
-        let steps = block.stream(batch, plan.runtime, &mut of_steps)?;
+        let (runtime, source, layout) = (plan.runtime, plan.source, &mut of_steps);
+        let steps = block.stream(&mut StreamPlan { batch, runtime, source, layout })?;
         let mut state = Manifest::default();
         block.state(batch, &mut state)?;
         let dims: Parts<&[usize]> = Parts {
@@ -84,7 +85,7 @@ impl OutputRecurrentPass {
         parts: &mut Parts<&mut [f32]>,
         forward: &mut Forward<'_, '_>,
     ) -> Result<(), Error> {
-        let Forward { packed, x, state, step, noise, mode, threads, .. } = forward;
+        let Forward { packed, x, source, state, step, noise, mode, threads, .. } = forward;
         let (feed, schedule, batch) = (self.feed, &self.schedule, self.schedule.batch());
         let (width, output) = (feed.width(), feed.output);
         let keys: &mut [u32] = bytemuck::cast_slice_mut(parts.keys);
@@ -119,6 +120,7 @@ impl OutputRecurrentPass {
             steps.run(Next {
                 packed: *packed,
                 x: feed.input(parts.x),
+                source: *source,
                 y: &mut *parts.y,
                 steps: 1,
                 memory: &mut *parts.steps,
@@ -151,13 +153,15 @@ impl Pass for OutputRecurrentPass {
                 }
             }
         }
-        let Forward { packed, y, y_stride, state, last, step, noise, mode, threads, .. } = forward;
+        let Forward { packed, source, y, y_stride, state, last, step, .. } = forward;
+        let Forward { noise, mode, threads, .. } = forward;
         let ([of_output, of_flags], output) = (self.own_state(), self.feed.output);
         let (own_state, state) = state.split_at(of_output + of_flags);
         let (own_last, last) = last.split_at_mut(of_output + of_flags);
         self.pass.forward(Forward {
             packed,
             x: self.feed.input(parts.read),
+            source,
             y: &mut *y,
             y_stride,
             memory: parts.own,

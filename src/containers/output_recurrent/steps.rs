@@ -2,11 +2,11 @@
 //! its steps.
 
 use super::feed::{Feed, Row};
-use crate::blocks::{Block, Next, Packed, Steps};
+use crate::Error;
+use crate::blocks::{Block, Next, Packed, Steps, StreamPlan};
 use crate::memory::{Layout, Region, regions};
 use crate::regularisation::Noise;
 use crate::sequence::{Input, Schedule};
-use crate::{Error, Runtime};
 use bptt_kernels::team::Pass as Threads;
 
 regions! {
@@ -35,15 +35,13 @@ impl OutputRecurrentSteps {
     pub(super) fn planned(
         block: &dyn Block,
         feed: Feed,
-        batch: usize,
-        runtime: Runtime,
-        layout: &mut Layout,
+        plan: &mut StreamPlan<'_>,
     ) -> Result<Self, Error> {
-        let mut own = Layout::in_lines("the stream");
-        let steps = block.stream(batch, runtime, &mut own)?;
+        let (mut own, batch) = (Layout::in_lines("the stream"), plan.batch);
+        let steps = block.stream(&mut StreamPlan { layout: &mut own, ..*plan })?;
         let dims: Parts<&[usize]> =
             Parts { own: &[own.floats()], x: &[batch, feed.width()], keys: &[batch, 2] };
-        let parts = dims.booked(layout)?;
+        let parts = dims.booked(plan.layout)?;
         Ok(Self { steps, feed, step: Schedule::dense(1, batch), parts })
     }
 
@@ -87,7 +85,7 @@ impl Steps for OutputRecurrentSteps {
     }
 
     fn run(&mut self, next: Next<'_, '_>) -> Result<(), Error> {
-        let Next { packed, x, y, steps, memory, state, step, noise, .. } = next;
+        let Next { packed, x, source, y, steps, memory, state, step, noise, .. } = next;
         let (teacher_forcing, threads) = (next.teacher_forcing, next.threads);
         let (batch, output) = (self.step.batch(), self.feed.output);
         x.check(steps * batch, self.feed.input)?;
@@ -109,6 +107,7 @@ impl Steps for OutputRecurrentSteps {
             self.steps.run(Next {
                 packed,
                 x,
+                source,
                 y: &mut *y,
                 steps,
                 memory: &mut *parts.own,

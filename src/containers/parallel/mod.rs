@@ -6,9 +6,10 @@ mod pass;
 mod steps;
 
 use super::ChildrenPacked;
-use crate::blocks::{Block, Config, Packed, Pass, Plan, Steps, delegate_block};
+use crate::blocks::{
+    Block, Config, Packed, Pass, Plan, SourceSize, Steps, StreamPlan, delegate_block,
+};
 use crate::error::check_len;
-use crate::memory::Layout;
 use crate::params::{Init, Manifest};
 use crate::sequence::InputSize;
 use crate::{Error, Format, Runtime};
@@ -109,6 +110,10 @@ impl Block for Branches {
         self.blocks().any(Block::reads_step)
     }
 
+    fn check_source(&self, source: Option<SourceSize>) -> Result<(), Error> {
+        self.blocks().try_for_each(|block| block.check_source(source))
+    }
+
     fn initialise(
         &self,
         parameters: &mut [f32],
@@ -135,12 +140,7 @@ impl Block for Branches {
         Ok(Box::new(ParallelPass::planned(self, plan)?))
     }
 
-    fn stream(
-        &self,
-        batch: usize,
-        runtime: Runtime,
-        layout: &mut Layout,
-    ) -> Result<Box<dyn Steps>, Error> {
-        Ok(Box::new(ParallelSteps::planned(self, batch, runtime, layout)?))
+    fn stream(&self, plan: &mut StreamPlan<'_>) -> Result<Box<dyn Steps>, Error> {
+        Ok(Box::new(ParallelSteps::planned(self, plan)?))
     }
 }

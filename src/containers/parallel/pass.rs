@@ -3,7 +3,7 @@
 
 use super::branches::{Branches, Direction, Merge};
 use crate::Error;
-use crate::blocks::{Backward, Forward, Found, Keeps, LeftBy, Pass, Plan};
+use crate::blocks::{Backward, Forward, Found, Keeps, LeftBy, Pass, Plan, Source, SourceGradients};
 use crate::containers::ChildrenPacked;
 use crate::memory::{Layout, Region, first, regions};
 use crate::params::Manifest;
@@ -36,6 +36,8 @@ pub(super) struct ParallelPass {
     merge: Merge,
     order: Mirror,
     input: InputSize,
+    /// Whether blocks add to the gradients of the source, so that they run one after the other.
+    reads_source: bool,
 }
 
 /// A block and what it has booked.
@@ -134,6 +136,7 @@ struct ForwardRun<'a> {
     packed: &'a ChildrenPacked,
     nth: usize,
     x: Input<'a>,
+    source: Source<'a>,
     parts: Parts<&'a mut [f32]>,
     state: &'a [f32],
     last: &'a mut [f32],
@@ -146,9 +149,8 @@ struct ForwardRun<'a> {
 impl ForwardRun<'_> {
     /// Runs the block. Its outputs stay in its memory.
     fn run(self, threads: &mut Threads<'_>) -> Result<(), Error> {
-        let Self { branch, order, packed, nth, x, parts, state, last, step, noise, mode, .. } =
-            self;
-        let compute = self.compute;
+        let Self { branch, order, packed, nth, x, source, parts, state, last, step, .. } = self;
+        let Self { noise, mode, compute, .. } = self;
         let x = match (branch.direction, x) {
             (Direction::Forward, x) => x,
             (_, Input::Features(x)) => {
@@ -167,9 +169,20 @@ impl ForwardRun<'_> {
             }
         };
         let (packed, memory) = (packed.block(nth), parts.own);
-        let (y, y_stride) = (parts.y, branch.output);
-        let forward =
-            Forward { packed, x, y, y_stride, memory, state, last, step, noise, mode, threads };
+        let forward = Forward {
+            packed,
+            x,
+            source,
+            y: parts.y,
+            y_stride: branch.output,
+            memory,
+            state,
+            last,
+            step,
+            noise,
+            mode,
+            threads,
+        };
         match compute {
             Compute::Forward => branch.pass.forward(forward),
             // Without a state there is nothing that has been kept.
@@ -187,6 +200,7 @@ struct BackwardRun<'a> {
     packed: &'a ChildrenPacked,
     nth: usize,
     x: Input<'a>,
+    source: Source<'a>,
     dy: Rows<&'a [f32]>,
     parts: Parts<&'a mut [f32]>,
     state: &'a [f32],
@@ -200,7 +214,7 @@ struct BackwardRun<'a> {
 
 impl BackwardRun<'_> {
     /// Runs the block. The gradient of its input has the order of the block.
-    fn run(self, threads: &mut Threads<'_>) -> Result<(), Error> {
+    fn run(self, dsource: SourceGradients<'_>, threads: &mut Threads<'_>) -> Result<(), Error> {
         let Self { branch, order, packed, nth, x, dy, parts, state, step, dlast, .. } = self;
         let x = match (branch.direction, x) {
             (Direction::Forward, x) => x,
@@ -217,6 +231,7 @@ impl BackwardRun<'_> {
         branch.pass.backward(Backward {
             packed: packed.block(nth),
             x,
+            source: self.source,
             y,
             y_stride: stride,
             dy: dy_of_block,
@@ -227,6 +242,7 @@ impl BackwardRun<'_> {
             dlast,
             dstate: self.dstate,
             dx: self.dx,
+            dsource,
             gradients: self.gradients,
             accumulate: self.accumulate,
             threads,
@@ -276,7 +292,8 @@ impl ParallelPass {
             });
         }
         let order = Mirror { schedule: plan.schedule.clone(), width };
-        Ok(Self { branches, merge: blocks.merge, order, input })
+        let reads_source = crate::blocks::Block::check_source(blocks, None).is_err();
+        Ok(Self { branches, merge: blocks.merge, order, input, reads_source })
     }
 
     /// Whether two blocks run at the same time, each on one thread, rather than one after the other on
@@ -288,24 +305,27 @@ impl ParallelPass {
         let threads = threads.threads();
         let enough = threads == 2 || threads > 2 && self.order.schedule.batch() < threads;
         // The thread with the shorter block waits for the other.
-        enough && first.min(second) >= first.max(second) / 2
+        !self.reads_source && enough && first.min(second) >= first.max(second) / 2
     }
 
     /// Runs all blocks.
     fn run_all<R: Send>(
         &self,
         mut runs: impl Iterator<Item = R>,
-        run: impl Fn(R, &mut Threads<'_>) -> Result<(), Error> + Sync,
+        run: impl Fn(R, SourceGradients<'_>, &mut Threads<'_>) -> Result<(), Error> + Sync,
+        mut dsource: SourceGradients<'_>,
         threads: &mut Threads<'_>,
     ) -> Result<(), Error> {
         if self.at_once(threads)
             && let (Some(first), Some(second)) = (runs.next(), runs.next())
         {
+            // Neither of them reads the source.
+            let alone = |one: R, threads: &mut Threads<'_>| run(one, Default::default(), threads);
             let (first, second) =
-                threads.join(|threads| run(first, threads), |threads| run(second, threads));
+                threads.join(|threads| alone(first, threads), |threads| alone(second, threads));
             return first.and(second);
         }
-        runs.try_for_each(|one| run(one, threads))
+        runs.try_for_each(|one| run(one, dsource.reborrow(), threads))
     }
 
     /// Returns the columns of the output, in each row, that are those of each block.
@@ -321,8 +341,8 @@ impl ParallelPass {
     }
 
     fn run(&self, forward: Forward<'_, '_>, compute: Compute) -> Result<(), Error> {
-        let Forward { packed, x, y, y_stride, memory, state, last, step, noise, mode, threads } =
-            forward;
+        let Forward { packed, x, source, y, y_stride, memory, state, last, .. } = forward;
+        let Forward { step, noise, mode, threads, .. } = forward;
         let packed = packed.as_form::<ChildrenPacked>()?;
         x.check(self.order.schedule.rows(), self.input)?;
         // A block that is only turned round is in the place of its container.
@@ -339,6 +359,7 @@ impl ParallelPass {
                 packed,
                 nth,
                 x,
+                source,
                 parts: branch.parts.granted(memory),
                 state: before,
                 last: first(&mut last, branch.state),
@@ -348,7 +369,8 @@ impl ParallelPass {
                 compute,
             }
         });
-        self.run_all(runs, ForwardRun::run, threads)?;
+        let no_gradients = SourceGradients::default();
+        self.run_all(runs, |run, _, threads| run.run(threads), no_gradients, threads)?;
         if compute == Compute::State {
             return Ok(());
         }
@@ -392,7 +414,7 @@ impl Pass for ParallelPass {
 
     fn backward(&self, backward: Backward<'_, '_>) -> Result<(), Error> {
         let Backward { x, dy, dy_stride, memory, state, step, dlast, dstate, dx, .. } = backward;
-        let Backward { gradients, accumulate, threads, .. } = backward;
+        let Backward { source, dsource, gradients, accumulate, threads, .. } = backward;
         let packed = backward.packed.as_form::<ChildrenPacked>()?;
         let (mut memories, mut states, mut dstates) = (&mut *memory, state, dstate);
         let (mut dlasts, mut gradients, mut columns) = (dlast, gradients, self.columns());
@@ -415,6 +437,7 @@ impl Pass for ParallelPass {
                 packed,
                 nth,
                 x,
+                source,
                 dy: Rows { rows: &dy[start..], stride: dy_stride },
                 parts,
                 state,
@@ -426,7 +449,7 @@ impl Pass for ParallelPass {
                 accumulate,
             }
         });
-        self.run_all(runs, BackwardRun::run, threads)?;
+        self.run_all(runs, BackwardRun::run, dsource, threads)?;
         let (Some(dx), InputSize::Features(width)) = (dx, self.input) else { return Ok(()) };
         if self.branches[0].direction == Direction::Reverse {
             self.order.exchange(dx, width);

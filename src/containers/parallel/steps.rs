@@ -1,12 +1,12 @@
 //! The steps of a stream through blocks side by side. Must not know how a block computes its steps.
 
 use super::branches::{Branches, Child, Direction, Merge};
-use crate::blocks::{Block, Config, Next, Packed, Steps};
+use crate::Error;
+use crate::blocks::{Block, Config, Next, Packed, Steps, StreamPlan};
 use crate::containers::{CHUNK, ChildrenPacked};
 use crate::memory::{Layout, Region, first};
 use crate::params::Manifest;
 use crate::sequence::{Input, InputSize};
-use crate::{Error, Runtime};
 use bptt_kernels::team::Pass as Threads;
 
 /// The planned steps of blocks side by side. Their memory is, for each block, what its steps need;
@@ -35,13 +35,8 @@ struct Branch {
 
 impl ParallelSteps {
     /// Plans the steps of the blocks.
-    pub(super) fn planned(
-        blocks: &Branches,
-        batch: usize,
-        runtime: Runtime,
-        layout: &mut Layout,
-    ) -> Result<Self, Error> {
-        let what = "the stream";
+    pub(super) fn planned(blocks: &Branches, plan: &mut StreamPlan<'_>) -> Result<Self, Error> {
+        let (batch, what) = (plan.batch, "the stream");
         let reversed = |child: &&Child| child.direction == Direction::Reverse;
         if let Some(child) = blocks.children.iter().find(reversed) {
             let expected = "one that needs no later steps: a stream does not have them yet";
@@ -56,12 +51,12 @@ impl ParallelSteps {
         let mut branches = Vec::new();
         for (block, state) in blocks.blocks().zip(states) {
             let mut own = Layout::in_lines(what);
-            let steps = block.stream(batch, runtime, &mut own)?;
-            let (own, output) = (layout.book(&[own.floats()])?, block.output_size());
+            let steps = block.stream(&mut StreamPlan { layout: &mut own, ..*plan })?;
+            let (own, output) = (plan.layout.book(&[own.floats()])?, block.output_size());
             branches.push(Branch { steps, own, state: state.len(), output });
         }
         let widest = branches.iter().map(|branch| branch.output).max().unwrap_or(0);
-        let y = layout.book(&[(CHUNK / batch).max(1), batch, widest])?;
+        let y = plan.layout.book(&[(CHUNK / batch).max(1), batch, widest])?;
         let (input, output) = (blocks.input(), blocks.output_size());
         Ok(Self { branches, merge: blocks.merge, batch, input, output, y })
     }
@@ -87,7 +82,8 @@ impl Steps for ParallelSteps {
     }
 
     fn run(&mut self, next: Next<'_, '_>) -> Result<(), Error> {
-        let Next { packed, x, y, memory, state, step, teacher_forcing, threads, .. } = next;
+        let Next { packed, x, source, y, memory, state, step, .. } = next;
+        let (teacher_forcing, threads) = (next.teacher_forcing, next.threads);
         let noise = next.noise.within_a_block();
         let packed = packed.as_form::<ChildrenPacked>()?;
         let Self { merge, batch, input, output, .. } = *self;
@@ -110,6 +106,7 @@ impl Steps for ParallelSteps {
                 branch.steps.run(Next {
                     packed: packed.block(nth),
                     x,
+                    source,
                     y: &mut *of_one,
                     steps,
                     memory: branch.own.of_mut(owns),

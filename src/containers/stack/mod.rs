@@ -6,8 +6,7 @@ mod pass;
 mod steps;
 
 use super::ChildrenPacked;
-use crate::blocks::{Block, Config, Packed, Pass, Plan, Steps};
-use crate::memory::Layout;
+use crate::blocks::{Block, Config, Packed, Pass, Plan, SourceSize, Steps, StreamPlan};
 use crate::params::{Init, Manifest};
 use crate::sequence::InputSize;
 use crate::{Error, Format, Runtime};
@@ -37,13 +36,8 @@ impl Stack {
     }
 
     /// Plans the steps of a stream through the blocks.
-    pub(crate) fn steps(
-        &self,
-        batch: usize,
-        runtime: Runtime,
-        layout: &mut Layout,
-    ) -> Result<StackSteps, Error> {
-        StackSteps::planned(self, batch, runtime, layout)
+    pub(crate) fn steps(&self, plan: &mut StreamPlan<'_>) -> Result<StackSteps, Error> {
+        StackSteps::planned(self, plan)
     }
 }
 
@@ -81,6 +75,10 @@ impl Block for Stack {
         self.blocks().any(Block::reads_step)
     }
 
+    fn check_source(&self, source: Option<SourceSize>) -> Result<(), Error> {
+        self.blocks().try_for_each(|block| block.check_source(source))
+    }
+
     fn initialise(
         &self,
         parameters: &mut [f32],
@@ -105,12 +103,7 @@ impl Block for Stack {
         Ok(Box::new(StackPass::planned(self, blocks, plan)?.within_a_block()))
     }
 
-    fn stream(
-        &self,
-        batch: usize,
-        runtime: Runtime,
-        layout: &mut Layout,
-    ) -> Result<Box<dyn Steps>, Error> {
-        Ok(Box::new(self.steps(batch, runtime, layout)?.within_a_block()))
+    fn stream(&self, plan: &mut StreamPlan<'_>) -> Result<Box<dyn Steps>, Error> {
+        Ok(Box::new(self.steps(plan)?.within_a_block()))
     }
 }

@@ -102,8 +102,8 @@ impl StackPass {
 
     /// Runs a pass through the first `count` blocks.
     fn run(&self, forward: Forward<'_, '_>, compute: Compute) -> Result<(), Error> {
-        let Forward { packed, x, y, y_stride, memory, state, last, step, noise, mode, threads } =
-            forward;
+        let Forward { packed, x, source, y, y_stride, memory, state, last, .. } = forward;
+        let Forward { step, noise, mode, threads, .. } = forward;
         let packed = packed.as_form::<ChildrenPacked>()?;
         let noise = if self.is_within { noise.within_a_block() } else { noise };
         let count = match compute {
@@ -120,6 +120,7 @@ impl StackPass {
                     None => x,
                     Some(previous) => Input::Features(self.links[previous].y.of(before)),
                 },
+                source,
                 y: if is_last { &mut *y } else { &mut rest[..link.y.len()] },
                 y_stride: if is_last { y_stride } else { link.output },
                 memory: &mut own[..link.own.len()],
@@ -170,7 +171,7 @@ impl Pass for StackPass {
 
     fn backward(&self, backward: Backward<'_, '_>) -> Result<(), Error> {
         let Backward { x, y, y_stride, dy, dy_stride, memory, state, dlast, .. } = backward;
-        let Backward { dstate, mut dx, gradients, threads, .. } = backward;
+        let Backward { source, dstate, mut dx, mut dsource, gradients, threads, .. } = backward;
         let packed = backward.packed.as_form::<ChildrenPacked>()?;
         let (blocks, turns) = memory.split_at_mut(self.turns[0].range().start);
         let (first, second) =
@@ -193,6 +194,7 @@ impl Pass for StackPass {
             link.pass.backward(Backward {
                 packed: packed.block(self.first + nth),
                 x,
+                source,
                 y: if is_last { y } else { &rest[..link.y.len()] },
                 y_stride: if is_last { y_stride } else { link.output },
                 dy: if is_last { dy } else { &now[..self.rows * link.output] },
@@ -203,6 +205,7 @@ impl Pass for StackPass {
                 dlast: dlast.map(|dlast| &dlast[link.state.clone()]),
                 dstate: &mut dstate[link.state.clone()],
                 dx,
+                dsource: dsource.reborrow(),
                 gradients: &mut gradients[link.parameters.clone()],
                 accumulate: backward.accumulate,
                 threads: &mut *threads,

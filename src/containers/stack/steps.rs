@@ -3,7 +3,7 @@
 
 use super::blocks::Stack;
 use crate::blocks::recurrent::{EmbeddedSteps, RecurrentPacked};
-use crate::blocks::{Block, Embedding, EmbeddingPacked, Next, Packed, Steps};
+use crate::blocks::{Block, Embedding, EmbeddingPacked, Next, Packed, Steps, StreamPlan};
 use crate::containers::{CHUNK, ChildrenPacked};
 use crate::error::product;
 use crate::memory::{Layout, Region, Rest};
@@ -49,12 +49,8 @@ struct Link {
 
 impl StackSteps {
     /// Plans the steps of the blocks.
-    pub(super) fn planned(
-        stack: &Stack,
-        batch: usize,
-        runtime: Runtime,
-        layout: &mut Layout,
-    ) -> Result<Self, Error> {
+    pub(super) fn planned(stack: &Stack, plan: &mut StreamPlan<'_>) -> Result<Self, Error> {
+        let StreamPlan { batch, runtime, .. } = *plan;
         let what = "the stream";
         let mut states = Manifest::default();
         let states = stack.declared(&mut states, |block, all| block.state(batch, all))?;
@@ -68,10 +64,10 @@ impl StackSteps {
                 Some(embedded) if links.is_empty() => Box::new(embedded.clone()),
                 _ => {
                     own = Layout::in_lines(what);
-                    block.stream(batch, runtime, &mut own)?
+                    block.stream(&mut StreamPlan { layout: &mut own, ..*plan })?
                 }
             };
-            let own = layout.book(&[own.floats()])?;
+            let own = plan.layout.book(&[own.floats()])?;
             product(what, &[batch, block.output_size()])?;
             let input = match block.input() {
                 InputSize::Features(size) => size,
@@ -86,7 +82,7 @@ impl StackSteps {
         let widths = |turn: usize| links[..links.len() - 1].iter().skip(turn).step_by(2);
         let widest = |turn: usize| widths(turn).map(|link| link.output).max().unwrap_or(0);
         // The first block writes its outputs to the second region, since `run` begins with `next`.
-        let turns = [layout.book(&[rows, widest(1)])?, layout.book(&[rows, widest(0)])?];
+        let turns = [plan.layout.book(&[rows, widest(1)])?, plan.layout.book(&[rows, widest(0)])?];
         let (input, output) = (stack.input(), stack.output_size());
         Ok(Self { links, embedded, batch, input, output, turns, is_within: false })
     }
@@ -147,7 +143,8 @@ impl Steps for StackSteps {
     }
 
     fn run(&mut self, next: Next<'_, '_>) -> Result<(), Error> {
-        let Next { packed, x, y, steps, memory, state, step, teacher_forcing, threads, .. } = next;
+        let Next { packed, x, source, y, steps, memory, state, step, .. } = next;
+        let (teacher_forcing, threads) = (next.teacher_forcing, next.threads);
         let noise = if self.is_within { next.noise.within_a_block() } else { next.noise };
         let packed = packed.as_form::<ChildrenPacked>()?;
         let Self { batch, output, input, .. } = *self;
@@ -179,6 +176,7 @@ impl Steps for StackSteps {
                 link.steps.run(Next {
                     packed: packed.block(link.block),
                     x,
+                    source,
                     y,
                     steps,
                     memory: link.own.of_mut(owns),

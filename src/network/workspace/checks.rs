@@ -7,7 +7,7 @@ use crate::loss::{Loss, TargetRows};
 use crate::network::Network;
 use crate::network::division::Plans;
 use crate::network::packing::{Packing, Version};
-use crate::sequence::{Input, InputSize};
+use crate::sequence::{Input, InputSize, Inputs, Schedule};
 use crate::{Error, Runtime};
 
 impl Workspace {
@@ -58,29 +58,31 @@ impl Workspace {
         packing.check_gradients(self.plans.wanted(), &self.gradients)
     }
 
-    /// Returns an error unless `x` fits the network's input. Tokens of padding are not looked at.
-    pub(in super::super) fn check_input(&self, x: Input<'_>) -> Result<(), Error> {
-        let (schedule, size) = (&self.schedule, self.network.input());
-        match (schedule.given(), x, size) {
-            (Some(given), Input::Tokens(tokens), InputSize::Tokens(size)) => {
-                check_len("tokens", tokens.len(), schedule.given_rows())?;
-                match given.iter().find(|&&row| tokens[row] as usize >= size) {
-                    Some(&row) => Err(Error::Token { row, given: tokens[row], tokens: size }),
-                    None => Ok(()),
-                }
+    /// Returns an error unless the inputs fit the network. Tokens of padding are not looked at.
+    pub(in super::super) fn check_inputs(&self, inputs: Inputs<'_>) -> Result<(), Error> {
+        check_input(&self.schedule, inputs.x, self.network.input())?;
+        let refused = |given: &str, expected: &str| {
+            let (given, expected) = (given.into(), expected.into());
+            Err(Error::Mismatch { what: "inputs", given, expected })
+        };
+        match (inputs.source, self.network.encoder(), &self.plans.first().encoder) {
+            (Some(source), Some(encoder), Some(plan)) => {
+                check_input(&plan.planned.schedule, source, encoder.network().input())
             }
-            _ => x.check(schedule.given_rows(), size),
+            (None, Some(_), _) => refused("no source", "one, for the encoder"),
+            (Some(_), None, _) => refused("a source", "none, since there is no encoder"),
+            (None, None, _) | (_, _, None) => Ok(()),
         }
     }
 
-    /// Returns an error unless `x` fits the network's input and `loss` fits its outputs.
+    /// Returns an error unless the inputs fit the network and `loss` fits its outputs.
     pub(in super::super) fn check_loss(
         &self,
-        x: Input<'_>,
+        inputs: Inputs<'_>,
         loss: &dyn Loss,
         outputs: usize,
     ) -> Result<(), Error> {
-        self.check_input(x)?;
+        self.check_inputs(inputs)?;
         let divider = match (&self.plans, &self.plans.first().tail) {
             (Plans::Divided(_), _) => Some("a workspace with a budget divides them"),
             (Plans::Whole(_), Some(_)) => Some("they come in chunks"),
@@ -94,5 +96,24 @@ impl Workspace {
             });
         }
         loss.check(TargetRows::of(&self.schedule), outputs)
+    }
+}
+
+/// Returns an error unless `x` has the rows of the schedule, of this size. Tokens of padding are not
+/// looked at.
+pub(in super::super) fn check_input(
+    schedule: &Schedule,
+    x: Input<'_>,
+    size: InputSize,
+) -> Result<(), Error> {
+    match (schedule.given(), x, size) {
+        (Some(given), Input::Tokens(tokens), InputSize::Tokens(size)) => {
+            check_len("tokens", tokens.len(), schedule.given_rows())?;
+            match given.iter().find(|&&row| tokens[row] as usize >= size) {
+                Some(&row) => Err(Error::Token { row, given: tokens[row], tokens: size }),
+                None => Ok(()),
+            }
+        }
+        _ => x.check(schedule.given_rows(), size),
     }
 }

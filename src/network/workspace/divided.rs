@@ -9,7 +9,7 @@ use crate::network::division::{Divided, Kept, Plans, kept_len};
 use crate::network::packing::Packing;
 use crate::network::plan::{Place, Planned};
 use crate::regularisation::{Mode, Noise};
-use crate::sequence::{Input, Schedule};
+use crate::sequence::{Input, Inputs, Schedule};
 use crate::{Accumulate, Error, Runtime};
 use bptt_kernels::team::Team;
 
@@ -37,14 +37,16 @@ impl Workspace {
     pub(in super::super) fn forward_backward(
         &mut self,
         packing: &Packing,
-        x: Input<'_>,
+        inputs: Inputs<'_>,
         loss: &dyn Loss,
         accumulate: Accumulate,
     ) -> Result<f64, Error> {
         if let Plans::Whole(_) = self.plans {
-            self.forward(packing, x, self.mode(true))?;
-            return self.backward(packing, x, loss, accumulate);
+            self.forward(packing, inputs, self.mode(true))?;
+            return self.backward(packing, inputs, loss, accumulate);
         }
+        // A pass with a source is not divided.
+        let x = inputs.x;
         self.holds = Holds::Nothing;
         self.begin_learned(packing)?;
         let Plans::Divided(divided) = &mut self.plans else { unreachable!("it is not whole") };
@@ -67,17 +69,17 @@ impl Workspace {
     pub(in super::super) fn evaluate(
         &mut self,
         packing: &Packing,
-        x: Input<'_>,
+        inputs: Inputs<'_>,
         loss: &dyn Loss,
     ) -> Result<f64, Error> {
         if let Plans::Whole(_) = self.plans {
-            self.forward(packing, x, self.mode(false))?;
-            return self.loss(packing, x, loss);
+            self.forward(packing, inputs, self.mode(false))?;
+            return self.loss(packing, inputs, loss);
         }
         self.holds = Holds::Nothing;
         self.begin_learned(packing)?;
         let mode = self.mode(false);
-        let (mut stretches, _) = self.stretches(packing, x, mode);
+        let (mut stretches, _) = self.stretches(packing, inputs.x, mode);
         let value = stretches.loss(loss)?;
         self.holds = Holds::LastState;
         Ok(value)
@@ -217,8 +219,8 @@ impl<'a> Stretches<'a> {
         };
         let first = steps.start as u64;
         let noise = self.noise.later(steps.start);
-        let (packing, step, runtime) = (self.packing, self.step + first, self.runtime);
-        Run { planned, packing, x, step, noise, mode: self.mode, runtime }
+        let (packed, step, runtime) = (self.packing.blocks(), self.step + first, self.runtime);
+        Run { planned, packed, encoder: None, x, step, noise, mode: self.mode, runtime }
     }
 
     /// Runs stretch `nth` forward from the current state, which then is the one after it.

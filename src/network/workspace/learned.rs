@@ -31,7 +31,8 @@ impl Workspace {
     pub(super) fn begin_learned(&mut self, packing: &Packing) -> Result<(), Error> {
         let Some(one) = packing.learned_state() else { return Ok(()) };
         let planned = self.plans.first();
-        let sequences = Sequences::new("learned state", &planned.state, self.schedule.batch())?;
+        let sequences =
+            Sequences::new("learned state", &planned.state, self.schedule.batch())?.of_learned();
         let values = &mut self.memory[self.plans.place(Place::State)];
         self.learned.rows().for_each(|row| sequences.write(row, values, one));
         Ok(())
@@ -52,7 +53,8 @@ impl Workspace {
             sum.fill(0.0);
         }
         let planned = self.plans.first();
-        let sequences = Sequences::new("learned state", &planned.state, self.schedule.batch())?;
+        let sequences =
+            Sequences::new("learned state", &planned.state, self.schedule.batch())?.of_learned();
         let values = &self.memory[self.plans.place(Place::StateGradient)];
         self.learned.rows().for_each(|row| sequences.add(row, values, sum));
         Ok(())

@@ -1,17 +1,21 @@
 //! The memory of a network's training passes, and access to the results in it. Knows the order of
 //! passes; must not know what a block keeps.
 
-mod begins;
 mod checks;
 mod chunks;
 mod divided;
+mod encoder;
 mod learned;
 mod passes;
 mod resets;
 mod sequences;
 mod state;
 
+pub(super) use checks::check_input;
+pub(super) use encoder::EncoderRun;
+
 use super::Network;
+use super::begins::Learned;
 use super::division::{Asked, Plans, Recomputation};
 use super::packing::Version;
 use super::plan::{Place, Planned};
@@ -21,7 +25,7 @@ use crate::params::Parameters;
 use crate::regularisation::{Mode, Noise};
 use crate::sequence::Schedule;
 use crate::{Error, Runtime};
-use begins::Learned;
+
 use bptt_kernels::team::Team;
 
 /// What a workspace holds at the moment.
@@ -184,10 +188,30 @@ impl Workspace {
     /// [`Error::TooLarge`] if it needs more than the address space. The workspace is as before then.
     pub fn replan(&mut self, schedule: impl Into<Schedule>) -> Result<(), Error> {
         let (schedule, room) = (schedule.into(), self.memory.bytes());
-        let asked = Asked { budget: self.asked.budget.map(|_| room), ..self.asked };
-        let plans = Plans::new(&self.network, self.runtime, &schedule, asked)?;
-        check_room(&plans, room)?;
+        let budget = self.asked.budget.map(|_| room);
+        self.replan_as(schedule, Asked { budget, ..self.asked.clone() })
+    }
+
+    /// Plans the workspace anew as [`replan`](Self::replan) does, with another schedule of the
+    /// [source](crate::Training::with_source), too.
+    ///
+    /// # Errors
+    /// The errors of [`replan`](Self::replan); [`Error::Mismatch`] if the network has no encoder, or the
+    /// source does not have as many sequences.
+    pub fn replan_with_source(
+        &mut self,
+        schedule: impl Into<Schedule>,
+        sources: impl Into<Schedule>,
+    ) -> Result<(), Error> {
+        let sources = Some(sources.into());
+        self.replan_as(schedule.into(), Asked { sources, ..self.asked.clone() })
+    }
+
+    fn replan_as(&mut self, schedule: Schedule, asked: Asked) -> Result<(), Error> {
+        let plans = Plans::new(&self.network, self.runtime, &schedule, &asked)?;
+        check_room(&plans, self.memory.bytes())?;
         (self.schedule, self.plans) = (schedule, plans);
+        self.asked.sources = asked.sources;
         self.begin_anew();
         Ok(())
     }
@@ -272,6 +296,29 @@ impl Workspace {
             Plans::Whole(whole) => whole.parts.dx_of_caller,
         };
         Ok(dx.of(&self.memory))
+    }
+
+    /// Returns the gradient of the loss with respect to the input of the [encoder](crate::Encoder),
+    /// `[rows, features]`, with the rows of the source.
+    ///
+    /// # Errors
+    /// [`Error::Order`] if the last pass was not a backward pass, or was planned without
+    /// [source gradients](crate::Training::with_source_gradients).
+    pub fn source_gradients(&self) -> Result<&[f32], Error> {
+        let call = "source_gradients";
+        self.expect(call, Holds::Backward)?;
+        let planned = self.plans.first();
+        let (Some(encoder), true) = (&planned.encoder, self.asked.wanted.source) else {
+            let (given, expected) = ("a pass without these gradients", "a pass with them");
+            return Err(Error::Order { call, given, expected });
+        };
+        let of_source = &encoder.planned;
+        let dx = match of_source.schedule.is_dense() {
+            true => of_source.parts.dx,
+            false => of_source.parts.dx_of_caller,
+        };
+        let own = encoder.parts.own.within(planned.parts.encoder);
+        Ok(dx.within(own).of(&self.memory))
     }
 
     /// Returns the outputs of the last forward pass, `[rows, outputs]`, with the rows of the input.

@@ -1,20 +1,25 @@
 //! Forward and backward passes through the blocks of a network, one after the other, in the memory
 //! of a workspace.
 
+use super::encoder::EncoderRun;
 use super::{Holds, Workspace};
-use crate::blocks::{Backward, Forward};
+use crate::blocks::{Backward, Forward, Source, SourceGradients};
+use crate::containers::ChildrenPacked;
 use crate::loss::{Loss, Outputs, TargetRows};
+use crate::network::begins::Learned;
 use crate::network::packing::Packing;
-use crate::network::plan::{Parts, Planned};
+use crate::network::plan::{EncoderPlan, Parts, Planned};
+use crate::params::Sequences;
 use crate::regularisation::{Mode, Noise};
-use crate::sequence::{Input, Schedule};
+use crate::sequence::{Input, Inputs, Schedule};
 use crate::{Accumulate, Error, Runtime};
 use bptt_kernels::team::{Pass as Threads, Team};
 
 /// A pass over a schedule, or over a stretch of one, in memory that holds what `planned` booked.
 pub(super) struct Run<'a> {
     pub planned: &'a Planned,
-    pub packing: &'a Packing,
+    pub packed: &'a ChildrenPacked,
+    pub encoder: Option<EncoderOf<'a>>,
     /// The input in the order of the caller.
     pub x: Input<'a>,
     /// The steps that the sequences have taken before the pass.
@@ -22,6 +27,16 @@ pub(super) struct Run<'a> {
     pub noise: Noise,
     pub mode: Mode,
     pub runtime: Runtime,
+}
+
+/// The encoder of a run.
+#[derive(Clone, Copy)]
+pub(super) struct EncoderOf<'a> {
+    pub packing: &'a Packing,
+    /// Its input, in the order of the caller.
+    pub x: Input<'a>,
+    /// The sequences whose state its bridge makes.
+    pub begins: &'a Learned,
 }
 
 /// What a forward pass computes.
@@ -61,22 +76,53 @@ impl Run<'_> {
         team: &mut Team,
         compute: Compute,
     ) -> Result<(), Error> {
-        let Self { planned, packing, step, noise, mode, .. } = *self;
-        let Parts { state, last, own, y, x_of_passes, .. } = planned.parts.granted(memory);
+        let Self { planned, packed, step, noise, mode, .. } = *self;
+        let Parts { state, last, own, y, x_of_passes, encoder, .. } = planned.parts.granted(memory);
         let x = in_order(&planned.schedule, self.x, x_of_passes);
+        let source = match self.encoder_run()? {
+            Some((plan, run)) => {
+                run.forward(encoder, state, team)?;
+                plan.source(encoder)
+            }
+            None => Source::default(),
+        };
         let pass = &planned.pass;
         let [work, _] = pass.work();
         team.pass(work, |threads: &mut Threads<'_>| {
-            let packed = packing.blocks();
-            let (y_stride, memory) = (planned.output, own);
-            let forward =
-                Forward { packed, x, y, y_stride, memory, state, last, step, noise, mode, threads };
+            let forward = Forward {
+                packed,
+                x,
+                source,
+                y,
+                y_stride: planned.output,
+                memory: own,
+                state,
+                last,
+                step,
+                noise,
+                mode,
+                threads,
+            };
             match compute {
                 Compute::All => pass.forward(forward),
                 Compute::Again => pass.recompute(forward),
                 Compute::State => pass.advance(forward),
             }
         })
+    }
+
+    /// Returns the run of the encoder, with its plan, if there is one.
+    fn encoder_run(&self) -> Result<Option<(&'_ EncoderPlan, EncoderRun<'_>)>, Error> {
+        let (Some(plan), Some(EncoderOf { packing, x, begins })) =
+            (&self.planned.encoder, self.encoder)
+        else {
+            return Ok(None);
+        };
+        let Some(packed) = packing.encoder() else { return Ok(None) };
+        let Planned { state, schedule, .. } = self.planned;
+        let decoder = Sequences::new("state", state, schedule.batch())?.of_learned();
+        let (noise, mode, runtime) = (self.noise.of_encoder(), self.mode, self.runtime);
+        Ok(Some((plan, EncoderRun { plan, packed, x, noise, mode, runtime, begins, decoder })))
     }
 
     /// Returns the loss, and runs a backward pass through all blocks, from the last to the first.
@@ -87,11 +133,37 @@ impl Run<'_> {
         team: &mut Team,
         from: From<'_>,
     ) -> Result<f64, Error> {
-        let Self { planned, packing, step, .. } = *self;
         let From { loss, targets, loss_so_far, has_last_gradient, gradients, accumulate } = from;
-        let Parts { state, dstate, dlast, own, y, dy, dx, x_of_passes, tail, .. } =
-            planned.parts.granted(memory);
+        let (pass, size) = (&self.planned.pass, self.planned.output);
+        let Parts { y, dy, tail, .. } = self.planned.parts.granted(memory);
+        let dy = match pass.reads_output() {
+            true => {
+                dy.copy_from_slice(y);
+                dy
+            }
+            false => y,
+        };
         let sums = Sums { gradients: &mut *gradients, accumulate };
+        let outputs = Outputs { y: dy, size, targets, loss_so_far };
+        let value = self.gradient(loss, outputs, tail, team, sums)?;
+        self.backward_of_outputs(memory, team, has_last_gradient, Sums { gradients, accumulate })?;
+        Ok(value)
+    }
+
+    /// Runs a backward pass through all blocks, from the last to the first, and through the encoder.
+    /// The gradient with respect to the outputs lies where they are, or in a region of its own if the
+    /// backward pass reads them.
+    pub(super) fn backward_of_outputs(
+        &self,
+        memory: &mut [f32],
+        team: &mut Team,
+        has_last_gradient: bool,
+        sums: Sums<'_>,
+    ) -> Result<(), Error> {
+        let Self { planned, packed, step, .. } = *self;
+        let Sums { gradients, accumulate } = sums;
+        let Parts { state, dstate, dlast, own, y, dy, dx, x_of_passes, encoder, .. } =
+            planned.parts.granted(memory);
         let x = match (planned.schedule.given(), self.x) {
             (None, x) => x,
             // The forward pass has left them there.
@@ -99,21 +171,18 @@ impl Run<'_> {
             (Some(_), Input::Tokens(_)) => Input::Tokens(bytemuck::cast_slice(x_of_passes)),
         };
         let (pass, size) = (&planned.pass, planned.output);
-        // The gradient with respect to the output overwrites it, unless the pass reads it.
-        let (y, dy): (&[f32], _) = match pass.reads_output() {
-            true => {
-                dy.copy_from_slice(y);
-                (y, dy)
-            }
-            false => (&[], y),
+        let (y, dy): (&[f32], &[f32]) = if pass.reads_output() { (y, dy) } else { (&[], y) };
+        let encoder_run = self.encoder_run()?;
+        let (source, dsource) = match &encoder_run {
+            Some((plan, _)) => plan.with_gradients(encoder),
+            None => (Source::default(), SourceGradients::default()),
         };
-        let outputs = Outputs { y: &mut *dy, size, targets, loss_so_far };
-        let value = self.gradient(loss, outputs, tail, team, sums)?;
         let [_, work] = pass.work();
         team.pass(work, |threads: &mut Threads<'_>| {
             pass.backward(Backward {
-                packed: packing.blocks(),
+                packed,
                 x,
+                source,
                 y,
                 y_stride: size,
                 dy,
@@ -122,32 +191,70 @@ impl Run<'_> {
                 state,
                 step,
                 dlast: has_last_gradient.then_some(&*dlast),
-                dstate,
+                dstate: &mut *dstate,
                 dx: (!dx.is_empty()).then_some(dx),
-                gradients: &mut gradients[..packing.of_blocks()],
+                dsource,
+                gradients: &mut gradients[..packed.len()],
                 accumulate,
                 threads,
             })
         })?;
-        Ok(value)
+        let Some((_, run)) = encoder_run else { return Ok(()) };
+        let of_encoder = packed.len()..packed.len() + run.packed.len();
+        let sums = Sums { gradients: &mut gradients[of_encoder], accumulate };
+        run.backward(encoder, dstate, team, sums)
+    }
+
+    /// Copies ∂L/∂x to the rows of the caller's arrays, if these are others.
+    pub(super) fn give_input_gradients(&self, memory: &mut [f32]) {
+        let Parts { dx, dx_of_caller, .. } = self.planned.parts.granted(memory);
+        if let Some(given) = self.planned.schedule.given()
+            && !dx.is_empty()
+        {
+            dx_of_caller.fill(0.0);
+            scatter(given, dx, dx_of_caller, dx.len() / given.len());
+        }
     }
 }
 
+/// What a run of a workspace needs.
+struct Lent<'a> {
+    run: Run<'a>,
+    schedule: &'a Schedule,
+    memory: &'a mut [f32],
+    team: &'a mut Team,
+    gradients: &'a mut [f32],
+}
+
 impl Workspace {
+    /// Returns the run over the whole schedule, which is not divided, and what it needs.
+    fn lend<'a>(&'a mut self, packing: &'a Packing, inputs: Inputs<'a>, mode: Mode) -> Lent<'a> {
+        let Self { plans, memory, gradients, team, schedule, learned: begins, .. } = self;
+        let encoder = inputs.source.map(|x| EncoderOf { packing, x, begins });
+        let run = Run {
+            planned: plans.first(),
+            packed: packing.blocks(),
+            encoder,
+            x: inputs.x,
+            step: self.step,
+            noise: self.noise,
+            mode,
+            runtime: self.runtime,
+        };
+        Lent { run, schedule, memory, team, gradients: gradients.as_mut_slice() }
+    }
+
     /// Runs a forward pass over the whole schedule, which is not divided, for this purpose.
     pub(in super::super) fn forward(
         &mut self,
         packing: &Packing,
-        x: Input<'_>,
+        inputs: Inputs<'_>,
         mode: Mode,
     ) -> Result<(), Error> {
-        self.check_input(x)?;
+        self.check_inputs(inputs)?;
         self.holds = Holds::Nothing;
         self.begin_learned(packing)?;
-        let Self { plans, memory, team, step, noise, runtime, .. } = self;
-        let planned = plans.first();
-        let (step, noise, runtime) = (*step, *noise, *runtime);
-        let run = Run { planned, packing, x, step, noise, mode, runtime };
+        let Lent { run, memory, team, .. } = self.lend(packing, inputs, mode);
         run.forward(memory, team, Compute::All)?;
         (self.holds, self.version) = (Holds::Forward, packing.version);
         Ok(())
@@ -163,50 +270,41 @@ impl Workspace {
         planned.schedule.fill_padding(y_of_caller, planned.output);
     }
 
-    /// Returns the loss of the outputs, which it may overwrite. `x` is the input of the forward pass.
+    /// Returns the loss of the outputs, which it may overwrite. `inputs` are those of the forward pass.
     pub(in super::super) fn loss(
         &mut self,
         packing: &Packing,
-        x: Input<'_>,
+        inputs: Inputs<'_>,
         loss: &dyn Loss,
     ) -> Result<f64, Error> {
         self.holds = Holds::LastState;
         let mode = self.mode(false);
-        let Self { plans, memory, team, step, noise, runtime, .. } = self;
-        let (planned, step, noise, runtime) = (plans.first(), *step, *noise, *runtime);
-        let run = Run { planned, packing, x, step, noise, mode, runtime };
-        run.value(memory, team, loss, TargetRows::of(&self.schedule), 0.0)
+        let Lent { run, schedule, memory, team, .. } = self.lend(packing, inputs, mode);
+        run.value(memory, team, loss, TargetRows::of(schedule), 0.0)
     }
 
     /// Returns the loss, and runs a backward pass over the whole schedule, which is not divided.
     pub(in super::super) fn backward(
         &mut self,
         packing: &Packing,
-        x: Input<'_>,
+        inputs: Inputs<'_>,
         loss: &dyn Loss,
         accumulate: Accumulate,
     ) -> Result<f64, Error> {
         self.holds = Holds::Nothing;
-        let Self { plans, memory, gradients, team, step, noise, runtime, .. } = self;
-        let planned = plans.first();
-        let (step, noise, runtime) = (*step, *noise, *runtime);
+        let has_last_gradient = self.has_last_gradient;
+        let Lent { run, schedule, memory, team, gradients } =
+            self.lend(packing, inputs, Mode::TRAINING);
         let from = From {
             loss,
-            targets: TargetRows::of(&self.schedule),
+            targets: TargetRows::of(schedule),
             loss_so_far: 0.0,
-            has_last_gradient: self.has_last_gradient,
-            gradients: gradients.as_mut_slice(),
+            has_last_gradient,
+            gradients,
             accumulate: accumulate == Accumulate::Yes,
         };
-        let run = Run { planned, packing, x, step, noise, mode: Mode::TRAINING, runtime };
         let value = run.backward(memory, team, from)?;
-        let Parts { dx, dx_of_caller, .. } = planned.parts.granted(memory);
-        if let Some(given) = planned.schedule.given()
-            && !dx.is_empty()
-        {
-            dx_of_caller.fill(0.0);
-            scatter(given, dx, dx_of_caller, dx.len() / given.len());
-        }
+        run.give_input_gradients(memory);
         self.sum_learned(packing, accumulate)?;
         self.holds = Holds::Backward;
         Ok(value)

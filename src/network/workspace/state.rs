@@ -1,10 +1,10 @@
 //! The states that passes begin from and end in, and their gradients. Knows where they lie in the
 //! memory of passes; must not know what a block keeps.
 
-use super::begins::Learned;
 use super::{Holds, Workspace};
 use crate::Error;
 use crate::error::check_step;
+use crate::network::begins::Learned;
 use crate::network::plan::{Order, Place};
 use crate::params::State;
 
@@ -58,7 +58,7 @@ impl Workspace {
     /// [learned](crate::Network::with_learned_state) state.
     pub fn reset_state(&mut self) {
         self.memory[self.plans.place(Place::State)].fill(0.0);
-        self.learned = Learned::all(self.network.has_learned_state(), self.schedule.batch());
+        self.learned = Learned::all(self.network.begins_otherwise(), self.schedule.batch());
         self.step = 0;
         self.holds = Holds::Nothing;
     }

@@ -1,0 +1,175 @@
+//! The planned pass of an encoder and its bridge. Knows which sequence of the source belongs to which
+//! row of the decoder's steps; must not know what a block computes, or run anything.
+
+use super::{Options, Planned};
+use crate::Error;
+use crate::blocks::{Block, Pass, Plan, SourceRows, Wanted};
+use crate::memory::{Layout, Region, regions};
+use crate::network::Network;
+use crate::network::encoder::Encoder;
+use crate::params::{Manifest, Sequences};
+use crate::sequence::Schedule;
+use std::ops::Range;
+
+const WHAT: &str = "the workspace";
+
+regions! {
+    /// The memory of an encoder's pass.
+    pub(in crate::network) struct EncoderParts {
+        /// That of the encoder itself.
+        own,
+        /// Its outputs as the decoder reads them, one sequence after the other, `[rows, outputs]`.
+        outputs,
+        doutputs,
+        /// The context of each sequence, `[B, context]`.
+        context,
+        dcontext,
+        /// What the pass of the bridge has booked.
+        bridge,
+        /// The state of each sequence that the bridge makes, `[B, state]`.
+        bridged,
+        dbridged,
+        /// The gradient with respect to the context that comes through the bridge.
+        dcontext_of_bridge,
+    }
+}
+
+/// The planned pass of an encoder, and of its bridge.
+#[derive(Debug)]
+pub(in crate::network) struct EncoderPlan {
+    pub planned: Box<Planned>,
+    pub rows: SourceRows,
+    /// For each row of the outputs as the decoder reads them, the row of the encoder's pass.
+    pub gathered: Vec<usize>,
+    /// For each row of the decoder's steps, the row of the encoder's steps that has its source.
+    pub source_of: Vec<usize>,
+    /// The last state of the block that makes the context, if one does.
+    pub context: Option<BlockState>,
+    pub bridge: Option<BridgePlan>,
+    pub parts: EncoderParts<Region>,
+    pub floats: usize,
+}
+
+/// Where the state of a block lies in that of all blocks, and its tensors.
+#[derive(Debug)]
+pub(in crate::network) struct BlockState {
+    pub range: Range<usize>,
+    pub manifest: Manifest,
+}
+
+impl BlockState {
+    /// Returns the tensors, of which single sequences can be copied.
+    pub(in crate::network) fn sequences(&self, batch: usize) -> Result<Sequences<'_>, Error> {
+        Sequences::new("state of the encoder", &self.manifest, batch)
+    }
+}
+
+/// The planned pass of a bridge.
+#[derive(Debug)]
+pub(in crate::network) enum BridgePlan {
+    /// The state is copied.
+    Copy,
+    /// A dense layer makes it of the context.
+    Dense(Box<dyn Pass>),
+}
+
+impl EncoderPlan {
+    /// Plans the pass of the encoder of `network` over `sources`, for passes of the decoder over
+    /// `targets`.
+    pub(in crate::network) fn new(
+        network: &Network,
+        encoder: &Encoder,
+        targets: &Schedule,
+        sources: &Schedule,
+        options: Options<'_>,
+    ) -> Result<Self, Error> {
+        check(targets, sources)?;
+        let Options { runtime, gradients, .. } = options;
+        let input = gradients.source;
+        let gradients = Wanted { input, state: false, source: false, ..gradients };
+        let own = Options { gradients, sources: None, chunk: None, recompute: false, ..options };
+        let planned = Planned::new(encoder.network(), sources.clone(), own)?;
+        let (batch, size) = (targets.batch(), encoder.size()?);
+        let source_of = matched(targets, sources);
+        let (mut starts, mut gathered) = (vec![0], Vec::with_capacity(planned.rows));
+        for &row in &source_of {
+            gathered.extend((0..sources.len_of(row)).map(|step| sources.start(step) + row));
+            starts.push(gathered.len());
+        }
+        let mut of_bridge = Layout::in_lines(WHAT);
+        let (bridge, state) = match (encoder.bridge(), encoder.dense(network)?) {
+            (None, _) => (None, 0),
+            (Some(_), None) => (Some(BridgePlan::Copy), network.learned_manifest()?.len()),
+            (Some(_), Some(dense)) => {
+                let pass = dense.plan(&mut Plan {
+                    schedule: Schedule::dense(1, batch),
+                    runtime,
+                    gradients: Wanted { input: true, ..gradients },
+                    recompute: false,
+                    source: None,
+                    layout: &mut of_bridge,
+                })?;
+                (Some(BridgePlan::Dense(pass)), dense.output_size())
+            }
+        };
+        let through_bridge = usize::from(matches!(bridge, Some(BridgePlan::Dense(_))));
+        let trains = usize::from(gradients.parameters);
+        let dims: EncoderParts<&[usize]> = EncoderParts {
+            own: &[planned.layout.floats()],
+            outputs: &[planned.rows, size.outputs],
+            doutputs: &[trains, planned.rows, size.outputs],
+            context: &[batch, size.context],
+            dcontext: &[trains, batch, size.context],
+            bridge: &[of_bridge.floats()],
+            bridged: &[batch, state],
+            dbridged: &[trains, batch, state],
+            dcontext_of_bridge: &[trains, through_bridge, batch, size.context],
+        };
+        let mut layout = Layout::in_lines(WHAT);
+        let (parts, context) = (dims.booked(&mut layout)?, last_state(encoder, batch)?);
+        let (planned, rows) = (Box::new(planned), SourceRows { size, starts });
+        let floats = layout.floats();
+        Ok(Self { planned, rows, gathered, source_of, context, bridge, parts, floats })
+    }
+
+    /// Returns the tensors of the encoder's state, of which single sequences can be copied.
+    pub(in crate::network) fn sequences(&self) -> Result<Sequences<'_>, Error> {
+        let Planned { state, schedule, .. } = &*self.planned;
+        Sequences::new("state of the encoder", state, schedule.batch())
+    }
+}
+
+/// Returns an error unless there is one source for each target.
+fn check(targets: &Schedule, sources: &Schedule) -> Result<(), Error> {
+    let refused = |given: String, expected: String| {
+        Err(Error::Mismatch { what: "the schedule of the source", given, expected })
+    };
+    if targets.has_resets() || sources.has_resets() {
+        return refused("resets".into(), "none, in the source and in the target".into());
+    }
+    let (given, expected) = (sources.sequences(), targets.sequences());
+    if given != expected {
+        let expected = format!("{expected}, as many as the decoder has");
+        return refused(format!("{given} sequences"), expected);
+    }
+    Ok(())
+}
+
+/// Returns, for each row of the steps of `targets`, the row of the steps of `sources` that has the
+/// same sequence.
+fn matched(targets: &Schedule, sources: &Schedule) -> Vec<usize> {
+    let mut row_of = vec![0; sources.batch()];
+    (0..sources.batch()).for_each(|row| row_of[sources.sequence(row)] = row);
+    (0..targets.batch()).map(|row| row_of[targets.sequence(row)]).collect()
+}
+
+/// Returns where the state lies that makes the context, in an encoder's state of `batch` sequences.
+fn last_state(encoder: &Encoder, batch: usize) -> Result<Option<BlockState>, Error> {
+    let Some(last) = encoder.stateful()? else { return Ok(None) };
+    let mut start = 0;
+    for nth in 0..last {
+        start += encoder.state_of(nth, batch)?.len();
+    }
+    let manifest = encoder.state_of(last, batch)?;
+    Ok(Some(BlockState { range: start..start + manifest.len(), manifest }))
+}

@@ -1,0 +1,254 @@
+//! Runs of an encoder and its bridge, before and after those of the decoder. Knows where the decoder
+//! reads what the encoder has made; must not know what a block computes.
+
+use super::passes::{Compute, Run, Sums, scatter};
+use crate::Error;
+use crate::Runtime;
+use crate::blocks::{Backward, Forward, Source, SourceGradients};
+use crate::memory::Region;
+use crate::network::begins::Learned;
+use crate::network::packing::EncoderPacked;
+use crate::network::plan::{BridgePlan, EncoderParts, EncoderPlan, Parts};
+use crate::params::Sequences;
+use crate::regularisation::{Mode, Noise};
+use crate::sequence::Input;
+use bptt_kernels::team::{Pass as Threads, Team};
+
+/// The run of an encoder.
+pub(in crate::network) struct EncoderRun<'a> {
+    pub plan: &'a EncoderPlan,
+    pub packed: &'a EncoderPacked,
+    /// The source, in the order of the caller.
+    pub x: Input<'a>,
+    pub noise: Noise,
+    pub mode: Mode,
+    pub runtime: Runtime,
+    /// The decoder's sequences whose state the bridge makes.
+    pub begins: &'a Learned,
+    /// The tensors of the decoder's state that it makes.
+    pub decoder: Sequences<'a>,
+}
+
+impl EncoderPlan {
+    /// Returns what the decoder reads.
+    pub(in crate::network) fn source<'m>(&self, memory: &'m [f32]) -> Source<'m> {
+        let EncoderParts { outputs, context, .. } = self.parts;
+        Source { outputs: outputs.of(memory), context: context.of(memory) }
+    }
+
+    /// Returns what the decoder reads, and where its gradients go, which are set to zero.
+    pub(super) fn with_gradients<'m>(
+        &self,
+        memory: &'m mut [f32],
+    ) -> (Source<'m>, SourceGradients<'m>) {
+        let EncoderParts { outputs, context, doutputs, dcontext, .. } = self.parts.granted(memory);
+        doutputs.fill(0.0);
+        dcontext.fill(0.0);
+        let gradients = SourceGradients { outputs: doutputs, context: dcontext };
+        (Source { outputs, context }, gradients)
+    }
+}
+
+impl<'a> EncoderRun<'a> {
+    /// Returns the run of the encoder's own blocks.
+    fn own(&self) -> Run<'a> {
+        Run {
+            planned: &self.plan.planned,
+            packed: &self.packed.blocks,
+            encoder: None,
+            x: self.x,
+            step: 0,
+            noise: self.noise,
+            mode: self.mode,
+            runtime: self.runtime,
+        }
+    }
+
+    /// Runs the encoder over its source, and writes the state that the bridge makes to `state`, that
+    /// of the decoder.
+    pub(in crate::network) fn forward(
+        &self,
+        memory: &mut [f32],
+        state: &mut [f32],
+        team: &mut Team,
+    ) -> Result<(), Error> {
+        let plan = self.plan;
+        let EncoderParts { own, outputs, context, bridge, bridged, .. } =
+            plan.parts.granted(memory);
+        self.own().forward(own, team, Compute::All)?;
+        let Parts { y, last, .. } = plan.planned.parts;
+        let width = plan.rows.size.outputs;
+        gather(&plan.gathered, y.of(own), outputs, width);
+        self.read_context(y.of(own), last.of(own), context)?;
+        match &plan.bridge {
+            None => return Ok(()),
+            Some(BridgePlan::Copy) => {
+                let (from, width) = (plan.sequences()?, bridged.len() / plan.source_of.len());
+                for (one, &n) in bridged.chunks_exact_mut(width).zip(&plan.source_of) {
+                    from.read(n, last.of(own), one);
+                }
+            }
+            Some(BridgePlan::Dense(pass)) => {
+                let packed = self.bridge()?;
+                let y_stride = bridged.len() / plan.source_of.len();
+                let [work, _] = pass.work();
+                team.pass(work, |threads: &mut Threads<'_>| {
+                    pass.forward(Forward {
+                        packed,
+                        x: Input::Features(context),
+                        source: Source::default(),
+                        y: &mut *bridged,
+                        y_stride,
+                        memory: bridge,
+                        state: &[],
+                        last: &mut [],
+                        step: 0,
+                        noise: self.noise,
+                        mode: self.mode,
+                        threads,
+                    })
+                })?;
+            }
+        }
+        let width = bridged.len() / plan.source_of.len();
+        for n in self.begins.rows() {
+            self.decoder.write(n, state, &bridged[n * width..][..width]);
+        }
+        Ok(())
+    }
+
+    /// Computes the gradients of the encoder's parameters, and of the bridge's after them, from those
+    /// of what the decoder has read and of its state before the first step, `dstate`.
+    pub(super) fn backward(
+        &self,
+        memory: &mut [f32],
+        dstate: &[f32],
+        team: &mut Team,
+        sums: Sums<'_>,
+    ) -> Result<(), Error> {
+        let plan = self.plan;
+        let parts = plan.parts.granted(memory);
+        let Sums { gradients, accumulate } = sums;
+        let (of_blocks, of_bridge) = gradients.split_at_mut(self.packed.blocks.len());
+        let EncoderParts { own, doutputs, context, dcontext, .. } = parts;
+        let EncoderParts { bridge, bridged, dbridged, dcontext_of_bridge, .. } = parts;
+        if plan.bridge.is_some() {
+            dbridged.fill(0.0);
+            let width = dbridged.len() / plan.source_of.len();
+            for n in self.begins.rows() {
+                self.decoder.read(n, dstate, &mut dbridged[n * width..][..width]);
+            }
+        }
+        let Parts { y, dy, dlast, .. } = plan.planned.parts;
+        dlast.of_mut(own).fill(0.0);
+        match &plan.bridge {
+            None => {}
+            Some(BridgePlan::Copy) => {
+                let (to, width) = (plan.sequences()?, dbridged.len() / plan.source_of.len());
+                for (one, &n) in dbridged.chunks_exact(width).zip(&plan.source_of) {
+                    to.write(n, dlast.of_mut(own), one);
+                }
+            }
+            Some(BridgePlan::Dense(pass)) => {
+                let packed = self.bridge()?;
+                let width = bridged.len() / plan.source_of.len();
+                let [_, work] = pass.work();
+                team.pass(work, |threads: &mut Threads<'_>| {
+                    pass.backward(Backward {
+                        packed,
+                        x: Input::Features(context),
+                        source: Source::default(),
+                        y: bridged,
+                        y_stride: width,
+                        dy: dbridged,
+                        dy_stride: width,
+                        memory: bridge,
+                        state: &[],
+                        step: 0,
+                        dlast: None,
+                        dstate: &mut [],
+                        dx: Some(&mut *dcontext_of_bridge),
+                        dsource: SourceGradients::default(),
+                        gradients: of_bridge,
+                        accumulate,
+                        threads,
+                    })
+                })?;
+                dcontext.iter_mut().zip(&*dcontext_of_bridge).for_each(|(to, from)| *to += from);
+            }
+        }
+        // The gradient of the outputs overwrites them, unless the backward pass reads them.
+        let dy = if plan.planned.pass.reads_output() { dy } else { y };
+        scatter(&plan.gathered, doutputs, dy.of_mut(own), plan.rows.size.outputs);
+        self.add_context_gradient(dcontext, own, (dy, dlast))?;
+        let sums = Sums { gradients: of_blocks, accumulate };
+        let run = self.own();
+        run.backward_of_outputs(own, team, true, sums)?;
+        run.give_input_gradients(own);
+        Ok(())
+    }
+
+    /// Returns the packed parameters of the bridge.
+    fn bridge(&self) -> Result<&'a dyn crate::blocks::Packed, Error> {
+        self.packed.bridge.as_deref().ok_or(Error::Order {
+            call: "the bridge",
+            given: "an encoder without a bridge",
+            expected: "one with a bridge",
+        })
+    }
+
+    /// Copies the context of each sequence from the encoder's last state or its last output.
+    fn read_context(&self, y: &[f32], last: &[f32], context: &mut [f32]) -> Result<(), Error> {
+        let plan = self.plan;
+        let (width, batch) = (plan.rows.size.context, plan.source_of.len());
+        for (nth, (to, &n)) in context.chunks_exact_mut(width).zip(&plan.source_of).enumerate() {
+            match &plan.context {
+                Some(block) => block.sequences(batch)?.read(n, &last[block.range.clone()], to),
+                None => match self.last_output(nth) {
+                    Some(row) => to.copy_from_slice(&y[row * width..][..width]),
+                    None => to.fill(0.0),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the gradient with respect to the context to that of the last state or of the last output.
+    fn add_context_gradient(
+        &self,
+        dcontext: &[f32],
+        own: &mut [f32],
+        (dy, dlast): (Region, Region),
+    ) -> Result<(), Error> {
+        let plan = self.plan;
+        let (width, batch) = (plan.rows.size.context, plan.source_of.len());
+        for (nth, (from, &n)) in dcontext.chunks_exact(width).zip(&plan.source_of).enumerate() {
+            match &plan.context {
+                Some(block) => {
+                    let dlast = &mut dlast.of_mut(own)[block.range.clone()];
+                    block.sequences(batch)?.add_to(n, dlast, from);
+                }
+                None => {
+                    if let Some(row) = self.last_output(nth) {
+                        let dy = &mut dy.of_mut(own)[row * width..][..width];
+                        dy.iter_mut().zip(from).for_each(|(dy, from)| *dy += from);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the row of the encoder's pass that is the last of sequence `nth` of the decoder.
+    fn last_output(&self, nth: usize) -> Option<usize> {
+        let rows = self.plan.rows.starts[nth]..self.plan.rows.starts[nth + 1];
+        self.plan.gathered[rows].last().copied()
+    }
+}
+
+/// Copies rows of `from`, the ones with these numbers, to `to`; rows have `width` floats.
+fn gather(rows: &[usize], from: &[f32], to: &mut [f32], width: usize) {
+    for (to, &row) in to.chunks_exact_mut(width).zip(rows) {
+        to.copy_from_slice(&from[row * width..][..width]);
+    }
+}
