@@ -21,6 +21,7 @@
 //! ```
 
 mod aligned;
+pub mod attention;
 #[cfg(feature = "baseline")]
 pub mod baseline;
 pub mod cells;

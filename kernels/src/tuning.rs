@@ -56,6 +56,15 @@ pub(crate) const STEP_PARTS: usize = 4;
 /// The most parts of the batch in the element-wise phase of a clocked step.
 pub(crate) const EDGE_PARTS: usize = 8;
 
+/// Multiply-adds of attention in one task, or about as many.
+pub(crate) const ATTENTION_TASK: usize = unless_miri(1 << 15, 1 << 6);
+
+/// Multiply-adds that take as long as a tanh does.
+pub(crate) const TANH_WORK: usize = 16;
+
+/// Multiply-adds that take as long as an exponential and its place in a softmax do.
+pub(crate) const EXP_WORK: usize = 16;
+
 // Threads.
 
 /// Multiply-adds below which a pass stays with its caller while all helpers sleep: it would be

@@ -89,7 +89,7 @@ pub struct StridedMut<'a> {
 }
 
 /// Returns an error unless there is room for `rows` rows of `width` floats, `stride` floats apart.
-fn check(
+pub(crate) fn check(
     what: &'static str,
     len: usize,
     stride: usize,

@@ -26,7 +26,7 @@ static LANE: [f32; MAX_LANES] =
 
 /// The largest logit of a row, and Σ exp(o − largest).
 #[derive(Clone, Copy)]
-struct Summed {
+pub(crate) struct Summed {
     largest: f32,
     sum: f32,
 }
@@ -58,9 +58,9 @@ impl Kernel for Sum<'_> {
 }
 
 /// Replaces the row with `total` · softmax of it.
-struct Normalise<'a> {
-    row: &'a mut [f32],
-    total: f32,
+pub(crate) struct Normalise<'a> {
+    pub row: &'a mut [f32],
+    pub total: f32,
 }
 
 impl Kernel for Normalise<'_> {

@@ -1,6 +1,7 @@
 //! What the kernels' suites share, and what they share with the crate's.
 #![allow(dead_code, unused_imports, reason = "each suite uses its own part")]
 
+mod attention;
 #[path = "../../../tests/common/bits.rs"]
 mod bits;
 #[path = "../../../tests/common/cases.rs"]
@@ -12,6 +13,7 @@ pub mod guarded;
 mod isas;
 mod scan;
 
+pub use attention::{Attended, AttentionCase, AttentionGradients, Lengths, Scores};
 pub use bits::{SENTINEL, Snapshot, assert_bits, filled};
 pub use cases::check;
 pub use cell::{Case, Kept, Variant, Which};

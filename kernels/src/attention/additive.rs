@@ -1,0 +1,152 @@
+//! The gradients through additive scores. Knows units; must not know what the scores are for.
+
+use super::alignment::Stretch;
+use crate::each::each;
+use crate::error::check_len;
+use crate::rows::{At, Rows, RowsMut, load_lanes, store_lanes};
+use crate::rowwise::{Strided, StridedMut};
+use crate::simd::Simd;
+use crate::team::{Pass, Phases};
+use crate::vmath::tanh;
+use crate::{Isa, KernelError, MAX_LANES};
+
+/// The gradients through [`AdditiveScores`](super::AdditiveScores). With `t = tanh(Q[r][a] + K[s][a])`,
+/// which is computed again, and `g = ∂L/∂e[r][s] · v[a] · (1 − t²)`:
+///
+/// - `dv[a] += Σ_r Σ_s ∂L/∂e[r][s] · t`
+/// - `dQ[r][a] = Σ_s g`
+/// - `dK[s][a] += Σ_r g`
+///
+/// for the query rows r of the stretch and the source rows s of each one's sequence. The sums over
+/// query rows go from the last in time to the first, and at each time over the sequences in order. So
+/// a caller may split the time among several calls, the last steps first, and gets the same bits as
+/// from one call.
+#[derive(Debug)]
+pub struct AdditiveGradients<'a> {
+    /// The query rows that are computed.
+    pub stretch: Stretch<'a>,
+    /// v. Queries and keys are as wide as it is long.
+    pub vector: &'a [f32],
+    /// Q, a row for each query.
+    pub queries: Strided<'a>,
+    /// K, `[source rows, width]`.
+    pub keys: &'a [f32],
+    /// ∂L/∂e, a stride for each query.
+    pub dscores: Strided<'a>,
+    /// dv, to which this adds.
+    pub dvector: &'a mut [f32],
+    /// Output: dQ, a row for each query.
+    pub dqueries: StridedMut<'a>,
+    /// dK, `[source rows, width]`, to which this adds.
+    pub dkeys: &'a mut [f32],
+}
+
+impl AdditiveGradients<'_> {
+    /// Computes the gradients.
+    ///
+    /// # Errors
+    /// [`KernelError::Length`] where `keys`, `dvector` or `dkeys` does not fit, `Short` where a stride
+    /// or strided rows are too short, `TooLarge` where the sizes do not fit the address space; nothing
+    /// is written then.
+    pub fn run(self, isa: Isa, pass: &mut Pass<'_>) -> Result<(), KernelError> {
+        let Self { stretch, vector, queries, keys, dscores, dvector, dqueries, dkeys } = self;
+        let width = vector.len();
+        stretch.check_queries("queries", queries.values.len(), queries.stride, width)?;
+        stretch.check_source("keys", keys.len(), width)?;
+        stretch.check_weights("dscores", dscores.values.len(), dscores.stride)?;
+        check_len("dvector", dvector.len(), width)?;
+        stretch.check_queries("dqueries", dqueries.values.len(), dqueries.stride, width)?;
+        stretch.check_source("dkeys", dkeys.len(), width)?;
+        let work = Work {
+            stretch,
+            vector,
+            queries: Rows::new(queries.values.as_ptr(), queries.stride),
+            keys: Rows::new(keys.as_ptr(), width),
+            dscores: Rows::new(dscores.values.as_ptr(), dscores.stride),
+            dvector: dvector.as_mut_ptr(),
+            dqueries: RowsMut::new(dqueries.values.as_mut_ptr(), dqueries.stride),
+            dkeys: RowsMut::new(dkeys.as_mut_ptr(), width),
+        };
+        // SAFETY: the rows were just checked and were borrowed for this call.
+        unsafe { pass.run(isa, &work) };
+        Ok(())
+    }
+}
+
+/// The gradients, after the checks. A task is a line of units, for all rows: so all sums of a unit are
+/// in one task, whatever the number of threads, and no two threads write to one line of a row.
+struct Work<'a> {
+    stretch: Stretch<'a>,
+    vector: &'a [f32],
+    queries: Rows,
+    keys: Rows,
+    dscores: Rows,
+    dvector: *mut f32,
+    dqueries: RowsMut,
+    dkeys: RowsMut,
+}
+
+// SAFETY: tasks write disjoint parts of the memory behind the pointers, which nobody else uses
+// meanwhile.
+unsafe impl Sync for Work<'_> {}
+
+// SAFETY: the number of tasks follows from the sizes, and a task writes its own units only, which it
+// alone reads.
+unsafe impl Phases for Work<'_> {
+    fn phases(&self) -> usize {
+        1
+    }
+
+    fn tasks(&self, _phase: usize) -> usize {
+        self.vector.len().div_ceil(MAX_LANES)
+    }
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(&self, simd: S, _thread: usize, _phase: usize, task: usize) {
+        let first = task * MAX_LANES;
+        each!(S, MAX_LANES.min(self.vector.len() - first), |at, lanes| {
+            // SAFETY: the units are some of the vector's, and no other task's.
+            unsafe { self.units(simd, first + at, lanes) };
+        });
+    }
+}
+
+impl Work<'_> {
+    /// Computes `lanes` units from unit `at`, for all rows.
+    ///
+    /// # Safety
+    /// The vector has these units, and the memory that the work points to is valid and, of these units,
+    /// nobody else's.
+    #[inline(always)]
+    unsafe fn units<S: Simd>(&self, simd: S, at: usize, lanes: usize) {
+        // SAFETY: `AdditiveGradients::run` has checked that there are as many units in the vector, its
+        // gradient and each row, and scores for all source rows of a sequence.
+        unsafe {
+            let vector = load_lanes(simd, self.vector.as_ptr().add(at), lanes);
+            let mut dvector = load_lanes(simd, self.dvector.add(at), lanes);
+            for step in (0..self.stretch.steps()).rev() {
+                for sequence in 0..self.stretch.sequences() {
+                    let Some(&row) = self.stretch.rows(sequence).get(step) else { continue };
+                    let source = self.stretch.source(sequence);
+                    let query = self.queries.load(simd, At { row, column: at }, lanes);
+                    let de = self.dscores.at(row, 0);
+                    let mut dquery = simd.zero();
+                    for s in 0..source.len {
+                        let key = At { row: source.first + s, column: at };
+                        let de = simd.splat(*de.wrapping_add(s));
+                        let sum = simd.add(query, self.keys.load(simd, key, lanes));
+                        let t = tanh(simd, sum);
+                        dvector = simd.mul_add(de, t, dvector);
+                        let slope = simd.neg_mul_add(t, t, simd.splat(1.0));
+                        let g = simd.mul(simd.mul(de, vector), slope);
+                        dquery = simd.add(dquery, g);
+                        let dkey = simd.add(self.dkeys.load(simd, key, lanes), g);
+                        self.dkeys.store(simd, key, dkey, lanes);
+                    }
+                    self.dqueries.store(simd, At { row, column: at }, dquery, lanes);
+                }
+            }
+            store_lanes(simd, self.dvector.add(at), dvector, lanes);
+        }
+    }
+}
