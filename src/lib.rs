@@ -159,9 +159,14 @@ pub use blocks::recurrent::{
     Recurrent, Regularised, Reset, Skip, Vanilla,
 };
 pub use blocks::scan::{IndRnn, MinGru, MinLstm, Pooling, Qrnn, RgLru, Sru};
-pub use blocks::{Dense, Dropout, Embedding, Identity, LayerNormalization, Pool};
+pub use blocks::{
+    Attention, Context, Dense, Dropout, Embedding, Identity, LayerNormalization, Pool,
+};
 pub use bptt_kernels::{Format, Isa, IsaError};
-pub use containers::{Bidirectional, Choice, OutputRecurrent, Parallel, Residual, Reversed, Stack};
+pub use containers::{
+    AttentionWrapper, Bidirectional, Choice, DeepTransition, Keys, OutputRecurrent, Parallel,
+    Residual, Reversed, Stack,
+};
 pub use error::Error;
 pub use gradients::Accumulate;
 #[cfg(feature = "safetensors")]

@@ -68,6 +68,12 @@ pub trait Block: Any + Debug + Send + Sync {
         false
     }
 
+    /// Returns where the state holds the output of the last step, if it does: the number of floats of
+    /// each sequence's state before it. By default it does not.
+    fn output_in_state(&self) -> Option<usize> {
+        None
+    }
+
     /// Returns an error unless the block can read a source of this size. `None` stands for a network
     /// without an [encoder](crate::Network::with_encoder), which has no source. By default a block
     /// reads none, and any will do.

@@ -80,6 +80,11 @@ macro_rules! delegate_block {
                 $inner.plan(plan)
             }
 
+            fn output_in_state(&self) -> Option<usize> {
+                let $this = self;
+                $inner.output_in_state()
+            }
+
             fn check_source(
                 &self,
                 source: Option<$crate::blocks::SourceSize>,

@@ -5,9 +5,11 @@
 //! [`Pass`] runs in memory that the caller lends it. Neither of them knows which blocks stand
 //! before it or after it.
 
+mod attention;
 mod block;
 pub(crate) mod clockwork;
 mod config;
+mod context;
 mod delegate;
 mod dense;
 mod dropout;
@@ -22,8 +24,11 @@ pub(crate) mod scan;
 mod source;
 mod steps;
 
+pub use attention::Attention;
+pub(crate) use attention::{AttentionGradients, AttentionPlan, AttentionRead, Window};
 pub use block::{Block, Plan, StreamPlan};
 pub use config::{Config, Value};
+pub use context::Context;
 pub(crate) use delegate::delegate_block;
 pub use dense::Dense;
 pub(crate) use dense::DensePacked;

@@ -57,6 +57,12 @@ impl ChildrenPacked {
         &*self.children[nth].packed
     }
 
+    /// Returns the packed parameters of the last block, and of the one before it, if there is one.
+    pub(super) fn last_of_two(&self) -> (Option<&dyn Packed>, &dyn Packed) {
+        let last = self.children.len() - 1;
+        (last.checked_sub(1).map(|before| self.block(before)), self.block(last))
+    }
+
     /// Returns the packed parameters of block `nth`, which has the type `P`, for an owner that looks
     /// them up at every step.
     pub(crate) fn share<P: Packed>(&self, nth: usize) -> Result<Arc<P>, Error> {

@@ -7,9 +7,13 @@ use crate::blocks::recurrent::{
     Delayed, Gru, Layer, LayerNorm, Leaky, Lstm, Recurrent, Regularised, Skip, Vanilla,
 };
 use crate::blocks::scan::{IndRnn, MinGru, MinLstm, Qrnn, RgLru, Sru};
-use crate::blocks::{Block, Config, Dense, Dropout, Embedding, Identity, LayerNormalization, Pool};
+use crate::blocks::{
+    Attention, Block, Config, Context, Dense, Dropout, Embedding, Identity, LayerNormalization,
+    Pool,
+};
 use crate::containers::{
-    Bidirectional, Choice, OutputRecurrent, Parallel, Residual, Reversed, Stack,
+    AttentionWrapper, Bidirectional, Choice, DeepTransition, Keys, OutputRecurrent, Parallel,
+    Residual, Reversed, Stack,
 };
 use crate::regularisation::Regularisation;
 use std::fmt;
@@ -73,6 +77,19 @@ impl Loader {
             "Dropout" => Arc::new(Dropout::from_config(config)?),
             "LayerNormalization" => Arc::new(LayerNormalization::from_config(config)?),
             "Identity" => Arc::new(Identity::from_config(config)?),
+            "Attention" => Arc::new(Attention::from_config(config)?),
+            "Context" => Arc::new(Context::from_config(config)?),
+            "Keys" => Arc::new(Keys::from_config(config)?),
+            "DeepTransition" => {
+                config.expect_only(&["block"])?;
+                Arc::new(DeepTransition::of(self.block(config.block("block")?)?)?)
+            }
+            "AttentionWrapper" => {
+                config.expect_only(&["block", "attention"])?;
+                let attention = Attention::from_config(config.block("attention")?)?;
+                let block = self.block(config.block("block")?)?;
+                Arc::new(AttentionWrapper::of(block, attention)?)
+            }
             "Bidirectional" => {
                 config.expect_only(&["forward", "reverse", "summed"])?;
                 let forward = self.block(config.block("forward")?)?;

@@ -4,11 +4,15 @@
 use super::json;
 use super::kinds::Loader;
 use super::tensors::{self, Content};
-use crate::{Error, Model, Network, Runtime};
+use crate::{Bridge, Encoder, Error, Model, Network, Runtime};
 use std::path::Path;
 
 /// The name of the member of the metadata that holds the configuration.
 const NETWORK: &str = "network";
+
+/// The members of networks with an encoder: its configuration, and that of its bridge.
+const ENCODER: &str = "encoder";
+const BRIDGE: &str = "bridge";
 
 /// The member of the metadata of networks whose state before the first step is learned.
 const INITIAL_STATE: (&str, &str) = ("initial_state", "learned");
@@ -53,6 +57,11 @@ impl Model {
         if self.network().has_learned_state() {
             members.push((INITIAL_STATE.0, INITIAL_STATE.1.into()));
         }
+        if let Some(encoder) = self.network().encoder() {
+            members.push((ENCODER, json::to_text(&encoder.network().configs())));
+            let bridge: Vec<_> = encoder.bridge().iter().map(Bridge::config).collect();
+            members.push((BRIDGE, json::to_text(&bridge)));
+        }
         tensors::to_bytes(self.manifest(), self.parameters().as_slice(), &members)
     }
 
@@ -77,6 +86,19 @@ impl Model {
 }
 
 impl Loader {
+    /// Makes the network of a configuration in JSON.
+    fn network(&self, text: Option<&str>) -> Result<Network, Error> {
+        let blocks = self.blocks(&json::of_text(text.unwrap_or("[]"))?)?;
+        if blocks.is_empty() {
+            return Err(Error::File {
+                what: "the configuration".into(),
+                given: "without blocks".into(),
+                expected: "one block or more".into(),
+            });
+        }
+        Ok(Network::of(blocks))
+    }
+
     /// Loads a model as [`Model::load`] does, with blocks of the added kinds as well.
     ///
     /// # Errors
@@ -91,16 +113,16 @@ impl Loader {
     /// The errors of [`Model::of_safetensors`].
     pub fn of_safetensors(&self, bytes: &[u8], runtime: Runtime) -> Result<Model, Error> {
         let content = Content::of(bytes)?;
-        let network = content.member(NETWORK).unwrap_or("[]");
-        let blocks = self.blocks(&json::of_text(network)?)?;
-        if blocks.is_empty() {
-            return Err(Error::File {
-                what: "the configuration".into(),
-                given: "without blocks".into(),
-                expected: "one block or more".into(),
-            });
+        let mut network = self.network(content.member(NETWORK))?;
+        if let Some(encoder) = content.member(ENCODER) {
+            let encoder = Encoder::new(self.network(Some(encoder))?);
+            let bridge = json::of_text(content.member(BRIDGE).unwrap_or("[]"))?;
+            let encoder = match bridge.first() {
+                Some(bridge) => encoder.with_bridge(Bridge::of(bridge)?),
+                None => encoder,
+            };
+            network = network.with_encoder(encoder)?;
         }
-        let mut network = Network::of(blocks);
         match content.member(INITIAL_STATE.0) {
             None => {}
             Some(learned) if learned == INITIAL_STATE.1 => network = network.with_learned_state(),

@@ -4,7 +4,7 @@
 use super::Network;
 use crate::Error;
 use crate::blocks::recurrent::Activation;
-use crate::blocks::{Block, Dense, SourceSize};
+use crate::blocks::{Block, Config, Dense, SourceSize};
 use crate::params::{Init, Manifest, Sequences};
 use rand_core::Rng;
 use std::sync::Arc;
@@ -18,6 +18,32 @@ pub enum Bridge {
     /// It is φ(b + W C), a dense layer of the context C with this activation φ: a learned map from
     /// one to the other, whose sizes may differ (Cho et al. 2014).
     Dense(Activation),
+}
+
+impl Bridge {
+    /// Returns the configuration, for files.
+    pub(crate) fn config(&self) -> Config {
+        match self {
+            Self::Copy => Config::new("Copy"),
+            Self::Dense(activation) => Config::new("Dense").with("activation", activation.name()),
+        }
+    }
+
+    /// Returns the bridge of a configuration read from a file.
+    pub(crate) fn of(config: &Config) -> Result<Self, Error> {
+        match config.kind() {
+            "Copy" => config.expect_only(&[]).map(|()| Self::Copy),
+            "Dense" => {
+                config.expect_only(&["activation"])?;
+                Activation::of(config, "activation").map(Self::Dense)
+            }
+            other => Err(Error::File {
+                what: "the bridge".into(),
+                given: other.into(),
+                expected: "Copy or Dense".into(),
+            }),
+        }
+    }
 }
 
 /// The encoder of an encoder–decoder network (section 10.4 of *Deep Learning*): a network that reads a

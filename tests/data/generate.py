@@ -170,6 +170,159 @@ def torch_stack(make, has_cell=False):
     return case
 
 
+def cell_parameters(draw, kind, inputs, hidden):
+    """Of a GRU or an LSTM, with one bias for a gate, and that of a GRU's product inside its reset gate."""
+    gates = {"gru": 3, "lstm": 4}[kind]
+    given = {
+        "weight_ih": draw.weights(gates * hidden, inputs),
+        "weight_hh": draw.weights(gates * hidden, hidden),
+        "bias": draw.bias(gates * hidden),
+    }
+    return given | ({"bias_hn": draw.bias(hidden)} if kind == "gru" else {})
+
+
+def prefixed(prefix, tensors):
+    return {f"{prefix}.{name}": values for name, values in tensors.items()}
+
+
+def both_biases(leaves, prefix):
+    """The two that PyTorch has, made of the one of each gate."""
+    bias = leaves[f"{prefix}.bias"]
+    if f"{prefix}.bias_hn" not in leaves:
+        return bias, torch.zeros_like(bias)
+    inside = leaves[f"{prefix}.bias_hn"]
+    return bias, torch.cat([torch.zeros(2 * len(inside)).double(), inside])
+
+
+def encoded(leaves, kind, hidden, lengths, directions):
+    """The outputs of one layer over the source, padded, and its last states."""
+    names = {"": "encoder.0"} if directions == 1 else {
+        "": "encoder.0.forward",
+        "_reverse": "encoder.0.reverse",
+    }
+    source = leaves["source"]
+    make = {"gru": torch.nn.GRU, "lstm": torch.nn.LSTM}[kind]
+    module = make(source.shape[2], hidden, bidirectional=directions == 2).double()
+    parameters = {}
+    for suffix, name in names.items():
+        parameters[f"weight_ih_l0{suffix}"] = leaves[f"{name}.weight_ih"]
+        parameters[f"weight_hh_l0{suffix}"] = leaves[f"{name}.weight_hh"]
+        ih, hh = both_biases(leaves, name)
+        parameters |= {f"bias_ih_l0{suffix}": ih, f"bias_hh_l0{suffix}": hh}
+    packed = pack_padded_sequence(source, torch.from_numpy(lengths), enforce_sorted=False)
+    outputs, last = torch.func.functional_call(module, parameters, (packed,))
+    outputs, _ = pad_packed_sequence(outputs, total_length=len(source))
+    return outputs, last
+
+
+def attended(scores, values, lengths):
+    """The weights [B, S] and the context [B, V] of scores [S, B], steps after the end left out."""
+    ends = torch.from_numpy(lengths)[None, :]
+    scores = scores.masked_fill(torch.arange(len(scores))[:, None] >= ends, -torch.inf)
+    weights = torch.softmax(scores, 0)
+    return weights.T, (weights[:, :, None] * values).sum(0)
+
+
+def torch_translator(parameters, program):
+    """The outputs of an encoder-decoder network, the weights of its attention, and all gradients of the
+    sum of dy y. Sources and targets have lengths of their own; what stands after their ends is drawn."""
+
+    def case(draw, inputs, hidden, batch, steps):
+        inputs, hidden, batch = min(inputs, 4), min(hidden, 7), min(batch, 5)
+        given = parameters(draw, inputs, hidden)
+        given["source"] = draw(1, steps + 2, batch, inputs)
+        given["x"] = draw(1, steps, batch, inputs)
+        given["dy"] = draw(1, steps, batch, 3)
+        source_lengths = draw.lengths(steps + 2, batch)
+        lengths = draw.lengths(steps, batch)
+        leaves = {
+            name: torch.from_numpy(values).requires_grad_()
+            for name, values in widened(given).items()
+            if name != "dy"
+        }
+        rows, weights = program(leaves, hidden, source_lengths)
+        alive = torch.arange(steps)[:, None, None] < torch.from_numpy(lengths)[None, :, None]
+        y = torch.where(alive, torch.stack(rows), 0.0)
+        weights = torch.where(alive, torch.stack(weights), 0.0)
+        (torch.from_numpy(given["dy"]).double() * y).sum().backward()
+        results = {"y": y, "weights": weights}
+        results |= {f"grad.{name}": leaf.grad for name, leaf in leaves.items()}
+        results = {name: values.detach().numpy() for name, values in results.items()}
+        return given | results | {"lengths": lengths, "source_lengths": source_lengths}
+
+    return case
+
+
+def bahdanau_parameters(draw, inputs, hidden):
+    units, keys = min(hidden, 5), min(hidden, 6)
+    given = prefixed("encoder.0.forward", cell_parameters(draw, "gru", inputs, units))
+    given |= prefixed("encoder.0.reverse", cell_parameters(draw, "gru", inputs, units))
+    given |= {
+        "encoder.1.key.weight": draw.weights(keys, 2 * units),
+        "encoder.1.key.bias": draw.bias(keys),
+        "bridge.weight": draw.weights(hidden, 2 * units),
+        "bridge.bias": draw.bias(hidden),
+        "0.attention.query.weight": draw.weights(keys, hidden),
+        "0.attention.query.bias": draw.bias(keys),
+        "0.attention.vector": draw(1, keys),
+    }
+    given |= prefixed("0.block", cell_parameters(draw, "gru", inputs + 2 * units, hidden))
+    return given | {"1.weight": draw.weights(3, hidden), "1.bias": draw.bias(3)}
+
+
+def bahdanau(leaves, hidden, lengths):
+    """Additive attention inside the step of a GRU, whose first state is a map of the encoder's last."""
+    units = leaves["encoder.0.forward.weight_hh"].shape[1]
+    values, last = encoded(leaves, "gru", units, lengths, directions=2)
+    linear = torch.nn.functional.linear
+    keys = linear(values, leaves["encoder.1.key.weight"], leaves["encoder.1.key.bias"])
+    context = torch.cat([last[0], last[1]], 1)
+    h = torch.tanh(linear(context, leaves["bridge.weight"], leaves["bridge.bias"]))
+    rows, weights = [], []
+    for x in leaves["x"]:
+        of_query = [leaves[f"0.attention.query.{name}"] for name in ["weight", "bias"]]
+        query = linear(h, *of_query)
+        scores = torch.tanh(query[None] + keys) @ leaves["0.attention.vector"]
+        alpha, context = attended(scores, values, lengths)
+        ih, hh = leaves["0.block.weight_ih"], leaves["0.block.weight_hh"]
+        read = torch.cat([x, context], 1)
+        h = torch.gru_cell(read, h, ih, hh, *both_biases(leaves, "0.block"))
+        rows.append(linear(h, leaves["1.weight"], leaves["1.bias"]))
+        weights.append(alpha)
+    return rows, weights
+
+
+def luong_parameters(draw, inputs, hidden):
+    given = prefixed("encoder.0", cell_parameters(draw, "lstm", inputs, hidden))
+    given |= prefixed("1", cell_parameters(draw, "lstm", inputs + 2 * hidden, hidden))
+    return given | {
+        "2.query.weight": draw.weights(hidden, hidden),
+        "2.query.bias": draw.bias(hidden),
+        "3.weight": draw.weights(3, 2 * hidden),
+        "3.bias": draw.bias(3),
+    }
+
+
+def luong(leaves, hidden, lengths):
+    """General attention after an LSTM that begins with the encoder's last state, and reads it as an
+    input in each step, too."""
+    values, (h, c) = encoded(leaves, "lstm", hidden, lengths, directions=1)
+    h, c = h[0], c[0]
+    first = torch.cat([h, c], 1)
+    linear = torch.nn.functional.linear
+    rows, weights = [], []
+    for x in leaves["x"]:
+        ih, hh = leaves["1.weight_ih"], leaves["1.weight_hh"]
+        read = torch.cat([x, first], 1)
+        h, c = torch.lstm_cell(read, (h, c), ih, hh, *both_biases(leaves, "1"))
+        query = linear(h, leaves["2.query.weight"], leaves["2.query.bias"])
+        alpha, context = attended((query[None] * values).sum(2), values, lengths)
+        read = torch.cat([context, h], 1)
+        rows.append(torch.tanh(linear(read, leaves["3.weight"], leaves["3.bias"])))
+        weights.append(alpha)
+    return rows, weights
+
+
 def onnx_model(operator, element, inputs, outputs, hidden, attributes):
     """A model of one node; an input without a name is left out."""
 
@@ -385,6 +538,8 @@ FILES = {
     "torch_gru_ragged": torch_case(torch.nn.GRU, ragged=True),
     "torch_lstm_stack": torch_stack(torch.nn.LSTM, has_cell=True),
     "torch_gru_stack": torch_stack(torch.nn.GRU),
+    "torch_bahdanau": torch_translator(bahdanau_parameters, bahdanau),
+    "torch_luong": torch_translator(luong_parameters, luong),
     "torch_losses": torch_losses,
     "torch_mixture": torch_mixture,
     "torch_ctc": torch_ctc,

@@ -7,6 +7,7 @@ mod common;
 #[path = "../cells_data/file.rs"]
 #[allow(dead_code, reason = "the suites use parts of it")]
 mod file;
+mod translators;
 
 use bptt::{
     Accumulate, Bidirectional, Gru, Lstm, Manifest, Model, Network, Reset, Runtime, Schedule, State,

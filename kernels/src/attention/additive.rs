@@ -30,7 +30,7 @@ pub struct AdditiveGradients<'a> {
     /// Q, a row for each query.
     pub queries: Strided<'a>,
     /// K, `[source rows, width]`.
-    pub keys: &'a [f32],
+    pub keys: Strided<'a>,
     /// ∂L/∂e, a stride for each query.
     pub dscores: Strided<'a>,
     /// dv, to which this adds.
@@ -38,34 +38,33 @@ pub struct AdditiveGradients<'a> {
     /// Output: dQ, a row for each query.
     pub dqueries: StridedMut<'a>,
     /// dK, `[source rows, width]`, to which this adds.
-    pub dkeys: &'a mut [f32],
+    pub dkeys: StridedMut<'a>,
 }
 
 impl AdditiveGradients<'_> {
     /// Computes the gradients.
     ///
     /// # Errors
-    /// [`KernelError::Length`] where `keys`, `dvector` or `dkeys` does not fit, `Short` where a stride
-    /// or strided rows are too short, `TooLarge` where the sizes do not fit the address space; nothing
-    /// is written then.
+    /// [`KernelError::Length`] where `dvector` does not fit, `Short` where a stride or rows are too short,
+    /// `TooLarge` where the sizes do not fit the address space; nothing is written then.
     pub fn run(self, isa: Isa, pass: &mut Pass<'_>) -> Result<(), KernelError> {
         let Self { stretch, vector, queries, keys, dscores, dvector, dqueries, dkeys } = self;
         let width = vector.len();
         stretch.check_queries("queries", queries.values.len(), queries.stride, width)?;
-        stretch.check_source("keys", keys.len(), width)?;
+        stretch.check_source("keys", keys.values.len(), keys.stride, width)?;
         stretch.check_weights("dscores", dscores.values.len(), dscores.stride)?;
         check_len("dvector", dvector.len(), width)?;
         stretch.check_queries("dqueries", dqueries.values.len(), dqueries.stride, width)?;
-        stretch.check_source("dkeys", dkeys.len(), width)?;
+        stretch.check_source("dkeys", dkeys.values.len(), dkeys.stride, width)?;
         let work = Work {
             stretch,
             vector,
             queries: Rows::new(queries.values.as_ptr(), queries.stride),
-            keys: Rows::new(keys.as_ptr(), width),
+            keys: Rows::new(keys.values.as_ptr(), keys.stride),
             dscores: Rows::new(dscores.values.as_ptr(), dscores.stride),
             dvector: dvector.as_mut_ptr(),
             dqueries: RowsMut::new(dqueries.values.as_mut_ptr(), dqueries.stride),
-            dkeys: RowsMut::new(dkeys.as_mut_ptr(), width),
+            dkeys: RowsMut::new(dkeys.values.as_mut_ptr(), dkeys.stride),
         };
         // SAFETY: the rows were just checked and were borrowed for this call.
         unsafe { pass.run(isa, &work) };

@@ -194,13 +194,15 @@ impl<'a> Stretch<'a> {
         check_room(what, len, checked_len(what, &[self.alignment.query_rows, stride])?)
     }
 
-    /// Returns an error unless a matrix has a row of `width` floats for each source row.
+    /// Returns an error unless a matrix has a row of `width` floats, `stride` floats apart, for each
+    /// source row.
     pub(super) fn check_source(
         self,
         what: &'static str,
         len: usize,
+        stride: usize,
         width: usize,
     ) -> Result<(), KernelError> {
-        check_len(what, len, checked_len(what, &[self.alignment.source_rows(), width])?)
+        crate::rowwise::check(what, len, stride, self.alignment.source_rows(), width)
     }
 }

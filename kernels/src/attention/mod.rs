@@ -32,11 +32,11 @@
 //! // query row 0.
 //! let alignment = Alignment::new(vec![0, 2, 3], vec![0, 1, 2], vec![1, 0])?;
 //! let (isa, stretch, pass) = (Isa::best()?, alignment.whole(), &mut Pass::serial());
-//! let keys = [1.0, 0.0, 0.0, 1.0, 1.0, 1.0];
+//! let keys = Strided { values: &[1.0, 0.0, 0.0, 1.0, 1.0, 1.0], stride: 2 };
 //! let queries = Strided { values: &[5.0, 6.0, 100.0, -100.0], stride: 2 };
 //! let (mut weights, mut contexts) = ([0.0; 4], [0.0; 4]);
 //! let scores = StridedMut { values: &mut weights, stride: 2 };
-//! DotScores { stretch, width: 2, queries, keys: &keys, scores }.run(isa, pass)?;
+//! DotScores { stretch, width: 2, queries, keys, scores }.run(isa, pass)?;
 //! assert_eq!(weights, [11.0, 0.0, 100.0, -100.0]);
 //! let scores = StridedMut { values: &mut weights, stride: 2 };
 //! Softmax { stretch, scores }.run(isa, pass)?;
@@ -45,7 +45,7 @@
 //!     stretch,
 //!     width: 2,
 //!     weights: Strided { values: &weights, stride: 2 },
-//!     values: &keys,
+//!     values: keys,
 //!     contexts: StridedMut { values: &mut contexts, stride: 2 },
 //!     accumulate: false,
 //! }

@@ -25,7 +25,7 @@ pub struct DotScores<'a> {
     /// Q, a row for each query.
     pub queries: Strided<'a>,
     /// K, `[source rows, width]`.
-    pub keys: &'a [f32],
+    pub keys: Strided<'a>,
     /// Output: e, a stride for each query, which begins with the scores of the source rows. The rest
     /// of it stays as it is.
     pub scores: StridedMut<'a>,
@@ -35,9 +35,8 @@ impl DotScores<'_> {
     /// Computes the scores.
     ///
     /// # Errors
-    /// [`KernelError::Length`] where `keys` does not fit, `Short` where a stride, the queries or the
-    /// scores are too short, `TooLarge` where the sizes do not fit the address space; nothing is
-    /// written then.
+    /// [`KernelError::Short`] where a stride or rows are too short, `TooLarge` where the sizes do not
+    /// fit the address space; nothing is written then.
     pub fn run(self, isa: Isa, pass: &mut Pass<'_>) -> Result<(), KernelError> {
         let Self { stretch, width, queries, keys, scores } = self;
         let of = Operands { stretch, width, queries, keys, scores };
@@ -56,7 +55,7 @@ pub struct AdditiveScores<'a> {
     /// Q, a row for each query.
     pub queries: Strided<'a>,
     /// K, `[source rows, width]`.
-    pub keys: &'a [f32],
+    pub keys: Strided<'a>,
     /// Output: e, as in [`DotScores`].
     pub scores: StridedMut<'a>,
 }
@@ -78,7 +77,7 @@ struct Operands<'a> {
     stretch: Stretch<'a>,
     width: usize,
     queries: Strided<'a>,
-    keys: &'a [f32],
+    keys: Strided<'a>,
     scores: StridedMut<'a>,
 }
 
@@ -86,13 +85,13 @@ impl Operands<'_> {
     fn run<T: Terms>(self, terms: T, isa: Isa, pass: &mut Pass<'_>) -> Result<(), KernelError> {
         let Self { stretch, width, queries, keys, scores } = self;
         stretch.check_queries("queries", queries.values.len(), queries.stride, width)?;
-        stretch.check_source("keys", keys.len(), width)?;
+        stretch.check_source("keys", keys.values.len(), keys.stride, width)?;
         stretch.check_weights("scores", scores.values.len(), scores.stride)?;
         let kernel = Scores {
             terms,
             width,
             queries: Rows::new(queries.values.as_ptr(), queries.stride),
-            keys: Rows::new(keys.as_ptr(), width),
+            keys: Rows::new(keys.values.as_ptr(), keys.stride),
             scores: RowsMut::new(scores.values.as_mut_ptr(), scores.stride),
         };
         let work = width.saturating_mul(T::WORK);

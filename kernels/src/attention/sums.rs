@@ -22,7 +22,7 @@ pub struct Contexts<'a> {
     /// w, a stride for each query.
     pub weights: Strided<'a>,
     /// V, `[source rows, width]`.
-    pub values: &'a [f32],
+    pub values: Strided<'a>,
     /// Output: c, a row for each query.
     pub contexts: StridedMut<'a>,
     /// Whether the sums are added to c; otherwise they replace it.
@@ -33,19 +33,18 @@ impl Contexts<'_> {
     /// Computes the sums.
     ///
     /// # Errors
-    /// [`KernelError::Length`] where `values` does not fit, `Short` where a stride, the weights or the
-    /// contexts are too short, `TooLarge` where the sizes do not fit the address space; nothing is
-    /// written then.
+    /// [`KernelError::Short`] where a stride or rows are too short, `TooLarge` where the sizes do not
+    /// fit the address space; nothing is written then.
     pub fn run(self, isa: Isa, pass: &mut Pass<'_>) -> Result<(), KernelError> {
         let Self { stretch, width, weights, values, contexts, accumulate } = self;
         stretch.check_weights("weights", weights.values.len(), weights.stride)?;
-        stretch.check_source("values", values.len(), width)?;
+        stretch.check_source("values", values.values.len(), values.stride, width)?;
         stretch.check_queries("contexts", contexts.values.len(), contexts.stride, width)?;
         let kernel = OverSource {
             width,
             accumulate,
             weights: Rows::new(weights.values.as_ptr(), weights.stride),
-            values: Rows::new(values.as_ptr(), width),
+            values: Rows::new(values.values.as_ptr(), values.stride),
             contexts: RowsMut::new(contexts.values.as_mut_ptr(), contexts.stride),
         };
         // SAFETY: the rows were just checked and were borrowed for this call.
@@ -72,26 +71,26 @@ pub struct SourceGradients<'a> {
     /// X, a row for each query.
     pub rows: Strided<'a>,
     /// dV, `[source rows, width]`.
-    pub gradients: &'a mut [f32],
+    pub gradients: StridedMut<'a>,
 }
 
 impl SourceGradients<'_> {
     /// Computes the sums.
     ///
     /// # Errors
-    /// [`KernelError::Length`] where `gradients` does not fit, `Short` where a stride, the weights or
-    /// the rows are too short, `TooLarge` where the sizes do not fit the address space; nothing is
-    /// written then.
+    /// [`KernelError::Short`] where a stride or rows are too short, `TooLarge` where the sizes do not
+    /// fit the address space; nothing is written then.
     pub fn run(self, isa: Isa, pass: &mut Pass<'_>) -> Result<(), KernelError> {
         let Self { stretch, width, weights, rows, gradients } = self;
         stretch.check_weights("weights", weights.values.len(), weights.stride)?;
         stretch.check_queries("rows", rows.values.len(), rows.stride, width)?;
-        stretch.check_source("gradients", gradients.len(), width)?;
+        let (len, stride) = (gradients.values.len(), gradients.stride);
+        stretch.check_source("gradients", len, stride, width)?;
         let kernel = OverQueries {
             width,
             weights: Rows::new(weights.values.as_ptr(), weights.stride),
             rows: Rows::new(rows.values.as_ptr(), rows.stride),
-            gradients: RowsMut::new(gradients.as_mut_ptr(), width),
+            gradients: RowsMut::new(gradients.values.as_mut_ptr(), gradients.stride),
         };
         // SAFETY: the rows were just checked and were borrowed for this call.
         unsafe { run(&kernel, stretch, width, isa, pass) };

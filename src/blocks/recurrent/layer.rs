@@ -118,6 +118,12 @@ impl<L: Layer> Block for L {
         Ok(Box::new(RecurrentPass::planned(self.recurrent(), plan)?))
     }
 
+    fn output_in_state(&self) -> Option<usize> {
+        let layer = self.recurrent();
+        // The state begins with the outputs of the last steps, the oldest first.
+        Some((layer.history() - 1) * layer.sizes.output)
+    }
+
     fn as_recurrent(&self) -> Option<Recurrent> {
         Some(self.recurrent())
     }

@@ -75,6 +75,15 @@ impl Block for Stack {
         self.blocks().any(Block::reads_step)
     }
 
+    fn output_in_state(&self) -> Option<usize> {
+        let mut before = Manifest::default();
+        let blocks = self.blocks().len() - 1;
+        self.blocks().take(blocks).enumerate().try_for_each(|(nth, block)| {
+            before.within(&nth.to_string(), |before| block.state(1, before)).map(|_| ()).ok()
+        })?;
+        Some(before.len() + self.blocks().last()?.output_in_state()?)
+    }
+
     fn check_source(&self, source: Option<SourceSize>) -> Result<(), Error> {
         self.blocks().try_for_each(|block| block.check_source(source))
     }
