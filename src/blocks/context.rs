@@ -16,11 +16,11 @@ use crate::sequence::{InputSize, Schedule};
 /// use rand::{SeedableRng, rngs::SmallRng};
 ///
 /// // One vector of 5 features to a sequence, as a picture to its caption.
-/// let picture = Network::new(Dense::new(5, 8)?);
+/// let picture = Encoder::new(Dense::new(5, 8)?);
 /// let caption = Network::new(Context::new(2, 8)?)
 ///     .then(Gru::new(2 + 8, 16, Reset::After)?)
 ///     .then(Dense::new(16, 3)?);
-/// let network = caption.with_encoder(Encoder::new(picture))?;
+/// let network = caption.with_encoder(picture)?;
 /// let mut model = network.init(&mut SmallRng::seed_from_u64(1), Runtime::best()?)?;
 /// let (one, steps) = (Schedule::dense(1, 1), Schedule::dense(4, 1));
 /// let mut workspace = model.training(steps).with_source(one).workspace()?;

@@ -34,15 +34,15 @@ use std::sync::Arc;
 /// use rand::{SeedableRng, rngs::SmallRng};
 ///
 /// // Both directions of 8 units: values of 16 features, and keys of 10.
-/// let reader = Network::new(Embedding::new(20, 8)?)
+/// let reader = Encoder::new(Embedding::new(20, 8)?)
 ///     .then(Bidirectional::new(Gru::new(8, 8, Reset::After)?, Gru::new(8, 8, Reset::After)?))
 ///     .then(Keys::new(16, 10)?);
 /// let attention = Attention::additive(12, 16, 10)?;
 /// let writer = Network::new(Embedding::new(30, 8)?)
 ///     .then(AttentionWrapper::new(Gru::new(8 + 16, 12, Reset::After)?, attention)?)
 ///     .then(Dense::new(12, 30)?);
-/// let encoder = Encoder::new(reader).with_bridge(Bridge::Dense(Activation::Tanh));
-/// let network = writer.with_encoder(encoder)?;
+/// let bridge = Bridge::Dense(Activation::Tanh);
+/// let network = writer.with_encoder(reader.with_bridge(bridge))?;
 /// let mut model = network.init(&mut SmallRng::seed_from_u64(1), Runtime::best()?)?;
 ///
 /// // Translation step by step.

@@ -4,8 +4,10 @@
 use super::json;
 use super::kinds::Loader;
 use super::tensors::{self, Content};
+use crate::blocks::Block;
 use crate::{Bridge, Encoder, Error, Model, Network, Runtime};
 use std::path::Path;
+use std::sync::Arc;
 
 /// The name of the member of the metadata that holds the configuration.
 const NETWORK: &str = "network";
@@ -58,7 +60,7 @@ impl Model {
             members.push((INITIAL_STATE.0, INITIAL_STATE.1.into()));
         }
         if let Some(encoder) = self.network().encoder() {
-            members.push((ENCODER, json::to_text(&encoder.network().configs())));
+            members.push((ENCODER, json::to_text(&encoder.configs())));
             let bridge: Vec<_> = encoder.bridge().iter().map(Bridge::config).collect();
             members.push((BRIDGE, json::to_text(&bridge)));
         }
@@ -86,8 +88,8 @@ impl Model {
 }
 
 impl Loader {
-    /// Makes the network of a configuration in JSON.
-    fn network(&self, text: Option<&str>) -> Result<Network, Error> {
+    /// Makes the blocks of a configuration in JSON.
+    fn blocks_of(&self, text: Option<&str>) -> Result<Vec<Arc<dyn Block>>, Error> {
         let blocks = self.blocks(&json::of_text(text.unwrap_or("[]"))?)?;
         if blocks.is_empty() {
             return Err(Error::File {
@@ -96,7 +98,7 @@ impl Loader {
                 expected: "one block or more".into(),
             });
         }
-        Ok(Network::of(blocks))
+        Ok(blocks)
     }
 
     /// Loads a model as [`Model::load`] does, with blocks of the added kinds as well.
@@ -113,9 +115,9 @@ impl Loader {
     /// The errors of [`Model::of_safetensors`].
     pub fn of_safetensors(&self, bytes: &[u8], runtime: Runtime) -> Result<Model, Error> {
         let content = Content::of(bytes)?;
-        let mut network = self.network(content.member(NETWORK))?;
+        let mut network = Network::of(self.blocks_of(content.member(NETWORK))?);
         if let Some(encoder) = content.member(ENCODER) {
-            let encoder = Encoder::new(self.network(Some(encoder))?);
+            let encoder = Encoder::of(self.blocks_of(Some(encoder))?);
             let bridge = json::of_text(content.member(BRIDGE).unwrap_or("[]"))?;
             let encoder = match bridge.first() {
                 Some(bridge) => encoder.with_bridge(Bridge::of(bridge)?),

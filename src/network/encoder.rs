@@ -1,12 +1,12 @@
-//! The encoder of a network: another network, whose outputs and last state the blocks of the decoder
-//! read. Knows names, sizes and options; must not know passes.
+//! The encoder of a network: blocks whose outputs and last state those of the decoder read. Knows sizes
+//! and options; must not know the decoder or passes.
 
-use super::Network;
 use crate::Error;
 use crate::blocks::recurrent::Activation;
 use crate::blocks::{Block, Config, Dense, SourceSize};
-use crate::params::{Init, Manifest, Sequences};
-use rand_core::Rng;
+use crate::containers::Stack;
+use crate::params::{Manifest, Sequences};
+use crate::sequence::InputSize;
 use std::sync::Arc;
 
 /// How the state of a decoder before its first step is made of what its [`Encoder`] has read.
@@ -46,9 +46,9 @@ impl Bridge {
     }
 }
 
-/// The encoder of an encoder–decoder network (section 10.4 of *Deep Learning*): a network that reads a
-/// source sequence for each sequence of the [`Network`] that it is [given
-/// to](Network::with_encoder), the decoder. Their lengths may differ.
+/// The encoder of an encoder–decoder network (section 10.4 of *Deep Learning*): blocks, one after the
+/// other, that read a source sequence for each sequence of the [`Network`](crate::Network) that they are
+/// [given to](crate::Network::with_encoder), the decoder. Their lengths may differ.
 ///
 /// The decoder has three ways to read it, which can be combined:
 ///
@@ -71,13 +71,12 @@ impl Bridge {
 /// use rand::{SeedableRng, rngs::SmallRng};
 ///
 /// // A translator of 9 words into 7, with an output for each.
-/// let reader = Network::new(Embedding::new(9, 8)?).then(Gru::new(8, 12, Reset::After)?);
+/// let reader = Encoder::new(Embedding::new(9, 8)?).then(Gru::new(8, 12, Reset::After)?);
 /// let writer = Network::new(Embedding::new(7, 8)?)
 ///     .then(Gru::new(8, 12, Reset::After)?)
 ///     .then(Attention::dot(12)?)
 ///     .then(Dense::new(12 + 12, 7)?);
-/// let encoder = Encoder::new(reader).with_bridge(Bridge::Dense(Activation::Tanh));
-/// let network = writer.with_encoder(encoder)?;
+/// let network = writer.with_encoder(reader.with_bridge(Bridge::Dense(Activation::Tanh)))?;
 ///
 /// let mut model = network.init(&mut SmallRng::seed_from_u64(1), Runtime::best()?)?;
 /// // Two sentences of 4 and 2 words, and translations of 3 and 5 words.
@@ -91,14 +90,24 @@ impl Bridge {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Encoder {
-    network: Network,
+    blocks: Stack,
     bridge: Option<Bridge>,
 }
 
 impl Encoder {
-    /// Makes an encoder of a network. The decoder's state before its first step is zero.
-    pub fn new(network: Network) -> Self {
-        Self { network, bridge: None }
+    /// Makes an encoder of one block. The decoder's state before its first step is zero.
+    pub fn new(block: impl Block) -> Self {
+        Self { blocks: Stack::new(block), bridge: None }
+    }
+
+    /// Appends a block, whose input is the output of the blocks so far.
+    pub fn then(self, block: impl Block) -> Self {
+        Self { blocks: self.blocks.then(block), ..self }
+    }
+
+    /// Makes an encoder of one or more `blocks`, which were read from a file.
+    pub(crate) fn of(blocks: Vec<Arc<dyn Block>>) -> Self {
+        Self { blocks: Stack::of(blocks), bridge: None }
     }
 
     /// Makes the decoder's state before its first step from what the encoder has read.
@@ -106,9 +115,9 @@ impl Encoder {
         Self { bridge: Some(bridge), ..self }
     }
 
-    /// Returns the network that reads the source.
-    pub fn network(&self) -> &Network {
-        &self.network
+    /// Returns the blocks in order.
+    pub fn blocks(&self) -> impl ExactSizeIterator<Item = &dyn Block> {
+        self.blocks.blocks()
     }
 
     /// Returns how the decoder's state before its first step is made, or `None` if it is zero.
@@ -116,23 +125,38 @@ impl Encoder {
         self.bridge
     }
 
+    /// Returns what each row of the source holds: this many features, or a token.
+    pub fn input(&self) -> InputSize {
+        self.blocks.input()
+    }
+
+    /// Returns the blocks as one.
+    pub(super) fn stack(&self) -> &Stack {
+        &self.blocks
+    }
+
+    /// Returns the configurations of the blocks.
+    pub(crate) fn configs(&self) -> Vec<Config> {
+        self.blocks().map(|block| block.config()).collect()
+    }
+
     /// Returns whether both compute the same from the same parameters.
     pub(super) fn computes_as(&self, other: &Self) -> bool {
-        self.bridge == other.bridge && self.network.computes_as(&other.network)
+        self.bridge == other.bridge && self.blocks.computes_as(&other.blocks)
     }
 
     /// Returns the sizes of what the decoder's blocks read.
     pub(super) fn size(&self) -> Result<SourceSize, Error> {
         let context = match self.stateful()? {
             Some(nth) => self.state_of(nth, 1)?.len(),
-            None => self.network.output_size(),
+            None => self.blocks.output_size(),
         };
-        Ok(SourceSize { outputs: self.network.output_size(), context })
+        Ok(SourceSize { outputs: self.blocks.output_size(), context })
     }
 
     /// Returns the number of the last block that has a state.
     pub(super) fn stateful(&self) -> Result<Option<usize>, Error> {
-        for nth in (0..self.network.blocks().len()).rev() {
+        for nth in (0..self.blocks().len()).rev() {
             if !self.state_of(nth, 1)?.is_empty() {
                 return Ok(Some(nth));
             }
@@ -143,103 +167,38 @@ impl Encoder {
     /// Returns the tensors of the state of block `nth`.
     pub(super) fn state_of(&self, nth: usize, batch: usize) -> Result<Manifest, Error> {
         let mut manifest = Manifest::default();
-        let block = self.network.blocks().nth(nth);
-        block.map_or(Ok(()), |block| block.state(batch, &mut manifest))?;
+        self.blocks().nth(nth).map_or(Ok(()), |block| block.state(batch, &mut manifest))?;
         Ok(manifest)
     }
 
-    /// Returns the dense layer of the bridge to a decoder, if it has one.
-    pub(super) fn dense(&self, decoder: &Network) -> Result<Option<Dense>, Error> {
+    /// Returns the dense layer of the bridge to a decoder whose state of one sequence has these tensors,
+    /// if it has one.
+    pub(super) fn dense(&self, decoder: &Manifest) -> Result<Option<Dense>, Error> {
         let Some(Bridge::Dense(activation)) = self.bridge else { return Ok(None) };
-        let to = decoder.learned_manifest()?.len();
-        Ok(Some(Dense::new(self.size()?.context, to)?.with_activation(activation)))
+        Ok(Some(Dense::new(self.size()?.context, decoder.len())?.with_activation(activation)))
     }
 
-    /// Returns an error unless the decoder fits.
-    fn check(&self, decoder: &Network) -> Result<(), Error> {
-        let refused = |what: &'static str, given: String, expected: String| {
-            Err(Error::Mismatch { what, given, expected })
-        };
-        if self.network.encoder.is_some() || self.network.has_learned_state() {
-            let given = "an encoder that has an encoder or a learned state itself".into();
-            return refused("encoder", given, "a network without either".into());
-        }
+    /// Returns an error unless the bridge fits a decoder whose state of one sequence has these tensors.
+    pub(super) fn check_bridge(&self, decoder: &Manifest, is_learned: bool) -> Result<(), Error> {
+        let what = "bridge";
         let Some(bridge) = self.bridge else { return Ok(()) };
-        let to = decoder.learned_manifest()?;
-        if to.is_empty() || decoder.has_learned_state() {
+        if decoder.is_empty() || is_learned {
             let given = "a decoder without a state, or whose state is learned".into();
-            return refused("bridge", given, "a decoder whose state it can make".into());
+            let expected = "a decoder whose state it can make".into();
+            return Err(Error::Mismatch { what, given, expected });
         }
         if bridge == Bridge::Copy {
-            let from = self.network.state_manifest(1)?;
+            let mut from = Manifest::default();
+            self.blocks.state(1, &mut from)?;
             Sequences::new("state of the encoder", &from, 1)?;
             let shapes = |manifest: &Manifest| -> Vec<_> {
                 manifest.tensors().iter().map(|tensor| tensor.shape().to_vec()).collect()
             };
-            if shapes(&from) != shapes(&to) {
-                return refused("bridge", from.to_string(), format!("the shapes of {to}"));
+            if shapes(&from) != shapes(decoder) {
+                let expected = format!("the shapes of {decoder}");
+                return Err(Error::Mismatch { what, given: from.to_string(), expected });
             }
         }
         self.dense(decoder).map(|_| ())
-    }
-}
-
-impl Network {
-    /// Gives the network, which is the decoder then, an encoder. Its blocks read what the encoder has
-    /// made, passes take the encoder's input as [`Inputs`](crate::Inputs), and the workspace is planned
-    /// [with a source](crate::Training::with_source).
-    ///
-    /// # Errors
-    /// [`Error::Mismatch`] if the encoder has an encoder or a learned state itself, a block needs
-    /// another source, or the bridge does not fit the decoder's state.
-    pub fn with_encoder(self, encoder: Encoder) -> Result<Self, Error> {
-        encoder.check(&self)?;
-        self.blocks.check_source(Some(encoder.size()?))?;
-        Ok(Self { encoder: Some(Arc::new(encoder)), ..self })
-    }
-
-    /// Returns the encoder, if the network has one.
-    pub fn encoder(&self) -> Option<&Encoder> {
-        self.encoder.as_deref()
-    }
-
-    /// Returns whether the state before the first step is made by a bridge.
-    pub(super) fn has_bridge(&self) -> bool {
-        self.encoder().is_some_and(|encoder| encoder.bridge.is_some())
-    }
-
-    /// Returns whether sequences begin from another state than zero.
-    pub(super) fn begins_otherwise(&self) -> bool {
-        self.learned_state || self.has_bridge()
-    }
-
-    /// Declares the parameters of the encoder and of its bridge, after those of the blocks.
-    pub(super) fn declare_encoder(&self, manifest: &mut Manifest) -> Result<(), Error> {
-        let Some(encoder) = self.encoder() else {
-            return self.blocks.check_source(None);
-        };
-        manifest.within("encoder", |manifest| encoder.network.blocks.parameters(manifest))?;
-        if let Some(dense) = encoder.dense(self)? {
-            manifest.within("bridge", |manifest| dense.parameters(manifest))?;
-        }
-        Ok(())
-    }
-
-    /// Initialises the parameters of the encoder and of its bridge.
-    pub(super) fn initialise_encoder(
-        &self,
-        parameters: &mut [f32],
-        init: Init,
-        rng: &mut dyn Rng,
-    ) -> Result<(), Error> {
-        let Some(encoder) = self.encoder() else { return Ok(()) };
-        let mut of_blocks = Manifest::default();
-        encoder.network.blocks.parameters(&mut of_blocks)?;
-        let (of_blocks, of_bridge) = parameters.split_at_mut(of_blocks.len());
-        encoder.network.blocks.initialise(of_blocks, init, rng)?;
-        match encoder.dense(self)? {
-            Some(dense) => dense.initialise(of_bridge, init, rng),
-            None => Ok(()),
-        }
     }
 }

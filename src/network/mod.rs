@@ -2,6 +2,7 @@
 
 mod begins;
 mod division;
+mod encoded;
 mod encoder;
 mod fused;
 mod learned;
@@ -184,13 +185,10 @@ impl Network {
             parts.insert(0, "a learned state".into());
         }
         if let Some(encoder) = self.encoder() {
-            let beside = other.encoder().map_or(self, Encoder::network);
             let bridge = encoder.bridge().map_or("none".into(), |bridge| format!("{bridge:?}"));
-            let network = encoder.network().describe_beside(beside);
-            parts.insert(
-                0,
-                format!("an encoder with the bridge {bridge} and the blocks ({network})"),
-            );
+            let blocks: Vec<_> = encoder.configs().iter().map(Config::to_string).collect();
+            let blocks = blocks.join(", then ");
+            parts.insert(0, format!("an encoder ({blocks}) with the bridge {bridge}"));
         }
         parts.join(", then ")
     }

@@ -2,9 +2,10 @@
 
 mod encoder;
 
-pub(super) use encoder::{BridgePlan, EncoderParts, EncoderPlan};
+pub(super) use encoder::{BridgePlan, EncoderParts, SourcePlan};
 
 use super::Network;
+use super::encoder::Encoder;
 use crate::blocks::{Block, Keeps, Pass, Plan, SourceRows, Wanted};
 use crate::error::{check_size, product};
 use crate::memory::{Layout, Region, regions};
@@ -42,8 +43,6 @@ regions! {
         dx_of_caller,
         /// The memory of the blocks that run in chunks of rows.
         tail,
-        /// The memory of the encoder.
-        encoder,
     }
 }
 
@@ -109,6 +108,15 @@ pub(super) struct Planned {
     pub layout: Layout,
 }
 
+/// The planned pass of an encoder, and what the decoder reads of it.
+#[derive(Debug)]
+pub(super) struct EncoderPlan {
+    pub planned: Box<Planned>,
+    pub source: SourcePlan,
+    /// Where its memory lies in that of the decoder: at the end.
+    pub region: Region,
+}
+
 /// The planned passes of the last blocks of a network, each of which looks at each row alone, over
 /// some of the rows at a time. They follow one another in the same memory.
 #[derive(Debug)]
@@ -172,6 +180,27 @@ impl Tail {
     }
 }
 
+impl EncoderPlan {
+    /// Plans the pass of the encoder of `network` over sources, for passes of the decoder over targets.
+    pub(super) fn new(
+        network: &Network,
+        encoder: &Encoder,
+        (targets, sources): (&Schedule, &Schedule),
+        options: Options<'_>,
+    ) -> Result<Self, Error> {
+        encoder::check_sources(targets, sources)?;
+        let Options { runtime, gradients, .. } = options;
+        let gradients =
+            Wanted { input: gradients.source, state: false, source: false, ..gradients };
+        let own = Options { gradients, sources: None, chunk: None, recompute: false, ..options };
+        let planned = Planned::new(&Network::of_encoder(encoder), sources.clone(), own)?;
+        let (decoder, floats) = (network.learned_manifest()?, planned.layout.floats());
+        let of_pass = (floats, runtime, gradients);
+        let source = SourcePlan::new(encoder, &decoder, targets, sources, of_pass)?;
+        Ok(Self { planned: Box::new(planned), source, region: Region::default() })
+    }
+}
+
 impl Planned {
     /// Plans the pass of a network.
     pub(super) fn new(
@@ -191,7 +220,7 @@ impl Planned {
         let encoder = match (network.encoder(), options.sources) {
             (None, None) => None,
             (Some(encoder), Some(sources)) => {
-                Some(EncoderPlan::new(network, encoder, &schedule, sources, options)?)
+                Some(EncoderPlan::new(network, encoder, (&schedule, sources), options)?)
             }
             (given, _) => {
                 let describe = |given: bool| if given { "a source" } else { "no source" };
@@ -200,7 +229,7 @@ impl Planned {
                 return Err(Error::Mismatch { what: "the plan", given, expected });
             }
         };
-        let rows = encoder.as_ref().map(|encoder| &encoder.rows);
+        let rows = encoder.as_ref().map(|encoder| &encoder.source.rows);
         let blocks = match options.chunk {
             Some(_) => network.check_tail()?,
             None => network.blocks().len(),
@@ -212,8 +241,8 @@ impl Planned {
             planned.tail = Some(tail);
         }
         if let Some(encoder) = encoder {
-            planned.parts.encoder = planned.layout.book(&[encoder.floats])?;
-            planned.encoder = Some(encoder);
+            let region = planned.layout.book(&[encoder.source.floats])?;
+            planned.encoder = Some(EncoderPlan { region, ..encoder });
         }
         Ok(planned)
     }
@@ -276,7 +305,6 @@ impl Planned {
             y_of_caller: &[of_caller, keeps_outputs, given, output],
             dx_of_caller: &[of_caller, given, dx],
             tail: &[],
-            encoder: &[],
         };
         let mut layout = Layout::in_lines(WHAT);
         let parts = dims.booked(&mut layout)?;

@@ -2,6 +2,7 @@
 //! not know how a block computes its steps.
 
 mod encoder;
+mod source;
 mod state;
 
 use super::Network;
@@ -103,7 +104,7 @@ impl Stream {
         let mut layout = Layout::in_lines(what);
         let state = layout.book(&[manifest.len()])?;
         let mut own = Layout::in_lines(what);
-        let source = encoder.as_ref().map(|encoder| &encoder.plan.rows);
+        let source = encoder.as_ref().map(|encoder| &encoder.plan.source.rows);
         let plan = &mut StreamPlan { batch, runtime, source, layout: &mut own };
         let mut steps = network.blocks.steps(plan).map_err(whole)?;
         let own = layout.book(&[own.floats()])?;
@@ -265,7 +266,7 @@ impl Stream {
         let mut rest = Rest::all(memory);
         let (state, memory) = (rest.grant(self.state), rest.grant(self.own));
         let source = match &self.encoder {
-            Some(encoder) => encoder.plan.source(rest.grant(encoder.own)),
+            Some(encoder) => encoder.plan.source.read(rest.grant(encoder.own)),
             None => Source::default(),
         };
         team.pass(blocks.work(steps), |threads: &mut Threads<'_>| {

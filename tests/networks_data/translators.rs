@@ -15,26 +15,25 @@ fn bahdanau(case: &Case) -> Network {
     let (inputs, units) = (case.width("x"), case.width("encoder.0.forward.weight_hh"));
     let (keys, hidden) = (case.width("0.attention.vector"), case.width("0.block.weight_hh"));
     let gru = |inputs, hidden| Gru::new(inputs, hidden, Reset::After).unwrap();
-    let reader = Network::new(Bidirectional::new(gru(inputs, units), gru(inputs, units)))
+    let encoder = Encoder::new(Bidirectional::new(gru(inputs, units), gru(inputs, units)))
         .then(Keys::new(2 * units, keys).unwrap());
     let attention = Attention::additive(hidden, 2 * units, keys).unwrap();
     let block = gru(inputs + 2 * units, hidden);
     let writer = Network::new(AttentionWrapper::new(block, attention).unwrap())
         .then(Dense::new(hidden, 3).unwrap());
-    let encoder = Encoder::new(reader).with_bridge(Bridge::Dense(Activation::Tanh));
-    writer.with_encoder(encoder).unwrap()
+    writer.with_encoder(encoder.with_bridge(Bridge::Dense(Activation::Tanh))).unwrap()
 }
 
 /// Attention after an LSTM, which begins with the encoder's last state and reads it in each step.
 fn luong(case: &Case) -> Network {
     let (inputs, hidden) = (case.width("x"), case.width("1.weight_hh"));
-    let reader = Network::new(Lstm::new(inputs, hidden).unwrap());
+    let encoder = Encoder::new(Lstm::new(inputs, hidden).unwrap());
     let output = Dense::new(2 * hidden, 3).unwrap().with_activation(Activation::Tanh);
     let writer = Network::new(Context::new(inputs, 2 * hidden).unwrap())
         .then(Lstm::new(inputs + 2 * hidden, hidden).unwrap())
         .then(Attention::general(hidden, hidden).unwrap())
         .then(output);
-    writer.with_encoder(Encoder::new(reader).with_bridge(Bridge::Copy)).unwrap()
+    writer.with_encoder(encoder.with_bridge(Bridge::Copy)).unwrap()
 }
 
 fn compare(case: &Case, network: &Network, weights: &str, runtime: Runtime) {

@@ -49,11 +49,11 @@ pub(crate) enum Score {
 /// use bptt::{Attention, Dense, Encoder, Gru, Inputs, Network, Reset, Runtime, Schedule};
 /// use rand::{SeedableRng, rngs::SmallRng};
 ///
-/// let reader = Network::new(Gru::new(3, 8, Reset::After)?);
+/// let reader = Encoder::new(Gru::new(3, 8, Reset::After)?);
 /// let writer = Network::new(Gru::new(2, 6, Reset::After)?)
 ///     .then(Attention::general(6, 8)?)
 ///     .then(Dense::new(8 + 6, 4)?);
-/// let network = writer.with_encoder(Encoder::new(reader))?;
+/// let network = writer.with_encoder(reader)?;
 /// let mut model = network.init(&mut SmallRng::seed_from_u64(1), Runtime::best()?)?;
 /// let (sources, targets) = (Schedule::dense(5, 1), Schedule::dense(2, 1));
 /// let mut workspace = model.training(targets).with_source(sources).workspace()?;

@@ -25,12 +25,13 @@ impl EncoderPacked {
         format: Format,
         runtime: Runtime,
     ) -> Result<Self, Error> {
-        let (dense, mut of_bridge) = (encoder.dense(decoder)?, Manifest::default());
+        let (dense, mut of_bridge) =
+            (encoder.dense(&decoder.learned_manifest()?)?, Manifest::default());
         if let Some(dense) = &dense {
             dense.parameters(&mut of_bridge)?;
         }
         let bridge = dense.map(|dense| dense.pack(format, runtime)).transpose()?;
-        let blocks = encoder.network().blocks.packed(format, runtime)?;
+        let blocks = encoder.stack().packed(format, runtime)?;
         Ok(Self { blocks, bridge, of_bridge: of_bridge.len() })
     }
 

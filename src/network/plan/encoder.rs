@@ -1,11 +1,10 @@
 //! The planned pass of an encoder and its bridge. Knows which sequence of the source belongs to which
 //! row of the decoder's steps; must not know what a block computes, or run anything.
 
-use super::{Options, Planned};
 use crate::Error;
+use crate::Runtime;
 use crate::blocks::{Block, Pass, Plan, SourceRows, Wanted};
 use crate::memory::{Layout, Region, regions};
-use crate::network::Network;
 use crate::network::encoder::Encoder;
 use crate::params::{Manifest, Sequences};
 use crate::sequence::Schedule;
@@ -34,10 +33,9 @@ regions! {
     }
 }
 
-/// The planned pass of an encoder, and of its bridge.
+/// What a decoder reads of a planned pass of its encoder, and the planned pass of the bridge.
 #[derive(Debug)]
-pub(in crate::network) struct EncoderPlan {
-    pub planned: Box<Planned>,
+pub(in crate::network) struct SourcePlan {
     pub rows: SourceRows,
     /// For each row of the outputs as the decoder reads them, the row of the encoder's pass.
     pub gathered: Vec<usize>,
@@ -73,33 +71,27 @@ pub(in crate::network) enum BridgePlan {
     Dense(Box<dyn Pass>),
 }
 
-impl EncoderPlan {
-    /// Plans the pass of the encoder of `network` over `sources`, for passes of the decoder over
-    /// `targets`.
+impl SourcePlan {
+    /// Plans what passes over `targets` read of an encoder's pass over `sources` that has booked `own`
+    /// floats. The decoder's state of one sequence has the tensors `decoder`.
     pub(in crate::network) fn new(
-        network: &Network,
         encoder: &Encoder,
+        decoder: &Manifest,
         targets: &Schedule,
         sources: &Schedule,
-        options: Options<'_>,
+        (own, runtime, gradients): (usize, Runtime, Wanted),
     ) -> Result<Self, Error> {
-        check(targets, sources)?;
-        let Options { runtime, gradients, .. } = options;
-        let input = gradients.source;
-        let gradients = Wanted { input, state: false, source: false, ..gradients };
-        let own = Options { gradients, sources: None, chunk: None, recompute: false, ..options };
-        let planned = Planned::new(encoder.network(), sources.clone(), own)?;
-        let (batch, size) = (targets.batch(), encoder.size()?);
+        let (rows, batch, size) = (sources.checked_rows()?, targets.batch(), encoder.size()?);
         let source_of = matched(targets, sources);
-        let (mut starts, mut gathered) = (vec![0], Vec::with_capacity(planned.rows));
+        let (mut starts, mut gathered) = (vec![0], Vec::with_capacity(rows));
         for &row in &source_of {
             gathered.extend((0..sources.len_of(row)).map(|step| sources.start(step) + row));
             starts.push(gathered.len());
         }
         let mut of_bridge = Layout::in_lines(WHAT);
-        let (bridge, state) = match (encoder.bridge(), encoder.dense(network)?) {
+        let (bridge, state) = match (encoder.bridge(), encoder.dense(decoder)?) {
             (None, _) => (None, 0),
-            (Some(_), None) => (Some(BridgePlan::Copy), network.learned_manifest()?.len()),
+            (Some(_), None) => (Some(BridgePlan::Copy), decoder.len()),
             (Some(_), Some(dense)) => {
                 let pass = dense.plan(&mut Plan {
                     schedule: Schedule::dense(1, batch),
@@ -115,9 +107,9 @@ impl EncoderPlan {
         let through_bridge = usize::from(matches!(bridge, Some(BridgePlan::Dense(_))));
         let trains = usize::from(gradients.parameters);
         let dims: EncoderParts<&[usize]> = EncoderParts {
-            own: &[planned.layout.floats()],
-            outputs: &[planned.rows, size.outputs],
-            doutputs: &[trains, planned.rows, size.outputs],
+            own: &[own],
+            outputs: &[rows, size.outputs],
+            doutputs: &[trains, rows, size.outputs],
             context: &[batch, size.context],
             dcontext: &[trains, batch, size.context],
             bridge: &[of_bridge.floats()],
@@ -127,20 +119,13 @@ impl EncoderPlan {
         };
         let mut layout = Layout::in_lines(WHAT);
         let (parts, context) = (dims.booked(&mut layout)?, last_state(encoder, batch)?);
-        let (planned, rows) = (Box::new(planned), SourceRows { size, starts });
-        let floats = layout.floats();
-        Ok(Self { planned, rows, gathered, source_of, context, bridge, parts, floats })
-    }
-
-    /// Returns the tensors of the encoder's state, of which single sequences can be copied.
-    pub(in crate::network) fn sequences(&self) -> Result<Sequences<'_>, Error> {
-        let Planned { state, schedule, .. } = &*self.planned;
-        Sequences::new("state of the encoder", state, schedule.batch())
+        let (rows, floats) = (SourceRows { size, starts }, layout.floats());
+        Ok(Self { rows, gathered, source_of, context, bridge, parts, floats })
     }
 }
 
 /// Returns an error unless there is one source for each target.
-fn check(targets: &Schedule, sources: &Schedule) -> Result<(), Error> {
+pub(super) fn check_sources(targets: &Schedule, sources: &Schedule) -> Result<(), Error> {
     let refused = |given: String, expected: String| {
         Err(Error::Mismatch { what: "the schedule of the source", given, expected })
     };

@@ -67,7 +67,7 @@ impl Workspace {
         };
         match (inputs.source, self.network.encoder(), &self.plans.first().encoder) {
             (Some(source), Some(encoder), Some(plan)) => {
-                check_input(&plan.planned.schedule, source, encoder.network().input())
+                check_input(&plan.planned.schedule, source, encoder.input())
             }
             (None, Some(_), _) => refused("no source", "one, for the encoder"),
             (Some(_), None, _) => refused("a source", "none, since there is no encoder"),

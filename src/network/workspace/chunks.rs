@@ -1,8 +1,9 @@
 //! The loss of a run, and the last blocks of a network where they run in chunks of rows. Knows the
 //! order of rows; must not know what a block or a loss computes.
 
-use super::passes::{Compute, From, Run, Sums};
+use super::passes::{Compute, From, FromEncoder, Run, Sums};
 use crate::Error;
+use crate::blocks::Source;
 use crate::loss::{Loss, Outputs, TargetRows};
 use crate::network::plan::{Parts, Planned};
 use crate::sequence::Input;
@@ -31,7 +32,7 @@ impl<'a> Run<'a> {
         for (rows, planned) in tail.chunks(targets.count()).rev() {
             let y = &mut y[rows.start * size..rows.end * size];
             let run = self.behind(planned, y);
-            run.forward(behind, team, Compute::All)?;
+            run.forward(behind, team, Source::default(), Compute::All)?;
             let from = From {
                 loss,
                 targets: of_chunk(&targets, &rows),
@@ -39,6 +40,7 @@ impl<'a> Run<'a> {
                 has_last_gradient: false,
                 gradients: &mut *gradients,
                 accumulate,
+                encoder: FromEncoder::default(),
             };
             value = run.backward(behind, team, from)?;
             accumulate = true;
@@ -64,7 +66,7 @@ impl<'a> Run<'a> {
         let mut value = loss_so_far;
         for (rows, planned) in tail.chunks(targets.count()).rev() {
             let run = self.behind(planned, &y[rows.start * size..rows.end * size]);
-            run.forward(behind, team, Compute::All)?;
+            run.forward(behind, team, Source::default(), Compute::All)?;
             value = run.value(behind, team, loss, of_chunk(&targets, &rows), value)?;
         }
         Ok(value)

@@ -1,8 +1,9 @@
 //! Passes that are divided into stretches, which run one after the other in the same memory. Knows
 //! the order of stretches and what is kept between them; must not know what a block keeps.
 
-use super::passes::{Compute, From, Run, scatter};
+use super::passes::{Compute, From, FromEncoder, Run, scatter};
 use super::{Holds, Workspace};
+use crate::blocks::Source;
 use crate::loss::{Loss, TargetRows};
 use crate::memory::{Action, Course};
 use crate::network::division::{Divided, Kept, Plans, kept_len};
@@ -220,7 +221,7 @@ impl<'a> Stretches<'a> {
         let first = steps.start as u64;
         let noise = self.noise.later(steps.start);
         let (packed, step, runtime) = (self.packing.blocks(), self.step + first, self.runtime);
-        Run { planned, packed, encoder: None, x, step, noise, mode: self.mode, runtime }
+        Run { planned, packed, x, step, noise, mode: self.mode, runtime }
     }
 
     /// Runs stretch `nth` forward from the current state, which then is the one after it.
@@ -228,7 +229,7 @@ impl<'a> Stretches<'a> {
         let run = self.run(nth);
         let planned = run.planned;
         self.memory[planned.place(Place::State)].copy_from_slice(self.kept.now);
-        run.forward(self.memory, self.team, compute)?;
+        run.forward(self.memory, self.team, Source::default(), compute)?;
         if compute != Compute::Again {
             self.kept.now.copy_from_slice(&self.memory[planned.place(Place::Last)]);
         }
@@ -248,7 +249,9 @@ impl<'a> Stretches<'a> {
         let planned: &Planned = run.planned;
         self.memory[planned.place(Place::LastGradient)].copy_from_slice(self.kept.dnow);
         let (targets, has_last_gradient) = (self.targets(nth), true);
-        let from = From { loss, targets, loss_so_far, has_last_gradient, gradients, accumulate };
+        let encoder = FromEncoder::default();
+        let from =
+            From { encoder, loss, targets, loss_so_far, has_last_gradient, gradients, accumulate };
         let value = run.backward(self.memory, self.team, from)?;
         self.kept.dnow.copy_from_slice(&self.memory[planned.place(Place::StateGradient)]);
         if !planned.parts.dx.is_empty() {

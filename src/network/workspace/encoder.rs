@@ -1,14 +1,14 @@
 //! Runs of an encoder and its bridge, before and after those of the decoder. Knows where the decoder
 //! reads what the encoder has made; must not know what a block computes.
 
-use super::passes::{Compute, Run, Sums, scatter};
+use super::passes::{Compute, FromEncoder, Run, Sums, scatter};
 use crate::Error;
 use crate::Runtime;
 use crate::blocks::{Backward, Forward, Source, SourceGradients};
 use crate::memory::Region;
 use crate::network::begins::Learned;
 use crate::network::packing::EncoderPacked;
-use crate::network::plan::{BridgePlan, EncoderParts, EncoderPlan, Parts};
+use crate::network::plan::{BridgePlan, EncoderParts, EncoderPlan, Parts, Planned, SourcePlan};
 use crate::params::Sequences;
 use crate::regularisation::{Mode, Noise};
 use crate::sequence::Input;
@@ -29,23 +29,20 @@ pub(in crate::network) struct EncoderRun<'a> {
     pub decoder: Sequences<'a>,
 }
 
-impl EncoderPlan {
+impl SourcePlan {
     /// Returns what the decoder reads.
-    pub(in crate::network) fn source<'m>(&self, memory: &'m [f32]) -> Source<'m> {
+    pub(in crate::network) fn read<'m>(&self, memory: &'m [f32]) -> Source<'m> {
         let EncoderParts { outputs, context, .. } = self.parts;
         Source { outputs: outputs.of(memory), context: context.of(memory) }
     }
 
     /// Returns what the decoder reads, and where its gradients go, which are set to zero.
-    pub(super) fn with_gradients<'m>(
-        &self,
-        memory: &'m mut [f32],
-    ) -> (Source<'m>, SourceGradients<'m>) {
+    pub(super) fn with_gradients<'m>(&self, memory: &'m mut [f32]) -> FromEncoder<'m> {
         let EncoderParts { outputs, context, doutputs, dcontext, .. } = self.parts.granted(memory);
         doutputs.fill(0.0);
         dcontext.fill(0.0);
-        let gradients = SourceGradients { outputs: doutputs, context: dcontext };
-        (Source { outputs, context }, gradients)
+        let dsource = SourceGradients { outputs: doutputs, context: dcontext };
+        FromEncoder { source: Source { outputs, context }, dsource }
     }
 }
 
@@ -55,7 +52,6 @@ impl<'a> EncoderRun<'a> {
         Run {
             planned: &self.plan.planned,
             packed: &self.packed.blocks,
-            encoder: None,
             x: self.x,
             step: 0,
             noise: self.noise,
@@ -72,18 +68,20 @@ impl<'a> EncoderRun<'a> {
         state: &mut [f32],
         team: &mut Team,
     ) -> Result<(), Error> {
-        let plan = self.plan;
+        let plan = &self.plan.source;
         let EncoderParts { own, outputs, context, bridge, bridged, .. } =
             plan.parts.granted(memory);
-        self.own().forward(own, team, Compute::All)?;
-        let Parts { y, last, .. } = plan.planned.parts;
+        let Parts { y, state: begin, last, .. } = self.plan.planned.parts;
+        // The memory may hold another pass.
+        begin.of_mut(own).fill(0.0);
+        self.own().forward(own, team, Source::default(), Compute::All)?;
         let width = plan.rows.size.outputs;
         gather(&plan.gathered, y.of(own), outputs, width);
         self.read_context(y.of(own), last.of(own), context)?;
         match &plan.bridge {
             None => return Ok(()),
             Some(BridgePlan::Copy) => {
-                let (from, width) = (plan.sequences()?, bridged.len() / plan.source_of.len());
+                let (from, width) = (self.sequences()?, bridged.len() / plan.source_of.len());
                 for (one, &n) in bridged.chunks_exact_mut(width).zip(&plan.source_of) {
                     from.read(n, last.of(own), one);
                 }
@@ -126,7 +124,7 @@ impl<'a> EncoderRun<'a> {
         team: &mut Team,
         sums: Sums<'_>,
     ) -> Result<(), Error> {
-        let plan = self.plan;
+        let plan = &self.plan.source;
         let parts = plan.parts.granted(memory);
         let Sums { gradients, accumulate } = sums;
         let (of_blocks, of_bridge) = gradients.split_at_mut(self.packed.blocks.len());
@@ -139,12 +137,12 @@ impl<'a> EncoderRun<'a> {
                 self.decoder.read(n, dstate, &mut dbridged[n * width..][..width]);
             }
         }
-        let Parts { y, dy, dlast, .. } = plan.planned.parts;
+        let Parts { y, dy, dlast, .. } = self.plan.planned.parts;
         dlast.of_mut(own).fill(0.0);
         match &plan.bridge {
             None => {}
             Some(BridgePlan::Copy) => {
-                let (to, width) = (plan.sequences()?, dbridged.len() / plan.source_of.len());
+                let (to, width) = (self.sequences()?, dbridged.len() / plan.source_of.len());
                 for (one, &n) in dbridged.chunks_exact(width).zip(&plan.source_of) {
                     to.write(n, dlast.of_mut(own), one);
                 }
@@ -178,14 +176,20 @@ impl<'a> EncoderRun<'a> {
             }
         }
         // The gradient of the outputs overwrites them, unless the backward pass reads them.
-        let dy = if plan.planned.pass.reads_output() { dy } else { y };
+        let dy = if self.plan.planned.pass.reads_output() { dy } else { y };
         scatter(&plan.gathered, doutputs, dy.of_mut(own), plan.rows.size.outputs);
         self.add_context_gradient(dcontext, own, (dy, dlast))?;
         let sums = Sums { gradients: of_blocks, accumulate };
         let run = self.own();
-        run.backward_of_outputs(own, team, true, sums)?;
+        run.backward_of_outputs(own, team, true, sums, FromEncoder::default())?;
         run.give_input_gradients(own);
         Ok(())
+    }
+
+    /// Returns the tensors of the encoder's state, of which single sequences can be copied.
+    fn sequences(&self) -> Result<Sequences<'a>, Error> {
+        let Planned { state, schedule, .. } = &*self.plan.planned;
+        Sequences::new("state of the encoder", state, schedule.batch())
     }
 
     /// Returns the packed parameters of the bridge.
@@ -199,7 +203,7 @@ impl<'a> EncoderRun<'a> {
 
     /// Copies the context of each sequence from the encoder's last state or its last output.
     fn read_context(&self, y: &[f32], last: &[f32], context: &mut [f32]) -> Result<(), Error> {
-        let plan = self.plan;
+        let plan = &self.plan.source;
         let (width, batch) = (plan.rows.size.context, plan.source_of.len());
         for (nth, (to, &n)) in context.chunks_exact_mut(width).zip(&plan.source_of).enumerate() {
             match &plan.context {
@@ -220,7 +224,7 @@ impl<'a> EncoderRun<'a> {
         own: &mut [f32],
         (dy, dlast): (Region, Region),
     ) -> Result<(), Error> {
-        let plan = self.plan;
+        let plan = &self.plan.source;
         let (width, batch) = (plan.rows.size.context, plan.source_of.len());
         for (nth, (from, &n)) in dcontext.chunks_exact(width).zip(&plan.source_of).enumerate() {
             match &plan.context {
@@ -241,8 +245,8 @@ impl<'a> EncoderRun<'a> {
 
     /// Returns the row of the encoder's pass that is the last of sequence `nth` of the decoder.
     fn last_output(&self, nth: usize) -> Option<usize> {
-        let rows = self.plan.rows.starts[nth]..self.plan.rows.starts[nth + 1];
-        self.plan.gathered[rows].last().copied()
+        let rows = self.plan.source.rows.starts[nth]..self.plan.source.rows.starts[nth + 1];
+        self.plan.source.gathered[rows].last().copied()
     }
 }
 

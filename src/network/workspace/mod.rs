@@ -10,6 +10,7 @@ mod passes;
 mod resets;
 mod sequences;
 mod state;
+mod whole;
 
 pub(super) use checks::check_input;
 pub(super) use encoder::EncoderRun;
@@ -317,7 +318,7 @@ impl Workspace {
             true => of_source.parts.dx,
             false => of_source.parts.dx_of_caller,
         };
-        let own = encoder.parts.own.within(planned.parts.encoder);
+        let own = encoder.source.parts.own.within(encoder.region);
         Ok(dx.within(own).of(&self.memory))
     }
 
