@@ -160,7 +160,7 @@ pub use blocks::recurrent::{
 };
 pub use blocks::scan::{IndRnn, MinGru, MinLstm, Pooling, Qrnn, RgLru, Sru};
 pub use blocks::{
-    Attention, Context, Dense, Dropout, Embedding, Identity, LayerNormalization, Pool,
+    Attention, Context, Dense, Dropout, Embedding, Identity, LayerNormalization, Pool, Window,
 };
 pub use bptt_kernels::{Format, Isa, IsaError};
 pub use containers::{

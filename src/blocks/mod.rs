@@ -23,9 +23,10 @@ pub(crate) mod recurrent;
 pub(crate) mod scan;
 mod source;
 mod steps;
+mod window;
 
 pub use attention::Attention;
-pub(crate) use attention::{AttentionGradients, AttentionPlan, AttentionRead, Window};
+pub(crate) use attention::{AttentionGradients, AttentionPlan, AttentionRead, AttentionWindow};
 pub use block::{Block, Plan, StreamPlan};
 pub use config::{Config, Value};
 pub use context::Context;
@@ -42,3 +43,4 @@ pub use pass::{Backward, Forward, Found, Keeps, LeftBy, Pass};
 pub use pool::Pool;
 pub use source::{Source, SourceGradients, SourceRows, SourceSize};
 pub use steps::{Next, Steps};
+pub use window::Window;

@@ -109,8 +109,8 @@ impl Block for Pool {
     }
 
     fn state(&self, batch: usize, manifest: &mut Manifest) -> Result<(), Error> {
-        manifest.declare(self.over.name(), &[batch, self.size])?;
-        manifest.declare("count", &[batch, 1])
+        manifest.declare_zero(self.over.name(), &[batch, self.size])?;
+        manifest.declare_zero("count", &[batch, 1])
     }
 
     fn plan(&self, plan: &mut Plan<'_>) -> Result<Box<dyn Pass>, Error> {

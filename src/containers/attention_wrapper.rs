@@ -5,8 +5,8 @@ use super::step_by_step::{
     Before, Fed, Feed, FeedGradients, FeedPlan, Shape, StepByStepPass, StepByStepSteps,
 };
 use crate::blocks::{
-    Attention, AttentionGradients, AttentionPlan, AttentionRead, Block, Config, Packed, Pass, Plan,
-    SourceRows, SourceSize, Steps, StreamPlan, Wanted, Window,
+    Attention, AttentionGradients, AttentionPlan, AttentionRead, AttentionWindow, Block, Config,
+    Packed, Pass, Plan, SourceRows, SourceSize, Steps, StreamPlan, Wanted,
 };
 use crate::memory::{Layout, Region};
 use crate::params::{Init, Manifest};
@@ -110,7 +110,7 @@ impl AttentionWrapper {
     ) -> Result<FeedPlan, Error> {
         let attention = self.attention;
         let mut plan = AttentionPlan::new(attention, schedule, source, runtime, gradients)?;
-        let mut windows: Vec<Window> = Vec::new();
+        let mut windows: Vec<AttentionWindow> = Vec::new();
         let mut window_of = Vec::with_capacity(schedule.steps());
         for step in 0..schedule.steps() {
             let rows = schedule.start(step + 1) - schedule.start(step);
@@ -197,7 +197,7 @@ impl Block for AttentionWrapper {
 #[derive(Debug)]
 struct Attending {
     plan: AttentionPlan,
-    windows: Vec<Window>,
+    windows: Vec<AttentionWindow>,
     /// For each step, its window. Steps with the same number of rows have the same.
     window_of: Vec<usize>,
 }

@@ -9,7 +9,7 @@ use crate::blocks::recurrent::{
 use crate::blocks::scan::{IndRnn, MinGru, MinLstm, Qrnn, RgLru, Sru};
 use crate::blocks::{
     Attention, Block, Config, Context, Dense, Dropout, Embedding, Identity, LayerNormalization,
-    Pool,
+    Pool, Window,
 };
 use crate::containers::{
     AttentionWrapper, Bidirectional, Choice, DeepTransition, Keys, OutputRecurrent, Parallel,
@@ -79,6 +79,7 @@ impl Loader {
             "Identity" => Arc::new(Identity::from_config(config)?),
             "Attention" => Arc::new(Attention::from_config(config)?),
             "Context" => Arc::new(Context::from_config(config)?),
+            "Window" => Arc::new(Window::from_config(config)?),
             "Keys" => Arc::new(Keys::from_config(config)?),
             "DeepTransition" => {
                 config.expect_only(&["block"])?;

@@ -4,8 +4,9 @@
 use super::{Alpha, Layout, Options, clockwork, gru, leaky, lstm, normed, skip, vanilla};
 use bptt::blocks::Block;
 use bptt::{
-    Accumulate, Activation, Bidirectional, Candidate, Delayed, Dense, Identity, InputSize,
-    LayerNormalization, Model, Network, Parallel, Reset, Residual, Reversed, Runtime, Stack, State,
+    Accumulate, Activation, Bidirectional, Candidate, DeepTransition, Delayed, Dense, Identity,
+    InputSize, LayerNormalization, Model, Network, Parallel, Reset, Residual, Reversed, Runtime,
+    Stack, State, Window,
 };
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -200,7 +201,7 @@ impl Tree {
 fn leaf(rng: &mut StdRng, inputs: usize) -> Arc<dyn Block> {
     let hidden = rng.random_range(1..9);
     let options = Options { peepholes: true, ..Options::NONE };
-    match rng.random_range(0..14) {
+    match rng.random_range(0..17) {
         0 => Arc::new(lstm(Options::NONE, inputs, hidden)),
         1 => Arc::new(lstm(options, inputs, hidden)),
         2 => Arc::new(lstm(Options { projected: true, ..Options::NONE }, inputs, hidden)),
@@ -214,7 +215,18 @@ fn leaf(rng: &mut StdRng, inputs: usize) -> Arc<dyn Block> {
         10 => Arc::new(Identity::new(inputs).unwrap()),
         11 => Arc::new(LayerNormalization::new(inputs).unwrap()),
         12 => Arc::new(Dense::new(inputs, hidden).unwrap().with_activation(Activation::Tanh)),
-        _ => Arc::new(Dense::new(inputs, hidden).unwrap()),
+        13 => Arc::new(Dense::new(inputs, hidden).unwrap()),
+        14 => Arc::new(Window::new(inputs, rng.random_range(1..4)).unwrap()),
+        15 => {
+            let inner = gru(Reset::Before, Candidate::Tanh, inputs + hidden, 3);
+            let dense = Dense::new(3, hidden).unwrap().with_activation(Activation::Tanh);
+            Arc::new(DeepTransition::new(Stack::new(inner).then(dense)).unwrap())
+        }
+        _ => {
+            let dense = Dense::new(inputs + hidden, hidden).unwrap();
+            let tanh = dense.with_activation(Activation::Tanh);
+            Arc::new(DeepTransition::new(tanh).unwrap())
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Attention as a block after a decoder's recurrence. Must not know the decoder.
 
-use super::plan::{AttentionGradients, AttentionPlan, AttentionRead, Window};
+use super::plan::{AttentionGradients, AttentionPlan, AttentionRead, AttentionWindow};
 use super::{Attention, AttentionPacked};
 use crate::blocks::{
     Backward, Block, Config, Forward, Found, LeftBy, Packed, Pass, Plan, SourceSize,
@@ -94,7 +94,7 @@ regions! {
 struct AttentionPass {
     attention: Attention,
     planned: AttentionPlan,
-    window: Window,
+    window: AttentionWindow,
     rows: usize,
     steps: usize,
     parts: Parts<Region>,

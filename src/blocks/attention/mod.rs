@@ -6,7 +6,7 @@ mod packed;
 mod plan;
 
 pub(crate) use packed::AttentionPacked;
-pub(crate) use plan::{AttentionGradients, AttentionPlan, AttentionRead, Window};
+pub(crate) use plan::{AttentionGradients, AttentionPlan, AttentionRead, AttentionWindow};
 
 use super::{Config, Dense, SourceSize};
 use crate::Error;

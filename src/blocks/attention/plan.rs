@@ -52,7 +52,7 @@ pub(crate) struct AttentionPlan {
 
 /// Rows that attend at the same time: those of some steps, and the map of their queries.
 #[derive(Debug)]
-pub(crate) struct Window {
+pub(crate) struct AttentionWindow {
     rows: usize,
     map: Option<Box<dyn Pass>>,
 }
@@ -62,7 +62,7 @@ pub(crate) struct AttentionRead<'a> {
     pub packed: &'a AttentionPacked,
     pub source: Source<'a>,
     /// The rows that attend.
-    pub window: &'a Window,
+    pub window: &'a AttentionWindow,
     /// The steps that these rows are.
     pub steps: Range<usize>,
     /// The first of these rows.
@@ -83,7 +83,7 @@ pub(crate) struct AttentionGradients<'a> {
     pub accumulate: bool,
 }
 
-impl Window {
+impl AttentionWindow {
     /// Returns the number of its rows.
     pub fn rows(&self) -> usize {
         self.rows
@@ -115,8 +115,10 @@ impl AttentionPlan {
     }
 
     /// Plans a window of `rows` rows.
-    pub fn window(&mut self, rows: usize) -> Result<Window, Error> {
-        let Some(query) = self.attention.query()? else { return Ok(Window { rows, map: None }) };
+    pub fn window(&mut self, rows: usize) -> Result<AttentionWindow, Error> {
+        let Some(query) = self.attention.query()? else {
+            return Ok(AttentionWindow { rows, map: None });
+        };
         let mut layout = Layout::in_lines("the workspace");
         let map = query.plan(&mut Plan {
             schedule: Schedule::dense(1, rows),
@@ -127,7 +129,7 @@ impl AttentionPlan {
             layout: &mut layout,
         })?;
         self.map = self.map.max(layout.floats());
-        Ok(Window { rows, map: Some(map) })
+        Ok(AttentionWindow { rows, map: Some(map) })
     }
 
     /// Books the memory of all windows.

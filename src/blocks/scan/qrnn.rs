@@ -33,7 +33,8 @@ impl Pooling {
     }
 }
 
-/// A layer of a quasi-recurrent network (Bradbury et al. 2017), whose convolution sees one step:
+/// A layer of a quasi-recurrent network (Bradbury et al. 2017), whose convolution sees one step.
+/// Behind a [`Window`](crate::Window) of k steps it sees k, as in the paper:
 ///
 /// ```text
 /// n = tanh(b_n + U_n x)           candidate (the paper's z)
