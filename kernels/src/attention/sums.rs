@@ -8,7 +8,10 @@ use crate::rows::{Rows, RowsMut, load_lanes, store_lanes};
 use crate::rowwise::{Strided, StridedMut};
 use crate::simd::Simd;
 use crate::team::Pass;
-use crate::{Isa, KernelError};
+use crate::{ALIGNMENT, Isa, KernelError};
+
+/// Floats of a cache line.
+const LINE: usize = ALIGNMENT / size_of::<f32>();
 
 /// Sums over source rows: `c[r] = Σ_s w[r][s] · V[s]`, or `c[r] += Σ_s w[r][s] · V[s]`, for each query
 /// row r of the stretch and the source rows s of its sequence, from the first to the last. With ∂L/∂e
@@ -273,29 +276,33 @@ impl<T: Terms> Sums<T> {
         // SAFETY: the caller's.
         unsafe {
             match self.rows {
-                4.. if S::MAX_ROWS >= 12 => self.sweep::<S, BLOCK, 4>(simd),
-                4.. => self.sweep::<S, BLOCK, 2>(simd),
-                2.. => self.sweep::<S, 3, 4>(simd),
-                _ => self.sweep::<S, 1, 8>(simd),
+                4.. if S::MAX_ROWS >= 12 => self.sweep::<S, BLOCK, 3, 2>(simd),
+                4.. => self.sweep::<S, BLOCK, 2, 1>(simd),
+                2.. => self.sweep::<S, 3, 4, 2>(simd),
+                _ => self.sweep::<S, 1, 8, 4>(simd),
             }
         }
     }
 
-    /// Computes the first R sums, or all if there are fewer, in tiles of C vectors of columns.
+    /// Computes the first R sums, or all if there are fewer, in tiles of C vectors of columns, and the
+    /// rest of the columns in tiles of D.
     ///
     /// # Safety
     /// As for [`run`](Self::run).
     #[inline(always)]
-    unsafe fn sweep<S: Simd, const R: usize, const C: usize>(&self, simd: S) -> usize {
+    unsafe fn sweep<S: Simd, const R: usize, const C: usize, const D: usize>(
+        &self,
+        simd: S,
+    ) -> usize {
         let whole = self.width - self.width % (C * S::LANES);
         // SAFETY: the caller's; the columns are within the width.
         unsafe {
             for first in (0..whole).step_by(C * S::LANES) {
                 self.tile::<S, R, C, true>(simd, Span { first, len: C * S::LANES });
             }
-            if whole < self.width {
-                let rest = Span { first: whole, len: self.width - whole };
-                self.tile::<S, R, C, false>(simd, rest);
+            for first in (whole..self.width).step_by(D * S::LANES) {
+                let len = (self.width - first).min(D * S::LANES);
+                self.tile::<S, R, D, false>(simd, Span { first, len });
             }
         }
         R.min(self.rows)
@@ -336,6 +343,12 @@ impl<T: Terms> Sums<T> {
             }
             for term in 0..terms.count() {
                 let row = terms.vector(term);
+                if WHOLE && R > 1 {
+                    // The next tile's columns: the prefetcher of the hardware does not see them coming.
+                    for c in (0..C).step_by(LINE / S::LANES) {
+                        simd.prefetch(row.wrapping_add(offset[c] + C * S::LANES));
+                    }
+                }
                 // What there is less of stays in registers.
                 if R > C {
                     let mut vectors = [simd.zero(); C];
