@@ -11,17 +11,17 @@ use crate::team::{Pass, Phases};
 use crate::vmath::tanh;
 use crate::{Isa, KernelError, MAX_LANES};
 
-/// The gradients through [`AdditiveScores`](super::AdditiveScores). With `t = tanh(Q[r][a] + K[s][a])`,
-/// which is computed again, and `g = ∂L/∂e[r][s] · v[a] · (1 − t²)`:
+/// The gradients through [`AdditiveScores`](super::AdditiveScores). With
+/// `t = tanh(Q[r][a] + K[s][a])`, which is computed again, and `g = ∂L/∂e[r][s] · v[a] · (1 − t²)`:
 ///
 /// - `dv[a] += Σ_r Σ_s ∂L/∂e[r][s] · t`
 /// - `dQ[r][a] = Σ_s g`
 /// - `dK[s][a] += Σ_r g`
 ///
 /// for the query rows r of the stretch and the source rows s of each one's sequence. The sums over
-/// query rows go from the last in time to the first, and at each time over the sequences in order. So
-/// a caller may split the time among several calls, the last steps first, and gets the same bits as
-/// from one call.
+/// query rows go from the last in time to the first, and at each time over the sequences in order.
+/// So a caller may split the time among several calls, the last steps first, and gets the same bits
+/// as from one call.
 #[derive(Debug)]
 pub struct AdditiveGradients<'a> {
     /// The query rows that are computed.
@@ -46,9 +46,9 @@ impl AdditiveGradients<'_> {
     /// Computes the gradients.
     ///
     /// # Errors
-    /// [`KernelError::Length`] where `keys`, `dvector` or `dkeys` does not fit, `Short` where a stride
-    /// or strided rows are too short, `TooLarge` where the sizes do not fit the address space; nothing
-    /// is written then.
+    /// [`KernelError::Length`] where `keys`, `dvector` or `dkeys` does not fit, `Short` where a
+    /// stride or strided rows are too short, `TooLarge` where the sizes do not fit the address
+    /// space; nothing is written then.
     pub fn run(self, isa: Isa, pass: &mut Pass<'_>) -> Result<(), KernelError> {
         let Self { stretch, vector, queries, keys, dscores, dvector, dqueries, dkeys } = self;
         let width = vector.len();
@@ -75,8 +75,8 @@ impl AdditiveGradients<'_> {
     }
 }
 
-/// The gradients, after the checks. A task is a part of the units, for all rows: so all sums of a unit
-/// are in one task, and the number of parts changes no bit.
+/// The gradients, after the checks. A task is a part of the units, for all rows: so all sums of a
+/// unit are in one task, and the number of parts changes no bit.
 struct Work<'a> {
     stretch: Stretch<'a>,
     vector: &'a [f32],
@@ -114,8 +114,8 @@ unsafe impl Phases for Work<'_> {
         for step in (0..self.stretch.steps()).rev() {
             for sequence in 0..self.stretch.sequences() {
                 if let Some(&row) = self.stretch.rows(sequence).get(step) {
-                    // SAFETY: the units are some of the vector's, and no other task's; the row is the
-                    // sequence's.
+                    // SAFETY: the units are some of the vector's, and no other task's; the row is
+                    // the sequence's.
                     unsafe { self.row(simd, row, self.stretch.source(sequence), units) };
                 }
             }
@@ -128,8 +128,8 @@ impl Work<'_> {
     /// and their gradients are read and written in the order in which they lie there.
     ///
     /// # Safety
-    /// The query row and the source rows are a sequence's, the vector has these units, and the memory
-    /// that the work points to is valid and, of these units, nobody else's.
+    /// The query row and the source rows are a sequence's, the vector has these units, and the
+    /// memory that the work points to is valid and, of these units, nobody else's.
     #[inline(always)]
     unsafe fn row<S: Simd>(&self, simd: S, row: usize, source: Span, units: Span) {
         let (query, dquery) =
@@ -138,8 +138,8 @@ impl Work<'_> {
             self.vector.as_ptr().wrapping_add(units.first),
             self.dvector.wrapping_add(units.first),
         );
-        // SAFETY: `AdditiveGradients::run` has checked that there are as many units in the vector, its
-        // gradient and each row, and scores for all source rows of a sequence.
+        // SAFETY: `AdditiveGradients::run` has checked that there are as many units in the vector,
+        // its gradient and each row, and scores for all source rows of a sequence.
         unsafe {
             each!(S, units.len, |at, lanes| {
                 store_lanes(simd, dquery.add(at), simd.zero(), lanes);

@@ -1,5 +1,5 @@
-//! Scores of source rows by query rows: dot products, and the additive kind. Knows queries and keys;
-//! must not know what the scores are for.
+//! Scores of source rows by query rows: dot products, and the additive kind. Knows queries and
+//! keys; must not know what the scores are for.
 
 use super::alignment::Stretch;
 use super::tasks::{Blockwise, By, run};
@@ -14,8 +14,8 @@ use crate::vmath::tanh;
 use crate::{Isa, KernelError, MAX_LANES};
 
 /// Dot products (Luong et al. 2015): `e[r][s] = Σ_a Q[r][a] · K[s][a]` for each query row r of the
-/// stretch and each source row s of its sequence. With ∂L/∂c as queries and the values as keys it is
-/// the gradient by the weights, ∂L/∂α.
+/// stretch and each source row s of its sequence. With ∂L/∂c as queries and the values as keys it
+/// is the gradient by the weights, ∂L/∂α.
 #[derive(Debug)]
 pub struct DotScores<'a> {
     /// The query rows that are computed.
@@ -26,8 +26,8 @@ pub struct DotScores<'a> {
     pub queries: Strided<'a>,
     /// K, `[source rows, width]`.
     pub keys: &'a [f32],
-    /// Output: e, a stride for each query, which begins with the scores of the source rows. The rest
-    /// of it stays as it is.
+    /// Output: e, a stride for each query, which begins with the scores of the source rows. The
+    /// rest of it stays as it is.
     pub scores: StridedMut<'a>,
 }
 
@@ -35,9 +35,9 @@ impl DotScores<'_> {
     /// Computes the scores.
     ///
     /// # Errors
-    /// [`KernelError::Length`] where `keys` does not fit, `Short` where a stride, the queries or the
-    /// scores are too short, `TooLarge` where the sizes do not fit the address space; nothing is
-    /// written then.
+    /// [`KernelError::Length`] where `keys` does not fit, `Short` where a stride, the queries or
+    /// the scores are too short, `TooLarge` where the sizes do not fit the address space; nothing
+    /// is written then.
     pub fn run(self, isa: Isa, pass: &mut Pass<'_>) -> Result<(), KernelError> {
         let Self { stretch, width, queries, keys, scores } = self;
         let of = Operands { stretch, width, queries, keys, scores };
@@ -106,7 +106,8 @@ impl Operands<'_> {
 trait Terms: Sync {
     /// About how many multiply-adds a term takes.
     const WORK: usize;
-    /// Whether several query rows are computed at a time, since loads would else be what takes time.
+    /// Whether several query rows are computed at a time, since loads would else be what takes
+    /// time.
     const BLOCKED: bool;
 
     /// Returns what the terms of some columns have in common.
@@ -176,7 +177,8 @@ unsafe impl<T: Terms> Blockwise for Scores<T> {
         let alone = queries.len() == 1;
         let mut done = 0;
         while done < part.len {
-            // One query row with two quads has as many chains as hide the latency of a multiply-add.
+            // One query row with two quads has as many chains as hide the latency of a
+            // multiply-add.
             let two = T::BLOCKED && alone && part.len - done > QUAD;
             let mut left = queries;
             while !left.is_empty() {
@@ -200,10 +202,10 @@ unsafe impl<T: Terms> Blockwise for Scores<T> {
 }
 
 impl<T: Terms> Scores<T> {
-    /// Computes the scores of the first Q query rows, or of all if they are fewer, by the first G quads
-    /// of source rows, the first of which has the place `place`. Returns how many query rows these are.
-    /// Each score is one sum per lane, from the first column to the last, and then the sum of the
-    /// lanes: the same in tiles of any size.
+    /// Computes the scores of the first Q query rows, or of all if they are fewer, by the first G
+    /// quads of source rows, the first of which has the place `place`. Returns how many query rows
+    /// these are. Each score is one sum per lane, from the first column to the last, and then the
+    /// sum of the lanes: the same in tiles of any size.
     ///
     /// # Safety
     /// As for [`Blockwise::block`], and neither rows are empty.
@@ -233,8 +235,8 @@ impl<T: Terms> Scores<T> {
             }
         }
         let mut sums = [[[simd.zero(); QUAD]; G]; Q];
-        // SAFETY: `Operands::run` has checked that each query row and each key has `width` floats, and
-        // that each query row has as many scores as its sequence has source rows.
+        // SAFETY: `Operands::run` has checked that each query row and each key has `width` floats,
+        // and that each query row has as many scores as its sequence has source rows.
         unsafe {
             each!(S, self.width, |at, lanes| {
                 let columns = self.terms.columns(simd, at, lanes);

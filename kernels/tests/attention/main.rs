@@ -1,6 +1,6 @@
-//! Attention against plain loops with derived tolerances and against finite differences. Threads, other
-//! sequences and how time is divided change no bit; what does not fit is refused before anything is
-//! written.
+//! Attention against plain loops with derived tolerances and against finite differences. Threads,
+//! other sequences and how time is divided change no bit; what does not fit is refused before
+//! anything is written.
 
 mod bits;
 #[path = "../common/mod.rs"]
@@ -21,8 +21,8 @@ fn lengths<const N: usize>(of: [[usize; 2]; N]) -> Vec<Lengths> {
     of.iter().map(|&[source, queries]| Lengths { source, queries }).collect()
 }
 
-/// Batches of sequences without rows of one kind or both, of one row, and of more rows than any tile
-/// has.
+/// Batches of sequences without rows of one kind or both, of one row, and of more rows than any
+/// tile has.
 fn batches() -> Vec<Vec<Lengths>> {
     vec![
         lengths([]),
@@ -91,8 +91,8 @@ fn loss(case: &AttentionCase, inputs: &[Vec<f64>; 4]) -> f64 {
     loss
 }
 
-/// The gradients of all four inputs are those that central differences give, up to the rounding of f32
-/// sums of at most some hundred terms of about one.
+/// The gradients of all four inputs are those that central differences give, up to the rounding of
+/// f32 sums of at most some hundred terms of about one.
 #[test]
 fn gradients_are_finite_differences() {
     const STEP: f64 = 1e-5;

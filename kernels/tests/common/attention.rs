@@ -26,8 +26,8 @@ pub enum Scores {
     Additive,
 }
 
-/// What attention is given. Each strided row has a gap after it, but for the last row of queries and
-/// of contexts.
+/// What attention is given. Each strided row has a gap after it, but for the last row of queries
+/// and of contexts.
 #[derive(Clone, Debug)]
 pub struct AttentionCase {
     pub scores: Scores,
