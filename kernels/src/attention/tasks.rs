@@ -26,7 +26,7 @@ pub(super) unsafe trait Blockwise: Sync {
     /// # Safety
     /// The rows are a sequence's of the stretch for which the kernel's memory was checked, and that
     /// memory is valid and nobody else's. `place` is where `part` begins among the sequence's
-    /// source rows. Neither kind of rows is empty for `Source`, nor `queries` for `Queries`.
+    /// source rows. Neither kind of rows is empty for `Source`, and `queries` is not for `Queries`.
     unsafe fn block<S: Simd>(&self, simd: S, queries: &[usize], part: Span, place: usize);
 }
 
@@ -87,7 +87,7 @@ unsafe impl<K: Blockwise> Phases for Tasks<'_, K> {
     }
 }
 
-/// Runs a kernel that takes about `work` vector operations for each pair of a query row and a
+/// Runs a kernel that takes as long as about `work` multiply-adds for each pair of a query row and a
 /// source row.
 ///
 /// # Safety
