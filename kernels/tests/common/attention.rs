@@ -127,7 +127,7 @@ impl AttentionCase {
         };
         let of_source = |all: &[f32]| all[source.start * width..source.end * width].to_vec();
         let (own_rows, own_source) =
-            (vec![(0..lengths.queries).collect()], vec![0..lengths.source]);
+            (vec![(0..lengths.queries).collect()], vec![Range { start: 0, end: lengths.source }]);
         Self {
             lengths: vec![lengths],
             alignment: aligned(&own_source, &own_rows),
