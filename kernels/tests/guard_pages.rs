@@ -14,8 +14,8 @@ fn guard_pages() {
 mod tests {
     use crate::common::guarded::{GuardLines, Guarded, Side};
     use crate::common::{
-        Case, Kept, ScanCase, Scanned, Variant, Which, assert_bits, by_columns, by_rows, dense,
-        filled, isas, scans,
+        Attended, AttentionCase, AttentionGradients, Case, Kept, Lengths, ScanCase, Scanned,
+        Scores, Variant, Which, assert_bits, by_columns, by_rows, dense, filled, isas, scans,
     };
     use bptt_kernels::cells::Activations;
     use bptt_kernels::diagonal::Diagonal;
@@ -389,6 +389,40 @@ mod tests {
                     };
                     let parts: Vec<_> = lengths.iter().map(part).collect();
                     passes(&Case::joined_with(&parts), &[Variant::Keep]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn attention_stays_in_its_slices() {
+        let forward = |Attended { scores, weights, contexts }| [scores, weights, contexts];
+        let backward = |gradients| {
+            let AttentionGradients { dweights, dscores, dqueries, dkeys, dvalues, dvector } =
+                gradients;
+            [dweights, dscores, dqueries, dkeys, dvalues, dvector]
+        };
+        let batches = [&[[1, 1]][..], &[[5, 1], [0, 2], [8, 1]], &[[13, 4], [3, 0], [10, 9]]];
+        for scores in [Scores::Dot, Scores::Additive] {
+            for width in SIZES.into_iter().chain([64, 67, 130]) {
+                for (gap, batch) in batches.into_iter().enumerate() {
+                    let lengths: Vec<_> = batch
+                        .iter()
+                        .map(|&[source, queries]| Lengths { source, queries })
+                        .collect();
+                    let drawn = AttentionCase::draw(scores, &lengths, width, 1);
+                    let case = AttentionCase { gap, ..drawn };
+                    each(
+                        &format!("{scores:?} attention of {batch:?}, {width}"),
+                        |isa, make| forward(case.forward(isa, make)),
+                        |isa, make| forward(case.forward(isa, make)),
+                    );
+                    let weights = case.forward(isas()[0], |values| values.to_vec()).weights;
+                    each(
+                        &format!("{scores:?} attention of {batch:?}, {width}, backward"),
+                        |isa, make| backward(case.backward(isa, &weights, make)),
+                        |isa, make| backward(case.backward(isa, &weights, make)),
+                    );
                 }
             }
         }

@@ -3,24 +3,25 @@
 use super::alignment::Stretch;
 use crate::each::each;
 use crate::error::check_len;
-use crate::rows::{At, Rows, RowsMut, load_lanes, store_lanes};
+use crate::gemm::layout::{Span, cut};
+use crate::rows::{Rows, RowsMut, load_lanes, store_lanes};
 use crate::rowwise::{Strided, StridedMut};
 use crate::simd::Simd;
 use crate::team::{Pass, Phases};
 use crate::vmath::tanh;
 use crate::{Isa, KernelError, MAX_LANES};
 
-/// The gradients through [`AdditiveScores`](super::AdditiveScores). With `t = tanh(Q[r][a] + K[s][a])`,
-/// which is computed again, and `g = ∂L/∂e[r][s] · v[a] · (1 − t²)`:
+/// The gradients through [`AdditiveScores`](super::AdditiveScores). With
+/// `t = tanh(Q[r][a] + K[s][a])`, which is computed again, and `g = ∂L/∂e[r][s] · v[a] · (1 − t²)`:
 ///
 /// - `dv[a] += Σ_r Σ_s ∂L/∂e[r][s] · t`
 /// - `dQ[r][a] = Σ_s g`
 /// - `dK[s][a] += Σ_r g`
 ///
 /// for the query rows r of the stretch and the source rows s of each one's sequence. The sums over
-/// query rows go from the last in time to the first, and at each time over the sequences in order. So
-/// a caller may split the time among several calls, the last steps first, and gets the same bits as
-/// from one call.
+/// query rows go from the last in time to the first, and at each time over the sequences in order.
+/// So a caller may split the time among several calls, the last steps first, and gets the same bits
+/// as from one call.
 #[derive(Debug)]
 pub struct AdditiveGradients<'a> {
     /// The query rows that are computed.
@@ -59,6 +60,7 @@ impl AdditiveGradients<'_> {
         let work = Work {
             stretch,
             vector,
+            parts: pass.threads().min(width.div_ceil(MAX_LANES)),
             queries: Rows::new(queries.values.as_ptr(), queries.stride),
             keys: Rows::new(keys.values.as_ptr(), keys.stride),
             dscores: Rows::new(dscores.values.as_ptr(), dscores.stride),
@@ -72,11 +74,13 @@ impl AdditiveGradients<'_> {
     }
 }
 
-/// The gradients, after the checks. A task is a line of units, for all rows: so all sums of a unit are
-/// in one task, whatever the number of threads, and no two threads write to one line of a row.
+/// The gradients, after the checks. A task is a part of the units, for all rows: so all sums of a
+/// unit are in one task, and the number of parts changes no bit.
 struct Work<'a> {
     stretch: Stretch<'a>,
     vector: &'a [f32],
+    /// Parts of the units, no more than there are lines of them.
+    parts: usize,
     queries: Rows,
     keys: Rows,
     dscores: Rows,
@@ -89,63 +93,74 @@ struct Work<'a> {
 // meanwhile.
 unsafe impl Sync for Work<'_> {}
 
-// SAFETY: the number of tasks follows from the sizes, and a task writes its own units only, which it
-// alone reads.
+// SAFETY: the number of tasks does not change, and a task writes its own units only, which it alone
+// reads.
 unsafe impl Phases for Work<'_> {
     fn phases(&self) -> usize {
         1
     }
 
     fn tasks(&self, _phase: usize) -> usize {
-        self.vector.len().div_ceil(MAX_LANES)
+        self.parts
     }
 
     #[inline(always)]
     unsafe fn run<S: Simd>(&self, simd: S, _thread: usize, _phase: usize, task: usize) {
-        let first = task * MAX_LANES;
-        each!(S, MAX_LANES.min(self.vector.len() - first), |at, lanes| {
-            // SAFETY: the units are some of the vector's, and no other task's.
-            unsafe { self.units(simd, first + at, lanes) };
-        });
+        // Whole lines, so that no two threads write to one line where rows begin with one.
+        let lines = cut(self.vector.len().div_ceil(MAX_LANES), self.parts, task);
+        let first = lines.first * MAX_LANES;
+        let units = Span { first, len: (lines.len * MAX_LANES).min(self.vector.len() - first) };
+        for step in (0..self.stretch.steps()).rev() {
+            for sequence in 0..self.stretch.sequences() {
+                if let Some(&row) = self.stretch.rows(sequence).get(step) {
+                    // SAFETY: the units are some of the vector's, and no other task's; the row is
+                    // the sequence's.
+                    unsafe { self.row(simd, row, self.stretch.source(sequence), units) };
+                }
+            }
+        }
     }
 }
 
 impl Work<'_> {
-    /// Computes `lanes` units from unit `at`, for all rows.
+    /// Goes through the source rows of a query row. The sums over them stay in memory, so that keys
+    /// and their gradients are read and written in the order in which they lie there.
     ///
     /// # Safety
-    /// The vector has these units, and the memory that the work points to is valid and, of these units,
-    /// nobody else's.
+    /// The query row and the source rows are a sequence's, the vector has these units, and the
+    /// memory that the work points to is valid and, of these units, nobody else's.
     #[inline(always)]
-    unsafe fn units<S: Simd>(&self, simd: S, at: usize, lanes: usize) {
-        // SAFETY: `AdditiveGradients::run` has checked that there are as many units in the vector, its
-        // gradient and each row, and scores for all source rows of a sequence.
+    unsafe fn row<S: Simd>(&self, simd: S, row: usize, source: Span, units: Span) {
+        let (query, dquery) =
+            (self.queries.at(row, units.first), self.dqueries.at(row, units.first));
+        let (vector, dvector) = (
+            self.vector.as_ptr().wrapping_add(units.first),
+            self.dvector.wrapping_add(units.first),
+        );
+        // SAFETY: `AdditiveGradients::run` has checked that there are as many units in the vector,
+        // its gradient and each row, and scores for all source rows of a sequence.
         unsafe {
-            let vector = load_lanes(simd, self.vector.as_ptr().add(at), lanes);
-            let mut dvector = load_lanes(simd, self.dvector.add(at), lanes);
-            for step in (0..self.stretch.steps()).rev() {
-                for sequence in 0..self.stretch.sequences() {
-                    let Some(&row) = self.stretch.rows(sequence).get(step) else { continue };
-                    let source = self.stretch.source(sequence);
-                    let query = self.queries.load(simd, At { row, column: at }, lanes);
-                    let de = self.dscores.at(row, 0);
-                    let mut dquery = simd.zero();
-                    for s in 0..source.len {
-                        let key = At { row: source.first + s, column: at };
-                        let de = simd.splat(*de.wrapping_add(s));
-                        let sum = simd.add(query, self.keys.load(simd, key, lanes));
-                        let t = tanh(simd, sum);
-                        dvector = simd.mul_add(de, t, dvector);
-                        let slope = simd.neg_mul_add(t, t, simd.splat(1.0));
-                        let g = simd.mul(simd.mul(de, vector), slope);
-                        dquery = simd.add(dquery, g);
-                        let dkey = simd.add(self.dkeys.load(simd, key, lanes), g);
-                        self.dkeys.store(simd, key, dkey, lanes);
+            each!(S, units.len, |at, lanes| {
+                store_lanes(simd, dquery.add(at), simd.zero(), lanes);
+            });
+            for s in 0..source.len {
+                let de = simd.splat(*self.dscores.at(row, s));
+                let key = self.keys.at(source.first + s, units.first);
+                let dkey = self.dkeys.at(source.first + s, units.first);
+                each!(S, units.len, |at, lanes| {
+                    let [query, key, vector] =
+                        [query, key, vector].map(|of| load_lanes(simd, of.add(at), lanes));
+                    let t = tanh(simd, simd.add(query, key));
+                    let sums = load_lanes(simd, dvector.add(at), lanes);
+                    store_lanes(simd, dvector.add(at), simd.mul_add(de, t, sums), lanes);
+                    let slope = simd.neg_mul_add(t, t, simd.splat(1.0));
+                    let g = simd.mul(simd.mul(de, vector), slope);
+                    for to in [dquery, dkey] {
+                        let sum = simd.add(load_lanes(simd, to.add(at), lanes), g);
+                        store_lanes(simd, to.add(at), sum, lanes);
                     }
-                    self.dqueries.store(simd, At { row, column: at }, dquery, lanes);
-                }
+                });
             }
-            store_lanes(simd, self.dvector.add(at), dvector, lanes);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Which query rows attend to which source rows. Knows numbers of rows; must not know what rows hold.
+//! Which query rows attend to which source rows. Knows numbers of rows; must not know what rows
+//! hold.
 
 use crate::error::{check_len, check_room};
 use crate::gemm::layout::Span;
@@ -22,14 +23,14 @@ pub struct Alignment {
 
 impl Alignment {
     /// Takes N sequences. Sequence n has the source rows `source[n]..source[n + 1]`, and its query
-    /// rows, in order of time, are those numbered `rows[queries[n]..queries[n + 1]]`. A sequence may
-    /// have none of either.
+    /// rows, in order of time, are those numbered `rows[queries[n]..queries[n + 1]]`. A sequence
+    /// may have none of either.
     ///
     /// # Errors
-    /// [`KernelError::Dimension`] where offsets do not begin with 0 or decrease, or where a row number
-    /// is there twice; `Length` where `source` and `queries` have different lengths, or `rows` is not
-    /// as long as the last offset of `queries` says; `TooLarge` where a row number does not fit the
-    /// address space.
+    /// [`KernelError::Dimension`] where offsets do not begin with 0 or decrease, or where a row
+    /// number is there twice; `Length` where `source` and `queries` have different lengths, or
+    /// `rows` is not as long as the last offset of `queries` says; `TooLarge` where a row number
+    /// does not fit the address space.
     pub fn new(
         source: Vec<usize>,
         queries: Vec<usize>,
@@ -87,8 +88,8 @@ impl Alignment {
     /// the sequence has them.
     ///
     /// # Errors
-    /// [`KernelError::Dimension`] unless `steps` begins no later than it ends, and ends no later than
-    /// [`steps`](Self::steps).
+    /// [`KernelError::Dimension`] unless `steps` begins no later than it ends, and ends no later
+    /// than [`steps`](Self::steps).
     pub fn stretch(&self, steps: Range<usize>) -> Result<Stretch<'_>, KernelError> {
         let Range { start: first, end } = steps;
         if first > end || end > self.steps {
@@ -170,8 +171,8 @@ impl<'a> Stretch<'a> {
         self.alignment.source_rows() / self.sequences().max(1)
     }
 
-    /// Returns an error unless a matrix has a row of `width` floats, `stride` floats apart, for each
-    /// query.
+    /// Returns an error unless a matrix has a row of `width` floats, `stride` floats apart, for
+    /// each query.
     pub(super) fn check_queries(
         self,
         what: &'static str,

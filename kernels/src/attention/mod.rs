@@ -1,7 +1,7 @@
 //! Attention of query rows to source rows: scores by dot products (Luong et al. 2015, *Effective
-//! Approaches to Attention-based Neural Machine Translation*) or by a small network (Bahdanau et al.
-//! 2015, *Neural Machine Translation by Jointly Learning to Align and Translate*), their softmax, sums
-//! of values, and the gradients of all of these.
+//! Approaches to Attention-based Neural Machine Translation*) or by a small network (Bahdanau et
+//! al. 2015, *Neural Machine Translation by Jointly Learning to Align and Translate*), their
+//! softmax, sums of values, and the gradients of all of these.
 //!
 //! For each query row r and the source rows s of its sequence:
 //!
@@ -17,11 +17,12 @@
 //! - of dot products, `dQ[r] = Σ_s de[r][s] K[s]` ([`Contexts`]) and `dK[s] += Σ_r de[r][s] Q[r]`
 //!   ([`SourceGradients`]); of additive scores, [`AdditiveGradients`].
 //!
-//! An [`Alignment`] says which rows these are, and a [`Stretch`] of it which of them a call computes:
-//! all, or those of some steps of a recurrent layer. Query rows outside the stretch are neither read
-//! nor written. No bit depends on the number of threads or on the other sequences of the call (but for
-//! the gradient by v, which is a sum over them), nor on how time is divided among calls, where those of
-//! a backward pass go from the last stretch to the first. Knows rows; must not know layers.
+//! An [`Alignment`] says which rows these are, and a [`Stretch`] of it which of them a call
+//! computes: all, or those of some steps of a recurrent layer. Query rows outside the stretch are
+//! neither read nor written. No bit depends on the number of threads or on the other sequences of
+//! the call (but for the gradient by v, which is a sum over them), nor on how time is divided among
+//! calls, where those of a backward pass go from the last stretch to the first. Knows rows; must
+//! not know layers.
 //!
 //! ```
 //! use bptt_kernels::attention::{Alignment, Contexts, DotScores, Softmax};

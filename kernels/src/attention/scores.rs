@@ -1,5 +1,5 @@
-//! Scores of source rows by query rows: dot products, and the additive kind. Knows queries and keys;
-//! must not know what the scores are for.
+//! Scores of source rows by query rows: dot products, and the additive kind. Knows queries and
+//! keys; must not know what the scores are for.
 
 use super::alignment::Stretch;
 use super::tasks::{Blockwise, By, run};
@@ -14,8 +14,8 @@ use crate::vmath::tanh;
 use crate::{Isa, KernelError, MAX_LANES};
 
 /// Dot products (Luong et al. 2015): `e[r][s] = Σ_a Q[r][a] · K[s][a]` for each query row r of the
-/// stretch and each source row s of its sequence. With ∂L/∂c as queries and the values as keys it is
-/// the gradient by the weights, ∂L/∂α.
+/// stretch and each source row s of its sequence. With ∂L/∂c as queries and the values as keys it
+/// is the gradient by the weights, ∂L/∂α.
 #[derive(Debug)]
 pub struct DotScores<'a> {
     /// The query rows that are computed.
@@ -105,7 +105,8 @@ impl Operands<'_> {
 trait Terms: Sync {
     /// About how many multiply-adds a term takes.
     const WORK: usize;
-    /// Whether several query rows are computed at a time, since loads would else be what takes time.
+    /// Whether several query rows are computed at a time, since loads would else be what takes
+    /// time.
     const BLOCKED: bool;
 
     /// Returns what the terms of some columns have in common.
@@ -172,66 +173,56 @@ unsafe impl<T: Terms> Blockwise for Scores<T> {
 
     #[inline(always)]
     unsafe fn block<S: Simd>(&self, simd: S, queries: &[usize], part: Span, _place: usize) {
-        let mut left = queries;
-        while !left.is_empty() {
-            // SAFETY: these are some of the rows that the caller answers for, one or more.
-            let done = unsafe {
-                match left.len() {
-                    4.. if T::BLOCKED && S::MAX_ROWS >= 12 => {
-                        self.rows::<S, 6, 1>(simd, left, part)
+        let alone = queries.len() == 1;
+        let mut done = 0;
+        while done < part.len {
+            // One query row with two quads has as many chains as hide the latency of a
+            // multiply-add.
+            let two = T::BLOCKED && alone && part.len - done > QUAD;
+            let mut left = queries;
+            while !left.is_empty() {
+                let source = Span { first: part.first + done, len: part.len - done };
+                // SAFETY: these are some of the rows that the caller answers for, one or more.
+                let tiled = unsafe {
+                    match left.len() {
+                        4.. if T::BLOCKED && S::MAX_ROWS >= 12 => {
+                            self.tile::<S, 4, 1>(simd, left, source, done)
+                        }
+                        2.. if T::BLOCKED => self.tile::<S, 3, 1>(simd, left, source, done),
+                        _ if two => self.tile::<S, 1, 2>(simd, left, source, done),
+                        _ => self.tile::<S, 1, 1>(simd, left, source, done),
                     }
-                    2.. if T::BLOCKED => self.rows::<S, 3, 1>(simd, left, part),
-                    _ if T::BLOCKED => self.rows::<S, 1, 2>(simd, left, part),
-                    _ => self.rows::<S, 1, 1>(simd, left, part),
-                }
-            };
-            left = &left[done..];
+                };
+                left = &left[tiled..];
+            }
+            done += if two { 2 * QUAD } else { QUAD };
         }
     }
 }
 
 impl<T: Terms> Scores<T> {
-    /// Computes the scores of the first Q query rows, or of all if they are fewer, with tiles of G
-    /// quads of source rows, and returns how many query rows these are.
+    /// Computes the scores of the first Q query rows, or of all if they are fewer, by the first G
+    /// quads of source rows, the first of which has the place `place`. Returns how many query rows
+    /// these are. Each score is one sum per lane, from the first column to the last, and then the
+    /// sum of the lanes: the same in tiles of any size.
     ///
     /// # Safety
-    /// As for [`Blockwise::block`], and there is a query row.
+    /// As for [`Blockwise::block`], and neither rows are empty.
     #[inline(always)]
-    unsafe fn rows<S: Simd, const Q: usize, const G: usize>(
+    unsafe fn tile<S: Simd, const Q: usize, const G: usize>(
         &self,
         simd: S,
         queries: &[usize],
-        part: Span,
+        source: Span,
+        place: usize,
     ) -> usize {
         let count = queries.len().min(Q);
+        let left = source.len.min(G * QUAD);
         // A tile of fewer rows computes its last row several times.
-        let rows: [usize; Q] = std::array::from_fn(|i| queries[i.min(count - 1)]);
-        let mut done = 0;
-        while done < part.len {
-            let tile = Tile { rows, count, part, done };
-            // SAFETY: the caller's; `done` is below the number of source rows.
-            unsafe {
-                if G > 1 && part.len - done <= QUAD {
-                    self.tile::<S, Q, 1>(simd, tile);
-                    done += QUAD;
-                } else {
-                    self.tile::<S, Q, G>(simd, tile);
-                    done += G * QUAD;
-                }
-            }
+        let mut rows = [0; Q];
+        for i in 0..Q {
+            rows[i] = queries[i.min(count - 1)];
         }
-        count
-    }
-
-    /// Computes a tile of Q query rows and G quads of source rows. Each score is one sum per lane, from
-    /// the first column to the last, and then the sum of the lanes: the same in tiles of any size.
-    ///
-    /// # Safety
-    /// As for [`rows`](Self::rows).
-    #[inline(always)]
-    unsafe fn tile<S: Simd, const Q: usize, const G: usize>(&self, simd: S, tile: Tile<Q>) {
-        let Tile { rows, count, part, done } = tile;
-        let left = (part.len - done).min(G * QUAD);
         let mut query = [std::ptr::null(); Q];
         for i in 0..Q {
             query[i] = self.queries.at(rows[i], 0);
@@ -239,12 +230,12 @@ impl<T: Terms> Scores<T> {
         let mut key = [[std::ptr::null(); QUAD]; G];
         for g in 0..G {
             for j in 0..QUAD {
-                key[g][j] = self.keys.at(part.first + done + (g * QUAD + j).min(left - 1), 0);
+                key[g][j] = self.keys.at(source.first + (g * QUAD + j).min(left - 1), 0);
             }
         }
         let mut sums = [[[simd.zero(); QUAD]; G]; Q];
-        // SAFETY: `Operands::run` has checked that each query row and each key has `width` floats, and
-        // that each query row has as many scores as its sequence has source rows.
+        // SAFETY: `Operands::run` has checked that each query row and each key has `width` floats,
+        // and that each query row has as many scores as its sequence has source rows.
         unsafe {
             each!(S, self.width, |at, lanes| {
                 let columns = self.terms.columns(simd, at, lanes);
@@ -264,24 +255,14 @@ impl<T: Terms> Scores<T> {
             for i in 0..Q {
                 for g in 0..G {
                     if i < count && g * QUAD < left {
-                        let to = self.scores.at(rows[i], done + g * QUAD);
+                        let to = self.scores.at(rows[i], place + g * QUAD);
                         store(quad_sums(simd, sums[i][g]), to, left - g * QUAD);
                     }
                 }
             }
         }
+        count
     }
-}
-
-/// Which rows a tile has.
-struct Tile<const Q: usize> {
-    /// The query rows, of which the first `count` are stored.
-    rows: [usize; Q],
-    count: usize,
-    /// The source rows of the sequence.
-    part: Span,
-    /// How many of them are done before this tile.
-    done: usize,
 }
 
 /// Returns the sum of the lanes of each vector.

@@ -1,5 +1,5 @@
-//! Sums of rows with weights: contexts, which are sums over source rows, and gradients of source rows,
-//! which are sums over query rows. Knows weights; must not know where they come from.
+//! Sums of rows with weights: contexts, which are sums over source rows, and gradients of source
+//! rows, which are sums over query rows. Knows weights; must not know where they come from.
 
 use super::alignment::Stretch;
 use super::tasks::{BLOCK, Blockwise, By, run};
@@ -8,11 +8,15 @@ use crate::rows::{Rows, RowsMut, load_lanes, store_lanes};
 use crate::rowwise::{Strided, StridedMut};
 use crate::simd::Simd;
 use crate::team::Pass;
-use crate::{Isa, KernelError};
+use crate::{ALIGNMENT, Isa, KernelError};
 
-/// Sums over source rows: `c[r] = Σ_s w[r][s] · V[s]`, or `c[r] += Σ_s w[r][s] · V[s]`, for each query
-/// row r of the stretch and the source rows s of its sequence, from the first to the last. With ∂L/∂e
-/// as weights and the keys as values it is the gradient of dot-product scores by the queries.
+/// Floats of a cache line.
+const LINE: usize = ALIGNMENT / size_of::<f32>();
+
+/// Sums over source rows: `c[r] = Σ_s w[r][s] · V[s]`, or `c[r] += Σ_s w[r][s] · V[s]`, for each
+/// query row r of the stretch and the source rows s of its sequence, from the first to the last.
+/// With ∂L/∂e as weights and the keys as values it is the gradient of dot-product scores by the
+/// queries.
 #[derive(Debug)]
 pub struct Contexts<'a> {
     /// The query rows that are computed.
@@ -53,13 +57,13 @@ impl Contexts<'_> {
     }
 }
 
-/// Sums over query rows: `dV[s] += Σ_r w[r][s] · X[r]` for each source row s and the query rows r of
-/// its sequence in the stretch, from the last in time to the first. Each term is one multiply-add onto
-/// what is there. So a caller may split the time among several calls, the last steps first, and gets
-/// the same bits as from one call.
+/// Sums over query rows: `dV[s] += Σ_r w[r][s] · X[r]` for each source row s and the query rows r
+/// of its sequence in the stretch, from the last in time to the first. Each term is one
+/// multiply-add onto what is there. So a caller may split the time among several calls, the last
+/// steps first, and gets the same bits as from one call.
 ///
-/// With α as weights and ∂L/∂c as rows it is the gradient by the values, and with ∂L/∂e and the queries
-/// that of dot-product scores by the keys.
+/// With α as weights and ∂L/∂c as rows it is the gradient by the values, and with ∂L/∂e and the
+/// queries that of dot-product scores by the keys.
 #[derive(Debug)]
 pub struct SourceGradients<'a> {
     /// The query rows that are summed.
@@ -125,8 +129,8 @@ unsafe impl Blockwise for OverSource {
                 contexts: std::array::from_fn(|i| self.contexts.at(left[i.min(last)], 0)),
             };
             let sums = Sums { terms, rows: left.len(), width: self.width, add: self.accumulate };
-            // SAFETY: `Contexts::run` has checked the rows, and these are rows that the caller answers
-            // for.
+            // SAFETY: `Contexts::run` has checked the rows, and these are rows that the caller
+            // answers for.
             left = &left[unsafe { sums.run(simd) }..];
         }
     }
@@ -159,15 +163,15 @@ unsafe impl Blockwise for OverQueries {
                 last: rows - 1,
             };
             let sums = Sums { terms, rows, width: self.width, add: true };
-            // SAFETY: `SourceGradients::run` has checked the rows, and these are rows that the caller
-            // answers for.
+            // SAFETY: `SourceGradients::run` has checked the rows, and these are rows that the
+            // caller answers for.
             done += unsafe { sums.run(simd) };
         }
     }
 }
 
-/// The terms of the sums of several rows. They have the vectors in common, and the sums have weights
-/// of their own.
+/// The terms of the sums of several rows. They have the vectors in common, and the sums have
+/// weights of their own.
 trait Terms: Copy {
     /// The number of terms.
     fn count(self) -> usize;
@@ -265,43 +269,47 @@ impl<T: Terms> Sums<T> {
     /// Computes the first few sums, and returns how many these are.
     ///
     /// # Safety
-    /// There is a sum; each term has a vector of `width` floats and a weight for each sum, and each sum
-    /// has `width` floats, which are nobody else's.
+    /// There is a sum; each term has a vector of `width` floats and a weight for each sum, and each
+    /// sum has `width` floats, which are nobody else's.
     #[inline(always)]
     unsafe fn run<S: Simd>(&self, simd: S) -> usize {
         // SAFETY: the caller's.
         unsafe {
             match self.rows {
-                4.. if S::MAX_ROWS >= 12 => self.sweep::<S, BLOCK, 4>(simd),
-                4.. => self.sweep::<S, BLOCK, 2>(simd),
-                2.. => self.sweep::<S, 3, 4>(simd),
-                _ => self.sweep::<S, 1, 8>(simd),
+                4.. if S::MAX_ROWS >= 12 => self.sweep::<S, BLOCK, 3, 2>(simd),
+                4.. => self.sweep::<S, BLOCK, 2, 1>(simd),
+                2.. => self.sweep::<S, 3, 4, 2>(simd),
+                _ => self.sweep::<S, 1, 8, 4>(simd),
             }
         }
     }
 
-    /// Computes the first R sums, or all if there are fewer, in tiles of C vectors of columns.
+    /// Computes the first R sums, or all if there are fewer, in tiles of C vectors of columns, and
+    /// the rest of the columns in tiles of D.
     ///
     /// # Safety
     /// As for [`run`](Self::run).
     #[inline(always)]
-    unsafe fn sweep<S: Simd, const R: usize, const C: usize>(&self, simd: S) -> usize {
+    unsafe fn sweep<S: Simd, const R: usize, const C: usize, const D: usize>(
+        &self,
+        simd: S,
+    ) -> usize {
         let whole = self.width - self.width % (C * S::LANES);
         // SAFETY: the caller's; the columns are within the width.
         unsafe {
             for first in (0..whole).step_by(C * S::LANES) {
                 self.tile::<S, R, C, true>(simd, Span { first, len: C * S::LANES });
             }
-            if whole < self.width {
-                let rest = Span { first: whole, len: self.width - whole };
-                self.tile::<S, R, C, false>(simd, rest);
+            for first in (whole..self.width).step_by(D * S::LANES) {
+                let len = (self.width - first).min(D * S::LANES);
+                self.tile::<S, R, D, false>(simd, Span { first, len });
             }
         }
         R.min(self.rows)
     }
 
-    /// Computes some columns of R sums: C vectors, which with `WHOLE` are full. Each float is one chain
-    /// of multiply-adds, from the first term to the last: the same in tiles of any size.
+    /// Computes some columns of R sums: C vectors, which with `WHOLE` are full. Each float is one
+    /// chain of multiply-adds, from the first term to the last: the same in tiles of any size.
     ///
     /// # Safety
     /// As for [`run`](Self::run), and the columns are within the width.
@@ -322,8 +330,8 @@ impl<T: Terms> Sums<T> {
             }
         }
         let mut sums = [[simd.zero(); C]; R];
-        // SAFETY: the offsets and lanes are within the columns, and the caller answers for these. A sum
-        // beyond the last is computed as the last once more, and not stored.
+        // SAFETY: the offsets and lanes are within the columns, and the caller answers for these. A
+        // sum beyond the last is computed as the last once more, and not stored.
         unsafe {
             if self.add {
                 for i in 0..R {
@@ -335,6 +343,13 @@ impl<T: Terms> Sums<T> {
             }
             for term in 0..terms.count() {
                 let row = terms.vector(term);
+                if WHOLE && R > 1 {
+                    // The next tile's columns: the prefetcher of the hardware does not see them
+                    // coming.
+                    for c in (0..C).step_by(LINE / S::LANES) {
+                        simd.prefetch(row.wrapping_add(offset[c] + C * S::LANES));
+                    }
+                }
                 // What there is less of stays in registers.
                 if R > C {
                     let mut vectors = [simd.zero(); C];

@@ -1,5 +1,5 @@
-//! How attention is split among threads: over query rows, or over source rows. Knows alignments; must
-//! not know what is computed.
+//! How attention is split among threads: over query rows, or over source rows. Knows alignments;
+//! must not know what is computed.
 
 use super::alignment::Stretch;
 use crate::gemm::layout::Span;
@@ -14,19 +14,19 @@ pub(super) const BLOCK: usize = 6;
 ///
 /// # Safety
 /// The implementor promises that a call writes rows of `queries` only if [`BY`](Self::BY) is
-/// `Queries`, source rows of `part` only if it is `Source`, and nothing else; and that it reads nothing
-/// that a call for other such rows writes.
+/// `Queries`, source rows of `part` only if it is `Source`, and nothing else; and that it reads
+/// nothing that a call for other such rows writes.
 pub(super) unsafe trait Blockwise: Sync {
     /// The rows that are shared among threads.
     const BY: By;
 
-    /// Computes the query rows `queries` with the source rows `part`, which are all of the sequence's
-    /// or one block of them.
+    /// Computes the query rows `queries` with the source rows `part`, which are all of the
+    /// sequence's or one block of them.
     ///
     /// # Safety
     /// The rows are a sequence's of the stretch for which the kernel's memory was checked, and that
-    /// memory is valid and nobody else's. `place` is where `part` begins among the sequence's source
-    /// rows. Neither kind of rows is empty for `Source`, nor `queries` for `Queries`.
+    /// memory is valid and nobody else's. `place` is where `part` begins among the sequence's
+    /// source rows. Neither kind of rows is empty for `Source`, and `queries` is not for `Queries`.
     unsafe fn block<S: Simd>(&self, simd: S, queries: &[usize], part: Span, place: usize);
 }
 
@@ -49,8 +49,8 @@ struct Tasks<'a, K> {
     of_task: usize,
 }
 
-// SAFETY: the number of tasks follows from the sizes. Tasks have query rows, or source rows, of their
-// own, since an alignment has no row twice; the kernel promises to write to no others.
+// SAFETY: the number of tasks follows from the sizes. Tasks have query rows, or source rows, of
+// their own, since an alignment has no row twice; the kernel promises to write to no others.
 unsafe impl<K: Blockwise> Phases for Tasks<'_, K> {
     fn phases(&self) -> usize {
         1
@@ -71,8 +71,8 @@ unsafe impl<K: Blockwise> Phases for Tasks<'_, K> {
             match K::BY {
                 By::Queries if place < queries.len() => {
                     let queries = &queries[place..queries.len().min(place + BLOCK)];
-                    // SAFETY: these are rows of the stretch, one or more; whoever made the tasks lends
-                    // the memory.
+                    // SAFETY: these are rows of the stretch, one or more; whoever made the tasks
+                    // lends the memory.
                     unsafe { self.kernel.block(simd, queries, source, 0) };
                 }
                 By::Source if place < source.len && !queries.is_empty() => {
@@ -87,8 +87,8 @@ unsafe impl<K: Blockwise> Phases for Tasks<'_, K> {
     }
 }
 
-/// Runs a kernel that takes about `work` vector operations for each pair of a query row and a source
-/// row.
+/// Runs a kernel that takes as long as about `work` multiply-adds for each pair of a query row and a
+/// source row.
 ///
 /// # Safety
 /// The kernel's memory is valid for the stretch, and nobody else uses it.

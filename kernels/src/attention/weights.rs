@@ -13,16 +13,16 @@ use crate::team::Pass;
 use crate::tuning::EXP_WORK;
 use crate::{Isa, KernelError};
 
-/// The softmax of the scores of each query row, `α[r][s] = exp e[r][s] / Σ exp e[r]`, over the source
-/// rows of its sequence. The largest score is subtracted first, so no finite scores overflow. A score
-/// of −∞ has the weight 0. A row with a NaN, a +∞ or nothing but −∞ becomes NaN, but a row without
-/// scores does not.
+/// The softmax of the scores of each query row, `α[r][s] = exp e[r][s] / Σ exp e[r]`, over the
+/// source rows of its sequence. The largest score is subtracted first, so no finite scores
+/// overflow. A score of −∞ has the weight 0. A row with a NaN, a +∞ or nothing but −∞ becomes NaN,
+/// but a row without scores does not.
 #[derive(Debug)]
 pub struct Softmax<'a> {
     /// The query rows that are computed.
     pub stretch: Stretch<'a>,
-    /// The scores, a stride for each query, which the weights replace. The floats of the stride after
-    /// the last score become 0.
+    /// The scores, a stride for each query, which the weights replace. The floats of the stride
+    /// after the last score become 0.
     pub scores: StridedMut<'a>,
 }
 
@@ -30,8 +30,8 @@ impl Softmax<'_> {
     /// Computes the weights.
     ///
     /// # Errors
-    /// [`KernelError::Short`] where the stride or the scores are too short, `TooLarge` where the sizes
-    /// do not fit the address space; nothing is written then.
+    /// [`KernelError::Short`] where the stride or the scores are too short, `TooLarge` where the
+    /// sizes do not fit the address space; nothing is written then.
     pub fn run(self, isa: Isa, pass: &mut Pass<'_>) -> Result<(), KernelError> {
         let Self { stretch, scores: StridedMut { values, stride } } = self;
         stretch.check_weights("scores", values.len(), stride)?;
@@ -58,8 +58,8 @@ unsafe impl Blockwise for Weights {
     unsafe fn block<S: Simd>(&self, simd: S, queries: &[usize], part: Span, _place: usize) {
         for &row in queries {
             let scores = self.scores.at(row, 0);
-            // SAFETY: `Softmax::run` has checked that the row has a stride of floats, and that a stride
-            // is as long as the source.
+            // SAFETY: `Softmax::run` has checked that the row has a stride of floats, and that a
+            // stride is as long as the source.
             unsafe {
                 if part.len > 0 {
                     let row = std::slice::from_raw_parts_mut(scores, part.len);
@@ -79,8 +79,8 @@ pub struct SoftmaxGradients<'a> {
     pub stretch: Stretch<'a>,
     /// α, a stride for each query.
     pub weights: Strided<'a>,
-    /// ∂L/∂α, a stride for each query, which ∂L/∂e replaces. The floats of the stride after the last
-    /// become 0.
+    /// ∂L/∂α, a stride for each query, which ∂L/∂e replaces. The floats of the stride after the
+    /// last become 0.
     pub gradients: StridedMut<'a>,
 }
 
@@ -121,8 +121,8 @@ unsafe impl Blockwise for Gradients {
     unsafe fn block<S: Simd>(&self, simd: S, queries: &[usize], part: Span, _place: usize) {
         for &row in queries {
             let (weights, gradients) = (self.weights.at(row, 0), self.gradients.at(row, 0));
-            // SAFETY: `SoftmaxGradients::run` has checked that both rows have a stride of floats, and
-            // that strides are as long as the source.
+            // SAFETY: `SoftmaxGradients::run` has checked that both rows have a stride of floats,
+            // and that strides are as long as the source.
             unsafe {
                 let mut products = simd.zero();
                 each!(S, part.len, |at, lanes| {

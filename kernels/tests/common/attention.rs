@@ -26,8 +26,8 @@ pub enum Scores {
     Additive,
 }
 
-/// What attention is given. Each strided row has a gap after it, but for the last row of queries and
-/// of contexts.
+/// What attention is given. Each strided row has a gap after it, but for the last row of queries
+/// and of contexts.
 #[derive(Clone, Debug)]
 pub struct AttentionCase {
     pub scores: Scores,
@@ -127,7 +127,7 @@ impl AttentionCase {
         };
         let of_source = |all: &[f32]| all[source.start * width..source.end * width].to_vec();
         let (own_rows, own_source) =
-            (vec![(0..lengths.queries).collect()], vec![0..lengths.source]);
+            (vec![(0..lengths.queries).collect()], vec![Range { start: 0, end: lengths.source }]);
         Self {
             lengths: vec![lengths],
             alignment: aligned(&own_source, &own_rows),
@@ -189,16 +189,18 @@ impl AttentionCase {
         make: impl Fn(&[f32]) -> B,
     ) -> Attended {
         let (width, gap) = (self.width, self.gap);
-        let (queries, keys, values) =
-            (make(&self.spread(&self.queries)), make(&self.keys), make(&self.values));
+        let [queries, keys, values] =
+            [&self.queries, &self.keys, &self.values].map(|rows| make(&self.spread(rows)));
+        let stride = width + gap;
+        let [keys, values] = [&keys, &values].map(|values| Strided { values, stride });
         let (vector, mut weights) = (make(&self.vector), make(&self.room()));
         let mut contexts = make(&self.spread(&filled(self.queries.len())));
-        let queries = Strided { values: &queries, stride: width + gap };
+        let queries = Strided { values: &queries, stride };
         let longest = self.longest() + gap;
         self.team(|pass| {
             for stretch in self.stretches() {
                 let scores = StridedMut { values: &mut weights, stride: longest };
-                let (keys, vector) = (&keys[..], &vector[..]);
+                let vector = &vector[..];
                 match self.scores {
                     Scores::Dot => {
                         DotScores { stretch, width, queries, keys, scores }.run(isa, pass)
@@ -217,7 +219,6 @@ impl AttentionCase {
                 Softmax { stretch, scores }.run(isa, pass).unwrap();
                 let weights = Strided { values: &weights, stride: longest };
                 let contexts = StridedMut { values: &mut contexts, stride: width + gap };
-                let values = &values[..];
                 Contexts { stretch, width, weights, values, contexts, accumulate: false }
                     .run(isa, pass)
                     .unwrap();
@@ -252,26 +253,29 @@ impl AttentionCase {
         let (stride, longest) = (width + gap, self.longest() + gap);
         let queries = make(&self.spread(&self.queries));
         let dcontexts = make(&self.spread(&self.dcontexts));
-        let (keys, values, vector) = (make(&self.keys), make(&self.values), make(&self.vector));
+        let [keys, values] = [&self.keys, &self.values].map(|rows| make(&self.spread(rows)));
+        let [keys, values] = [&keys, &values].map(|values| Strided { values, stride });
+        let vector = make(&self.vector);
         let weights: Vec<f32> = match self.longest() {
             0 => self.room(),
             row => weights.chunks(row).flat_map(|row| [row, &filled(gap)].concat()).collect(),
         };
         let (weights, mut dscores) = (make(&weights), make(&self.room()));
-        let (mut dkeys, mut dvalues) = (make(&self.dkeys), make(&self.dvalues));
+        let [mut dkeys, mut dvalues] =
+            [&self.dkeys, &self.dvalues].map(|rows| make(&self.spread(rows)));
         let (mut dqueries, mut dvector) = (make(&self.spread(&self.dqueries)), make(&self.dvector));
         let queries = Strided { values: &queries, stride };
         let dcontexts = Strided { values: &dcontexts, stride };
         let weights = Strided { values: &weights, stride: longest };
         let mut dweights = make(&self.room());
-        let (keys, vector) = (&keys[..], &vector[..]);
+        let vector = &vector[..];
         self.team(|pass| {
             for stretch in self.stretches().into_iter().rev() {
                 let scores = StridedMut { values: &mut dweights, stride: longest };
-                DotScores { stretch, width, queries: dcontexts, keys: &values, scores }
+                DotScores { stretch, width, queries: dcontexts, keys: values, scores }
                     .run(isa, pass)
                     .unwrap();
-                let gradients = &mut dvalues[..];
+                let gradients = StridedMut { values: &mut dvalues, stride };
                 SourceGradients { stretch, width, weights, rows: dcontexts, gradients }
                     .run(isa, pass)
                     .unwrap();
@@ -283,7 +287,7 @@ impl AttentionCase {
                 let gradients = StridedMut { values: &mut dscores, stride: longest };
                 SoftmaxGradients { stretch, weights, gradients }.run(isa, pass).unwrap();
                 let dscores = Strided { values: &dscores, stride: longest };
-                let gradients = &mut dkeys[..];
+                let gradients = StridedMut { values: &mut dkeys, stride };
                 let contexts = StridedMut { values: &mut dqueries, stride };
                 match self.scores {
                     Scores::Dot => {
@@ -320,8 +324,8 @@ impl AttentionCase {
             dweights: self.scored(&dweights, SENTINEL),
             dscores: self.zeroed(&dscores),
             dqueries: self.joined(&dqueries),
-            dkeys: dkeys.to_vec(),
-            dvalues: dvalues.to_vec(),
+            dkeys: self.joined(&dkeys),
+            dvalues: self.joined(&dvalues),
             dvector: dvector.to_vec(),
         }
     }
