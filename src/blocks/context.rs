@@ -1,6 +1,6 @@
 //! The context of an encoder as a part of each row. Must not know the encoder.
 
-use super::{Backward, Block, Config, Forward, Pass, Plan, SourceSize};
+use super::{Backward, Block, Config, Forward, Pass, Plan, SourceRows, SourceSize};
 use crate::Error;
 use crate::error::check_size;
 use crate::sequence::{InputSize, Schedule};
@@ -80,7 +80,8 @@ impl Block for Context {
 
     fn plan(&self, plan: &mut Plan<'_>) -> Result<Box<dyn Pass>, Error> {
         self.check_source(plan.source.map(|source| source.size))?;
-        Ok(Box::new(ContextPass { context: *self, schedule: plan.schedule.clone() }))
+        let reader = plan.source.map_or(0, SourceRows::context_reader);
+        Ok(Box::new(ContextPass { context: *self, schedule: plan.schedule.clone(), reader }))
     }
 }
 
@@ -89,6 +90,8 @@ impl Block for Context {
 struct ContextPass {
     context: Context,
     schedule: Schedule,
+    /// The part of the gradients of the context that it adds to.
+    reader: usize,
 }
 
 impl Pass for ContextPass {
@@ -113,13 +116,14 @@ impl Pass for ContextPass {
         let Backward { dy, dy_stride, mut dx, dsource, .. } = backward;
         let (Context { input_size, context_size }, rows) =
             (self.context, self.schedule.step_rows());
+        let first = self.reader * self.schedule.batch() * context_size;
         for step in (0..rows.steps()).rev() {
             for (n, row) in (rows.start(step)..rows.start(step + 1)).enumerate() {
                 let dy = &dy[row * dy_stride..][..input_size + context_size];
                 if let Some(dx) = &mut dx {
                     dx[row * input_size..][..input_size].copy_from_slice(&dy[..input_size]);
                 }
-                let dcontext = &mut dsource.context[n * context_size..][..context_size];
+                let dcontext = &mut dsource.context[first + n * context_size..][..context_size];
                 dcontext.iter_mut().zip(&dy[input_size..]).for_each(|(to, from)| *to += from);
             }
         }

@@ -41,6 +41,7 @@ pub use layer_normalization::LayerNormalization;
 pub use packed::{Packed, Plain, Wanted};
 pub use pass::{Backward, Forward, Found, Keeps, LeftBy, Pass};
 pub use pool::Pool;
+pub(crate) use source::Readers;
 pub use source::{Source, SourceGradients, SourceRows, SourceSize};
 pub use steps::{Next, Steps};
 pub use window::Window;

@@ -93,6 +93,11 @@ impl Layout {
         Ok(region)
     }
 
+    /// Returns everything that has been booked since there were `start` floats.
+    pub(crate) fn since(self, start: usize) -> Region {
+        Region { start, len: self.floats - start }
+    }
+
     /// Returns the floats of all regions, gaps included.
     pub(crate) fn floats(self) -> usize {
         self.floats

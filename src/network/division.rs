@@ -2,8 +2,8 @@
 //! Knows sizes and costs; must not run anything.
 
 use super::Network;
-use super::plan::{Options, Place, Planned};
-use crate::blocks::Wanted;
+use super::plan::{EncoderPlan, Options, Place, Planned};
+use crate::blocks::{Readers, Wanted};
 use crate::memory::{Action, Course, Layout, Region, regions, repeated};
 use crate::sequence::Schedule;
 use crate::{Error, InputSize, Runtime};
@@ -72,6 +72,8 @@ pub(super) struct Divided {
     pub kept: Kept<Region>,
     /// Where what is kept begins in the memory, after that of a stretch.
     pub start: usize,
+    /// The encoder, if there is one.
+    pub encoder: Option<EncoderPlan>,
     /// The floats of all memory.
     pub layout: Layout,
     pub recomputation: Recomputation,
@@ -100,6 +102,8 @@ struct Whole<'a> {
     network: &'a Network,
     schedule: &'a Schedule,
     options: Options<'a>,
+    /// The encoder, if there is one. It runs before all stretches and after them.
+    encoder: Option<EncoderPlan>,
 }
 
 const WHAT: &str = "the workspace";
@@ -129,14 +133,13 @@ impl Divided {
         undivided: Result<usize, Error>,
     ) -> Result<Self, Error> {
         network.check_causal("a budget")?;
-        if network.encoder().is_some() {
-            return Err(Error::Mismatch {
-                what: "a budget",
-                given: "a network with an encoder, of which all outputs are kept".into(),
-                expected: format!("no budget, or {} bytes or more", undivided?),
-            });
-        }
-        let whole = Whole { network, schedule, options };
+        let encoder = match (network.encoder(), options.sources) {
+            (Some(encoder), Some(sources)) => {
+                Some(EncoderPlan::new(network, encoder, (schedule, sources), options)?)
+            }
+            _ => None,
+        };
+        let mut whole = Whole { network, schedule, options, encoder };
         let (steps, mut best) = (schedule.steps(), None);
         let mut stretch = 1;
         while stretch <= steps {
@@ -170,7 +173,19 @@ impl Whole<'_> {
     /// Plans a stretch.
     fn stretch(&self, steps: &Range<usize>, recompute: bool) -> Result<Planned, Error> {
         let gradients = Wanted { state: true, ..self.options.gradients };
-        let options = Options { gradients, recompute, is_stretch: true, ..self.options };
+        let source = self.encoder.as_ref().map(|encoder| &encoder.source.rows);
+        // The same blocks read the source in all stretches.
+        if let Some(source) = source {
+            source.plan_again(Readers::default());
+        }
+        let options = Options {
+            gradients,
+            recompute,
+            is_stretch: true,
+            sources: None,
+            source,
+            ..self.options
+        };
         Planned::new(self.network, self.schedule.stretch(steps), options)
     }
 
@@ -258,11 +273,16 @@ impl Whole<'_> {
         layout.book(&[first.layout.floats()])?;
         let start = layout.floats();
         layout.book(&[own.floats()])?;
+        if let Some(encoder) = &self.encoder {
+            let mut of_encoder = Layout::in_lines(WHAT);
+            encoder.source.booked(&mut of_encoder)?;
+            layout.book(&[of_encoder.floats()])?;
+        }
         Ok((kept, layout, start))
     }
 
     /// Plans a division.
-    fn planned(&self, division: Division) -> Result<Divided, Error> {
+    fn planned(&mut self, division: Division) -> Result<Divided, Error> {
         let Division { stretch, group, checkpoints } = division;
         let steps = self.schedule.steps();
         let starts = (0..steps).step_by(stretch);
@@ -279,6 +299,10 @@ impl Whole<'_> {
             plan_of.push(plans.len() - 1);
         }
         let (kept, layout, start) = self.layout(&plans[0], division)?;
+        let encoder = match self.encoder.take() {
+            Some(encoder) => Some(encoder.ending(layout)?),
+            None => None,
+        };
         let groups = stretches.len().div_ceil(group);
         let course = Course::new(groups, checkpoints);
         let first_step = |nth: usize| (nth * group * stretch).min(steps);
@@ -296,7 +320,18 @@ impl Whole<'_> {
                 _ => {}
             }
         }
-        Ok(Divided { stretches, plans, plan_of, group, course, kept, start, layout, recomputation })
+        Ok(Divided {
+            stretches,
+            plans,
+            plan_of,
+            group,
+            course,
+            kept,
+            start,
+            encoder,
+            layout,
+            recomputation,
+        })
     }
 }
 
@@ -317,6 +352,7 @@ impl Plans {
             recompute: false,
             chunk: *chunk,
             sources: sources.as_ref(),
+            source: None,
         };
         let whole = Planned::new(network, schedule.clone(), options).map(Box::new);
         match (*budget, whole) {
@@ -336,6 +372,14 @@ impl Plans {
         match self {
             Self::Whole(whole) => whole.layout,
             Self::Divided(divided) => divided.layout,
+        }
+    }
+
+    /// Returns the plan of the encoder, if there is one.
+    pub(super) fn encoder(&self) -> Option<&EncoderPlan> {
+        match self {
+            Self::Whole(whole) => whole.encoder.as_ref(),
+            Self::Divided(divided) => divided.encoder.as_ref(),
         }
     }
 

@@ -83,6 +83,8 @@ pub(super) struct Options<'a> {
     pub chunk: Option<usize>,
     /// The schedule of the encoder's source, if there is one.
     pub sources: Option<&'a Schedule>,
+    /// The rows of the source, if the schedule is a stretch and the encoder is planned for all of them.
+    pub source: Option<&'a SourceRows>,
 }
 
 /// The planned pass of a network, or of some of its blocks.
@@ -113,8 +115,10 @@ pub(super) struct Planned {
 pub(super) struct EncoderPlan {
     pub planned: Box<Planned>,
     pub source: SourcePlan,
-    /// Where its memory lies in that of the decoder: at the end.
-    pub region: Region,
+    /// The regions of its memory, which is the end of that of the decoder.
+    pub parts: EncoderParts<Region>,
+    /// Where that begins.
+    pub start: usize,
 }
 
 /// The planned passes of the last blocks of a network, each of which looks at each row alone, over
@@ -141,8 +145,14 @@ impl Tail {
     ) -> Result<Self, Error> {
         let chunk = check_size("rows of a chunk", chunk)?.min(rows.max(1));
         let gradients = Wanted { input: true, state: false, ..options.gradients };
-        let options =
-            Options { gradients, recompute: false, chunk: None, sources: None, ..options };
+        let options = Options {
+            gradients,
+            recompute: false,
+            chunk: None,
+            sources: None,
+            source: None,
+            ..options
+        };
         let blocks = first..network.blocks().len();
         let plan = |rows: usize| {
             let schedule = Schedule::dense(rows, 1);
@@ -192,12 +202,35 @@ impl EncoderPlan {
         let Options { runtime, gradients, .. } = options;
         let gradients =
             Wanted { input: gradients.source, state: false, source: false, ..gradients };
-        let own = Options { gradients, sources: None, chunk: None, recompute: false, ..options };
+        let own = Options {
+            gradients,
+            sources: None,
+            source: None,
+            chunk: None,
+            recompute: false,
+            ..options
+        };
         let planned = Planned::new(&Network::of_encoder(encoder), sources.clone(), own)?;
         let (decoder, floats) = (network.learned_manifest()?, planned.layout.floats());
         let of_pass = (floats, runtime, gradients);
         let source = SourcePlan::new(encoder, &decoder, targets, sources, of_pass)?;
-        Ok(Self { planned: Box::new(planned), source, region: Region::default() })
+        let (planned, parts) = (Box::new(planned), EncoderParts::default());
+        Ok(Self { planned, source, parts, start: 0 })
+    }
+
+    /// Books its memory, once all blocks that read the source have been planned.
+    pub(super) fn booked(self, layout: &mut Layout) -> Result<Self, Error> {
+        let mut own = Layout::in_lines(WHAT);
+        self.source.booked(&mut own)?;
+        layout.book(&[own.floats()])?;
+        self.ending(*layout)
+    }
+
+    /// Says that its memory is the end of what `layout` has booked.
+    pub(super) fn ending(self, layout: Layout) -> Result<Self, Error> {
+        let mut own = Layout::in_lines(WHAT);
+        let parts = self.source.booked(&mut own)?;
+        Ok(Self { parts, start: layout.floats() - own.floats(), ..self })
     }
 }
 
@@ -219,6 +252,7 @@ impl Planned {
         }
         let encoder = match (network.encoder(), options.sources) {
             (None, None) => None,
+            (Some(_), None) if options.source.is_some() => None,
             (Some(encoder), Some(sources)) => {
                 Some(EncoderPlan::new(network, encoder, (&schedule, sources), options)?)
             }
@@ -229,7 +263,7 @@ impl Planned {
                 return Err(Error::Mismatch { what: "the plan", given, expected });
             }
         };
-        let rows = encoder.as_ref().map(|encoder| &encoder.source.rows);
+        let rows = encoder.as_ref().map(|encoder| &encoder.source.rows).or(options.source);
         let blocks = match options.chunk {
             Some(_) => network.check_tail()?,
             None => network.blocks().len(),
@@ -241,8 +275,7 @@ impl Planned {
             planned.tail = Some(tail);
         }
         if let Some(encoder) = encoder {
-            let region = planned.layout.book(&[encoder.source.floats])?;
-            planned.encoder = Some(EncoderPlan { region, ..encoder });
+            planned.encoder = Some(encoder.booked(&mut planned.layout)?);
         }
         Ok(planned)
     }

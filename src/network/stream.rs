@@ -266,7 +266,7 @@ impl Stream {
         let mut rest = Rest::all(memory);
         let (state, memory) = (rest.grant(self.state), rest.grant(self.own));
         let source = match &self.encoder {
-            Some(encoder) => encoder.plan.source.read(rest.grant(encoder.own)),
+            Some(encoder) => encoder.plan.read(rest.grant(encoder.own)),
             None => Source::default(),
         };
         team.pass(blocks.work(steps), |threads: &mut Threads<'_>| {

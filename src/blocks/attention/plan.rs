@@ -47,6 +47,10 @@ pub(crate) struct AttentionPlan {
     longest: usize,
     /// The floats of the largest map of queries so far.
     map: usize,
+    /// The floats of the source's outputs, and the parts of their gradients: that of the values and that
+    /// of the keys.
+    outputs: usize,
+    readers: [usize; 2],
     parts: Parts<Region>,
 }
 
@@ -110,8 +114,26 @@ impl AttentionPlan {
         }
         let alignment = Alignment::new(starts, bounds, rows)?;
         let (isa, rows) = (runtime.isa(), schedule.checked_rows()?);
-        let parts = Parts::default();
-        Ok(Self { attention, isa, runtime, gradients, rows, alignment, longest, map: 0, parts })
+        let outputs = source.map_or(0, |source| source.len() * source.size.outputs);
+        let readers = match source {
+            Some(source) if gradients != Wanted::default() => {
+                [source.outputs_reader(), source.outputs_reader()]
+            }
+            _ => [0; 2],
+        };
+        Ok(Self {
+            attention,
+            isa,
+            runtime,
+            gradients,
+            rows,
+            alignment,
+            longest,
+            map: 0,
+            outputs,
+            readers,
+            parts: Parts::default(),
+        })
     }
 
     /// Plans a window of `rows` rows.
@@ -248,10 +270,12 @@ impl AttentionPlan {
         SoftmaxGradients { stretch, weights, gradients }.run(self.isa, threads)?;
         let dscores = Strided { values: dweights, stride };
         let of_source = self.attention.source_size();
-        let dvalues = StridedMut { values: &mut *dsource.outputs, stride: of_source };
+        let dvalues = &mut dsource.outputs[self.readers[0] * self.outputs..][..self.outputs];
+        let dvalues = StridedMut { values: dvalues, stride: of_source };
         AddToSource { stretch, width, weights, rows: dcontexts, gradients: dvalues }
             .run(self.isa, threads)?;
-        let dkeys = dsource.outputs.get_mut(self.attention.key_start()..).unwrap_or(&mut []);
+        let dkeys = &mut dsource.outputs[self.readers[1] * self.outputs..][..self.outputs];
+        let dkeys = dkeys.get_mut(self.attention.key_start()..).unwrap_or(&mut []);
         let dkeys = StridedMut { values: dkeys, stride: of_source };
         let (of_map, of_vector) = parameters.split_at_mut(packed.of_query());
         let (queries, width) = (Strided { values: queries, stride: key_size }, key_size);

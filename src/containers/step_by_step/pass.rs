@@ -3,7 +3,7 @@
 
 use super::{Fed, Feed, FeedGradients, FeedPlan, Shape};
 use crate::Error;
-use crate::blocks::{Backward, Block, Forward, Found, LeftBy, Pass, Plan, Wanted};
+use crate::blocks::{Backward, Block, Forward, Found, LeftBy, Pass, Plan, SourceRows, Wanted};
 use crate::containers::ChildrenPacked;
 use crate::memory::{Layout, Region, regions};
 use crate::params::Manifest;
@@ -75,9 +75,14 @@ impl StepByStepPass {
         let (rows, batch) = (plan.schedule.checked_rows()?, plan.schedule.batch());
         let (mut plans, mut steps): (Vec<StepPlan>, Vec<Step>) = (Vec::new(), Vec::new());
         let (mut own, schedule) = (Layout::in_lines(what), plan.schedule.clone());
+        let readers = plan.source.map(SourceRows::readers);
         for step in 0..schedule.steps() {
             let rows = schedule.start(step + 1) - schedule.start(step);
             if plans.last().is_none_or(|plan| plan.rows != rows) {
+                // The passes of all steps are those of the same blocks.
+                if let (Some(source), Some(readers)) = (plan.source, readers) {
+                    source.plan_again(readers);
+                }
                 let mut layout = Layout::in_lines(what);
                 let pass = block.plan(&mut Plan {
                     schedule: schedule.stretch(&(step..step + 1)),

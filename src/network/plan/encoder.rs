@@ -3,7 +3,7 @@
 
 use crate::Error;
 use crate::Runtime;
-use crate::blocks::{Block, Pass, Plan, SourceRows, Wanted};
+use crate::blocks::{Block, Pass, Plan, SourceRows, SourceSize, Wanted};
 use crate::memory::{Layout, Region, regions};
 use crate::network::encoder::Encoder;
 use crate::params::{Manifest, Sequences};
@@ -19,9 +19,11 @@ regions! {
         own,
         /// Its outputs as the decoder reads them, one sequence after the other, `[rows, outputs]`.
         outputs,
+        /// The gradients with respect to them, of each reader.
         doutputs,
         /// The context of each sequence, `[B, context]`.
         context,
+        /// The gradients with respect to it, of each reader.
         dcontext,
         /// What the pass of the bridge has booked.
         bridge,
@@ -44,8 +46,12 @@ pub(in crate::network) struct SourcePlan {
     /// The last state of the block that makes the context, if one does.
     pub context: Option<BlockState>,
     pub bridge: Option<BridgePlan>,
-    pub parts: EncoderParts<Region>,
-    pub floats: usize,
+    /// The floats that the encoder's own pass, the pass of the bridge and a state that it makes take.
+    own: usize,
+    of_bridge: usize,
+    state: usize,
+    /// Whether there are backward passes.
+    trains: bool,
 }
 
 /// Where the state of a block lies in that of all blocks, and its tensors.
@@ -104,23 +110,33 @@ impl SourcePlan {
                 (Some(BridgePlan::Dense(pass)), dense.output_size())
             }
         };
-        let through_bridge = usize::from(matches!(bridge, Some(BridgePlan::Dense(_))));
-        let trains = usize::from(gradients.parameters);
+        let (rows, context) = (SourceRows::new(size, starts), last_state(encoder, batch)?);
+        let (of_bridge, trains) = (of_bridge.floats(), gradients.parameters);
+        Ok(Self { rows, gathered, source_of, context, bridge, own, of_bridge, state, trains })
+    }
+
+    /// Books the memory, once all blocks that read the source have been planned.
+    pub(in crate::network) fn booked(
+        &self,
+        layout: &mut Layout,
+    ) -> Result<EncoderParts<Region>, Error> {
+        let (rows, batch) = (self.rows.len(), self.source_of.len());
+        let SourceSize { outputs, context } = self.rows.size;
+        let (readers, trains) = (self.rows.readers(), usize::from(self.trains));
+        let through_bridge = usize::from(matches!(self.bridge, Some(BridgePlan::Dense(_))));
         let dims: EncoderParts<&[usize]> = EncoderParts {
-            own: &[own],
-            outputs: &[rows, size.outputs],
-            doutputs: &[trains, rows, size.outputs],
-            context: &[batch, size.context],
-            dcontext: &[trains, batch, size.context],
-            bridge: &[of_bridge.floats()],
-            bridged: &[batch, state],
-            dbridged: &[trains, batch, state],
-            dcontext_of_bridge: &[trains, through_bridge, batch, size.context],
+            own: &[self.own],
+            outputs: &[rows, outputs],
+            // At least one, which the others are added to.
+            doutputs: &[trains, readers.outputs.max(1), rows, outputs],
+            context: &[batch, context],
+            dcontext: &[trains, readers.context.max(1), batch, context],
+            bridge: &[self.of_bridge],
+            bridged: &[batch, self.state],
+            dbridged: &[trains, batch, self.state],
+            dcontext_of_bridge: &[trains, through_bridge, batch, context],
         };
-        let mut layout = Layout::in_lines(WHAT);
-        let (parts, context) = (dims.booked(&mut layout)?, last_state(encoder, batch)?);
-        let (rows, floats) = (SourceRows { size, starts }, layout.floats());
-        Ok(Self { rows, gathered, source_of, context, bridge, parts, floats })
+        dims.booked(layout)
     }
 }
 

@@ -49,6 +49,7 @@ impl StreamEncoder {
             recompute: false,
             chunk: None,
             sources: None,
+            source: None,
         };
         let targets = Schedule::dense(1, batch);
         let plan = EncoderPlan::new(network, encoder, (&targets, sources), options)?;
@@ -59,7 +60,9 @@ impl StreamEncoder {
 
     /// Books its memory; a state has `state` floats.
     pub fn booked(mut self, state: usize, layout: &mut Layout) -> Result<Self, Error> {
-        self.own = layout.book(&[self.plan.source.floats])?;
+        let start = layout.floats();
+        self.plan = self.plan.booked(layout)?;
+        self.own = layout.since(start);
         self.begin = layout.book(&[state])?;
         Ok(self)
     }

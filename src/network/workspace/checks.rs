@@ -65,7 +65,7 @@ impl Workspace {
             let (given, expected) = (given.into(), expected.into());
             Err(Error::Mismatch { what: "inputs", given, expected })
         };
-        match (inputs.source, self.network.encoder(), &self.plans.first().encoder) {
+        match (inputs.source, self.network.encoder(), self.plans.encoder()) {
             (Some(source), Some(encoder), Some(plan)) => {
                 check_input(&plan.planned.schedule, source, encoder.input())
             }

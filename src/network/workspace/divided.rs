@@ -1,9 +1,9 @@
 //! Passes that are divided into stretches, which run one after the other in the same memory. Knows
 //! the order of stretches and what is kept between them; must not know what a block keeps.
 
-use super::passes::{Compute, From, FromEncoder, Run, scatter};
+use super::encoding::{AskedOfEncoder, Encoding};
+use super::passes::{Compute, From, Run, Sums, scatter};
 use super::{Holds, Workspace};
-use crate::blocks::Source;
 use crate::loss::{Loss, TargetRows};
 use crate::memory::{Action, Course};
 use crate::network::division::{Divided, Kept, Plans, kept_len};
@@ -30,6 +30,7 @@ struct Stretches<'a> {
     /// The memory of a stretch.
     memory: &'a mut [f32],
     kept: Kept<&'a mut [f32]>,
+    encoder: Encoding<'a>,
     team: &'a mut Team,
 }
 
@@ -46,17 +47,16 @@ impl Workspace {
             self.forward(packing, inputs, self.mode(true))?;
             return self.backward(packing, inputs, loss, accumulate);
         }
-        // A pass with a source is not divided.
-        let x = inputs.x;
         self.holds = Holds::Nothing;
         self.begin_learned(packing)?;
         let Plans::Divided(divided) = &mut self.plans else { unreachable!("it is not whole") };
         let mut course = std::mem::take(&mut divided.course);
         course.restart();
         let (has_last_gradient, mode) = (self.has_last_gradient, self.mode(true));
-        let (mut stretches, gradients) = self.stretches(packing, x, mode);
-        let value =
-            stretches.gradients(&mut course, loss, gradients, accumulate, has_last_gradient);
+        let value = self.stretches(packing, inputs, mode).and_then(|(mut stretches, gradients)| {
+            stretches.encode()?;
+            stretches.gradients(&mut course, loss, gradients, accumulate, has_last_gradient)
+        });
         if let Plans::Divided(divided) = &mut self.plans {
             divided.course = course;
         }
@@ -80,7 +80,8 @@ impl Workspace {
         self.holds = Holds::Nothing;
         self.begin_learned(packing)?;
         let mode = self.mode(false);
-        let (mut stretches, _) = self.stretches(packing, inputs.x, mode);
+        let (mut stretches, _) = self.stretches(packing, inputs, mode)?;
+        stretches.encode()?;
         let value = stretches.loss(loss)?;
         self.holds = Holds::LastState;
         Ok(value)
@@ -90,12 +91,16 @@ impl Workspace {
     fn stretches<'a>(
         &'a mut self,
         packing: &'a Packing,
-        x: Input<'a>,
+        inputs: Inputs<'a>,
         mode: Mode,
-    ) -> (Stretches<'a>, &'a mut [f32]) {
-        let Self { plans, schedule, memory, gradients, team, step, noise, runtime, .. } = self;
+    ) -> Result<(Stretches<'a>, &'a mut [f32]), Error> {
+        let Self { plans, schedule, memory, gradients, team, learned, .. } = self;
+        let (step, noise, runtime) = (self.step, self.noise, self.runtime);
+        let plans: &'a Plans = plans;
+        let asked = AskedOfEncoder { source: inputs.source, noise, mode, runtime };
+        let (encoder, memory) = Encoding::of(plans, packing, asked, learned, memory)?;
         let Plans::Divided(divided) = plans else { unreachable!("the caller has seen that it is") };
-        let (step, noise, runtime) = (*step, *noise, *runtime);
+        let x = inputs.x;
         let (memory, kept) = memory.split_at_mut(divided.start);
         let kept = divided.kept.granted(kept);
         let stretches = Stretches {
@@ -109,9 +114,10 @@ impl Workspace {
             runtime,
             memory,
             kept,
+            encoder,
             team,
         };
-        (stretches, gradients.as_mut_slice())
+        Ok((stretches, gradients.as_mut_slice()))
     }
 }
 
@@ -127,6 +133,9 @@ impl<'a> Stretches<'a> {
         has_last_gradient: bool,
     ) -> Result<f64, Error> {
         let state = self.kept.now.len();
+        self.encoder.clear_gradients();
+        let (gradients, of_encoder) = gradients.split_at_mut(self.packing.blocks().len());
+        let of_all = accumulate == Accumulate::Yes;
         let Kept { checkpoints, now, dnow, dlast, dx, .. } = &mut self.kept;
         now.copy_from_slice(&checkpoints[..state]);
         match has_last_gradient {
@@ -135,8 +144,7 @@ impl<'a> Stretches<'a> {
         }
         // Rows of padding have no gradient.
         dx.fill(0.0);
-        let mut value = 0.0;
-        let mut accumulate = accumulate == Accumulate::Yes;
+        let (mut value, mut accumulate) = (0.0, of_all);
         for action in course {
             let Kept { checkpoints, now, .. } = &mut self.kept;
             match action {
@@ -174,7 +182,15 @@ impl<'a> Stretches<'a> {
                 }
             }
         }
+        let sums = Sums { gradients: of_encoder, accumulate: of_all };
+        self.encoder.backward(self.kept.dnow, self.team, sums)?;
         Ok(value)
+    }
+
+    /// Runs the encoder, if there is one, before all stretches.
+    fn encode(&mut self) -> Result<(), Error> {
+        let state = self.kept.now.len();
+        self.encoder.forward(&mut self.kept.checkpoints[..state], self.team)
     }
 
     /// Runs all stretches forward and returns the loss.
@@ -229,7 +245,7 @@ impl<'a> Stretches<'a> {
         let run = self.run(nth);
         let planned = run.planned;
         self.memory[planned.place(Place::State)].copy_from_slice(self.kept.now);
-        run.forward(self.memory, self.team, Source::default(), compute)?;
+        run.forward(self.memory, self.team, self.encoder.source(), compute)?;
         if compute != Compute::Again {
             self.kept.now.copy_from_slice(&self.memory[planned.place(Place::Last)]);
         }
@@ -249,7 +265,7 @@ impl<'a> Stretches<'a> {
         let planned: &Planned = run.planned;
         self.memory[planned.place(Place::LastGradient)].copy_from_slice(self.kept.dnow);
         let (targets, has_last_gradient) = (self.targets(nth), true);
-        let encoder = FromEncoder::default();
+        let encoder = self.encoder.with_gradients();
         let from =
             From { encoder, loss, targets, loss_so_far, has_last_gradient, gradients, accumulate };
         let value = run.backward(self.memory, self.team, from)?;

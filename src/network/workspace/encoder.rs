@@ -8,7 +8,7 @@ use crate::blocks::{Backward, Forward, Source, SourceGradients};
 use crate::memory::Region;
 use crate::network::begins::Learned;
 use crate::network::packing::EncoderPacked;
-use crate::network::plan::{BridgePlan, EncoderParts, EncoderPlan, Parts, Planned, SourcePlan};
+use crate::network::plan::{BridgePlan, EncoderParts, EncoderPlan, Parts, Planned};
 use crate::params::Sequences;
 use crate::regularisation::{Mode, Noise};
 use crate::sequence::Input;
@@ -29,20 +29,25 @@ pub(in crate::network) struct EncoderRun<'a> {
     pub decoder: Sequences<'a>,
 }
 
-impl SourcePlan {
+impl EncoderPlan {
     /// Returns what the decoder reads.
     pub(in crate::network) fn read<'m>(&self, memory: &'m [f32]) -> Source<'m> {
         let EncoderParts { outputs, context, .. } = self.parts;
         Source { outputs: outputs.of(memory), context: context.of(memory) }
     }
 
-    /// Returns what the decoder reads, and where its gradients go, which are set to zero.
+    /// Returns what the decoder reads, and where its gradients go.
     pub(super) fn with_gradients<'m>(&self, memory: &'m mut [f32]) -> FromEncoder<'m> {
         let EncoderParts { outputs, context, doutputs, dcontext, .. } = self.parts.granted(memory);
-        doutputs.fill(0.0);
-        dcontext.fill(0.0);
         let dsource = SourceGradients { outputs: doutputs, context: dcontext };
         FromEncoder { source: Source { outputs, context }, dsource }
+    }
+
+    /// Sets the gradients to zero, before the backward pass of the decoder.
+    pub(super) fn clear_gradients(&self, memory: &mut [f32]) {
+        let EncoderParts { doutputs, dcontext, .. } = self.parts.granted(memory);
+        doutputs.fill(0.0);
+        dcontext.fill(0.0);
     }
 }
 
@@ -70,7 +75,7 @@ impl<'a> EncoderRun<'a> {
     ) -> Result<(), Error> {
         let plan = &self.plan.source;
         let EncoderParts { own, outputs, context, bridge, bridged, .. } =
-            plan.parts.granted(memory);
+            self.plan.parts.granted(memory);
         let Parts { y, state: begin, last, .. } = self.plan.planned.parts;
         // The memory may hold another pass.
         begin.of_mut(own).fill(0.0);
@@ -125,11 +130,13 @@ impl<'a> EncoderRun<'a> {
         sums: Sums<'_>,
     ) -> Result<(), Error> {
         let plan = &self.plan.source;
-        let parts = plan.parts.granted(memory);
+        let parts = self.plan.parts.granted(memory);
         let Sums { gradients, accumulate } = sums;
         let (of_blocks, of_bridge) = gradients.split_at_mut(self.packed.blocks.len());
         let EncoderParts { own, doutputs, context, dcontext, .. } = parts;
-        let EncoderParts { bridge, bridged, dbridged, dcontext_of_bridge, .. } = parts;
+        let EncoderParts { outputs, bridge, bridged, dbridged, dcontext_of_bridge, .. } = parts;
+        let doutputs = summed(doutputs, outputs.len());
+        let dcontext = summed(dcontext, context.len());
         if plan.bridge.is_some() {
             dbridged.fill(0.0);
             let width = dbridged.len() / plan.source_of.len();
@@ -248,6 +255,15 @@ impl<'a> EncoderRun<'a> {
         let rows = self.plan.source.rows.starts[nth]..self.plan.source.rows.starts[nth + 1];
         self.plan.source.gathered[rows].last().copied()
     }
+}
+
+/// Adds all parts of `gradients`, of `len` floats each, to the first one, and returns it.
+fn summed(gradients: &mut [f32], len: usize) -> &mut [f32] {
+    let (sum, others) = gradients.split_at_mut(len);
+    for part in others.chunks_exact(len.max(1)) {
+        sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+    }
+    sum
 }
 
 /// Copies rows of `from`, the ones with these numbers, to `to`; rows have `width` floats.

@@ -5,6 +5,7 @@ mod checks;
 mod chunks;
 mod divided;
 mod encoder;
+mod encoding;
 mod learned;
 mod passes;
 mod resets;
@@ -308,8 +309,7 @@ impl Workspace {
     pub fn source_gradients(&self) -> Result<&[f32], Error> {
         let call = "source_gradients";
         self.expect(call, Holds::Backward)?;
-        let planned = self.plans.first();
-        let (Some(encoder), true) = (&planned.encoder, self.asked.wanted.source) else {
+        let (Some(encoder), true) = (self.plans.encoder(), self.asked.wanted.source) else {
             let (given, expected) = ("a pass without these gradients", "a pass with them");
             return Err(Error::Order { call, given, expected });
         };
@@ -318,8 +318,8 @@ impl Workspace {
             true => of_source.parts.dx,
             false => of_source.parts.dx_of_caller,
         };
-        let own = encoder.source.parts.own.within(encoder.region);
-        Ok(dx.within(own).of(&self.memory))
+        let own = encoder.parts.own;
+        Ok(dx.within(own).of(&self.memory[encoder.start..]))
     }
 
     /// Returns the outputs of the last forward pass, `[rows, outputs]`, with the rows of the input.

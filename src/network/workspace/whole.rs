@@ -1,14 +1,12 @@
 //! Passes over a whole schedule, with the encoder before and after those of the decoder, if there is one.
 //! Knows where their memory lies; must not know what a block keeps.
 
-use super::encoder::EncoderRun;
-use super::passes::{Compute, From, FromEncoder, Run, Sums, scatter};
+use super::encoding::{AskedOfEncoder, Encoding};
+use super::passes::{Compute, From, Run, Sums, scatter};
 use super::{Holds, Workspace};
-use crate::blocks::Source;
 use crate::loss::{Loss, TargetRows};
 use crate::network::packing::Packing;
 use crate::network::plan::Parts;
-use crate::params::Sequences;
 use crate::regularisation::Mode;
 use crate::sequence::{Inputs, Schedule};
 use crate::{Accumulate, Error};
@@ -17,9 +15,7 @@ use bptt_kernels::team::Team;
 /// What a run of a workspace needs.
 struct Lent<'a> {
     run: Run<'a>,
-    /// The run of the encoder, if there is one, and its memory.
-    encoder: Option<EncoderRun<'a>>,
-    of_encoder: &'a mut [f32],
+    encoder: Encoding<'a>,
     schedule: &'a Schedule,
     memory: &'a mut [f32],
     team: &'a mut Team,
@@ -34,26 +30,14 @@ impl Workspace {
         inputs: Inputs<'a>,
         mode: Mode,
     ) -> Result<Lent<'a>, Error> {
-        let Self { plans, memory, gradients, team, schedule, learned: begins, .. } = self;
-        let (planned, noise, runtime) = (plans.first(), self.noise, self.runtime);
-        let (packed, x, step) = (packing.blocks(), inputs.x, self.step);
-        let run = Run { planned, packed, x, step, noise, mode, runtime };
-        let (mut encoder, mut end) = (None, memory.len());
-        if let (Some(plan), Some(packed), Some(x)) =
-            (&planned.encoder, packing.encoder(), inputs.source)
-        {
-            let decoder = Sequences::new("state", &planned.state, schedule.batch())?.of_learned();
-            let noise = noise.of_encoder();
-            encoder = Some(EncoderRun { plan, packed, x, noise, mode, runtime, begins, decoder });
-            end = plan.region.range().start;
-        }
-        let (memory, of_encoder) = memory.split_at_mut(end);
-        let of_encoder = match &planned.encoder {
-            Some(plan) => &mut of_encoder[..plan.region.len()],
-            None => of_encoder,
-        };
+        let Self { plans, memory, gradients, team, schedule, learned, .. } = self;
+        let (noise, runtime) = (self.noise, self.runtime);
+        let (planned, packed, x) = (plans.first(), packing.blocks(), inputs.x);
+        let run = Run { planned, packed, x, step: self.step, noise, mode, runtime };
+        let asked = AskedOfEncoder { source: inputs.source, noise, mode, runtime };
+        let (encoder, memory) = Encoding::of(plans, packing, asked, learned, memory)?;
         let gradients = gradients.as_mut_slice();
-        Ok(Lent { run, encoder, of_encoder, schedule, memory, team, gradients })
+        Ok(Lent { run, encoder, schedule, memory, team, gradients })
     }
 
     /// Runs a forward pass over the whole schedule, which is not divided, for this purpose.
@@ -66,15 +50,9 @@ impl Workspace {
         self.check_inputs(inputs)?;
         self.holds = Holds::Nothing;
         self.begin_learned(packing)?;
-        let Lent { run, encoder, of_encoder, memory, team, .. } =
-            self.lend(packing, inputs, mode)?;
-        let mut source = Source::default();
-        if let Some(encoder) = &encoder {
-            let state = run.planned.parts.state.of_mut(memory);
-            encoder.forward(of_encoder, state, team)?;
-            source = encoder.plan.source.read(of_encoder);
-        }
-        run.forward(memory, team, source, Compute::All)?;
+        let Lent { run, mut encoder, memory, team, .. } = self.lend(packing, inputs, mode)?;
+        encoder.forward(run.planned.parts.state.of_mut(memory), team)?;
+        run.forward(memory, team, encoder.source(), Compute::All)?;
         (self.holds, self.version) = (Holds::Forward, packing.version);
         Ok(())
     }
@@ -112,14 +90,11 @@ impl Workspace {
     ) -> Result<f64, Error> {
         self.holds = Holds::Nothing;
         let has_last_gradient = self.has_last_gradient;
-        let Lent { run, encoder, of_encoder, schedule, memory, team, gradients } =
+        let Lent { run, mut encoder, schedule, memory, team, gradients } =
             self.lend(packing, inputs, Mode::TRAINING)?;
-        let (of_blocks, rest) = gradients.split_at_mut(run.packed.len());
+        let (of_blocks, of_encoder) = gradients.split_at_mut(run.packed.len());
         let accumulate = how == Accumulate::Yes;
-        let of_decoder = match &encoder {
-            Some(encoder) => encoder.plan.source.with_gradients(of_encoder),
-            None => FromEncoder::default(),
-        };
+        encoder.clear_gradients();
         let from = From {
             loss,
             targets: TargetRows::of(schedule),
@@ -127,14 +102,11 @@ impl Workspace {
             has_last_gradient,
             gradients: of_blocks,
             accumulate,
-            encoder: of_decoder,
+            encoder: encoder.with_gradients(),
         };
         let value = run.backward(memory, team, from)?;
-        if let Some(encoder) = encoder {
-            let dstate = run.planned.parts.dstate.of(memory);
-            let sums = Sums { gradients: &mut rest[..encoder.packed.len()], accumulate };
-            encoder.backward(of_encoder, dstate, team, sums)?;
-        }
+        let sums = Sums { gradients: of_encoder, accumulate };
+        encoder.backward(run.planned.parts.dstate.of(memory), team, sums)?;
         run.give_input_gradients(memory);
         self.sum_learned(packing, how)?;
         self.holds = Holds::Backward;
