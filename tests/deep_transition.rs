@@ -213,6 +213,7 @@ fn bits_depend_on_no_batch_part_budget_or_thread() {
         let mut own = workspace(&mut model, schedule.clone());
         own.set_noise(noise);
         let y = model.forward(&mut own, &x).unwrap().to_vec();
+        let last = own.last_state().unwrap();
         for (n, x) in sequences.iter().enumerate().filter(|(_, x)| !x.is_empty()) {
             let expected = layout.of(&y, &lengths, n, HIDDEN);
             let (mut parts, mut state) = (Vec::new(), model.state(1).unwrap());
@@ -225,6 +226,8 @@ fn bits_depend_on_no_batch_part_budget_or_thread() {
                 state = part.last_state().unwrap();
             }
             assert_bits("alone and in parts", &parts, &expected);
+            let own = last.sequence(n).unwrap();
+            assert_bits("the last state", own.as_slice(), state.as_slice());
         }
     }
 }

@@ -113,6 +113,32 @@ fn networks() -> Vec<(&'static str, Network)> {
             ),
         ),
         (
+            "two that attend side by side",
+            with(
+                Network::new(gru(FEATURES, values))
+                    .then(
+                        Parallel::new(Attention::general(values, values).unwrap())
+                            .with(Attention::general(values, values).unwrap()),
+                    )
+                    .then(dense(4 * values, OUTPUTS)),
+                both(),
+            ),
+        ),
+        (
+            "attention inside the step of blocks that read the encoder, too",
+            with(
+                Network::new(wrapped(
+                    Stack::new(context(FEATURES + values, values))
+                        .then(gru(FEATURES + 2 * values, UNITS))
+                        .then(Attention::general(UNITS, values).unwrap())
+                        .then(gru(values + UNITS, values)),
+                    Attention::dot(values).unwrap(),
+                ))
+                .then(dense(values, OUTPUTS)),
+                both().with_bridge(tanh),
+            ),
+        ),
+        (
             "a vector to a sequence",
             with(
                 Network::new(context(FEATURES, UNITS))
@@ -287,6 +313,45 @@ fn any_number_of_threads_gives_the_same_bits() {
     }
 }
 
+/// Blocks side by side that are large enough for a thread each, and read the same source.
+#[test]
+fn blocks_side_by_side_share_a_source_on_two_threads() {
+    let (size, steps) = (64, 100);
+    let attention = || Attention::general(size, size).unwrap();
+    let network = Network::new(Parallel::new(attention()).with(attention()))
+        .with_encoder(Encoder::new(dense(size, size)))
+        .unwrap();
+    let x = uniform(5, 4 * steps * size, 1.0);
+    let dy = uniform(6, 4 * steps * 4 * size, 1.0);
+    let run = |threads| {
+        let mut model = model(&network, threads);
+        let schedule = Schedule::dense(steps, 4);
+        let training = model.training(&schedule).with_source(&schedule).with_source_gradients();
+        let mut workspace = training.workspace().unwrap();
+        let inputs = Inputs::new(&x).with_source(&x);
+        model.gradients(&mut workspace, inputs, &Given(&dy), Accumulate::No).unwrap();
+        let gradients = workspace.gradients().as_slice().to_vec();
+        [gradients, workspace.source_gradients().unwrap().to_vec()]
+    };
+    for (two, one) in run(2).iter().zip(&run(1)) {
+        assert_bits("two threads", two, one);
+    }
+}
+
+/// The first block of the encoder and that of the decoder have noise of their own.
+#[test]
+fn encoder_and_decoder_draw_other_numbers() {
+    let dropout = || Dropout::new(4, 0.5).unwrap();
+    let network = Network::new(dropout()).then(Context::new(4, 4).unwrap());
+    let network = network.with_encoder(Encoder::new(dropout())).unwrap();
+    let mut model = model(&network, 1);
+    let schedule = Schedule::dense(1, 16);
+    let mut workspace = model.training(&schedule).with_source(&schedule).workspace().unwrap();
+    let inputs = Inputs::new(&[1.0; 16 * 4]).with_source(&[1.0; 16 * 4]);
+    let y = model.forward(&mut workspace, inputs).unwrap();
+    assert!(y.chunks(8).any(|row| row[..4] != row[4..]));
+}
+
 /// A workspace that another batch has used, a larger one and one with NaN, is as good as a new one.
 #[test]
 fn a_used_workspace_gives_the_bits_of_a_new_one() {
@@ -363,6 +428,8 @@ fn a_budget_changes_no_bit() {
                 continue;
             };
             assert!(small.bytes() <= bytes / part, "{name}");
+            let again = small.recomputation();
+            assert!(again.steps + again.rows > 0, "{name} is divided");
             small.set_noise(NOISE);
             let (x, source, dy) = (pairs.x.concat(), pairs.source.concat(), pairs.dy.concat());
             let inputs = Inputs::new(&x).with_source(&source);

@@ -175,7 +175,8 @@ impl Pass for StepByStepPass {
             })?;
             // Sequences that have ended keep their state.
             after[..own_state].copy_from_slice(&state[..own_state]);
-            for (to, y) in after[..own_state].chunks_exact_mut(output).zip(y.chunks(y_stride)) {
+            let of_rows = y.chunks(y_stride).take(rows.len());
+            for (to, y) in after[..own_state].chunks_exact_mut(output).zip(of_rows) {
                 to.copy_from_slice(&y[..output]);
             }
         }
