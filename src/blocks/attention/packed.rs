@@ -46,6 +46,8 @@ impl AttentionPacked {
 
 impl Packed for AttentionPacked {
     fn require(&mut self, wanted: Wanted) -> Result<bool, Error> {
+        // The gradient goes through the map in any case.
+        let wanted = Wanted { input: true, ..wanted };
         self.query.as_mut().map_or(Ok(false), |query| query.require(wanted))
     }
 
