@@ -62,8 +62,9 @@ impl Bridge {
 ///
 /// Names of the encoder's parameters begin with `encoder.`, those of the bridge with `bridge.`. They
 /// come after those of the decoder. A workspace for an encoder's passes is part of the decoder's, and
-/// holds beside it the outputs in the order of the decoder's sequences, the context, what the bridge
-/// computes, and the gradients of these.
+/// holds beside it the outputs in the order of the decoder's sequences, the context, the state that the
+/// bridge makes, and the gradients of these: that of the context once for each
+/// [`Context`](crate::Context) and that of the outputs twice for each [`Attention`](crate::Attention), whose values and keys have one each.
 ///
 /// ```
 /// use bptt::{Accumulate, Activation, Attention, Bridge, Dense, Embedding, Encoder, Gru, Inputs};

@@ -92,7 +92,7 @@ impl<'a> Training<'a> {
     /// than once; [`recomputation`](Self::recomputation) says how much. All gradients, ∂L/∂x and the
     /// loss keep the bits that they have without a budget, and so does noise. Gradients of a layer with
     /// dropout and a delay above 1 ([`Skip`](crate::Skip)) do not: where stretches meet they are rounded
-    /// once more.
+    /// once more. The pass of an [encoder](crate::Encoder) is not divided.
     ///
     /// Three ways are mixed, whichever costs the least: to keep all activations of a stretch; to keep
     /// only the states of its steps and to compute the rest again, as one product over time in
@@ -180,7 +180,8 @@ impl<'a> Training<'a> {
     /// [`Error::Value`] if the schedule has no rows or the budget is too small, in which case it
     /// says the least that would do; [`Error::TooLarge`] if the workspace does not fit the address
     /// space; [`Error::Mismatch`] if input gradients were asked for but the input is tokens; if there is a
-    /// budget and a block is [reversed](crate::Reversed); or if there are chunks of outputs and the last
+    /// budget and a block is [reversed](crate::Reversed); if the network has an encoder and there is no
+    /// [source](Self::with_source), or the reverse; or if there are chunks of outputs and the last
     /// block does not look at each row alone, or is the only one.
     pub fn bytes(&self) -> Result<usize, Error> {
         Ok(self.recomputation()?.bytes)
