@@ -16,7 +16,10 @@ use bptt_kernels::team::{Pass, Team};
 use bptt_kernels::vmath::{Function, map, map_in_place};
 use bptt_kernels::{Format, Isa, Joined, PackedMatrix};
 use bptt_reference::sample::uniform;
-use common::{Case, Variant, Which, assert_bits, by_columns, dense, filled, isas};
+use common::{
+    Attended, AttentionCase, Case, Lengths, Scores, Variant, Which, assert_bits, by_columns, dense,
+    filled, isas,
+};
 
 /// Every kernel, and an LSTM with and without each of its options.
 const CELLS: [Which; 7] = [
@@ -219,6 +222,22 @@ fn elementwise() {
     }
 }
 
+/// Attention by both kinds of scores, of sequences with two queries, one and no source.
+fn attention(threads: usize) {
+    let lengths = [(3, 2), (1, 1), (0, 2)];
+    let lengths = lengths.map(|(source, queries)| Lengths { source, queries });
+    for &isa in isas() {
+        for scores in [Scores::Dot, Scores::Additive] {
+            let mut case = AttentionCase::draw(scores, &lengths, 3, 7);
+            (case.threads, case.gap, case.cut) = (threads, 1, 1);
+            let Attended { weights, contexts, .. } = case.forward(isa, PLAIN);
+            let gradients = case.backward(isa, &weights, PLAIN);
+            let all = [contexts, gradients.dqueries, gradients.dkeys, gradients.dvalues].concat();
+            assert!(all.iter().all(|value| value.is_finite()));
+        }
+    }
+}
+
 /// One thread, which never calls rayon.
 mod alone {
     #[test]
@@ -251,6 +270,11 @@ mod alone {
     fn sums_over_time() {
         super::sums_over_time(1);
     }
+
+    #[test]
+    fn attention() {
+        super::attention(1);
+    }
 }
 
 /// Two threads; rayon's queues use pointers in ways that Miri's stricter rules forbid.
@@ -273,5 +297,10 @@ mod threads {
     #[test]
     fn sums_over_time() {
         super::sums_over_time(2);
+    }
+
+    #[test]
+    fn attention() {
+        super::attention(2);
     }
 }

@@ -135,7 +135,7 @@ impl Divided {
         network.check_causal("a budget")?;
         let encoder = match (network.encoder(), options.sources) {
             (Some(encoder), Some(sources)) => {
-                Some(EncoderPlan::new(network, encoder, (schedule, sources), options)?)
+                Some(EncoderPlan::new(network, encoder, schedule, sources, options)?)
             }
             _ => None,
         };

@@ -195,7 +195,8 @@ impl EncoderPlan {
     pub(super) fn new(
         network: &Network,
         encoder: &Encoder,
-        (targets, sources): (&Schedule, &Schedule),
+        targets: &Schedule,
+        sources: &Schedule,
         options: Options<'_>,
     ) -> Result<Self, Error> {
         encoder::check_sources(targets, sources)?;
@@ -212,8 +213,8 @@ impl EncoderPlan {
         };
         let planned = Planned::new(&Network::of_encoder(encoder), sources.clone(), own)?;
         let (decoder, floats) = (network.learned_manifest()?, planned.layout.floats());
-        let of_pass = (floats, runtime, gradients);
-        let source = SourcePlan::new(encoder, &decoder, targets, sources, of_pass)?;
+        let source =
+            SourcePlan::new(encoder, &decoder, targets, sources, floats, runtime, gradients)?;
         let (planned, parts) = (Box::new(planned), EncoderParts::default());
         Ok(Self { planned, source, parts, start: 0 })
     }
@@ -254,7 +255,7 @@ impl Planned {
             (None, None) => None,
             (Some(_), None) if options.source.is_some() => None,
             (Some(encoder), Some(sources)) => {
-                Some(EncoderPlan::new(network, encoder, (&schedule, sources), options)?)
+                Some(EncoderPlan::new(network, encoder, &schedule, sources, options)?)
             }
             (given, _) => {
                 let describe = |given: bool| if given { "a source" } else { "no source" };

@@ -85,7 +85,9 @@ impl SourcePlan {
         decoder: &Manifest,
         targets: &Schedule,
         sources: &Schedule,
-        (own, runtime, gradients): (usize, Runtime, Wanted),
+        own: usize,
+        runtime: Runtime,
+        gradients: Wanted,
     ) -> Result<Self, Error> {
         let (rows, batch, size) = (sources.checked_rows()?, targets.batch(), encoder.size()?);
         let source_of = matched(targets, sources);

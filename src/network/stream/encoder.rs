@@ -52,7 +52,7 @@ impl StreamEncoder {
             source: None,
         };
         let targets = Schedule::dense(1, batch);
-        let plan = EncoderPlan::new(network, encoder, (&targets, sources), options)?;
+        let plan = EncoderPlan::new(network, encoder, &targets, sources, options)?;
         let begins = Learned::all(network.has_bridge(), batch);
         let (own, begin) = (Region::default(), Region::default());
         Ok(Some(Self { plan, own, begin, begins, has_read: false }))

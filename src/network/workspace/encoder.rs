@@ -4,15 +4,15 @@
 use super::passes::{Compute, FromEncoder, Run, Sums, scatter};
 use crate::Error;
 use crate::Runtime;
-use crate::blocks::{Backward, Forward, Source, SourceGradients};
+use crate::blocks::{Source, SourceGradients};
 use crate::memory::Region;
 use crate::network::begins::Learned;
 use crate::network::packing::EncoderPacked;
-use crate::network::plan::{BridgePlan, EncoderParts, EncoderPlan, Parts, Planned};
+use crate::network::plan::{EncoderParts, EncoderPlan, Parts, Planned};
 use crate::params::Sequences;
 use crate::regularisation::{Mode, Noise};
 use crate::sequence::Input;
-use bptt_kernels::team::{Pass as Threads, Team};
+use bptt_kernels::team::Team;
 
 /// The run of an encoder.
 pub(in crate::network) struct EncoderRun<'a> {
@@ -74,48 +74,20 @@ impl<'a> EncoderRun<'a> {
         team: &mut Team,
     ) -> Result<(), Error> {
         let plan = &self.plan.source;
-        let EncoderParts { own, outputs, context, bridge, bridged, .. } =
-            self.plan.parts.granted(memory);
+        let mut parts = self.plan.parts.granted(memory);
+        let EncoderParts { own, outputs, context, .. } = &mut parts;
         let Parts { y, state: begin, last, .. } = self.plan.planned.parts;
         // The memory may hold another pass.
         begin.of_mut(own).fill(0.0);
         self.own().forward(own, team, Source::default(), Compute::All)?;
-        let width = plan.rows.size.outputs;
-        gather(&plan.gathered, y.of(own), outputs, width);
+        gather(&plan.gathered, y.of(own), outputs, plan.rows.size.outputs);
         self.read_context(y.of(own), last.of(own), context)?;
-        match &plan.bridge {
-            None => return Ok(()),
-            Some(BridgePlan::Copy) => {
-                let (from, width) = (self.sequences()?, bridged.len() / plan.source_of.len());
-                for (one, &n) in bridged.chunks_exact_mut(width).zip(&plan.source_of) {
-                    from.read(n, last.of(own), one);
-                }
+        self.bridge_forward(&mut parts, team)?;
+        if plan.bridge.is_some() {
+            let width = parts.bridged.len() / plan.source_of.len();
+            for n in self.begins.rows() {
+                self.decoder.write(n, state, &parts.bridged[n * width..][..width]);
             }
-            Some(BridgePlan::Dense(pass)) => {
-                let packed = self.bridge()?;
-                let y_stride = bridged.len() / plan.source_of.len();
-                let [work, _] = pass.work();
-                team.pass(work, |threads: &mut Threads<'_>| {
-                    pass.forward(Forward {
-                        packed,
-                        x: Input::Features(context),
-                        source: Source::default(),
-                        y: &mut *bridged,
-                        y_stride,
-                        memory: bridge,
-                        state: &[],
-                        last: &mut [],
-                        step: 0,
-                        noise: self.noise,
-                        mode: self.mode,
-                        threads,
-                    })
-                })?;
-            }
-        }
-        let width = bridged.len() / plan.source_of.len();
-        for n in self.begins.rows() {
-            self.decoder.write(n, state, &bridged[n * width..][..width]);
         }
         Ok(())
     }
@@ -130,82 +102,37 @@ impl<'a> EncoderRun<'a> {
         sums: Sums<'_>,
     ) -> Result<(), Error> {
         let plan = &self.plan.source;
-        let parts = self.plan.parts.granted(memory);
+        let mut parts = self.plan.parts.granted(memory);
         let Sums { gradients, accumulate } = sums;
         let (of_blocks, of_bridge) = gradients.split_at_mut(self.packed.blocks.len());
-        let EncoderParts { own, doutputs, context, dcontext, .. } = parts;
-        let EncoderParts { outputs, bridge, bridged, dbridged, dcontext_of_bridge, .. } = parts;
-        let doutputs = summed(doutputs, outputs.len());
-        let dcontext = summed(dcontext, context.len());
-        if plan.bridge.is_some() {
-            dbridged.fill(0.0);
-            let width = dbridged.len() / plan.source_of.len();
-            for n in self.begins.rows() {
-                self.decoder.read(n, dstate, &mut dbridged[n * width..][..width]);
-            }
-        }
+        summed(parts.doutputs, parts.outputs.len());
+        summed(parts.dcontext, parts.context.len());
         let Parts { y, dy, dlast, .. } = self.plan.planned.parts;
-        dlast.of_mut(own).fill(0.0);
-        match &plan.bridge {
-            None => {}
-            Some(BridgePlan::Copy) => {
-                let (to, width) = (self.sequences()?, dbridged.len() / plan.source_of.len());
-                for (one, &n) in dbridged.chunks_exact(width).zip(&plan.source_of) {
-                    to.write(n, dlast.of_mut(own), one);
-                }
-            }
-            Some(BridgePlan::Dense(pass)) => {
-                let packed = self.bridge()?;
-                let width = bridged.len() / plan.source_of.len();
-                let [_, work] = pass.work();
-                team.pass(work, |threads: &mut Threads<'_>| {
-                    pass.backward(Backward {
-                        packed,
-                        x: Input::Features(context),
-                        source: Source::default(),
-                        y: bridged,
-                        y_stride: width,
-                        dy: dbridged,
-                        dy_stride: width,
-                        memory: bridge,
-                        state: &[],
-                        step: 0,
-                        dlast: None,
-                        dstate: &mut [],
-                        dx: Some(&mut *dcontext_of_bridge),
-                        dsource: SourceGradients::default(),
-                        gradients: of_bridge,
-                        accumulate,
-                        threads,
-                    })
-                })?;
-                dcontext.iter_mut().zip(&*dcontext_of_bridge).for_each(|(to, from)| *to += from);
+        dlast.of_mut(parts.own).fill(0.0);
+        if plan.bridge.is_some() {
+            parts.dbridged.fill(0.0);
+            let width = parts.dbridged.len() / plan.source_of.len();
+            for n in self.begins.rows() {
+                self.decoder.read(n, dstate, &mut parts.dbridged[n * width..][..width]);
             }
         }
+        let of_bridge = Sums { gradients: of_bridge, accumulate };
+        self.bridge_backward(&mut parts, team, of_bridge)?;
+        let EncoderParts { own, doutputs, dcontext, .. } = parts;
         // The gradient of the outputs overwrites them, unless the backward pass reads them.
         let dy = if self.plan.planned.pass.reads_output() { dy } else { y };
         scatter(&plan.gathered, doutputs, dy.of_mut(own), plan.rows.size.outputs);
-        self.add_context_gradient(dcontext, own, (dy, dlast))?;
-        let sums = Sums { gradients: of_blocks, accumulate };
-        let run = self.own();
+        self.add_context_gradient(dcontext, own, dy, dlast)?;
+        let (run, sums) = (self.own(), Sums { gradients: of_blocks, accumulate });
         run.backward_of_outputs(own, team, true, sums, FromEncoder::default())?;
         run.give_input_gradients(own);
         Ok(())
     }
 
     /// Returns the tensors of the encoder's state, of which single sequences can be copied.
-    fn sequences(&self) -> Result<Sequences<'a>, Error> {
+    pub(super) fn sequences(&self) -> Result<Sequences<'a>, Error> {
         let Planned { state, schedule, .. } = &*self.plan.planned;
         Sequences::new("state of the encoder", state, schedule.batch())
-    }
-
-    /// Returns the packed parameters of the bridge.
-    fn bridge(&self) -> Result<&'a dyn crate::blocks::Packed, Error> {
-        self.packed.bridge.as_deref().ok_or(Error::Order {
-            call: "the bridge",
-            given: "an encoder without a bridge",
-            expected: "one with a bridge",
-        })
     }
 
     /// Copies the context of each sequence from the encoder's last state or its last output.
@@ -229,7 +156,8 @@ impl<'a> EncoderRun<'a> {
         &self,
         dcontext: &[f32],
         own: &mut [f32],
-        (dy, dlast): (Region, Region),
+        dy: Region,
+        dlast: Region,
     ) -> Result<(), Error> {
         let plan = &self.plan.source;
         let (width, batch) = (plan.rows.size.context, plan.source_of.len());
@@ -257,13 +185,12 @@ impl<'a> EncoderRun<'a> {
     }
 }
 
-/// Adds all parts of `gradients`, of `len` floats each, to the first one, and returns it.
-fn summed(gradients: &mut [f32], len: usize) -> &mut [f32] {
+/// Adds all parts of `gradients`, of `len` floats each, to the first one.
+fn summed(gradients: &mut [f32], len: usize) {
     let (sum, others) = gradients.split_at_mut(len);
     for part in others.chunks_exact(len.max(1)) {
         sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
     }
-    sum
 }
 
 /// Copies rows of `from`, the ones with these numbers, to `to`; rows have `width` floats.

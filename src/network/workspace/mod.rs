@@ -1,6 +1,7 @@
 //! The memory of a network's training passes, and access to the results in it. Knows the order of
 //! passes; must not know what a block keeps.
 
+mod bridge;
 mod checks;
 mod chunks;
 mod divided;
