@@ -27,6 +27,7 @@ def main():
     add = parser.add_argument
     add("--set", action="append", choices=SETS, help="one only; again for another")
     add("--quick", action="store_true", help="networks of an eighth of the size, in 2 starts")
+    add("--threads", type=int, action="append", help="1 and all cores; again for another number")
     add("--starts", type=int, help="of each program: 3, with --quick 2")
     add("--seconds", type=float, default=0.2, help="of a contender in each start")
     add("--patience", type=float, default=60.0, help="seconds for a first pass")
@@ -68,7 +69,7 @@ def networks(options):
 
 def measure(options):
     chosen = list(networks(options))
-    threads = sorted({1, machine.cores()})
+    threads = sorted(set(options.threads or [1, machine.cores()]))
     results = {
         "date": date.today().isoformat(),
         "cpu": machine.cpu(),

@@ -4,8 +4,8 @@
 use crate::bptt::{Given, Inference};
 use crate::problem::{Cell, Contender, Fallible, Mode, read};
 use bptt::{
-    Accumulate, Bidirectional, Error, Gru, Layer, Lstm, Model, Network, Parameters, Recurrent, Reset,
-    Runtime, Schedule, Vanilla, Workspace, blocks::Block,
+    Accumulate, Bidirectional, Error, Gru, Layer, Lstm, Model, Network, Parameters, Recurrent,
+    Reset, Runtime, Schedule, Vanilla, Workspace, blocks::Block,
 };
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -74,12 +74,12 @@ fn network(setup: &Setup) -> Fallible<Network> {
 fn layer(cell: Cell, input: usize, hidden: usize, output: Option<usize>) -> Fallible<Recurrent> {
     Ok(match (cell, output) {
         (Cell::Lstm, None) => Lstm::new(input, hidden)?.recurrent(),
-        (Cell::Lstm, Some(output)) => Lstm::new(input, hidden)?.with_projection(output)?.recurrent(),
+        (Cell::Lstm, Some(output)) => {
+            Lstm::new(input, hidden)?.with_projection(output)?.recurrent()
+        }
         (_, Some(_)) => return Err("only an LSTM has a projection".into()),
         (Cell::Gru, None) => Gru::new(input, hidden, Reset::After)?.recurrent(),
-        (Cell::Vanilla, None) => {
-            Vanilla::new(input, hidden, bptt::Activation::Tanh)?.recurrent()
-        }
+        (Cell::Vanilla, None) => Vanilla::new(input, hidden, bptt::Activation::Tanh)?.recurrent(),
     })
 }
 
@@ -99,8 +99,11 @@ fn fill(setup: &Setup, parameters: &mut Parameters) -> Fallible<Vec<(String, Str
     if setup.output.is_some() {
         parts.push(("p", "weight_hr"));
     }
-    let directions: &[_] =
-        if setup.directions == 1 { &[("", "")] } else { &[("", "forward."), ("_reverse", "reverse.")] };
+    let directions: &[_] = if setup.directions == 1 {
+        &[("", "")]
+    } else {
+        &[("", "forward."), ("_reverse", "reverse.")]
+    };
     let mut names = Vec::new();
     for layer in 0..setup.layers {
         for (suffix, direction) in directions {
@@ -108,7 +111,8 @@ fn fill(setup: &Setup, parameters: &mut Parameters) -> Fallible<Vec<(String, Str
                 let (file, name) =
                     (format!("{part}_l{layer}{suffix}"), format!("{layer}.{direction}{tensor}"));
                 let values = parameters.tensor_mut(&name)?;
-                values.copy_from_slice(&read(&setup.dir.join(format!("{file}.bin")), values.len())?);
+                values
+                    .copy_from_slice(&read(&setup.dir.join(format!("{file}.bin")), values.len())?);
                 names.push((format!("d{file}"), name));
             }
         }
