@@ -132,7 +132,8 @@ def write(network, folder):
 
 
 def take(options, workers, case, folder, expected, start):
-    """A turn of each contender in a case, and in the first start a check before it."""
+    """A turn of each contender in a case, after a pass that is checked in the first start. In the
+    others it only touches the memory, since a turn counts its own first pass if that is long."""
     threads = case["threads"]
     problem = {name: case[name] for name in [*PROBLEM, "mode", "threads"] if name in case}
     problem |= {"do": "network", "dir": str(folder)}
@@ -146,6 +147,7 @@ def take(options, workers, case, folder, expected, start):
     else:
         for name in turns.ready(case["contenders"]):
             workers.get(name, threads).ask(**problem)
+            workers.get(name, threads).ask("check", dir=str(folder / "results"))
     contenders = case["contenders"]
     case["peaks"] += turns.take(workers, contenders, threads, options.seconds, start)
     for name in turns.ready(contenders):
