@@ -95,30 +95,36 @@ def measure(options):
             total=options.starts * len(results["cases"]), unit="case", smoothing=0.05, disable=None
         ) as progress,
     ):
+        def done(case):
+            (options.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+            progress.set_description(network_report.title(case))
+            progress.update()
+
         try:
             # All programs are started anew for another round of all cases, so that a slow minute does
             # not hit one case alone.
             for start in range(options.starts):
-                cases, workers = iter(results["cases"]), Workers()
-                try:
-                    for network, modes in chosen:
-                        data = write(network, Path(folder))
-                        expected = None
-                        if not start:
-                            expected = network_reference.results(network, data, "train" in modes)
-                        for _ in range(len(modes) * len(threads)):
-                            case = next(cases)
-                            progress.set_description(network_report.title(case))
-                            take(options, workers, case, Path(folder), expected, start)
-                            progress.update()
-                            (options.out / "results.json").write_text(
-                                json.dumps(results, indent=1) + "\n"
-                            )
-                finally:
-                    workers.kill()
+                measure_once(options, chosen, results["cases"], Path(folder), start, done)
         except KeyboardInterrupt:
             print("interrupted: this is what there is so far", file=sys.stderr)
     return results
+
+
+def measure_once(options, chosen, cases, folder, start, done):
+    """A turn in each case, of programs that are started for it. Tells `done` of each case."""
+    workers = Workers()
+    try:
+        for network, modes in chosen:
+            data = write(network, folder)
+            expected = None
+            if not start:
+                expected = network_reference.results(network, data, "train" in modes)
+            for case in cases:
+                if network.items() <= case.items():
+                    take(options, workers, case, folder, expected, start)
+                    done(case)
+    finally:
+        workers.kill()
 
 
 def write(network, folder):
