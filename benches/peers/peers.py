@@ -10,7 +10,6 @@ import tempfile
 from datetime import date
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 import cells
@@ -18,13 +17,12 @@ import machine
 import plots
 import reference
 import report
-from contenders import BUILT, COMMANDS, HERE, Failed, TooSlow, Workers, taking_part, versions
+import turns
+from contenders import BUILT, COMMANDS, HERE, Workers, taking_part, versions
 
 MODES = ["infer", "train"]
 # What the contenders are told of a case.
 PROBLEM = ["cell", "hidden", "batch", "steps", "lengths", "mode", "threads"]
-# The largest error allowed, relative to the largest reference value.
-TOLERANCES = {"y": 1e-4, "h_n": 1e-4, "du": 1e-3, "dw": 1e-3, "db": 1e-3, "db_hn": 1e-3, "dx": 1e-3}
 
 
 def main():
@@ -154,12 +152,12 @@ def measure(options):
     }
     workers = Workers()
     shapes = chosen_shapes(options)
-    turns = len(shapes) * len(options.modes) * len(options.threads) * len(options.only)
+    wanted = len(shapes) * len(options.modes) * len(options.threads) * len(options.only)
     try:
         with (
             tempfile.TemporaryDirectory(dir=BUILT) as folder,
             tqdm(
-                total=turns * (options.rounds + 1), unit="turn", smoothing=0.05, disable=None
+                total=wanted * (options.rounds + 1), unit="turn", smoothing=0.05, disable=None
             ) as progress,
         ):
             for shape in shapes:
@@ -207,36 +205,27 @@ def measure_shape(options, workers, shape, folder, progress):
 def measure_case(options, workers, case, folder, expected, progress):
     threads = case["threads"]
     problem = {key: case[key] for key in PROBLEM if key in case}
-    problem |= {"dir": str(folder), "input": case["hidden"]}
+    problem |= {"do": "setup", "dir": str(folder), "input": case["hidden"]}
+    names = [name for name in expected if case["mode"] == "train" or name in ("y", "h_n")]
+    wanted = {name: expected[name] for name in names}
     contenders = {}
     for name in options.only:
         worker = workers.get(name, threads)
-        status = check(worker, problem, folder, expected, options.patience)
+        status = turns.check(worker, problem, folder, wanted, options.patience)
         contenders[name] = {"status": status, "rounds": []}
         progress.update()
-    ready = [name for name in options.only if contenders[name]["status"] == "ok"]
 
     peaks = []
     for turn in range(options.rounds):
-        first = turn % max(1, len(ready))
-        for name in ready[first:] + ready[:first]:
-            try:
-                timing = workers.get(name, threads).ask("round", seconds=options.seconds)
-                contenders[name]["rounds"].append(timing)
-            except Failed as error:
-                contenders[name] = {"status": f"FAILED: {error}", "rounds": []}
-                ready.remove(name)
-            rust = workers.get("bptt", threads)
-            peaks.append(rust.ask("peak", seconds=0.005, threads=threads)["gflops"])
-            progress.update()
-        progress.update(len(options.only) - len(ready))
+        peaks += turns.take(workers, contenders, threads, options.seconds, turn)
+        progress.update(len(options.only))
     weights = 4 * cells.GATES[case["cell"]] * case["hidden"] ** 2
     rust = workers.get("bptt", threads)
     reads = [
         rust.ask("bandwidth", bytes=weights, seconds=0.05, threads=threads)["gbytes"]
         for _ in range(3)
     ]
-    for name in ready:
+    for name in turns.ready(contenders):
         workers.get(name, threads).ask("free")
     return {
         **case,
@@ -245,44 +234,6 @@ def measure_case(options, workers, case, folder, expected, progress):
         "bandwidth_gbytes": max(reads),
         "contenders": contenders,
     }
-
-
-def check(worker, problem, folder, expected, patience):
-    """`ok` where the contender computes what the reference does."""
-    names = list(expected) if problem["mode"] == "train" else [
-        name for name in ("y", "h_n") if name in expected
-    ]
-    for name in names:
-        result_file(folder, name).unlink(missing_ok=True)
-    try:
-        answer = worker.ask("setup", **problem)
-        if "unsupported" in answer:
-            return f"unsupported: {answer['unsupported']}"
-        worker.ask("check", patience, dir=str(folder / "results"))
-        for name in names:
-            values = np.fromfile(result_file(folder, name), dtype="<f4")
-            error = relative_error(values, expected[name])
-            # Not `>`, which is false for NaN.
-            if not error <= TOLERANCES[name]:
-                return f"WRONG: {name} is off by {error:.1e} of its largest value"
-    except TooSlow as error:
-        return f"slow: {error}"
-    except (Failed, OSError) as error:
-        return f"FAILED: {error}"
-    return "ok"
-
-
-def result_file(folder, name):
-    results = folder / "results"
-    results.mkdir(exist_ok=True)
-    return results / f"{name}.bin"
-
-
-def relative_error(values, expected):
-    if values.size != expected.size:
-        return np.inf
-    largest = max(np.abs(expected).max(), np.finfo(np.float32).tiny)
-    return np.abs(values - expected.ravel()).max() / largest
 
 
 if __name__ == "__main__":

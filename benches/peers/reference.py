@@ -58,20 +58,24 @@ def results(cell, data, train, lengths=None):
     if not train:
         return outputs
 
-    # Gradients of what the gates get from below, and of what they get from the last step.
-    below, before = backward(memory, w, h, dy)
+    return outputs | gradients(cell, u, x, h, *backward(memory, w, h, dy))
+
+
+def gradients(cell, u, x, h, below, before):
+    """Of the parameters and x, from those of what the gates get from below, and of what they get
+    from the last step."""
     below_rows, before_rows, x_rows, h_rows = (
         values.reshape(-1, values.shape[-1]) for values in (below, before, x, h[:-1])
     )
-    gradients = {
+    found = {
         "du": below_rows.T @ x_rows,
         "dw": before_rows.T @ h_rows,
         "db": below_rows.sum(axis=0),
         "dx": below @ u,
     }
     if cell == "gru":
-        gradients["db_hn"] = before_rows.sum(axis=0)[2 * h.shape[-1] :]
-    return outputs | gradients
+        found["db_hn"] = before_rows.sum(axis=0)[2 * h.shape[-1] :]
+    return found
 
 
 def lstm_forward(gates, w, h, _data):

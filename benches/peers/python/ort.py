@@ -1,4 +1,5 @@
-"""ONNX Runtime: a model of one LSTM, GRU or RNN node. It infers only."""
+"""ONNX Runtime: a model of one LSTM, GRU or RNN node, or of one for each layer of a network. It
+infers only."""
 
 import numpy as np
 import onnxruntime
@@ -10,22 +11,31 @@ from protocol import Unsupported, serve
 NODES = {"lstm": ("LSTM", [0, 3, 1, 2]), "gru": ("GRU", [1, 0, 2]), "vanilla": ("RNN", [0])}
 
 
+def parts(part):
+    """The weights and biases of a layer in one direction, each with a first axis for the directions."""
+    order = NODES[part.cell][1]
+
+    def gates(values):
+        blocks = np.split(values, len(order))
+        return np.concatenate([blocks[place] for place in order])[np.newaxis]
+
+    # ONNX has two vectors of biases.
+    bias = np.concatenate([gates(part.b()), gates(part.recurrent_b())], axis=1)
+    return {"u": gates(part.u()), "w": gates(part.w()), "b": bias}
+
+
+def attributes(problem):
+    """Of the nodes that compute the layers."""
+    options = {"hidden_size": problem.hidden}
+    if problem.cell == "gru":
+        options["linear_before_reset"] = 1
+    return options
+
+
 def model(problem):
     """The serialised model, x to y `[T, 1, B, H]`, and from lengths, if there are, also to h_n
     `[1, B, H]`."""
-    node, order = NODES[problem.cell]
-    hidden = problem.hidden
-
-    def gates(values):
-        parts = np.split(values, len(order))
-        return np.concatenate([parts[place] for place in order])[np.newaxis]
-
-    # ONNX has two vectors of biases.
-    bias = np.concatenate([gates(problem.b()), gates(problem.recurrent_b())], axis=1)
-    weights = {"u": gates(problem.u()), "w": gates(problem.w()), "b": bias}
-    options = {"hidden_size": hidden}
-    if node == "GRU":
-        options["linear_before_reset"] = 1
+    node, hidden = NODES[problem.cell][0], problem.hidden
     x = [problem.steps, problem.batch, problem.input]
     y = [problem.steps, 1, problem.batch, hidden]
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, x)]
@@ -38,19 +48,68 @@ def model(problem):
         h_n = [1, problem.batch, hidden]
         outputs.append(helper.make_tensor_value_info("h_n", TensorProto.FLOAT, h_n))
     graph = helper.make_graph(
-        [helper.make_node(node, read, written, **options)],
+        [helper.make_node(node, read, written, **attributes(problem))],
         problem.cell,
         inputs,
         outputs,
-        [numpy_helper.from_array(values, name) for name, values in weights.items()],
+        [numpy_helper.from_array(values, name) for name, values in parts(problem).items()],
     )
+    return serialised(graph)
+
+
+def serialised(graph):
     opset = helper.make_opsetid("", 14)
     made = helper.make_model(graph, opset_imports=[opset], ir_version=8)
     return made.SerializeToString()
 
 
+def network(problem):
+    """The serialised model of a network, x to y `[T, B, D H]` with D directions: a node for each
+    layer, and what joins the outputs of its directions."""
+    directions, width = problem.directions, problem.width
+    x, y = [problem.steps, problem.batch, problem.input], [problem.steps, problem.batch, width]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, x)]
+    if problem.lengths:
+        inputs.append(helper.make_tensor_value_info("lengths", TensorProto.INT32, [problem.batch]))
+    weights = {"joined": np.array(y)}
+    nodes, read = [], "x"
+    for layer, both in enumerate(problem.parameters()):
+        names = {name: f"{name}{layer}" for name in ("u", "w", "b", "each", "beside", "y")}
+        of_directions = [parts(part) for part in both]
+        for name in ("u", "w", "b"):
+            values = [values[name] for values in of_directions]
+            weights[names[name]] = np.concatenate(values)
+        given = [read, names["u"], names["w"], names["b"], *(["lengths"] if problem.lengths else [])]
+        written = "y" if layer == problem.layers - 1 else names["y"]
+        options = attributes(problem) | {"direction": ["forward", "bidirectional"][directions - 1]}
+        nodes.append(helper.make_node(NODES[problem.cell][0], given, [names["each"]], **options))
+        read = names["each"]
+        if directions == 2:
+            read = names["beside"]
+            nodes.append(
+                helper.make_node("Transpose", [names["each"]], [read], perm=[0, 2, 1, 3])
+            )
+        nodes.append(helper.make_node("Reshape", [read, "joined"], [written]))
+        read = written
+    graph = helper.make_graph(
+        nodes,
+        problem.cell,
+        inputs,
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, y)],
+        [numpy_helper.from_array(values, name) for name, values in weights.items()],
+    )
+    return serialised(graph)
+
+
 class OnnxRuntime:
     def __init__(self, problem):
+        shapes = {"y": [problem.steps, 1, problem.batch, problem.hidden]}
+        if problem.lengths:
+            shapes["h_n"] = [1, problem.batch, problem.hidden]
+        self.start(problem, model, shapes)
+
+    def start(self, problem, model, shapes):
+        """A session of the model that `model` makes of the problem, with outputs of these shapes."""
         if problem.mode == "train":
             raise Unsupported("infers only")
         options = onnxruntime.SessionOptions()
@@ -61,10 +120,8 @@ class OnnxRuntime:
         )
         # Bound buffers, so that no pass copies or allocates its input and output.
         inputs = {"x": problem.x()}
-        shapes = {"y": [problem.steps, 1, problem.batch, problem.hidden]}
         if problem.lengths:
             inputs["lengths"] = np.array(problem.lengths, np.int32)
-            shapes["h_n"] = [1, problem.batch, problem.hidden]
         of_shape = onnxruntime.OrtValue.ortvalue_from_shape_and_type
         self.inputs = {
             name: onnxruntime.OrtValue.ortvalue_from_numpy(values)
@@ -84,4 +141,11 @@ class OnnxRuntime:
         return {name: values.numpy() for name, values in self.outputs.items()}
 
 
-serve(OnnxRuntime)
+class Network(OnnxRuntime):
+    def __init__(self, problem):
+        if problem.output:
+            raise Unsupported("has no projection")
+        self.start(problem, network, {"y": [problem.steps, problem.batch, problem.width]})
+
+
+serve(OnnxRuntime, Network)

@@ -19,8 +19,50 @@ class Unsupported(Exception):
     """A contender cannot do what is asked; the message says why."""
 
 
+def array(folder, name, *shape):
+    return np.fromfile(Path(folder, f"{name}.bin"), dtype="<f4").reshape(shape)
+
+
+class Parameters:
+    """Of a layer in one direction, read from the folder `dir`."""
+
+    # After the names of the parameters, in networks of layers.
+    suffix = ""
+    # What the outputs are projected to, if they are.
+    output = None
+
+    def part(self, name, *shape):
+        return array(self.dir, name + self.suffix, *shape)
+
+    @property
+    def rows(self):
+        """Of the weights of all gates."""
+        return GATES[self.cell] * self.hidden
+
+    def u(self):
+        return self.part("u", self.rows, self.input)
+
+    def w(self):
+        return self.part("w", self.rows, self.output or self.hidden)
+
+    def b(self):
+        return self.part("b", self.rows)
+
+    def recurrent_b(self):
+        """The second vector of biases that many libraries have: the equations need it for
+        the GRU's b_hn alone, the rest is zero."""
+        biases = np.zeros(self.rows, np.float32)
+        if self.cell == "gru":
+            biases[2 * self.hidden :] = self.part("b_hn", self.hidden)
+        return biases
+
+    def p(self):
+        """The projection."""
+        return self.part("p", self.output, self.hidden)
+
+
 @dataclass
-class Problem:
+class Problem(Parameters):
     """A problem and its data, as the request `setup` names them."""
 
     cell: str
@@ -34,37 +76,66 @@ class Problem:
     # Of each sequence, where they differ; the others have all steps.
     lengths: list[int] | None = None
 
-    def array(self, name, *shape):
-        values = np.fromfile(Path(self.dir, f"{name}.bin"), dtype="<f4")
-        return values.reshape(shape)
-
-    @property
-    def rows(self):
-        """Of the weights of all gates."""
-        return GATES[self.cell] * self.hidden
-
-    def u(self):
-        return self.array("u", self.rows, self.input)
-
-    def w(self):
-        return self.array("w", self.rows, self.hidden)
-
-    def b(self):
-        return self.array("b", self.rows)
-
-    def recurrent_b(self):
-        """The second vector of biases that many libraries have: the equations need it for
-        the GRU's b_hn alone, the rest is zero."""
-        biases = np.zeros(self.rows, np.float32)
-        if self.cell == "gru":
-            biases[2 * self.hidden :] = self.array("b_hn", self.hidden)
-        return biases
-
     def x(self):
-        return self.array("x", self.steps, self.batch, self.input)
+        return array(self.dir, "x", self.steps, self.batch, self.input)
 
     def dy(self):
-        return self.array("dy", self.steps, self.batch, self.hidden)
+        return array(self.dir, "dy", self.steps, self.batch, self.hidden)
+
+
+@dataclass
+class Layer(Parameters):
+    """A layer of a network in one direction."""
+
+    cell: str
+    dir: str
+    input: int
+    hidden: int
+    output: int | None
+    suffix: str
+
+
+@dataclass
+class NetworkProblem:
+    """A network of layers and its data, as the request `network` names them."""
+
+    cell: str
+    dir: str
+    layers: int
+    directions: int
+    input: int
+    hidden: int
+    batch: int
+    steps: int
+    mode: str
+    threads: int
+    # What a layer's outputs are projected to in each direction, if they are.
+    output: int | None = None
+    # Of each sequence, where they differ; the others have all steps.
+    lengths: list[int] | None = None
+
+    @property
+    def width(self):
+        """Of the outputs of a layer in all of its directions."""
+        return self.directions * (self.output or self.hidden)
+
+    def parameters(self):
+        """A list for each layer, with an entry for each direction."""
+        sizes = [self.input] + [self.width] * (self.layers - 1)
+        ends = ["", "_reverse"][: self.directions]
+        return [
+            [
+                Layer(self.cell, self.dir, size, self.hidden, self.output, f"_l{layer}{end}")
+                for end in ends
+            ]
+            for layer, size in enumerate(sizes)
+        ]
+
+    def x(self):
+        return array(self.dir, "x", self.steps, self.batch, self.input)
+
+    def dy(self):
+        return array(self.dir, "dy", self.steps, self.batch, self.width)
 
 
 def timed_round(run, seconds):
@@ -88,14 +159,16 @@ def timed_round(run, seconds):
     }
 
 
-def answer(request, contender, current):
+def answer(request, contender, network, current):
     """The answer to a request, and the contender that is set up after it."""
     what = request.pop("do")
-    if what == "setup":
+    if what in ("setup", "network"):
         # The last problem's memory first.
         current = None
         try:
-            return {"ok": True}, contender(Problem(**request))
+            if what == "setup":
+                return {"ok": True}, contender(Problem(**request))
+            return {"ok": True}, network(NetworkProblem(**request))
         except Unsupported as why:
             return {"unsupported": str(why)}, None
     if what == "free":
@@ -112,13 +185,14 @@ def answer(request, contender, current):
     raise RuntimeError(f"unknown request {what}")
 
 
-def serve(contender):
+def serve(contender, network=None):
     """Answers requests. `contender` is made of a `Problem` and has `run()`, what is
-    timed, and `results()`, by name what it computed."""
+    timed, and `results()`, by name what it computed. `network` is the same of a
+    `NetworkProblem`."""
     current = None
     for line in sys.stdin:
         try:
-            reply, current = answer(json.loads(line), contender, current)
+            reply, current = answer(json.loads(line), contender, network, current)
         except Exception as error:
             reply = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(reply), flush=True)

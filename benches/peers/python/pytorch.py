@@ -5,9 +5,8 @@ import sys
 
 import torch
 from protocol import Unsupported, serve
+from pytorch_network import LAYERS, Network
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
-
-LAYERS = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "vanilla": torch.nn.RNN}
 
 
 class PyTorch:
@@ -96,4 +95,4 @@ class Padded(PyTorch):
 
 
 torch.set_num_interop_threads(1)
-serve({"packed": Packed, "padded": Padded}[sys.argv[1]] if sys.argv[1:] else PyTorch)
+serve({"packed": Packed, "padded": Padded}[sys.argv[1]] if sys.argv[1:] else PyTorch, Network)

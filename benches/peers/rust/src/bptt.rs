@@ -43,10 +43,10 @@ fn ready(layer: impl Layer, problem: Problem) -> Fallible<Box<dyn Contender>> {
     })
 }
 
-struct Inference {
-    stream: Stream,
-    x: Vec<f32>,
-    y: Vec<f32>,
+pub struct Inference {
+    pub stream: Stream,
+    pub x: Vec<f32>,
+    pub y: Vec<f32>,
 }
 
 impl Contender for Inference {
@@ -135,7 +135,7 @@ impl Contender for Ragged {
 }
 
 /// A loss whose gradient is given, in the order of the caller's rows.
-struct Given<'a>(&'a [f32]);
+pub struct Given<'a>(pub &'a [f32]);
 
 impl Loss for Given<'_> {
     fn check(&self, targets: TargetRows<'_>, size: usize) -> Result<(), Error> {

@@ -7,6 +7,7 @@ mod burn;
 #[cfg(feature = "candle")]
 mod candle;
 mod machine;
+mod network;
 mod problem;
 mod timing;
 mod unfused;
@@ -21,6 +22,7 @@ use std::path::PathBuf;
 #[serde(tag = "do", rename_all = "lowercase")]
 enum Request {
     Setup(Setup),
+    Network(network::Setup),
     Check { dir: PathBuf },
     Round { seconds: f64 },
     Peak { seconds: f64, threads: usize },
@@ -65,6 +67,11 @@ fn answer(
                 Ok(ready) => *contender = Some(ready),
                 Err(why) => return Ok(json!({ "unsupported": why.to_string() })),
             }
+        }
+        // This crate's alone.
+        Request::Network(setup) => {
+            *contender = None;
+            *contender = Some(network::prepare(setup)?);
         }
         Request::Check { dir } => {
             let contender = contender.as_mut().ok_or("no setup yet")?;

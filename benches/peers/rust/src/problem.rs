@@ -105,10 +105,10 @@ pub trait Contender {
 
     /// What the last pass computed: y, of different lengths h_n, and in training du, dw, db, of a
     /// GRU db_hn, and dx.
-    fn results(&mut self) -> Fallible<Vec<(&'static str, Vec<f32>)>>;
+    fn results(&mut self) -> Fallible<Vec<(&str, Vec<f32>)>>;
 }
 
-fn read(path: &Path, len: usize) -> Fallible<Vec<f32>> {
+pub fn read(path: &Path, len: usize) -> Fallible<Vec<f32>> {
     let bytes = std::fs::read(path)?;
     let (values, rest) = bytes.as_chunks();
     if values.len() != len || !rest.is_empty() {
