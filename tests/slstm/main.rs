@@ -1,6 +1,8 @@
 //! The sLSTM: outputs and gradients against the equations in `f64`, and the promises about bits.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod equations;
 
 use bptt::{
     Accumulate, Error, ForgetGate, Format, Model, Network, Runtime, Schedule, Slstm, State,
@@ -9,89 +11,8 @@ use bptt_kernels::team::set_cores;
 use bptt_reference::sample::uniform;
 use common::tree::{Given, Results, Sequences, model_of, run};
 use common::{Layout, assert_bits, isas};
+use equations::{Equations, state_of, wide};
 use rand::{SeedableRng, rngs::StdRng};
-
-/// The equations in `f64`, for one sequence.
-#[derive(Clone, Copy, Debug)]
-struct Equations {
-    input: usize,
-    hidden: usize,
-    heads: usize,
-    forget: ForgetGate,
-    /// Whether there is a stabiliser; without it c and n are the sums themselves.
-    stabilised: bool,
-}
-
-/// A state in `f64`: h, c, n and m.
-type Parts = [Vec<f64>; 4];
-
-fn logistic(a: f64) -> f64 {
-    1.0 / (1.0 + (-a).exp())
-}
-
-impl Equations {
-    fn network(&self) -> Network {
-        let layer = Slstm::new(self.input, self.hidden, self.heads).unwrap();
-        Network::new(layer.with_forget(self.forget))
-    }
-
-    /// The outputs of all steps, and the last state.
-    fn run(&self, parameters: &[f64], x: &[f64], state: &Parts) -> (Vec<f64>, Parts) {
-        let Self { input, hidden, heads, .. } = *self;
-        let units = hidden / heads;
-        let (u, rest) = parameters.split_at(4 * hidden * input);
-        let (r, b) = rest.split_at(4 * hidden * units);
-        let [mut h, mut c, mut n, mut m] = state.clone();
-        if !self.stabilised {
-            for unit in 0..hidden {
-                (c[unit], n[unit]) = (c[unit] * m[unit].exp(), n[unit] * m[unit].exp());
-                m[unit] = 0.0;
-            }
-        }
-        let mut y = Vec::new();
-        for x in x.chunks(input) {
-            let before = h.clone();
-            for unit in 0..hidden {
-                let head = &before[unit / units * units..][..units];
-                let sum = |gate: usize| {
-                    let row = gate * hidden + unit;
-                    let dot =
-                        |w: &[f64], x: &[f64]| w.iter().zip(x).map(|(w, x)| w * x).sum::<f64>();
-                    b[row]
-                        + dot(&u[row * input..][..input], x)
-                        + dot(&r[row * units..][..units], head)
-                };
-                let log_f = match self.forget {
-                    ForgetGate::Exponential => sum(1),
-                    ForgetGate::Logistic => logistic(sum(1)).ln(),
-                };
-                let (i, kept) = (sum(0), log_f + m[unit]);
-                let holds = n[unit] > 0.0;
-                let next = match (self.stabilised, holds) {
-                    (false, _) => 0.0,
-                    (true, true) => kept.max(i),
-                    (true, false) => i,
-                };
-                let (i, f) = ((i - next).exp(), if holds { (kept - next).exp() } else { 0.0 });
-                c[unit] = f * c[unit] + i * sum(2).tanh();
-                n[unit] = f * n[unit] + i;
-                m[unit] = next;
-                h[unit] = logistic(sum(3)) * c[unit] / n[unit];
-            }
-            y.extend(&h);
-        }
-        (y, [h, c, n, m])
-    }
-}
-
-fn wide(values: &[f32]) -> Vec<f64> {
-    values.iter().map(|&v| f64::from(v)).collect()
-}
-
-/// A state of `sequences` sequences, in the order of its manifest, for sequence `n`.
-fn state_of(state: &[f64], hidden: usize, sequences: usize, n: usize) -> Parts {
-    [0, 1, 2, 3].map(|part| state[(part * sequences + n) * hidden..][..hidden].to_vec())
-}
 
 /// Parameters, inputs and gradients for a network, with a state of which every unit holds something.
 fn drawn(network: &Network, sequences: &Sequences, input: usize, seed: u64) -> Given {
@@ -377,7 +298,8 @@ fn a_file_and_formats_keep_the_layer() {
         let network = equations.network();
         let model = network.init(&mut StdRng::seed_from_u64(4), runtime).unwrap();
         let read = Model::of_safetensors(&model.to_safetensors().unwrap(), runtime).unwrap();
-        assert_eq!(read.to_safetensors().unwrap(), model.to_safetensors().unwrap());
+        let parameters = [&read, &model].map(|model| model.parameters().as_slice());
+        assert_bits("a file's parameters", parameters[0], parameters[1]);
         let x = uniform(1, 30 * 7, 1.0);
         let streamed = |model: &Model| {
             let mut y = vec![0.0; 30 * 20];
