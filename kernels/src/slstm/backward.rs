@@ -123,10 +123,11 @@ unsafe impl HeadKernel for Step {
                     let at = At { row, column: gate * self.hidden + column };
                     gates[gate] = self.gates.load(simd, at, lanes);
                 }
-                let slope = match self.slopes {
-                    Some(slopes) => Some(slopes.load(simd, at, lanes)),
-                    None => None,
-                };
+                // A closure for `map` might be compiled without the instruction set.
+                let mut slope = None;
+                if let Some(slopes) = self.slopes {
+                    slope = Some(slopes.load(simd, at, lanes));
+                }
                 let later = self.dh.load(simd, At { row: of_head, column: unit }, lanes);
                 let made = cell::backward(
                     simd,

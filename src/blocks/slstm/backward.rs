@@ -87,7 +87,7 @@ impl SlstmPass {
             threads: &mut *threads,
         }
         .steps(self)?;
-        sizes.from_heads(h, dh);
+        sizes.to_rows(h, dh);
         if self.wanted.parameters {
             let Sections { weight_ih, weight_hh, bias } = self.sections.granted(gradients);
             WeightGradients {

@@ -136,7 +136,7 @@ impl Pass for SlstmPass {
                 })?;
             }
         }
-        sizes.from_heads(h, last_h);
+        sizes.to_rows(h, last_h);
         Ok(())
     }
 

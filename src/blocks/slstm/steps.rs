@@ -81,7 +81,7 @@ impl Steps for SlstmSteps {
                 walk.step(Step { rows: batch, gates, gates_stride: stride, y, kept: None })?;
             }
         }
-        sizes.from_heads(h, last);
+        sizes.to_rows(h, last);
         Ok(())
     }
 

@@ -52,7 +52,7 @@ impl Sizes {
     }
 
     /// Copies rows of each head, `[K, B, D]`, to rows of all units, `[B, K, D]`.
-    pub fn from_heads(self, heads: &[f32], rows: &mut [f32]) {
+    pub fn to_rows(self, heads: &[f32], rows: &mut [f32]) {
         let batch = rows.len() / self.hidden;
         for (row, of_row) in rows.chunks_exact_mut(self.hidden).enumerate() {
             for (head, units) in of_row.chunks_exact_mut(self.units).enumerate() {
