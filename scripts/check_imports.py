@@ -32,7 +32,7 @@ LAYERS = {
         error tuning simd isa denormals aligned each vmath threefry peak baseline
         team
         rows format gemm diagonal normalise softmax logistic optim
-        cells recurrence rowwise attention scan
+        cells recurrence rowwise attention scan slstm
     """.split(),
     "src": """
         error runtime gradients memory params sequence regularisation

@@ -159,6 +159,7 @@ pub use blocks::recurrent::{
     Recurrent, Regularised, Reset, Skip, Vanilla,
 };
 pub use blocks::scan::{IndRnn, MinGru, MinLstm, Pooling, Qrnn, RgLru, Sru};
+pub use blocks::slstm::{ForgetGate, Slstm};
 pub use blocks::{
     Attention, Context, Dense, Dropout, Embedding, Identity, LayerNormalization, Pool, Window,
 };

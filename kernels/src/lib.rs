@@ -41,6 +41,7 @@ mod rows;
 pub mod rowwise;
 pub mod scan;
 mod simd;
+pub mod slstm;
 pub mod softmax;
 pub mod team;
 mod threefry;

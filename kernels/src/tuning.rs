@@ -83,7 +83,7 @@ pub(crate) const FLAT_COLUMNS: usize = unless_miri(32, 16);
 
 /// Multiply-adds from which a step is split among threads, by units or by rows. A step of this size
 /// takes about as long as the threads take to meet.
-pub(crate) const STEP_WORTH_SPLITTING: usize = unless_miri(1 << 17, 1);
+pub const STEP_WORTH_SPLITTING: usize = unless_miri(1 << 17, 1);
 
 /// Multiply-adds in each stretch of a forward pass (a product of the input and some steps) from
 /// which helpers are called: threads meet at the end of every stretch.

@@ -21,6 +21,7 @@ mod pass;
 mod pool;
 pub(crate) mod recurrent;
 pub(crate) mod scan;
+pub(crate) mod slstm;
 mod source;
 mod steps;
 mod window;

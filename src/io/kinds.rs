@@ -7,6 +7,7 @@ use crate::blocks::recurrent::{
     Delayed, Gru, Layer, LayerNorm, Leaky, Lstm, Recurrent, Regularised, Skip, Vanilla,
 };
 use crate::blocks::scan::{IndRnn, MinGru, MinLstm, Qrnn, RgLru, Sru};
+use crate::blocks::slstm::Slstm;
 use crate::blocks::{
     Attention, Block, Config, Context, Dense, Dropout, Embedding, Identity, LayerNormalization,
     Pool, Window,
@@ -68,6 +69,7 @@ impl Loader {
             "Qrnn" => Arc::new(Qrnn::from_config(config)?),
             "IndRnn" => Arc::new(IndRnn::from_config(config)?),
             "RgLru" => Arc::new(RgLru::from_config(config)?),
+            "Slstm" => Arc::new(Slstm::from_config(config)?),
             "Clockwork" => Arc::new(Clockwork::from_config(config)?),
             "Reversed" => {
                 config.expect_only(&["block"])?;

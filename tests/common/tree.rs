@@ -6,7 +6,7 @@ use bptt::blocks::Block;
 use bptt::{
     Accumulate, Activation, Bidirectional, Candidate, DeepTransition, Delayed, Dense, Identity,
     InputSize, LayerNormalization, Model, Network, Parallel, Reset, Residual, Reversed, Runtime,
-    Stack, State, Window,
+    Slstm, Stack, State, Window,
 };
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -201,7 +201,7 @@ impl Tree {
 fn leaf(rng: &mut StdRng, inputs: usize) -> Arc<dyn Block> {
     let hidden = rng.random_range(1..9);
     let options = Options { peepholes: true, ..Options::NONE };
-    match rng.random_range(0..17) {
+    match rng.random_range(0..18) {
         0 => Arc::new(lstm(Options::NONE, inputs, hidden)),
         1 => Arc::new(lstm(options, inputs, hidden)),
         2 => Arc::new(lstm(Options { projected: true, ..Options::NONE }, inputs, hidden)),
@@ -222,6 +222,7 @@ fn leaf(rng: &mut StdRng, inputs: usize) -> Arc<dyn Block> {
             let dense = Dense::new(3, hidden).unwrap().with_activation(Activation::Tanh);
             Arc::new(DeepTransition::new(Stack::new(inner).then(dense)).unwrap())
         }
+        16 => Arc::new(Slstm::new(inputs, 2 * hidden, 2).unwrap()),
         _ => {
             let dense = Dense::new(inputs + hidden, hidden).unwrap();
             let tanh = dense.with_activation(Activation::Tanh);
