@@ -143,7 +143,8 @@ fn networks() -> Vec<(&'static str, Network)> {
             with(
                 Network::new(context(FEATURES, UNITS))
                     .then(gru(FEATURES + UNITS, HIDDEN))
-                    .then(dense(HIDDEN, OUTPUTS)),
+                    .then(context(HIDDEN, UNITS))
+                    .then(dense(HIDDEN + UNITS, OUTPUTS)),
                 Encoder::new(dense(SOURCE, UNITS)),
             ),
         ),

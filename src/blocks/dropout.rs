@@ -99,7 +99,8 @@ impl Pass for DropoutPass {
         let rows = self.schedule.rows();
         let x = x.features(rows, size)?;
         if !mode.training {
-            copy(size, (x, size), (y, y_stride));
+            let from = Strided { values: x, stride: size };
+            copy(size, from, StridedMut { values: y, stride: y_stride });
             return Ok(());
         }
         let keys: &mut [u32] = bytemuck::cast_slice_mut(self.keys.of_mut(memory));

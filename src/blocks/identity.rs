@@ -4,6 +4,7 @@ use super::{Backward, Block, Config, Forward, Next, Pass, Plan, Steps, StreamPla
 use crate::Error;
 use crate::error::check_size;
 use crate::sequence::InputSize;
+use bptt_kernels::rowwise::{Strided, StridedMut};
 
 /// The identity, y = x. It carries a block's input past the block: beside it in
 /// [`Parallel`](crate::Parallel), the output is `[x, f(x)]`.
@@ -63,13 +64,9 @@ struct IdentityPass {
     rows: usize,
 }
 
-/// Copies rows of `width` floats; those of `from` and `to` are the given strides apart.
-pub(super) fn copy(
-    width: usize,
-    (from, from_stride): (&[f32], usize),
-    (to, to_stride): (&mut [f32], usize),
-) {
-    for (to, from) in to.chunks_mut(to_stride).zip(from.chunks(from_stride)) {
+/// Copies the first `width` floats of each row.
+pub(super) fn copy(width: usize, from: Strided<'_>, to: StridedMut<'_>) {
+    for (to, from) in to.values.chunks_mut(to.stride).zip(from.values.chunks(from.stride)) {
         to[..width].copy_from_slice(&from[..width]);
     }
 }
@@ -77,13 +74,15 @@ pub(super) fn copy(
 impl Pass for IdentityPass {
     fn forward(&self, forward: Forward<'_, '_>) -> Result<(), Error> {
         let x = forward.x.features(self.rows, self.size)?;
-        copy(self.size, (x, self.size), (forward.y, forward.y_stride));
+        let from = Strided { values: x, stride: self.size };
+        copy(self.size, from, StridedMut { values: forward.y, stride: forward.y_stride });
         Ok(())
     }
 
     fn backward(&self, backward: Backward<'_, '_>) -> Result<(), Error> {
         if let Some(dx) = backward.dx {
-            copy(self.size, (backward.dy, backward.dy_stride), (dx, self.size));
+            let from = Strided { values: backward.dy, stride: backward.dy_stride };
+            copy(self.size, from, StridedMut { values: dx, stride: self.size });
         }
         Ok(())
     }

@@ -256,10 +256,13 @@ impl Model {
     /// [`Inputs`] with a source. All activations stay in the workspace. Returns the outputs `[rows, outputs]`, with the same rows.
     ///
     /// # Errors
-    /// [`Error::Length`] if an input has a wrong length, [`Error::Token`] if a token is too large,
-    /// [`Error::Mismatch`] if an input is tokens instead of features or the reverse, a source is missing
-    /// or one too many, or the workspace belongs to another model or has a [budget](crate::Training::with_budget) for which it keeps no
-    /// outputs. Nothing is written then.
+    /// Nothing is written where one of these is returned:
+    ///
+    /// - [`Error::Length`] if an input has a wrong length, [`Error::Token`] if a token is too large;
+    /// - [`Error::Mismatch`] if an input is tokens instead of features or the reverse, or if a source is
+    ///   missing or one too many;
+    /// - [`Error::Mismatch`] if the workspace belongs to another model, or has a
+    ///   [budget](crate::Training::with_budget) or chunks of outputs and so keeps no outputs.
     pub fn forward<'w, 'x>(
         &self,
         workspace: &'w mut Workspace,

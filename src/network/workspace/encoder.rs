@@ -118,11 +118,11 @@ impl<'a> EncoderRun<'a> {
         }
         let of_bridge = Sums { gradients: of_bridge, accumulate };
         self.bridge_backward(&mut parts, team, of_bridge)?;
-        let EncoderParts { own, doutputs, dcontext, .. } = parts;
+        let EncoderParts { own, doutputs, context, dcontext, .. } = parts;
         // The gradient of the outputs overwrites them, unless the backward pass reads them.
         let dy = if self.plan.planned.pass.reads_output() { dy } else { y };
         scatter(&plan.gathered, doutputs, dy.of_mut(own), plan.rows.size.outputs);
-        self.add_context_gradient(dcontext, own, dy, dlast)?;
+        self.add_context_gradient(&dcontext[..context.len()], own, dy, dlast)?;
         let (run, sums) = (self.own(), Sums { gradients: of_blocks, accumulate });
         run.backward_of_outputs(own, team, true, sums, FromEncoder::default())?;
         run.give_input_gradients(own);
@@ -138,14 +138,16 @@ impl<'a> EncoderRun<'a> {
     /// Copies the context of each sequence from the encoder's last state or its last output.
     fn read_context(&self, y: &[f32], last: &[f32], context: &mut [f32]) -> Result<(), Error> {
         let plan = &self.plan.source;
-        let (width, batch) = (plan.rows.size.context, plan.source_of.len());
-        for (nth, (to, &n)) in context.chunks_exact_mut(width).zip(&plan.source_of).enumerate() {
-            match &plan.context {
-                Some(block) => block.sequences(batch)?.read(n, &last[block.range.clone()], to),
-                None => match self.last_output(nth) {
-                    Some(row) => to.copy_from_slice(&y[row * width..][..width]),
-                    None => to.fill(0.0),
-                },
+        let rows = context.chunks_exact_mut(plan.rows.size.context);
+        if let Some(block) = &plan.context {
+            let (last, sequences) = (&last[block.range.clone()], block.sequences(rows.len())?);
+            rows.zip(&plan.source_of).for_each(|(to, &n)| sequences.read(n, last, to));
+            return Ok(());
+        }
+        for (nth, to) in rows.enumerate() {
+            match self.last_output(nth) {
+                Some(row) => to.copy_from_slice(&y[row * to.len()..][..to.len()]),
+                None => to.fill(0.0),
             }
         }
         Ok(())
@@ -160,19 +162,17 @@ impl<'a> EncoderRun<'a> {
         dlast: Region,
     ) -> Result<(), Error> {
         let plan = &self.plan.source;
-        let (width, batch) = (plan.rows.size.context, plan.source_of.len());
-        for (nth, (from, &n)) in dcontext.chunks_exact(width).zip(&plan.source_of).enumerate() {
-            match &plan.context {
-                Some(block) => {
-                    let dlast = &mut dlast.of_mut(own)[block.range.clone()];
-                    block.sequences(batch)?.add_to(n, dlast, from);
-                }
-                None => {
-                    if let Some(row) = self.last_output(nth) {
-                        let dy = &mut dy.of_mut(own)[row * width..][..width];
-                        dy.iter_mut().zip(from).for_each(|(dy, from)| *dy += from);
-                    }
-                }
+        let rows = dcontext.chunks_exact(plan.rows.size.context);
+        if let Some(block) = &plan.context {
+            let sequences = block.sequences(plan.source_of.len())?;
+            let dlast = &mut dlast.of_mut(own)[block.range.clone()];
+            rows.zip(&plan.source_of).for_each(|(from, &n)| sequences.add_to(n, dlast, from));
+            return Ok(());
+        }
+        for (nth, from) in rows.enumerate() {
+            if let Some(row) = self.last_output(nth) {
+                let dy = &mut dy.of_mut(own)[row * from.len()..][..from.len()];
+                dy.iter_mut().zip(from).for_each(|(dy, from)| *dy += from);
             }
         }
         Ok(())
