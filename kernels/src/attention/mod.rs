@@ -14,15 +14,18 @@
 //! - `dα[r][s] = dc[r] · V[s]` ([`DotScores`]), and `dV[s] += Σ_r α[r][s] dc[r]`
 //!   ([`SourceGradients`])
 //! - `de = α ⊙ (dα − Σ α ⊙ dα)` ([`SoftmaxGradients`])
-//! - of dot products, `dQ[r] = Σ_s de[r][s] K[s]` ([`Contexts`]) and `dK[s] += Σ_r de[r][s] Q[r]`
-//!   ([`SourceGradients`]); of additive scores, [`AdditiveGradients`].
+//! - for dot products, `dQ[r] = Σ_s de[r][s] K[s]` ([`Contexts`]) and `dK[s] += Σ_r de[r][s] Q[r]`
+//!   ([`SourceGradients`])
+//! - for additive scores, all gradients together ([`AdditiveGradients`])
 //!
 //! An [`Alignment`] says which rows these are, and a [`Stretch`] of it which of them a call
 //! computes: all, or those of some steps of a recurrent layer. Query rows outside the stretch are
-//! neither read nor written. No bit depends on the number of threads or on the other sequences of
-//! the call (but for the gradient by v, which is a sum over them), nor on how time is divided among
-//! calls, where those of a backward pass go from the last stretch to the first. Knows rows; must
-//! not know layers.
+//! neither read nor written.
+//!
+//! No bit depends on the number of threads. Nor does it depend on the other sequences of the call; only
+//! the gradient by v is a sum over all of them. Time may be divided among several calls, if those of a
+//! backward pass go from the last stretch to the first: the bits stay. Knows rows; must not know
+//! layers.
 //!
 //! ```
 //! use bptt_kernels::attention::{Alignment, Contexts, DotScores, Softmax};

@@ -1,6 +1,6 @@
-//! The minimal LSTM (Feng et al. 2024) with normalised gates: `h = f' ⊙ h₋ + i' ⊙ n`, where
-//! `f' = f / (f + i)` and `i' = i / (f + i)` of `f, i = σ(z)`, and the candidate n is that of the
-//! minimal GRU.
+//! The minimal LSTM (Feng et al. 2024) with normalised gates: `h = f' ⊙ h₋ + i' ⊙ n`. The gates are
+//! `f, i = σ(z)`, normalised as `f' = f / (f + i)` and `i' = i / (f + i)`. The candidate n is that of
+//! the minimal GRU.
 
 use super::cell::{Gradients, Later, Made, ScanCell, Units, padded};
 use super::min_gru::{candidate, candidate_gradient};

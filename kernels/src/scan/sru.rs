@@ -1,6 +1,6 @@
-//! The simple recurrent unit (Lei et al. 2018): `c = f ⊙ c₋ + (1 − f) ⊙ n` and `h = r ⊙ c + (1 − r)
-//! ⊙ x`, with `f = σ(z_f + v_f ⊙ c₋)` and `r = σ(z_r + v_r ⊙ c₋)`. The candidate n has no
-//! non-linearity.
+//! The simple recurrent unit (Lei et al. 2018): `c = f ⊙ c₋ + (1 − f) ⊙ n`, and
+//! `h = r ⊙ c + (1 − r) ⊙ x`. Its gates see the cell state: `f = σ(z_f + v_f ⊙ c₋)` and
+//! `r = σ(z_r + v_r ⊙ c₋)`. The candidate n has no non-linearity.
 
 use super::cell::{Gradients, Later, Made, ScanCell, Units};
 use crate::cells::Activations;
