@@ -15,7 +15,8 @@ mod tests {
     use crate::common::guarded::{GuardLines, Guarded, Side};
     use crate::common::{
         Attended, AttentionCase, AttentionGradients, Case, Kept, Lengths, ScanCase, Scanned,
-        Scores, Variant, Which, assert_bits, by_columns, by_rows, dense, filled, isas, scans,
+        Scores, SlstmCase, Variant, Which, assert_bits, by_columns, by_rows, dense, filled, isas,
+        scans,
     };
     use bptt_kernels::cells::Activations;
     use bptt_kernels::diagonal::Diagonal;
@@ -26,6 +27,7 @@ mod tests {
         LayerNormBackward, LayerNormForward, Strided, StridedMut, activate, activation_gradients,
         drop_out,
     };
+    use bptt_kernels::slstm::{SlstmForget, SlstmSizes};
     use bptt_kernels::softmax::CrossEntropy;
     use bptt_kernels::team::Pass;
     use bptt_kernels::vmath::{Function, map, map_in_place};
@@ -426,6 +428,56 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn slstms_stay_in_their_slices() {
+        for forget in [SlstmForget::Exponential, SlstmForget::Logistic] {
+            for units in SIZES {
+                for (batch, rows, heads) in [(1, 1, 1), (3, 2, 2), (4, 4, 3)] {
+                    let sizes = SlstmSizes { batch, rows, heads, units };
+                    let before = SlstmCase::draw(sizes, forget, 1, 2.0);
+                    for keep in [true, false] {
+                        each(
+                            &format!("{sizes:?}, {forget:?}, kept: {keep}"),
+                            |isa, make| [slstm_step(&before, isa, keep, make)],
+                            |isa, make| [slstm_step(&before, isa, keep, make)],
+                        );
+                    }
+                    each(
+                        &format!("{sizes:?}, {forget:?}, backward"),
+                        |isa, make| [slstm_back(&before, isa, make)],
+                        |isa, make| [slstm_back(&before, isa, make)],
+                    );
+                }
+            }
+        }
+    }
+
+    /// What a step leaves in buffers that `make` makes.
+    fn slstm_step<B: DerefMut<Target = [f32]>>(
+        before: &SlstmCase,
+        isa: Isa,
+        keep: bool,
+        make: impl Fn(&[f32]) -> B,
+    ) -> Vec<f32> {
+        let mut case = before.within(make);
+        case.forward(isa, keep, &mut Pass::serial()).unwrap();
+        case.results()
+    }
+
+    /// What a backward step leaves in buffers that `make` makes.
+    fn slstm_back<B: DerefMut<Target = [f32]>>(
+        before: &SlstmCase,
+        isa: Isa,
+        make: impl Fn(&[f32]) -> B,
+    ) -> Vec<f32> {
+        let mut after = before.clone();
+        after.forward(isa, true, &mut Pass::serial()).unwrap();
+        let mut back = after.back(2).within(&make);
+        let (before, after) = (before.within(&make), after.within(&make));
+        after.backward(isa, &before, &mut back, &mut Pass::serial()).unwrap();
+        back.results()
     }
 
     #[test]

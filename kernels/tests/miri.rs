@@ -11,14 +11,15 @@ use bptt_kernels::gemm::weight_gradients::{Rhs, WeightGradients, scratch_len};
 use bptt_kernels::gemm::{Gemm, Start, team_scratch_len};
 use bptt_kernels::logistic::Logistic;
 use bptt_kernels::optim::{Adam, Momentum, clamp, scale, sum_of_squares};
+use bptt_kernels::slstm::{SlstmForget, SlstmSizes};
 use bptt_kernels::softmax::{CrossEntropy, log_sum_exp, softmax};
 use bptt_kernels::team::{Pass, Team};
 use bptt_kernels::vmath::{Function, map, map_in_place};
 use bptt_kernels::{Format, Isa, Joined, PackedMatrix};
 use bptt_reference::sample::uniform;
 use common::{
-    Attended, AttentionCase, Case, Lengths, Scores, Variant, Which, assert_bits, by_columns, dense,
-    filled, isas,
+    Attended, AttentionCase, Case, Lengths, Scores, SlstmCase, Variant, Which, assert_bits,
+    by_columns, dense, filled, isas,
 };
 
 /// Every kernel, and an LSTM with and without each of its options.
@@ -241,6 +242,25 @@ fn attention(threads: usize) {
     }
 }
 
+/// Steps of the sLSTM, one of which some sequences no longer take. What is kept changes no result.
+fn slstm(threads: usize) {
+    for &isa in isas() {
+        for forget in [SlstmForget::Exponential, SlstmForget::Logistic] {
+            let sizes = SlstmSizes { batch: 3, rows: 2, heads: 2, units: isa.lanes() + 1 };
+            let before = SlstmCase::draw(sizes, forget, 1, 2.0);
+            let (mut kept, mut alone) = (before.clone(), before.clone());
+            Team::new(threads).unwrap().pass(usize::MAX, |pass| {
+                kept.forward(isa, true, pass).unwrap();
+                alone.forward(isa, false, pass).unwrap();
+                assert_bits("h", &alone.h, &kept.h);
+                let mut back = kept.back(2);
+                kept.backward(isa, &before, &mut back, pass).unwrap();
+                assert!(back.results().iter().all(|x| x.is_finite()));
+            });
+        }
+    }
+}
+
 /// One thread, which never calls rayon.
 mod alone {
     #[test]
@@ -278,6 +298,11 @@ mod alone {
     fn attention() {
         super::attention(1);
     }
+
+    #[test]
+    fn slstm() {
+        super::slstm(1);
+    }
 }
 
 /// Two threads; rayon's queues use pointers in ways that Miri's stricter rules forbid.
@@ -305,5 +330,10 @@ mod threads {
     #[test]
     fn attention() {
         super::attention(2);
+    }
+
+    #[test]
+    fn slstm() {
+        super::slstm(2);
     }
 }

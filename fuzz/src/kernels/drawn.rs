@@ -130,6 +130,21 @@ impl<'a> Drawn<'a> {
         (vec![BEFORE; length], stride)
     }
 
+    /// So many rows of `width` floats, and floats from one to the next, mostly as many or more. There
+    /// may be any number of floats after the last row.
+    pub(super) fn strided(&mut self, rows: usize, width: usize) -> (Vec<f32>, usize) {
+        let wider = width.saturating_add(self.choice(3));
+        let stride = self.near(wider);
+        self.demand(stride >= width);
+        let least = match rows.checked_sub(1) {
+            None => Some(0),
+            Some(others) => {
+                self.product(&[others, stride]).and_then(|others| others.checked_add(width))
+            }
+        };
+        (self.room(least), stride)
+    }
+
     /// A slice of so many or more.
     pub(super) fn room(&mut self, least: Option<usize>) -> Vec<f32> {
         let Some(least) = least.filter(|&least| least as u128 <= LONGEST) else {

@@ -148,8 +148,10 @@ impl Work<'_> {
                 let key = self.keys.at(source.first + s, units.first);
                 let dkey = self.dkeys.at(source.first + s, units.first);
                 each!(S, units.len, |at, lanes| {
-                    let [query, key, vector] =
-                        [query, key, vector].map(|of| load_lanes(simd, of.add(at), lanes));
+                    // Not `map`: its closure would be compiled without the instruction set.
+                    let query = load_lanes(simd, query.add(at), lanes);
+                    let key = load_lanes(simd, key.add(at), lanes);
+                    let vector = load_lanes(simd, vector.add(at), lanes);
                     let t = tanh(simd, simd.add(query, key));
                     let sums = load_lanes(simd, dvector.add(at), lanes);
                     store_lanes(simd, dvector.add(at), simd.mul_add(de, t, sums), lanes);

@@ -88,8 +88,9 @@ unsafe impl RowKernel for ForwardRows<'_> {
         unsafe {
             simd.call(Normalise::new(normal, gain.len(), *epsilon, inverse.at(row, 0)));
             each!(S, gain.len(), |at, lanes| {
-                let [gain, bias] =
-                    [gain, bias].map(|of| load_lanes(simd, of.as_ptr().cast_mut().add(at), lanes));
+                // Not `map`: its closure would be compiled without the instruction set.
+                let gain = load_lanes(simd, gain.as_ptr().add(at), lanes);
+                let bias = load_lanes(simd, bias.as_ptr().add(at), lanes);
                 let x = load_lanes(simd, normal.add(at), lanes);
                 store_lanes(simd, y.add(at), simd.mul_add(gain, x, bias), lanes);
             });

@@ -12,6 +12,7 @@ pub mod guarded;
 #[path = "../../../tests/common/isas.rs"]
 mod isas;
 mod scan;
+mod slstm;
 
 pub use attention::{Attended, AttentionCase, AttentionGradients, Lengths, Scores};
 pub use bits::{SENTINEL, Snapshot, assert_bits, filled};
@@ -19,6 +20,7 @@ pub use cases::check;
 pub use cell::{Case, Kept, Variant, Which};
 pub use isas::{isas, say};
 pub use scan::{ScanCase, Scanned, scans};
+pub use slstm::{SLSTM_GAP, SlstmBack, SlstmCase};
 
 use bptt_kernels::{Dense, Isa, PackedMatrix, team::Pass};
 use std::any::Any;

@@ -342,6 +342,11 @@ impl Workspace {
     /// - `n.preactivation_gradients`, of a layer after a backward pass: the gradients with respect
     ///   to the pre-activations of the gates.
     /// - `n.c`, of a layer with a cell state, after both passes: the cell states `[τ, B, H]`.
+    /// - `n.weights`, of attention, after both passes: the weight that each row gives to each step of
+    ///   its source, `[rows, S]`, where S is the longest source. Steps that a source lacks have 0.
+    ///
+    /// Rows are in the [order of the pass](crate::Schedule#order-of-rows), whatever the order of the
+    /// caller's arrays is.
     ///
     /// # Errors
     /// [`Error::Order`] if no pass was run, or the last one was only

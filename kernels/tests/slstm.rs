@@ -1,8 +1,6 @@
 //! Steps of the sLSTM: against the equations in `f64` on every instruction set, with derived bounds; the
 //! same bits on any number of threads; finite whatever the sums are; and what the entries refuse.
 
-mod case;
-#[path = "../common/mod.rs"]
 mod common;
 
 use bptt_kernels::slstm::{SlstmForget, SlstmSizes};
@@ -10,8 +8,9 @@ use bptt_kernels::team::{Pass, Team, set_cores};
 use bptt_kernels::{Isa, KernelError};
 use bptt_reference::compare::UNIT_ROUNDOFF;
 use bptt_reference::{Bounded, Number};
-use case::{Back, Case, GAP};
-use common::{SENTINEL, assert_bits, check, isas};
+use common::{
+    SENTINEL, SLSTM_GAP as GAP, SlstmBack as Back, SlstmCase as Case, assert_bits, check, isas,
+};
 use proptest::prelude::*;
 
 fn exact(x: f32) -> Bounded {
@@ -155,9 +154,7 @@ fn steps_are_those_of_the_equations() {
 
 /// The bits of all results.
 fn bits(case: &Case, back: &Back) -> Vec<u32> {
-    let forward = case.state.iter().chain(&case.kept).chain([&case.y, &case.h, &case.gates]);
-    let all = forward.chain(&back.d_state).chain([&back.gates, &back.dz]);
-    all.flatten().map(|x| x.to_bits()).collect()
+    [case.results(), back.results()].concat().iter().map(|x| x.to_bits()).collect()
 }
 
 #[test]
