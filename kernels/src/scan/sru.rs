@@ -3,7 +3,7 @@
 //! non-linearity.
 
 use super::cell::{Gradients, Later, Made, ScanCell, Units};
-use crate::cells::Activations;
+use crate::cells::{Activations, Functions};
 use crate::simd::Simd;
 use crate::vmath::logistic;
 

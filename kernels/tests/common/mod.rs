@@ -14,7 +14,7 @@ mod scan;
 
 pub use bits::{SENTINEL, Snapshot, assert_bits, filled};
 pub use cases::check;
-pub use cell::{Case, Kept, Variant, Which};
+pub use cell::{Case, Functions, Kept, Variant, Which};
 pub use isas::{isas, say};
 pub use scan::{ScanCase, Scanned, scans};
 

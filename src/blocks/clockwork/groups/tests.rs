@@ -14,7 +14,7 @@ const LENGTHS: [&[usize]; 6] =
 /// Makes a layer of these groups with one input.
 fn clocked(groups: &[Group]) -> Clocked {
     let hidden = groups.iter().map(|group| group.units).sum();
-    Clocked { groups: groups.into(), activations: Activations::Tanh, input: 1, hidden }
+    Clocked { groups: groups.into(), activation: Activations::Tanh.into(), input: 1, hidden }
 }
 
 /// The rows of sequences of different lengths, the longest first.
