@@ -67,21 +67,3 @@ pub(crate) trait Functions: Phi {
         dh
     }
 }
-
-/// Makes the items that are given once for each type of [`Functions`], which they call `F`.
-///
-/// With a type parameter in place of the macro, the compiler would inline the functions at another
-/// time, and the usual cells would have other, mostly slower, machine code.
-macro_rules! for_each_functions {
-    ($($item:tt)*) => {
-        const _: () = {
-            type F = $crate::cells::Activations;
-            $($item)*
-        };
-        const _: () = {
-            type F = $crate::cells::Hard;
-            $($item)*
-        };
-    };
-}
-pub(super) use for_each_functions;

@@ -1,7 +1,8 @@
 //! The gated recurrent unit (Cho et al. 2014): `h = u ⊙ h₋ + (1 − u) ⊙ n`, `r, u = σ(z)`. The reset
 //! gate r is applied after the recurrent product or before it.
 
-use super::functions::{Functions, Phi, for_each_functions};
+use super::for_each::for_each_functions;
+use super::functions::{Functions, Phi};
 use super::{Activations, BackwardLhs, BackwardUnits, Epilogue, ForwardUnits, MOST_SUMS};
 use crate::KernelError;
 use crate::error::check_len;

@@ -3,7 +3,8 @@
 //! `dz = (1 − α) ⊙ dh ⊙ φ'(z)` and `dα = dh ⊙ (h₋ − y)`; `dh₋ = α ⊙ dh` is added to the gradient
 //! that comes through W.
 
-use super::functions::{Functions, Phi, for_each_functions};
+use super::for_each::for_each_functions;
+use super::functions::{Functions, Phi};
 use super::{Activations, BackwardUnits, Epilogue, ForwardUnits, MOST_SUMS};
 use crate::KernelError;
 use crate::error::check_len;

@@ -7,7 +7,8 @@
 //! and `dc₋ = dc ⊙ f`. Each gate's gradient times the derivative of its activation is its `dz`.
 //! Where c was clipped, the gradients of all gates but o are 0, and so is `dc₋`.
 
-use super::functions::{Functions, Phi, for_each_functions};
+use super::for_each::for_each_functions;
+use super::functions::{Functions, Phi};
 use super::{Activations, BackwardUnits, Epilogue, ForwardUnits, MOST_SUMS};
 use crate::KernelError;
 use crate::error::check_len;

@@ -4,6 +4,7 @@
 
 mod activations;
 mod epilogue;
+mod for_each;
 mod functions;
 mod gru;
 mod hard;

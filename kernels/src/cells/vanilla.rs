@@ -1,7 +1,8 @@
 //! The vanilla recurrent unit (Goodfellow et al., equations 10.8 and 10.9):
 //! `h = φ(z)`, and backward `dz = dh ⊙ φ'(z)`.
 
-use super::functions::{Phi, for_each_functions};
+use super::for_each::for_each_functions;
+use super::functions::Phi;
 use super::{Activations, BackwardUnits, Epilogue, ForwardUnits, MOST_SUMS};
 use crate::simd::Simd;
 
