@@ -155,8 +155,8 @@ mod train;
 
 pub use blocks::clockwork::{ClockGroup, Clockwork};
 pub use blocks::recurrent::{
-    Activation, Candidate, Delayed, Gru, GruGate, Layer, LayerNorm, Leak, Leaky, Lstm, LstmGate,
-    Recurrent, Regularised, Reset, Skip, Vanilla,
+    Activation, Candidate, Delayed, GateActivation, Gru, GruGate, Layer, LayerNorm, Leak, Leaky,
+    Lstm, LstmGate, Recurrent, Regularised, Reset, Skip, Vanilla,
 };
 pub use blocks::scan::{IndRnn, MinGru, MinLstm, Pooling, Qrnn, RgLru, Sru};
 pub use blocks::slstm::{ForgetGate, Slstm};

@@ -201,6 +201,18 @@ fn what_does_not_fit_is_named() {
         *network = network.replace("\"peepholes\"", "\"peep_holes\"");
     });
     assert!(error.contains("peep_holes of Lstm"), "{error}");
+    // Options that this crate does not know, and limits that it refuses.
+    for (option, named) in [
+        ("\"gate_activation\":\"hard\"", "gate_activation hard"),
+        ("\"cell_clip\":-1.0", "cell_clip"),
+        ("\"projection_clip\":1.0", "a layer without a projection"),
+    ] {
+        let error = refused(&changed(&network, |_, metadata| {
+            let network = metadata.get_mut("network").unwrap();
+            *network = network.replace("\"peepholes\"", &format!("{option},\"peepholes\""));
+        }));
+        assert!(error.contains(named), "{error}");
+    }
     // Blocks that do not fit each other.
     let error = text(|_, metadata| {
         let network = metadata.get_mut("network").unwrap();

@@ -123,6 +123,10 @@ fn what_differs_is_said() {
     for kind in Kind::all() {
         match kind {
             Kind::Lstm(options) => lstms.push(lstm(options, 3, 5)),
+            Kind::HardGru(reset, phi, gates) => {
+                let gru = Gru::new(3, 5, reset).unwrap().with_candidate(phi);
+                grus.push(gru.with_gate_activation(gates));
+            }
             Kind::Gru(reset, phi) => grus.push(Gru::new(3, 5, reset).unwrap().with_candidate(phi)),
             _ => {}
         }

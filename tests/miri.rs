@@ -14,9 +14,9 @@ use common::{Alpha, Data, Kind, Options, Rig, assert_bits, filled, isas};
 
 /// One kind for each kernel and for each way that a pass can go.
 fn kinds() -> Vec<Kind> {
-    let candidate = Candidate::Tanh;
+    let (candidate, hard) = (Candidate::Tanh, common::Hard::NONE);
     let options =
-        |peepholes, coupled, projected| Options { candidate, peepholes, coupled, projected };
+        |peepholes, coupled, projected| Options { candidate, peepholes, coupled, projected, hard };
     vec![
         Kind::Vanilla(Activation::Relu),
         Kind::Leaky(Activation::Tanh, Alpha::Learned),

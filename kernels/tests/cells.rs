@@ -6,11 +6,11 @@ mod common;
 
 use bptt_kernels::cells::Activations;
 use bptt_kernels::{gemm, team::Pass};
-use bptt_reference::cells::{Cell, Inputs, Layer, Outcome};
+use bptt_reference::cells::{Cell, Hard, Inputs, Layer, Outcome};
 use bptt_reference::noise::Masks;
 use bptt_reference::sample::uniform;
 use bptt_reference::{Activation, Bounded, bounds};
-use common::{Case, Kept, Variant, Which, assert_bits, check, dense, filled, isas};
+use common::{Case, Functions, Kept, Variant, Which, assert_bits, check, dense, filled, isas};
 use proptest::prelude::*;
 
 /// The reference's layer, with identities for gates too.
@@ -28,7 +28,8 @@ fn reference(case: &Case) -> Layer {
     };
     let (inputs, dims) = (case.inputs, case.dims);
     let (hidden, outputs, masks) = (dims.hidden, dims.outputs, Masks::default());
-    Layer { inputs, hidden, outputs, cell, late: false, linear: true, masks, norm: None }
+    let hard = Hard::default();
+    Layer { inputs, hidden, outputs, cell, late: false, linear: true, masks, hard, norm: None }
 }
 
 /// Compares every step with what follows from the pass's own results for the step before or, with
@@ -96,13 +97,19 @@ fn identities_step_by_step() {
     }
 }
 
-/// A pass that does not store its values has the bits of one that does, whatever the activations.
+/// All sorts of functions.
+fn functions() -> impl Iterator<Item = Functions> {
+    let usual = [Activations::Tanh, Activations::Logistic, Activations::Relu];
+    usual.map(Functions::Usual).into_iter().chain([Functions::LIMITED])
+}
+
+/// A pass that does not store its values has the bits of one that does, whatever the functions.
 #[test]
 fn the_variants_agree() {
     check(320, cases(40, 40, 80, 4), |case| {
-        for activations in [Activations::Tanh, Activations::Logistic, Activations::Relu] {
+        for functions in functions() {
             for &isa in isas() {
-                let run = |variant| case.forward(isa, activations, variant, |v| v.to_vec());
+                let run = |variant| case.forward(isa, functions, variant, |v| v.to_vec());
                 let kept = run(Variant::Keep);
                 for &variant in &Variant::of(case.which)[1..] {
                     let other = run(variant);
@@ -117,23 +124,23 @@ fn the_variants_agree() {
 /// Strides between rows of h and dy, and a pass in two stretches, change no bit.
 #[test]
 fn strides_and_stretches() {
-    let of_passes = (cases(9, 40, 30, 5), any::<bool>(), 1..=5usize, 0..=4usize);
-    check(160, of_passes, |(drawn, noisy, gap, cut)| {
+    let of_passes = (cases(9, 40, 30, 5), any::<[bool; 2]>(), 1..=5usize, 0..=4usize);
+    check(160, of_passes, |(drawn, [noisy, hard], gap, cut)| {
         let case = Case { noisy, ..drawn };
         let apart = Case { gap, cut: cut.min(case.dims.steps()), ..case.clone() };
         let make = |values: &[f32]| values.to_vec();
+        let functions = if hard { Functions::LIMITED } else { Activations::Tanh.into() };
         for &isa in isas() {
             for &variant in Variant::of(case.which) {
                 let [one, other] =
-                    [&case, &apart].map(|c| c.forward(isa, Activations::Tanh, variant, make));
+                    [&case, &apart].map(|c| c.forward(isa, functions, variant, make));
                 assert_bits("h", &other.h, &one.h);
                 assert_bits("c", &other.c, &one.c);
                 assert_bits("gates", &other.gates, &one.gates);
                 assert_bits("extra", &other.extra, &one.extra);
                 assert_bits("seen", &other.seen, &one.seen);
                 if variant == Variant::Keep {
-                    let back =
-                        [&case, &apart].map(|c| c.backward(isa, Activations::Tanh, &one, make));
+                    let back = [&case, &apart].map(|c| c.backward(isa, functions, &one, make));
                     for (other, one) in back[1].iter().zip(&back[0]) {
                         assert_bits("gradients", other, one);
                     }
@@ -155,16 +162,16 @@ fn single_steps() {
         let features = case.dims.outputs;
         let weights = uniform(seed ^ 1, outputs * features, 0.3);
         let bias = uniform(seed ^ 2, outputs, 0.3);
-        for activations in [Activations::Tanh, Activations::Logistic, Activations::Relu] {
+        for functions in functions() {
             for &isa in isas() {
                 let dense = dense(isa, features, &weights, &bias);
                 let make = |values: &[f32]| values.to_vec();
-                let Kept { h, c, .. } = case.forward(isa, activations, Variant::Keep, make);
+                let Kept { h, c, .. } = case.forward(isa, functions, Variant::Keep, make);
                 let mut o = filled(steps * outputs);
                 let mut scratch = filled(gemm::scratch_len(steps, features).unwrap());
                 let pass = &mut Pass::serial();
                 dense.run(steps, &h, &mut o, outputs, &mut scratch, pass).unwrap();
-                let [own_h, last, own_o] = case.singly(isa, activations, &dense, outputs, make);
+                let [own_h, last, own_o] = case.singly(isa, functions, &dense, outputs, make);
                 assert_bits("h", &own_h, &h);
                 assert_bits("c", &last, &c[c.len() - last.len()..]);
                 assert_bits("o", &own_o, &o);

@@ -14,9 +14,9 @@ fn guard_pages() {
 mod tests {
     use crate::common::guarded::{GuardLines, Guarded, Side};
     use crate::common::{
-        Attended, AttentionCase, AttentionGradients, Case, Kept, Lengths, ScanCase, Scanned,
-        Scores, SlstmCase, Variant, Which, assert_bits, by_columns, by_rows, dense, filled, isas,
-        scans,
+        Attended, AttentionCase, AttentionGradients, Case, Functions, Kept, Lengths, ScanCase,
+        Scanned, Scores, SlstmCase, Variant, Which, assert_bits, by_columns, by_rows, dense,
+        filled, isas, scans,
     };
     use bptt_kernels::cells::Activations;
     use bptt_kernels::diagonal::Diagonal;
@@ -40,6 +40,9 @@ mod tests {
 
     /// Odd sizes around the lanes of every instruction set.
     const SIZES: [usize; 9] = [1, 3, 4, 5, 8, 13, 16, 17, 35];
+
+    /// The functions of the cells.
+    const FUNCTIONS: [Functions; 2] = [Functions::Usual(Activations::Tanh), Functions::LIMITED];
 
     /// Asserts, for each instruction set and both sides, that `run` gives the same on guarded
     /// slices as on others.
@@ -127,11 +130,12 @@ mod tests {
         let draw = |seed, len| make(&uniform(seed, len, 2.0));
         let mut y = draw(1, strided);
         let to = StridedMut { values: &mut y, stride };
-        activate(isa, Activations::Tanh, size, to, pass).unwrap();
+        activate(isa, Activations::Tanh.into(), size, to, pass).unwrap();
         let (dy, mut dz) = (draw(2, strided), make(&filled(strided)));
         let of = |values| Strided { values, stride };
         let to = StridedMut { values: &mut dz, stride };
-        activation_gradients(isa, Activations::Tanh, size, (of(&y), of(&dy)), to, pass).unwrap();
+        let phi = Activations::Tanh.into();
+        activation_gradients(isa, phi, size, (of(&y), of(&dy)), to, pass).unwrap();
         let mut dropped = make(&filled(strided));
         let to = StridedMut { values: &mut dropped, stride };
         drop_out(isa, (0.5, &[1, 2, 3, 4, 5, 6]), size, of(&dy), to, pass).unwrap();
@@ -243,18 +247,19 @@ mod tests {
                     let case = Case { noisy: inputs == 3, ..drawn };
                     let features = case.dims.outputs;
                     let (weights, bias) = (uniform(2, outputs * features, 1.0), filled(outputs));
-                    let act = Activations::Tanh;
-                    each(
-                        &format!("{which:?}, single steps, {inputs}, {hidden}, {outputs}"),
-                        |isa, make| {
-                            let dense = dense(isa, features, &weights, &bias);
-                            case.singly(isa, act, &dense, outputs, make)
-                        },
-                        |isa, make| {
-                            let dense = dense(isa, features, &weights, &bias);
-                            case.singly(isa, act, &dense, outputs, make)
-                        },
-                    );
+                    for functions in FUNCTIONS {
+                        each(
+                            &format!("{which:?}, single steps, {inputs}, {hidden}, {outputs}"),
+                            |isa, make| {
+                                let dense = dense(isa, features, &weights, &bias);
+                                case.singly(isa, functions, &dense, outputs, make)
+                            },
+                            |isa, make| {
+                                let dense = dense(isa, features, &weights, &bias);
+                                case.singly(isa, functions, &dense, outputs, make)
+                            },
+                        );
+                    }
                 }
             }
         }
@@ -334,10 +339,16 @@ mod tests {
         }
     }
 
-    /// Passes over a case, forward in each of the variants, and backward.
+    /// Passes over a case with all functions, forward in each of the variants, and backward.
     fn passes(case: &Case, variants: &[Variant]) {
+        for functions in FUNCTIONS {
+            passes_with(functions, case, variants);
+        }
+    }
+
+    fn passes_with(act: Functions, case: &Case, variants: &[Variant]) {
         let Case { which, inputs, dims, noisy, .. } = *case;
-        let (act, rows, geometry) = (Activations::Tanh, case.rows(), which.geometry());
+        let (rows, geometry) = (case.rows(), which.geometry());
         let parts = |kept: Kept| {
             let Kept { gates, extra, h, c, seen, normal } = kept;
             [gates, extra, h, c, seen, normal.concat()]

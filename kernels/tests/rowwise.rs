@@ -30,7 +30,7 @@ fn what_does_not_fit_is_refused() {
     let (mut y, five) = ([7.0; 8], [1.0; 5]);
     let mut map = |size, len: usize, stride| {
         let to = StridedMut { values: &mut y[..len], stride };
-        activate(isa, Activations::Tanh, size, to, pass)
+        activate(isa, Activations::Tanh.into(), size, to, pass)
     };
     assert_eq!(refused(map((2, 3), 6, 2)), "stride");
     assert_eq!(refused(map((2, 3), 6, 4)), "y");
@@ -54,7 +54,7 @@ fn what_does_not_fit_is_refused() {
     let to = StridedMut { values: &mut y, stride: 4 };
     let wrong = activation_gradients(
         isa,
-        Activations::Tanh,
+        Activations::Tanh.into(),
         (2, 3),
         (from(&six), from(&five)),
         to,
@@ -118,7 +118,7 @@ fn rows_are_apart_and_threads_change_no_bit() {
                 .run(isa, pass)
                 .unwrap();
                 let to = StridedMut { values: &mut y, stride };
-                activate(isa, Activations::Relu, (rows, width), to, pass).unwrap();
+                activate(isa, Activations::Relu.into(), (rows, width), to, pass).unwrap();
                 let from = Strided { values: &dy, stride };
                 let to = StridedMut { values: &mut dropped, stride };
                 drop_out(isa, (0.25, &keys), (rows, width), from, to, pass).unwrap();

@@ -8,7 +8,7 @@ use bptt_kernels::recurrence::StepRows;
 use bptt_kernels::scan::{Pooling, Scan, ScanBackward, ScanForward};
 use bptt_kernels::team::{Pass, set_cores};
 use bptt_kernels::{Isa, KernelError};
-use bptt_reference::cells::{Cell, Inputs, Layer, Outcome};
+use bptt_reference::cells::{Cell, Hard, Inputs, Layer, Outcome};
 use bptt_reference::noise::Masks;
 use bptt_reference::sample::uniform;
 use bptt_reference::{Activation, Bounded, bounds};
@@ -31,7 +31,7 @@ fn equations(cell: Scan) -> Cell {
             output: pooling != Pooling::Forget,
             input: pooling == Pooling::ForgetInputOutput,
         },
-        Scan::IndRnn(Activations::Tanh) => Cell::IndRnn(Activation::Tanh),
+        Scan::IndRnn(phi) if phi == Activations::Tanh.into() => Cell::IndRnn(Activation::Tanh),
         Scan::IndRnn(_) => Cell::IndRnn(Activation::Relu),
         Scan::RgLru => Cell::RgLru,
     }
@@ -95,6 +95,7 @@ fn as_the_reference(cell: Scan, (hidden, batch, steps): (usize, usize, usize), s
         linear: false,
         masks: Masks::default(),
         norm: None,
+        hard: Hard::default(),
     };
     for &isa in isas() {
         let kept = case.forward(isa, true, plain);

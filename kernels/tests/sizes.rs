@@ -95,14 +95,14 @@ fn passes_without_rows_are_over_at_once() {
         let [a, b, c] = [(3, 5), (2, 2), (5, 3)]
             .map(|(units, depth)| PackedMatrix::zeros(isa, 1, units, depth).unwrap());
         let pass = &mut Pass::serial();
-        let (schedule, activations) = (MoveRows::dense(usize::MAX, 0), Activations::Tanh);
+        let (schedule, activation) = (MoveRows::dense(usize::MAX, 0), Activations::Tanh.into());
         let stretch = 0..usize::MAX;
         let (weights, z, h0, h, scratch) = (&[a, b.clone()], &[], &[], &mut [], &mut []);
         let forward = ClockedForward {
             clock,
             schedule,
             stretch,
-            activations,
+            activation,
             weights,
             z,
             h0,
@@ -115,7 +115,7 @@ fn passes_without_rows_are_over_at_once() {
         let backward = ClockedBackward {
             clock,
             schedule,
-            activations,
+            activation,
             weights,
             z,
             h,

@@ -3,7 +3,7 @@
 
 use crate::common::{Alpha, Data, Kind, Rig, Subject, filled, isas};
 use crate::with_layer;
-use bptt::{Activation, Leak, Leaky, Network, Runtime};
+use bptt::{Activation, Candidate, Leak, Leaky, Network, Runtime};
 use bptt_reference::cells::{Cell as Equations, Inputs, Layer as ReferenceLayer};
 use bptt_reference::sample::uniform;
 
@@ -84,10 +84,23 @@ fn rig(network: &Network, runtime: Runtime, data: &Data) -> Rig {
     Rig { model, workspace }
 }
 
+/// Whether an open gate shuts out a candidate without a bound.
+fn has_shut_relu(kind: Kind) -> bool {
+    match kind {
+        Kind::Gru(_, phi) | Kind::HardGru(_, phi, _) => phi == Candidate::Relu,
+        Kind::Lstm(options) => options.coupled && options.candidate == Candidate::Relu,
+        _ => false,
+    }
+}
+
 #[test]
 fn a_step_has_the_limit_of_its_equations() {
     for kind in Kind::all().into_iter().filter(|kind| *kind == kind.plain()) {
         for x in INPUTS {
+            // (1 − u) ⊙ n of a GRU and i ⊙ g of coupled gates are 0 · ∞ there.
+            if x == f32::INFINITY && has_shut_relu(kind) {
+                continue;
+            }
             for batch in [1, 13] {
                 for state in [0.0, 0.75] {
                     with_layer!(kind, (1, 19), |layer| {

@@ -193,12 +193,12 @@ impl Sizes {
         let projected = matches!(kind, Kind::Lstm(Options { projected: true, .. }))
             || matches!(kind, Kind::LateLstm(Options { projected: true, .. }));
         let (extra, double, fuses, back) = match kind {
-            Kind::Gru(Reset::After, _) | Kind::LateGru(Reset::After, _) => {
-                (1, false, false, vec![2, 1])
-            }
-            Kind::Gru(Reset::Before, _) | Kind::LateGru(Reset::Before, _) => {
-                (1, true, false, vec![2])
-            }
+            Kind::Gru(Reset::After, _)
+            | Kind::HardGru(Reset::After, ..)
+            | Kind::LateGru(Reset::After, _) => (1, false, false, vec![2, 1]),
+            Kind::Gru(Reset::Before, _)
+            | Kind::HardGru(Reset::Before, ..)
+            | Kind::LateGru(Reset::Before, _) => (1, true, false, vec![2]),
             Kind::Leaky(_, Alpha::Learned) => (1, false, true, vec![1]),
             _ => (usize::from(projected), projected, true, vec![gates]),
         };

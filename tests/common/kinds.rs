@@ -1,8 +1,8 @@
 //! Every cell with every option.
 
 use bptt::{
-    Activation, Candidate, ClockGroup, Clockwork, Gru, Layer, LayerNorm, Leak, Leaky, Lstm,
-    Pooling, Reset, Skip, Vanilla,
+    Activation, Candidate, ClockGroup, Clockwork, GateActivation, Gru, Layer, LayerNorm, Leak,
+    Leaky, Lstm, Pooling, Reset, Skip, Vanilla,
 };
 use bptt_reference::sample::uniform;
 
@@ -17,6 +17,8 @@ pub enum Kind {
     /// A clockwork with groups of these periods; the first groups, as many as there are units for.
     Clockwork(Activation, &'static [usize]),
     Gru(Reset, Candidate),
+    /// A GRU whose gates are not logistic.
+    HardGru(Reset, Candidate, GateActivation),
     /// A GRU with a delayed input; with the reset gate before the product and a logistic candidate
     /// it is the book's.
     LateGru(Reset, Candidate),
@@ -59,12 +61,33 @@ pub struct Options {
     pub peepholes: bool,
     pub coupled: bool,
     pub projected: bool,
+    pub hard: Hard,
+}
+
+/// Gates and limits of an LSTM.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Hard {
+    pub gates: GateActivation,
+    pub cell_clip: Option<f32>,
+    /// Only with a projection.
+    pub projection_clip: Option<f32>,
+}
+
+impl Hard {
+    /// Logistic gates, and no limits.
+    pub const NONE: Self =
+        Self { gates: GateActivation::Logistic, cell_clip: None, projection_clip: None };
 }
 
 impl Options {
     /// No options, and the usual candidate.
-    pub const NONE: Self =
-        Self { candidate: Candidate::Tanh, peepholes: false, coupled: false, projected: false };
+    pub const NONE: Self = Self {
+        candidate: Candidate::Tanh,
+        peepholes: false,
+        coupled: false,
+        projected: false,
+        hard: Hard::NONE,
+    };
 }
 
 impl Kind {
@@ -91,7 +114,8 @@ impl Kind {
             all.push(Self::LateLstm(Options { candidate, ..Options::NONE }));
             for options in 0..8 {
                 let [peepholes, coupled, projected] = [1, 2, 4].map(|bit| options & bit != 0);
-                all.push(Self::Lstm(Options { candidate, peepholes, coupled, projected }));
+                let hard = Hard::NONE;
+                all.push(Self::Lstm(Options { candidate, peepholes, coupled, projected, hard }));
             }
         }
         all.extend([Tanh, Relu].map(|phi| Self::NormedLeaky(phi, Alpha::Learned)));
@@ -104,8 +128,7 @@ impl Kind {
         for (peepholes, coupled, projected) in
             [(false, false, false), (true, false, true), (true, true, false)]
         {
-            let candidate = Candidate::Tanh;
-            all.push(Self::NormedLstm(Options { candidate, peepholes, coupled, projected }));
+            all.push(Self::NormedLstm(Options { peepholes, coupled, projected, ..Options::NONE }));
         }
         for positive in [false, true] {
             all.extend([Self::MinGru { positive }, Self::MinLstm { positive }]);
@@ -115,7 +138,46 @@ impl Kind {
         all.extend(poolings.map(Self::Qrnn));
         all.extend([Tanh, Relu].map(Self::IndRnn));
         all.push(Self::RgLru);
+        all.extend(Self::hard());
         all
+    }
+
+    /// Kinds with hard activations and limits.
+    pub fn hard() -> Vec<Self> {
+        use GateActivation::{HardSigmoid, HardSigmoid02};
+        let gates = |gates| Hard { gates, ..Hard::NONE };
+        let clipped = |cell_clip, projection_clip| Hard {
+            cell_clip: Some(cell_clip),
+            projection_clip: Some(projection_clip),
+            ..Hard::NONE
+        };
+        let coupled = Options {
+            candidate: Candidate::Relu,
+            coupled: true,
+            projected: true,
+            hard: Hard { projection_clip: Some(0.125), ..gates(HardSigmoid) },
+            ..Options::NONE
+        };
+        let peepholes = Options {
+            peepholes: true,
+            hard: Hard { cell_clip: Some(0.25), ..gates(HardSigmoid02) },
+            ..Options::NONE
+        };
+        let hard = clipped(0.375, 0.0625);
+        let projected = Options { projected: true, peepholes: true, hard, ..Options::NONE };
+        let late = Options { candidate: Candidate::HardSigmoid02, ..Options::NONE };
+        vec![
+            Self::Vanilla(Activation::HardSigmoid),
+            Self::Leaky(Activation::HardSigmoid02, Alpha::Learned),
+            Self::Gru(Reset::After, Candidate::Relu),
+            Self::HardGru(Reset::After, Candidate::Tanh, HardSigmoid02),
+            Self::HardGru(Reset::Before, Candidate::HardSigmoid, HardSigmoid),
+            Self::Lstm(coupled),
+            Self::Lstm(peepholes),
+            Self::Lstm(projected),
+            Self::LateLstm(late),
+            Self::NormedLstm(projected),
+        ]
     }
 
     /// Whether no unit sees the state of another.
@@ -161,11 +223,12 @@ impl Kind {
             | Self::IndRnn(phi) => *phi == Activation::Tanh,
             Self::Leaky(phi, alpha) => *phi == Activation::Tanh && *alpha != Alpha::Layer,
             Self::Gru(_, candidate) | Self::LateGru(_, candidate) => *candidate == Candidate::Tanh,
-            Self::Lstm(options) | Self::LateLstm(options) => options.candidate == Candidate::Tanh,
-            Self::NormedSkip(..)
-            | Self::NormedGru(..)
-            | Self::NormedLateGru(..)
-            | Self::NormedLstm(_) => true,
+            Self::HardGru(..) => false,
+            Self::Lstm(options) | Self::LateLstm(options) => {
+                options.candidate == Candidate::Tanh && options.hard == Hard::NONE
+            }
+            Self::NormedLstm(options) => options.hard == Hard::NONE,
+            Self::NormedSkip(..) | Self::NormedGru(..) | Self::NormedLateGru(..) => true,
             Self::MinGru { positive } | Self::MinLstm { positive } => !positive,
             Self::Sru { .. } | Self::Qrnn(_) | Self::RgLru => true,
         };
@@ -173,13 +236,22 @@ impl Kind {
     }
 }
 
-/// Whether the derivative of the non-linearity jumps, as that of max(0, a) does.
+/// Whether a derivative jumps, as that of max(0, a) does.
 pub fn has_jump(kind: Kind) -> bool {
+    use Activation::{HardSigmoid, HardSigmoid02, Relu};
+    let jumps = |phi| matches!(phi, Relu | HardSigmoid | HardSigmoid02);
+    let smooth = |phi| matches!(phi, Candidate::Tanh | Candidate::Logistic);
     match kind.plain() {
-        Kind::Vanilla(phi) | Kind::Leaky(phi, _) | Kind::Skip(phi, _) => phi == Activation::Relu,
-        Kind::Clockwork(phi, _) | Kind::IndRnn(phi) => phi == Activation::Relu,
+        Kind::Vanilla(phi) | Kind::Leaky(phi, _) | Kind::Skip(phi, _) => jumps(phi),
+        Kind::Clockwork(phi, _) | Kind::IndRnn(phi) => jumps(phi),
+        Kind::HardGru(..) => true,
+        Kind::Gru(_, phi) | Kind::LateGru(_, phi) => !smooth(phi),
+        Kind::Lstm(options) | Kind::LateLstm(options) => {
+            !smooth(options.candidate) || options.hard != Hard::NONE
+        }
         Kind::MinGru { positive } | Kind::MinLstm { positive } => positive,
-        _ => false,
+        Kind::Sru { .. } | Kind::Qrnn(_) | Kind::RgLru => false,
+        normed => unreachable!("{normed:?} is not plain"),
     }
 }
 
@@ -237,7 +309,9 @@ pub fn gru(reset: Reset, candidate: Candidate, inputs: usize, hidden: usize) -> 
 /// The number of features after a projection: half as many as units, or one more if there is one
 /// unit.
 pub fn lstm(options: Options, inputs: usize, hidden: usize) -> Lstm {
+    let Hard { gates, cell_clip, projection_clip } = options.hard;
     let mut lstm = Lstm::new(inputs, hidden).unwrap().with_candidate(options.candidate);
+    lstm = lstm.with_gate_activation(gates);
     if options.peepholes {
         lstm = lstm.with_peepholes().unwrap();
     }
@@ -246,6 +320,12 @@ pub fn lstm(options: Options, inputs: usize, hidden: usize) -> Lstm {
     }
     if options.projected {
         lstm = lstm.with_projection(if hidden == 1 { 2 } else { hidden / 2 }).unwrap();
+    }
+    if let Some(limit) = cell_clip {
+        lstm = lstm.with_cell_clip(limit).unwrap();
+    }
+    if let Some(limit) = projection_clip {
+        lstm = lstm.with_projection_clip(limit).unwrap();
     }
     lstm
 }

@@ -25,7 +25,7 @@ pub use drawn::{drawn_model, drawn_state};
 pub use errors::{assert_mismatch, length, value};
 pub use isas::{fewer, is_slow, isas, say};
 pub use kinds::{
-    Alpha, Kind, Options, clockwork, gru, has_jump, leaky, lstm, normed, skip, vanilla,
+    Alpha, Hard, Kind, Options, clockwork, gru, has_jump, leaky, lstm, normed, skip, vanilla,
 };
 pub use list::{Own, Sequence, draw_list, features_of, joined, lengths_of, run_alone, run_list};
 pub use ragged::{Given, Layout};

@@ -4,11 +4,11 @@
 use super::{Alpha, Kind, Options, clockwork, gru, leaky, lstm, normed, skip, vanilla};
 use bptt::blocks::Block;
 use bptt::{
-    Activation, Candidate, ClockGroup, Delayed, IndRnn, Init, Isa, Layer, MinGru, MinLstm, Model,
-    Network, Parameters, Pooling, Qrnn, Recurrent, Regularisation, Regularised, Reset, Reversed,
-    RgLru, Runtime, Sru, State,
+    Activation, Candidate, ClockGroup, Delayed, GateActivation, IndRnn, Init, Isa, Layer, MinGru,
+    MinLstm, Model, Network, Parameters, Pooling, Qrnn, Recurrent, Regularisation, Regularised,
+    Reset, Reversed, RgLru, Runtime, Sru, State,
 };
-use bptt_reference::cells::{Cell as Equations, Layer as ReferenceLayer};
+use bptt_reference::cells::{Cell as Equations, Hard as ReferenceHard, Layer as ReferenceLayer};
 use bptt_reference::noise::Masks;
 
 /// A layer of a kind, with its numbers of inputs and units. A [square](Kind::is_square) kind has as
@@ -26,6 +26,16 @@ fn phi(activation: Activation) -> bptt_reference::Activation {
         Activation::Relu => bptt_reference::Activation::Relu,
         Activation::Logistic => bptt_reference::Activation::Logistic,
         Activation::Identity => bptt_reference::Activation::Identity,
+        Activation::HardSigmoid => bptt_reference::Activation::HardSigmoid,
+        Activation::HardSigmoid02 => bptt_reference::Activation::HardSigmoid02,
+    }
+}
+
+fn gates(gates: GateActivation) -> bptt_reference::Activation {
+    match gates {
+        GateActivation::Logistic => bptt_reference::Activation::Logistic,
+        GateActivation::HardSigmoid => bptt_reference::Activation::HardSigmoid,
+        GateActivation::HardSigmoid02 => bptt_reference::Activation::HardSigmoid02,
     }
 }
 
@@ -33,6 +43,9 @@ fn candidate(candidate: Candidate) -> bptt_reference::Activation {
     match candidate {
         Candidate::Tanh => bptt_reference::Activation::Tanh,
         Candidate::Logistic => bptt_reference::Activation::Logistic,
+        Candidate::Relu => bptt_reference::Activation::Relu,
+        Candidate::HardSigmoid => bptt_reference::Activation::HardSigmoid,
+        Candidate::HardSigmoid02 => bptt_reference::Activation::HardSigmoid02,
     }
 }
 
@@ -96,6 +109,10 @@ impl Subject {
             Kind::Clockwork(phi, periods) => after(before, clockwork(phi, periods, inputs, hidden)),
             Kind::Gru(reset, candidate) => {
                 of(gru(reset, candidate, inputs, hidden).recurrent(), noise)
+            }
+            Kind::HardGru(reset, candidate, gates) => {
+                let gru = gru(reset, candidate, inputs, hidden).with_gate_activation(gates);
+                of(gru.recurrent(), noise)
             }
             Kind::LateGru(reset, candidate) => {
                 of(Delayed::new(gru(reset, candidate, inputs, hidden)).unwrap().recurrent(), noise)
@@ -197,7 +214,25 @@ impl Subject {
             late: self.is_late(),
             linear: false,
             masks: Masks::default(),
+            hard: self.hard(),
             norm: self.epsilon(),
+        }
+    }
+
+    /// Gates and limits that are not the usual ones.
+    fn hard(&self) -> ReferenceHard {
+        match self.kind.plain() {
+            Kind::HardGru(.., activation) => {
+                ReferenceHard { gates: gates(activation), ..Default::default() }
+            }
+            Kind::Lstm(Options { hard, .. }) | Kind::LateLstm(Options { hard, .. }) => {
+                ReferenceHard {
+                    gates: gates(hard.gates),
+                    cell_clip: hard.cell_clip.map(f64::from),
+                    projection_clip: hard.projection_clip.map(f64::from),
+                }
+            }
+            _ => ReferenceHard::default(),
         }
     }
 
@@ -217,10 +252,12 @@ impl Subject {
                 let groups = self.groups().into_iter().map(|group| (group.units, group.period));
                 Equations::Clockwork(phi(activation), groups.collect())
             }
-            Kind::Gru(reset, phi) | Kind::LateGru(reset, phi) => match reset {
-                Reset::After => Equations::GruAfter(candidate(phi)),
-                Reset::Before => Equations::GruBefore(candidate(phi)),
-            },
+            Kind::Gru(reset, phi) | Kind::HardGru(reset, phi, _) | Kind::LateGru(reset, phi) => {
+                match reset {
+                    Reset::After => Equations::GruAfter(candidate(phi)),
+                    Reset::Before => Equations::GruBefore(candidate(phi)),
+                }
+            }
             Kind::Lstm(options) | Kind::LateLstm(options) => Equations::Lstm {
                 candidate: candidate(options.candidate),
                 peepholes: options.peepholes,
@@ -274,7 +311,7 @@ impl Subject {
                 let moved = self.groups().into_iter().map(|g| steps / g.period * g.units);
                 return steps * hidden + moved.sum::<usize>();
             }
-            Kind::Gru(..) | Kind::LateGru(..) => 5 * hidden,
+            Kind::Gru(..) | Kind::HardGru(..) | Kind::LateGru(..) => 5 * hidden,
             Kind::Lstm(options) | Kind::LateLstm(options) => {
                 let Options { coupled, projected, .. } = options;
                 let projected = if projected { hidden + output } else { 0 };

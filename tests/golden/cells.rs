@@ -3,10 +3,10 @@
 use super::Log;
 use super::hash::{Hash, Hashes};
 use crate::common::{
-    Alpha, Data, Kind, Options, Pass, Rig, Shape, filled, in_stretches, is_slow, shared_out,
+    Alpha, Data, Hard, Kind, Options, Pass, Rig, Shape, filled, in_stretches, is_slow, shared_out,
 };
 use crate::with_layer;
-use bptt::{Dense, Format, Isa, Model, Runtime, Stream};
+use bptt::{Dense, Format, GateActivation, Isa, Model, Runtime, Stream};
 use bptt_reference::sample::uniform;
 
 /// I, H, B and τ for every kind: units that do not fill a vector, and a batch.
@@ -65,10 +65,20 @@ fn name(kind: Kind) -> String {
         let words: Vec<String> = numbers.iter().map(usize::to_string).collect();
         words.join(",")
     };
-    let of = |Options { candidate, peepholes, coupled, projected }: Options| {
+    let of = |Options { candidate, peepholes, coupled, projected, hard }: Options| {
         let options = [(peepholes, "-peepholes"), (coupled, "-coupled"), (projected, "-projected")];
         let names: String = options.iter().filter(|o| o.0).map(|o| o.1).collect();
-        format!("{candidate:?}{names}")
+        let Hard { gates, cell_clip, projection_clip } = hard;
+        let gates = match gates {
+            GateActivation::Logistic => String::new(),
+            hard => format!("-{hard:?}"),
+        };
+        let limit = |name: &str, limit: Option<f32>| match limit {
+            Some(limit) => format!("-{name}{limit}"),
+            None => String::new(),
+        };
+        let limits = limit("cell", cell_clip) + &limit("projection", projection_clip);
+        format!("{candidate:?}{names}{gates}{limits}")
     };
     let name = match kind {
         Kind::Vanilla(phi) => format!("vanilla-{phi:?}"),
@@ -83,6 +93,7 @@ fn name(kind: Kind) -> String {
         Kind::Skip(phi, delays) => format!("skip-{phi:?}-{}", list(delays)),
         Kind::Clockwork(phi, periods) => format!("clockwork-{phi:?}-{}", list(periods)),
         Kind::Gru(reset, candidate) => format!("gru-{reset:?}-{candidate:?}"),
+        Kind::HardGru(reset, candidate, gates) => format!("gru-{reset:?}-{candidate:?}-{gates:?}"),
         Kind::LateGru(reset, candidate) => format!("late-gru-{reset:?}-{candidate:?}"),
         Kind::LateLstm(options) => format!("late-lstm-{}", of(options)),
         Kind::Lstm(options) => format!("lstm-{}", of(options)),

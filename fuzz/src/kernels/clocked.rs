@@ -88,12 +88,12 @@ pub fn clocked_forward(drawn: &mut Drawn<'_>) {
     let h0 = drawn.floats(&[batch, hidden]);
     let (mut h, h_stride) = drawn.rows([steps, batch], hidden);
     let mut scratch = case.scratch(drawn);
-    let (clock, activations) = (Clock { groups, start: *start }, Activations::Tanh);
+    let (clock, activation) = (Clock { groups, start: *start }, Activations::Tanh.into());
     let pass = ClockedForward {
         clock,
         schedule: MoveRows::dense(steps, batch),
         stretch,
-        activations,
+        activation,
         weights,
         z: &z,
         h0: &h0,
@@ -115,11 +115,11 @@ pub fn clocked_backward(drawn: &mut Drawn<'_>) {
     let dy = drawn.flip().then(|| drawn.rows([steps, batch], hidden));
     let mut dh = drawn.floats(&[batch, hidden]);
     let mut scratch = case.scratch(drawn);
-    let (clock, activations) = (Clock { groups, start: *start }, Activations::Tanh);
+    let (clock, activation) = (Clock { groups, start: *start }, Activations::Tanh.into());
     let pass = ClockedBackward {
         clock,
         schedule: MoveRows::dense(steps, batch),
-        activations,
+        activation,
         weights,
         z: &mut z,
         h: &h,

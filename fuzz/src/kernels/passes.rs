@@ -3,7 +3,8 @@
 use super::Drawn;
 use bptt_kernels::PackedMatrix;
 use bptt_kernels::cells::{
-    Activations, Cell, Geometry, GruAfter, GruBefore, Leaky, Lstm, Projected, Vanilla,
+    Activations, Cell, Equations, Geometry, GruAfter, GruBefore, Hard, HardSigmoid, Leaky, Lstm,
+    Projected, Vanilla,
 };
 use bptt_kernels::recurrence::{
     Backward, CellStates, Dims, Dropout, DropoutBack, Forward, Gates, Norm, NormBack, Recurrent,
@@ -19,28 +20,38 @@ const RATES: [f32; 2] = [0.4, 0.2];
 pub(super) struct Which {
     number: usize,
     peepholes: bool,
+    hard: bool,
 }
 
 impl Which {
     fn draw(drawn: &mut Drawn<'_>) -> Self {
-        Self { number: drawn.choice(9), peepholes: drawn.flip() }
+        Self { number: drawn.choice(9), peepholes: drawn.flip(), hard: drawn.flip() }
     }
 
     pub(super) fn cell(self, vectors: &[f32]) -> Cell<'_> {
-        let activations = Activations::Tanh;
+        let usual = Activations::Tanh;
+        if !self.hard {
+            return self.equations(usual, vectors).into();
+        }
+        let gates = Some(HardSigmoid::FIFTH);
+        let hard = Hard { candidate: usual.into(), gates, cell_clip: 0.5, projection_clip: 0.25 };
+        self.equations(hard, vectors).into()
+    }
+
+    fn equations<F: Copy>(self, activations: F, vectors: &[f32]) -> Equations<'_, F> {
         let peepholes = self.peepholes.then_some(vectors);
         let all = Lstm { activations, peepholes };
         let coupled = Lstm { activations, peepholes };
         match self.number {
-            0 => Cell::Vanilla(Vanilla { activations }),
-            1 => Cell::Leaky(Leaky { activations, alpha: vectors }),
-            2 => Cell::LeakyLearned(Leaky { activations, alpha: vectors }),
-            3 => Cell::GruAfter(GruAfter { activations, bias: vectors }),
-            4 => Cell::GruBefore(GruBefore { activations }),
-            5 => Cell::Lstm(all),
-            6 => Cell::LstmCoupled(coupled),
-            7 => Cell::LstmProjected(Projected(all)),
-            _ => Cell::LstmCoupledProjected(Projected(coupled)),
+            0 => Equations::Vanilla(Vanilla { activations }),
+            1 => Equations::Leaky(Leaky { activations, alpha: vectors }),
+            2 => Equations::LeakyLearned(Leaky { activations, alpha: vectors }),
+            3 => Equations::GruAfter(GruAfter { activations, bias: vectors }),
+            4 => Equations::GruBefore(GruBefore { activations }),
+            5 => Equations::Lstm(all),
+            6 => Equations::LstmCoupled(coupled),
+            7 => Equations::LstmProjected(Projected(all)),
+            _ => Equations::LstmCoupledProjected(Projected(coupled)),
         }
     }
 

@@ -25,7 +25,7 @@ fn case(drawn: &mut Drawn<'_>) -> Case {
         3 => Scan::Qrnn(Pooling::Forget),
         4 => Scan::Qrnn(Pooling::ForgetOutput),
         5 => Scan::Qrnn(Pooling::ForgetInputOutput),
-        6 => Scan::IndRnn(if flag { Activations::Relu } else { Activations::Tanh }),
+        6 => Scan::IndRnn(if flag { Activations::Relu } else { Activations::Tanh }.into()),
         _ => Scan::RgLru,
     };
     let sizes = [drawn.size(40), drawn.size(5), drawn.size(14)];

@@ -1,11 +1,12 @@
-//! The activation functions of cells, and their derivatives.
+//! The usual activation functions of cells, and their derivatives.
 
+use super::functions::{Functions, Phi};
 use crate::simd::Simd;
 use crate::vmath::{logistic, tanh};
 
 /// The activation functions of a cell. Each variant is named for φ, the function of the candidate
 /// (or of the whole unit, if it is a vanilla one). Gates are logistic, and the cell state of an
-/// LSTM goes through tanh before it is output.
+/// LSTM goes through tanh before it is output. [`Hard`](super::Hard) has other functions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Activations {
     /// φ = tanh, as is usual.
@@ -20,14 +21,9 @@ pub enum Activations {
     Identity,
 }
 
-impl Activations {
+impl Phi for Activations {
     #[inline(always)]
-    pub(crate) fn gate<S: Simd>(self, simd: S, z: S::V) -> S::V {
-        if self == Self::Identity { z } else { logistic(simd, z) }
-    }
-
-    #[inline(always)]
-    pub(crate) fn candidate<S: Simd>(self, simd: S, z: S::V) -> S::V {
+    fn candidate<S: Simd>(self, simd: S, z: S::V) -> S::V {
         match self {
             Self::Tanh => tanh(simd, z),
             Self::Logistic => logistic(simd, z),
@@ -37,29 +33,33 @@ impl Activations {
     }
 
     #[inline(always)]
-    pub(crate) fn cell<S: Simd>(self, simd: S, z: S::V) -> S::V {
-        if self == Self::Identity { z } else { tanh(simd, z) }
-    }
-
-    /// `dy · σ'`, from the gate's value `y`: `σ' = y(1 − y)`.
-    #[inline(always)]
-    pub(crate) fn gate_gradient<S: Simd>(self, simd: S, dy: S::V, y: S::V) -> S::V {
-        if self == Self::Identity { dy } else { simd.mul(dy, simd.neg_mul_add(y, y, y)) }
-    }
-
-    /// `dy · φ'`, from the candidate's value `y`. The derivative of max(0, a) is 0 at 0.
-    #[inline(always)]
-    pub(crate) fn candidate_gradient<S: Simd>(self, simd: S, dy: S::V, y: S::V) -> S::V {
+    fn candidate_gradient<S: Simd>(self, simd: S, dy: S::V, y: S::V) -> S::V {
         match self {
             Self::Tanh => simd.mul(dy, simd.neg_mul_add(y, y, simd.splat(1.0))),
             Self::Relu => simd.select(simd.lt(simd.zero(), y), dy, simd.zero()),
             Self::Logistic | Self::Identity => self.gate_gradient(simd, dy, y),
         }
     }
+}
 
-    /// `dy · tanh'`, from `y`, the value of `tanh c`.
+impl Functions for Activations {
     #[inline(always)]
-    pub(crate) fn cell_gradient<S: Simd>(self, simd: S, dy: S::V, y: S::V) -> S::V {
+    fn gate<S: Simd>(self, simd: S, z: S::V) -> S::V {
+        if self == Self::Identity { z } else { logistic(simd, z) }
+    }
+
+    #[inline(always)]
+    fn cell<S: Simd>(self, simd: S, z: S::V) -> S::V {
+        if self == Self::Identity { z } else { tanh(simd, z) }
+    }
+
+    #[inline(always)]
+    fn gate_gradient<S: Simd>(self, simd: S, dy: S::V, y: S::V) -> S::V {
+        if self == Self::Identity { dy } else { simd.mul(dy, simd.neg_mul_add(y, y, y)) }
+    }
+
+    #[inline(always)]
+    fn cell_gradient<S: Simd>(self, simd: S, dy: S::V, y: S::V) -> S::V {
         if self == Self::Identity {
             dy
         } else {

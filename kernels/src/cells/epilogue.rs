@@ -47,6 +47,11 @@ pub(crate) unsafe trait Epilogue: Copy + Sync {
     const SECOND: Option<usize> = None;
     /// Whether h is a second product, of the extra block.
     const PROJECTS: bool = false;
+    /// Whether [`project`](Self::project) changes anything.
+    const LIMITS: bool = false;
+    /// Whether a step of a single row with few units has kernels of its own, in which the sums stay
+    /// in registers. They are compiled for each cell.
+    const SHORT: bool = true;
     /// The left operands of the products of a step backward, for each delay.
     const BACK: &'static [BackwardLhs] = &[BackwardLhs::Gates { first: 0, count: Self::GATES }];
 
@@ -78,6 +83,20 @@ pub(crate) unsafe trait Epilogue: Copy + Sync {
     /// Completes the states of some units from `_z`, the sum of the second product.
     #[inline(always)]
     fn second<S: Simd>(&self, _simd: S, _at: &ForwardUnits<Self>, _z: S::V) {}
+
+    /// Returns the hidden state of some features from `h`, the sum of the second product of a
+    /// projection of this cell's h.
+    #[inline(always)]
+    fn project<S: Simd>(&self, _simd: S, h: S::V) -> S::V {
+        h
+    }
+
+    /// Returns the gradient by what [`project`](Self::project) was given, from `dh`, ∂L/∂h of some
+    /// features, and their hidden state `_h`, which the pass has kept.
+    #[inline(always)]
+    fn project_backward<S: Simd>(&self, _simd: S, dh: S::V, _h: S::V) -> S::V {
+        dh
+    }
 
     /// Computes ∂L/∂z of some units from `dh`: their ∂L/∂h or, if the cell projects, the gradient
     /// of the extra block.

@@ -1,6 +1,7 @@
 //! The gated recurrent unit (Cho et al. 2014): `h = u ⊙ h₋ + (1 − u) ⊙ n`, `r, u = σ(z)`. The reset
 //! gate r is applied after the recurrent product or before it.
 
+use super::functions::Functions;
 use super::{Activations, BackwardLhs, BackwardUnits, Epilogue, ForwardUnits, MOST_SUMS};
 use crate::KernelError;
 use crate::error::check_len;
@@ -15,7 +16,7 @@ const CANDIDATE: usize = 2;
 /// z_n.
 #[inline(always)]
 fn shared<S: Simd, C: Epilogue>(
-    act: Activations,
+    act: impl Functions,
     simd: S,
     at: &BackwardUnits<C>,
     dh: S::V,
@@ -30,20 +31,21 @@ fn shared<S: Simd, C: Epilogue>(
 /// as PyTorch, cuDNN and oneDNN's "lbr" do. The gates are in the order r, u, n. The extra block
 /// keeps q, which the backward pass replaces with its gradient, `r ⊙ dz_n`.
 #[derive(Clone, Copy, Debug)]
-pub struct GruAfter<'a> {
+pub struct GruAfter<'a, F = Activations> {
     /// The activation functions.
-    pub activations: Activations,
+    pub activations: F,
     /// b_hn, `[H]`.
     pub bias: &'a [f32],
 }
 
-// SAFETY: `check` returns `Ok` only if there is a bias for each unit (1); the length of `bias` does
-// not change (2).
-unsafe impl Epilogue for GruAfter<'_> {
+// SAFETY: `check` returns `Ok` only if there is a bias for each unit (1); the length of `bias`
+// does not change (2).
+unsafe impl<F: Functions> Epilogue for GruAfter<'_, F> {
     const GATES: usize = 3;
     const EXTRA: usize = 1;
     const SEPARATE_SUMS: bool = true;
     const CARRIES: bool = true;
+    const SHORT: bool = F::SHORT;
     const BACK: &'static [BackwardLhs] =
         &[BackwardLhs::Gates { first: RESET, count: 2 }, BackwardLhs::Extra];
 
@@ -74,7 +76,7 @@ unsafe impl Epilogue for GruAfter<'_> {
         let q = simd.add(bias, recurrent);
         let n = act.candidate(simd, simd.mul_add(r, q, input));
         let h_prev = at.h_prev(simd);
-        at.set_h(simd, simd.mul_add(u, simd.sub(h_prev, n), n));
+        at.set_h(simd, act.between(simd, u, h_prev, n));
         if at.keeps() {
             at.store_gates(simd, &[r, u, n, n], 3);
             at.set_extra(simd, q);
@@ -95,17 +97,18 @@ unsafe impl Epilogue for GruAfter<'_> {
 /// of ONNX. With φ = σ it is the book's (equations 10.45 to 10.47). A step has two stages: first r
 /// and u, then n from `r ⊙ h₋`, which is kept in the extra block.
 #[derive(Clone, Copy, Debug)]
-pub struct GruBefore {
+pub struct GruBefore<F = Activations> {
     /// The activation functions.
-    pub activations: Activations,
+    pub activations: F,
 }
 
 // SAFETY: there are no vectors of the cell's own.
-unsafe impl Epilogue for GruBefore {
+unsafe impl<F: Functions> Epilogue for GruBefore<F> {
     const GATES: usize = 3;
     const SUMS: usize = 2;
     const EXTRA: usize = 1;
     const CARRIES: bool = true;
+    const SHORT: bool = F::SHORT;
     const SECOND: Option<usize> = Some(CANDIDATE);
     const BACK: &'static [BackwardLhs] = &[BackwardLhs::Gates { first: RESET, count: 2 }];
 
@@ -128,7 +131,7 @@ unsafe impl Epilogue for GruBefore {
     fn second<S: Simd>(&self, simd: S, at: &ForwardUnits<Self>, z_n: S::V) {
         let n = self.activations.candidate(simd, z_n);
         let (u, h_prev) = (at.h(simd), at.h_prev(simd));
-        at.set_h(simd, simd.mul_add(u, simd.sub(h_prev, n), n));
+        at.set_h(simd, self.activations.between(simd, u, h_prev, n));
         at.store_gate(simd, CANDIDATE, n);
     }
 

@@ -3,6 +3,7 @@
 //! `dz = (1 − α) ⊙ dh ⊙ φ'(z)` and `dα = dh ⊙ (h₋ − y)`; `dh₋ = α ⊙ dh` is added to the gradient
 //! that comes through W.
 
+use super::functions::{Functions, Phi};
 use super::{Activations, BackwardUnits, Epilogue, ForwardUnits, MOST_SUMS};
 use crate::KernelError;
 use crate::error::check_len;
@@ -11,19 +12,20 @@ use crate::simd::Simd;
 /// A leaky unit. With `LEARNED`, α = σ(ρ) is a parameter, and the backward pass leaves ∂L/∂ρ of
 /// each step in the extra block.
 #[derive(Clone, Copy, Debug)]
-pub struct Leaky<'a, const LEARNED: bool> {
+pub struct Leaky<'a, const LEARNED: bool, F = Activations> {
     /// The activation functions, of which φ is used.
-    pub activations: Activations,
+    pub activations: F,
     /// α, `[H]`.
     pub alpha: &'a [f32],
 }
 
-// SAFETY: `check` returns `Ok` only if there is an α for each unit (1); the length of `alpha` does
-// not change (2).
-unsafe impl<const LEARNED: bool> Epilogue for Leaky<'_, LEARNED> {
+// SAFETY: `check` returns `Ok` only if there is an α for each unit (1); the length of `alpha`
+// does not change (2).
+unsafe impl<const LEARNED: bool, F: Phi> Epilogue for Leaky<'_, LEARNED, F> {
     const GATES: usize = 1;
     const EXTRA: usize = LEARNED as usize;
     const CARRIES: bool = true;
+    const SHORT: bool = F::SHORT;
 
     fn check(&self, hidden: usize) -> Result<(), KernelError> {
         check_len("alpha", self.alpha.len(), hidden)

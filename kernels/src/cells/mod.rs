@@ -4,7 +4,9 @@
 
 mod activations;
 mod epilogue;
+mod functions;
 mod gru;
+mod hard;
 mod leaky;
 mod lstm;
 mod projected;
@@ -12,6 +14,7 @@ mod vanilla;
 
 pub use activations::Activations;
 pub use gru::{GruAfter, GruBefore};
+pub use hard::{Activation, Hard, HardSigmoid};
 pub use leaky::Leaky;
 pub use lstm::Lstm;
 pub use projected::Projected;
@@ -21,47 +24,84 @@ pub use epilogue::BackwardLhs;
 pub(crate) use epilogue::{
     BackwardPointers, BackwardUnits, Epilogue, ForwardPointers, ForwardUnits, MOST_SUMS,
 };
+pub(crate) use functions::{Functions, Phi};
 
 /// A cell of this crate, as [`Forward`](crate::recurrence::Forward),
 /// [`Backward`](crate::recurrence::Backward) and [`Single`](crate::recurrence::Single) take it.
 ///
-/// It is an enum so that the code of these passes is compiled in this crate, once for each cell,
-/// and not in the crates that use them.
+/// It is an enum so that the code of these passes is compiled in this crate, once for each cell and
+/// each type of functions, and not in the crates that use them. A pass looks once at which it is.
 #[derive(Clone, Copy, Debug)]
 pub enum Cell<'a> {
-    /// See [`Vanilla`].
-    Vanilla(Vanilla),
-    /// See [`Leaky`]; α is given, not learned.
-    Leaky(Leaky<'a, false>),
-    /// See [`Leaky`]; α is learned.
-    LeakyLearned(Leaky<'a, true>),
-    /// See [`GruAfter`].
-    GruAfter(GruAfter<'a>),
-    /// See [`GruBefore`].
-    GruBefore(GruBefore),
-    /// See [`Lstm`].
-    Lstm(Lstm<'a, 4>),
-    /// An LSTM with coupled input and forget gates.
-    LstmCoupled(Lstm<'a, 3>),
-    /// An LSTM with a projection; see [`Projected`].
-    LstmProjected(Projected<Lstm<'a, 4>>),
-    /// An LSTM with coupled gates and a projection.
-    LstmCoupledProjected(Projected<Lstm<'a, 3>>),
+    /// A cell with the usual functions.
+    Usual(Equations<'a>),
+    /// A cell with any functions.
+    Hard(Equations<'a, Hard>),
 }
 
-/// Evaluates `$body` with `$cell` bound to the cell inside `$any`, whose type is then known.
+impl<'a> From<Equations<'a>> for Cell<'a> {
+    fn from(usual: Equations<'a>) -> Self {
+        Self::Usual(usual)
+    }
+}
+
+impl<'a> From<Equations<'a, Hard>> for Cell<'a> {
+    fn from(hard: Equations<'a, Hard>) -> Self {
+        Self::Hard(hard)
+    }
+}
+
+/// The equations of a cell, with functions of type `F`.
+#[derive(Clone, Copy, Debug)]
+pub enum Equations<'a, F = Activations> {
+    /// See [`Vanilla`].
+    Vanilla(Vanilla<F>),
+    /// See [`Leaky`]; α is given, not learned.
+    Leaky(Leaky<'a, false, F>),
+    /// See [`Leaky`]; α is learned.
+    LeakyLearned(Leaky<'a, true, F>),
+    /// See [`GruAfter`].
+    GruAfter(GruAfter<'a, F>),
+    /// See [`GruBefore`].
+    GruBefore(GruBefore<F>),
+    /// See [`Lstm`].
+    Lstm(Lstm<'a, 4, F>),
+    /// An LSTM with coupled input and forget gates.
+    LstmCoupled(Lstm<'a, 3, F>),
+    /// An LSTM with a projection; see [`Projected`].
+    LstmProjected(Projected<Lstm<'a, 4, F>>),
+    /// An LSTM with coupled gates and a projection.
+    LstmCoupledProjected(Projected<Lstm<'a, 3, F>>),
+}
+
+/// Evaluates `$body` with `$cell` bound to the cell inside `$equations`, whose type is then known.
+macro_rules! with_equations {
+    ($equations:expr, |$cell:ident| $body:expr) => {
+        match $equations {
+            $crate::cells::Equations::Vanilla($cell) => $body,
+            $crate::cells::Equations::Leaky($cell) => $body,
+            $crate::cells::Equations::LeakyLearned($cell) => $body,
+            $crate::cells::Equations::GruAfter($cell) => $body,
+            $crate::cells::Equations::GruBefore($cell) => $body,
+            $crate::cells::Equations::Lstm($cell) => $body,
+            $crate::cells::Equations::LstmCoupled($cell) => $body,
+            $crate::cells::Equations::LstmProjected($cell) => $body,
+            $crate::cells::Equations::LstmCoupledProjected($cell) => $body,
+        }
+    };
+}
+pub(crate) use with_equations;
+
+/// As [`with_equations`], for a [`Cell`].
 macro_rules! with_cell {
     ($any:expr, |$cell:ident| $body:expr) => {
         match $any {
-            $crate::cells::Cell::Vanilla($cell) => $body,
-            $crate::cells::Cell::Leaky($cell) => $body,
-            $crate::cells::Cell::LeakyLearned($cell) => $body,
-            $crate::cells::Cell::GruAfter($cell) => $body,
-            $crate::cells::Cell::GruBefore($cell) => $body,
-            $crate::cells::Cell::Lstm($cell) => $body,
-            $crate::cells::Cell::LstmCoupled($cell) => $body,
-            $crate::cells::Cell::LstmProjected($cell) => $body,
-            $crate::cells::Cell::LstmCoupledProjected($cell) => $body,
+            $crate::cells::Cell::Usual(equations) => {
+                $crate::cells::with_equations!(equations, |$cell| $body)
+            }
+            $crate::cells::Cell::Hard(equations) => {
+                $crate::cells::with_equations!(equations, |$cell| $body)
+            }
         }
     };
 }

@@ -1,5 +1,6 @@
 //! A recurrent projection (Sak et al. 2014): the inner cell's output m is kept in the extra block,
-//! and the hidden state, which is output and recurs, is `h = P m`, without a bias.
+//! and the hidden state, which is output and recurs, is `h = P m`, without a bias. The functions of
+//! the inner cell may limit it.
 
 use super::{BackwardLhs, BackwardUnits, Epilogue, ForwardUnits, MOST_SUMS};
 use crate::KernelError;
@@ -22,6 +23,9 @@ unsafe impl<C: Epilogue> Epilogue for Projected<C> {
         true
     };
 
+    const LIMITS: bool = C::LIMITS;
+    const SHORT: bool = C::SHORT;
+
     const BACK: &'static [BackwardLhs] = C::BACK;
 
     fn check(&self, hidden: usize) -> Result<(), KernelError> {
@@ -31,6 +35,16 @@ unsafe impl<C: Epilogue> Epilogue for Projected<C> {
     #[inline(always)]
     fn forward<S: Simd>(&self, simd: S, at: &ForwardUnits<Self>, z: [S::V; MOST_SUMS]) {
         self.0.forward(simd, &at.projected(), z);
+    }
+
+    #[inline(always)]
+    fn project<S: Simd>(&self, simd: S, h: S::V) -> S::V {
+        self.0.project(simd, h)
+    }
+
+    #[inline(always)]
+    fn project_backward<S: Simd>(&self, simd: S, dh: S::V, h: S::V) -> S::V {
+        self.0.project_backward(simd, dh, h)
     }
 
     #[inline(always)]

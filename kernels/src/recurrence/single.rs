@@ -6,7 +6,7 @@ use super::forward::{History, Input, Operands, Second, Step};
 use super::row::Row;
 use super::schedule::StepRows;
 use super::step;
-use crate::cells::{Cell, Epilogue, Geometry, with_cell};
+use crate::cells::{Cell, Epilogue, Equations, Geometry, Hard, with_equations};
 use crate::denormals::Flushed;
 use crate::each::each;
 use crate::error::check_len;
@@ -86,7 +86,20 @@ impl Single<'_> {
     /// called; `self` is a reference for the same reason as `cell`.
     #[inline(never)]
     fn dispatch(&mut self, isa: Isa) -> Result<(), KernelError> {
-        with_cell!(self.cell, |cell| self.take(isa, cell))
+        match self.cell {
+            Cell::Usual(equations) => with_equations!(equations, |cell| self.take(isa, cell)),
+            Cell::Hard(equations) => self.dispatch_hard(isa, equations),
+        }
+    }
+
+    /// As `dispatch`. It is a function of its own so that the usual cells' does not grow.
+    #[inline(never)]
+    fn dispatch_hard(
+        &mut self,
+        isa: Isa,
+        equations: &Equations<'_, Hard>,
+    ) -> Result<(), KernelError> {
+        with_equations!(equations, |cell| self.take(isa, cell))
     }
 
     /// Takes the step for a cell of known type, so that the sizes to check are constants.
@@ -189,8 +202,10 @@ impl<C: Epilogue> Kernel for Checked<'_, '_, C> {
         for index in 0..groups {
             let group = if backwards { groups - 1 - index } else { index };
             // `run` and not `simd.call`: a call needs the step in memory, and storing it there
-            // takes as long as the products of a small layer.
-            Row { step: &step, group, backwards }.run(simd);
+            // takes as long as the products of a small layer. A cell that has no short kernels
+            // shares the one that passes call.
+            let row = Row { step: &step, group, backwards };
+            if const { C::SHORT } { row.run(simd) } else { simd.call(row) }
         }
         if const { Self::TWO }
             && let Some(step) = Second::of(step)

@@ -1,7 +1,7 @@
 //! The list of scanned cells, and what a caller has to know of each. Must not know their equations.
 
 use super::cell::ScanCell;
-use crate::cells::Activations;
+use crate::cells::Activation;
 
 /// How a QRNN pools its candidates over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub enum Pooling {
 }
 
 /// A cell that is scanned over time. Its file in `kernels/src/scan/` has the equations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Scan {
     /// The minimal GRU.
     MinGru {
@@ -34,8 +34,8 @@ pub enum Scan {
     },
     /// The pooling of a quasi-recurrent network.
     Qrnn(Pooling),
-    /// The independently recurrent unit, whose function φ is that of the candidate.
-    IndRnn(Activations),
+    /// The independently recurrent unit, with its function φ.
+    IndRnn(Activation),
     /// The real-gated linear recurrent unit.
     RgLru,
 }
@@ -99,8 +99,12 @@ macro_rules! with_scan {
                 let $cell = $crate::scan::qrnn::Qrnn::<true, true>;
                 $body
             }
-            $crate::scan::kinds::Scan::IndRnn(activations) => {
-                let $cell = $crate::scan::ind_rnn::IndRnn { activations };
+            $crate::scan::kinds::Scan::IndRnn($crate::cells::Activation::Usual(phi)) => {
+                let $cell = $crate::scan::ind_rnn::IndRnn { phi };
+                $body
+            }
+            $crate::scan::kinds::Scan::IndRnn(phi) => {
+                let $cell = $crate::scan::ind_rnn::IndRnn { phi };
                 $body
             }
             $crate::scan::kinds::Scan::RgLru => {

@@ -2,7 +2,7 @@
 //! `n` that has no non-linearity, or g, which makes it positive.
 
 use super::cell::{Gradients, Later, Made, ScanCell, Units, padded};
-use crate::cells::Activations;
+use crate::cells::{Activations, Functions, Phi};
 use crate::simd::Simd;
 use crate::vmath::logistic;
 

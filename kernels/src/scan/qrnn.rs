@@ -3,7 +3,7 @@
 //! gate i takes the place of 1 − f.
 
 use super::cell::{Gradients, Later, Made, ScanCell, Units, padded};
-use crate::cells::Activations;
+use crate::cells::{Activations, Functions, Phi};
 use crate::simd::Simd;
 use crate::vmath::{logistic, tanh};
 

@@ -2,7 +2,7 @@
 //! `r, i = σ(z)` and `ln a = s ⊙ r`, where `s = −c · softplus(Λ)` is below 0.
 
 use super::cell::{Gradients, Later, Made, ScanCell, Units, padded};
-use crate::cells::Activations;
+use crate::cells::{Activations, Functions};
 use crate::simd::Simd;
 use crate::vmath::{exp, logistic, one_minus_exp};
 

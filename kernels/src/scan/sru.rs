@@ -3,7 +3,7 @@
 //! `r = σ(z_r + v_r ⊙ c₋)`. The candidate n has no non-linearity.
 
 use super::cell::{Gradients, Later, Made, ScanCell, Units};
-use crate::cells::Activations;
+use crate::cells::{Activations, Functions};
 use crate::simd::Simd;
 use crate::vmath::logistic;
 

@@ -112,7 +112,7 @@ impl Case {
         let Self { groups, rows: schedule, start, gap, .. } = self;
         let (clock, schedule, hidden) =
             (Clock { groups, start: *start }, *schedule, hidden(groups));
-        let (activations, h_stride) = (Activations::Tanh, hidden + gap);
+        let (activation, h_stride) = (Activations::Tanh.into(), hidden + gap);
         let (steps, batch) = (schedule.schedule().steps(), schedule.schedule().batch());
         let (mut z, h0, mut dh) = (make(&self.z), make(&self.h0), make(&self.dh));
         let mut scratch = make(&filled(clocked_scratch_len(batch, hidden).unwrap()));
@@ -126,7 +126,7 @@ impl Case {
                 clock,
                 schedule,
                 stretch,
-                activations,
+                activation,
                 weights: &forward,
                 z: &z,
                 h0: &h0,
@@ -139,7 +139,7 @@ impl Case {
         let pass = ClockedBackward {
             clock,
             schedule,
-            activations,
+            activation,
             weights: &back,
             z: &mut z,
             h: &h,

@@ -59,7 +59,7 @@ impl Call {
     /// Asserts that nothing is written when the call is refused.
     fn run(&self, isa: Isa, back: bool, weights: &[PackedMatrix]) -> Result<(), KernelError> {
         let clock = Clock { groups: &self.groups, start: 3 };
-        let (schedule, activations) = (self.rows, Activations::Tanh);
+        let (schedule, activation) = (self.rows, Activations::Tanh.into());
         let stride = STATE;
         if back {
             let [mut z, h, dy, mut dh, mut scratch] = self.buffers();
@@ -69,7 +69,7 @@ impl Call {
             let pass = ClockedBackward {
                 clock,
                 schedule,
-                activations,
+                activation,
                 weights,
                 z: z_of,
                 h,
@@ -93,7 +93,7 @@ impl Call {
             clock,
             schedule,
             stretch,
-            activations,
+            activation,
             weights,
             z,
             h0,

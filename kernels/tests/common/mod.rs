@@ -17,7 +17,7 @@ mod slstm;
 pub use attention::{Attended, AttentionCase, AttentionGradients, Lengths, Scores};
 pub use bits::{SENTINEL, Snapshot, assert_bits, filled};
 pub use cases::check;
-pub use cell::{Case, Kept, Variant, Which};
+pub use cell::{Case, Functions, Kept, Variant, Which};
 pub use isas::{isas, say};
 pub use scan::{ScanCase, Scanned, scans};
 pub use slstm::{SLSTM_GAP, SlstmBack, SlstmCase};

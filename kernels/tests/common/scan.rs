@@ -19,7 +19,7 @@ pub fn scans() -> Vec<Scan> {
     }
     let poolings = [Pooling::Forget, Pooling::ForgetOutput, Pooling::ForgetInputOutput];
     all.extend(poolings.map(Scan::Qrnn));
-    all.extend([Activations::Tanh, Activations::Relu].map(Scan::IndRnn));
+    all.extend([Activations::Tanh, Activations::Relu].map(|phi| Scan::IndRnn(phi.into())));
     all.push(Scan::RgLru);
     all
 }

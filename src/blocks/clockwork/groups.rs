@@ -8,7 +8,7 @@ mod tests;
 use super::moves::{Moves, most_together};
 use crate::error::product;
 use crate::{Error, Isa};
-use bptt_kernels::cells::Activations;
+use bptt_kernels::cells::Activation;
 use bptt_kernels::gemm::{Gemm, Start};
 use bptt_kernels::recurrence::{Clock, Group, MoveRows};
 use bptt_kernels::team::Pass as Threads;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 pub(super) struct Clocked {
     pub groups: Arc<[Group]>,
     /// The non-linearity φ.
-    pub activations: Activations,
+    pub activation: Activation,
     /// Features in a row of the input, I.
     pub input: usize,
     /// Units in all groups together, H.

@@ -111,8 +111,9 @@ impl Clockwork {
             hidden_size = all.ok_or(Error::TooLarge { what: "the parameters" })?;
         }
         check_sizes(input_size, hidden_size)?;
-        let (activations, groups) = (activation.into(), placed.into());
-        let clocked = Clocked { groups, activations, input: input_size, hidden: hidden_size };
+        let groups = placed.into();
+        let phi = activation.into();
+        let clocked = Clocked { groups, activation: phi, input: input_size, hidden: hidden_size };
         let clockwork = Self { activation, clocked };
         clockwork.recurrent_len()?;
         Ok(clockwork)

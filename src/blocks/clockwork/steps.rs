@@ -89,7 +89,7 @@ impl Steps for ClockworkSteps {
                 clock,
                 schedule: rows,
                 stretch,
-                activations: clocked.activations,
+                activation: clocked.activation,
                 weights: &packed.forward,
                 z,
                 h0: &*state,

@@ -1,10 +1,11 @@
 //! The gated recurrent unit (GRU).
 
 use super::layer::{Layer, checked};
-use super::options::{Candidate, check_sizes, named, sized};
+use super::options::{Candidate, GateActivation, check_sizes, named, sized};
 use super::spec::{Kind, Recurrent, Sizes};
 use crate::Error;
 use crate::blocks::Config;
+use bptt_kernels::cells::Hard;
 use std::ops::Range;
 
 /// Where the reset gate is applied.
@@ -44,7 +45,9 @@ impl GruGate {
 /// h = u ⊙ h₋ + (1 − u) ⊙ n        hidden state, the output
 /// ```
 ///
-/// φ is tanh by default; [`with_candidate`](Self::with_candidate) sets it.
+/// φ is tanh by default; [`with_candidate`](Self::with_candidate) sets it. σ is the logistic
+/// function by default; [`with_gate_activation`](Self::with_gate_activation) sets a hard sigmoid
+/// instead.
 ///
 /// | parameter | shape | |
 /// | --- | --- | --- |
@@ -72,6 +75,7 @@ pub struct Gru {
     hidden_size: usize,
     reset: Reset,
     candidate: Candidate,
+    gates: GateActivation,
 }
 
 impl Gru {
@@ -83,12 +87,18 @@ impl Gru {
     /// space.
     pub fn new(input_size: usize, hidden_size: usize, reset: Reset) -> Result<Self, Error> {
         check_sizes(input_size, hidden_size)?;
-        checked(Self { input_size, hidden_size, reset, candidate: Candidate::Tanh })
+        let (candidate, gates) = (Candidate::Tanh, GateActivation::Logistic);
+        checked(Self { input_size, hidden_size, reset, candidate, gates })
     }
 
     /// Sets the candidate's non-linearity φ.
     pub fn with_candidate(self, candidate: Candidate) -> Self {
         Self { candidate, ..self }
+    }
+
+    /// Sets the non-linearity of the gates r and u, which is the logistic function by default.
+    pub fn with_gate_activation(self, gates: GateActivation) -> Self {
+        Self { gates, ..self }
     }
 
     /// Returns where the reset gate is applied.
@@ -99,6 +109,11 @@ impl Gru {
     /// Returns the candidate's non-linearity φ.
     pub fn candidate(&self) -> Candidate {
         self.candidate
+    }
+
+    /// Returns the non-linearity of the gates.
+    pub fn gate_activation(&self) -> GateActivation {
+        self.gates
     }
 }
 
@@ -115,24 +130,28 @@ impl Gru {
 
     /// Builds the layer from a configuration read from a file.
     pub(crate) fn from_config(config: &Config) -> Result<Self, Error> {
-        config.expect_only(&["input_size", "hidden_size", "reset", "candidate"])?;
+        let names = ["input_size", "hidden_size", "reset", "candidate", "gate_activation"];
+        config.expect_only(&names)?;
         let (input, hidden) = (config.size("input_size")?, config.size("hidden_size")?);
         let gru = Self::new(input, hidden, Reset::of(config, "reset")?)?;
-        Ok(gru.with_candidate(Candidate::of(config, "candidate")?))
+        let gru = gru.with_candidate(Candidate::of(config, "candidate")?);
+        Ok(gru.with_gate_activation(GateActivation::from_config(config)?))
     }
 }
 
 impl Layer for Gru {
     fn recurrent(&self) -> Recurrent {
-        let Self { input_size, hidden_size, reset, candidate } = *self;
+        let Self { input_size, hidden_size, reset, candidate, gates } = *self;
         let config = sized("Gru", input_size, hidden_size)
             .with("reset", reset.name())
             .with("candidate", candidate.name());
+        let config = gates.add_to(config);
         let kind = match reset {
             Reset::After => Kind::GruAfter,
             Reset::Before => Kind::GruBefore,
         };
         let sizes = Sizes { input: input_size, hidden: hidden_size, output: hidden_size };
-        Recurrent::new(config, kind, candidate, sizes)
+        let layer = Recurrent::new(config, kind, candidate, sizes);
+        layer.with_hard(|usual| Hard { gates: gates.hard(), ..usual })
     }
 }

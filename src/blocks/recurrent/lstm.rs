@@ -1,11 +1,12 @@
 //! Long short-term memory (LSTM).
 
 use super::layer::{Layer, checked};
-use super::options::{Candidate, check_sizes, sized};
+use super::options::{Candidate, GateActivation, check_limit, check_sizes, sized};
 use super::spec::{Kind, Recurrent, Sizes};
 use crate::Error;
 use crate::blocks::Config;
 use crate::error::check_size;
+use bptt_kernels::cells::Hard;
 use std::ops::Range;
 
 /// The gates of an [`Lstm`], in the order in which weights, activations and gradients hold them.
@@ -43,12 +44,16 @@ impl LstmGate {
 /// h = o ⊙ tanh(c)               hidden state, the output
 /// ```
 ///
-/// φ is tanh by default; the book has [`Candidate::Logistic`]. Three options can be combined in any
+/// φ is tanh by default; the book has [`Candidate::Logistic`]. Four options can be combined in any
 /// way:
 ///
 /// - [peepholes](Self::with_peepholes): the gates see the cell state as well;
 /// - [coupled gates](Self::with_coupled_gates): `i = 1 − f`;
-/// - a [projection](Self::with_projection): `h = P (o ⊙ tanh(c))`.
+/// - a [projection](Self::with_projection): `h = P (o ⊙ tanh(c))`;
+/// - [hard sigmoids](Self::with_gate_activation) in place of σ.
+///
+/// The cell state can be [clipped](Self::with_cell_clip), and so can a
+/// [projected](Self::with_projection_clip) hidden state.
 ///
 /// | parameter | shape | |
 /// | --- | --- | --- |
@@ -84,6 +89,17 @@ pub struct Lstm {
     peepholes: bool,
     coupled: bool,
     projection: Option<usize>,
+    gates: GateActivation,
+    clips: Clips,
+}
+
+/// The limits to which an LSTM's states are clipped, if they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Clips {
+    /// That of the cell state.
+    cell: Option<f32>,
+    /// That of a projected hidden state.
+    projection: Option<f32>,
 }
 
 impl Lstm {
@@ -103,6 +119,8 @@ impl Lstm {
             peepholes: false,
             coupled: false,
             projection: None,
+            gates: GateActivation::Logistic,
+            clips: Clips::default(),
         })
     }
 
@@ -123,6 +141,11 @@ impl Lstm {
     /// Sets the candidate's non-linearity φ.
     pub fn with_candidate(self, candidate: Candidate) -> Self {
         Self { candidate, ..self }
+    }
+
+    /// Sets the non-linearity of the gates i, f and o, which is the logistic function by default.
+    pub fn with_gate_activation(self, gates: GateActivation) -> Self {
+        Self { gates, ..self }
     }
 
     /// Adds peepholes: the gates i, f and o see the cell state through one weight per unit (Gers
@@ -154,9 +177,79 @@ impl Lstm {
         checked(Self { projection: Some(output_size), ..self })
     }
 
+    /// Clips the cell state to ±`limit`, before h is made of it (TensorFlow's `cell_clip`):
+    ///
+    /// ```text
+    /// c = min(max(f ⊙ c₋ + i ⊙ g, −limit), limit)
+    /// ```
+    ///
+    /// The output gate's peephole, h, and the next step all see the clipped c. The gradient goes
+    /// through where |f ⊙ c₋ + i ⊙ g| < limit, and is 0 where it is at the limit or beyond: what has
+    /// been clipped does not depend on the gates.
+    ///
+    /// ONNX's `clip` is something else: it clips the sums that go into the activation functions.
+    ///
+    /// ```
+    /// use bptt::{GateActivation, Lstm, Network, Runtime};
+    ///
+    /// let lstm = Lstm::new(1, 1)?.with_gate_activation(GateActivation::HardSigmoid);
+    /// let network = Network::new(lstm.with_cell_clip(0.75)?);
+    /// let mut parameters = network.parameters()?;
+    /// parameters.tensor_mut("0.bias")?.fill(3.0); // all gates are open
+    /// let model = network.model(parameters, Runtime::best()?)?;
+    /// let (mut stream, mut y) = (model.stream(1)?, [0.0]);
+    /// stream.step(&[0.0], &mut y)?;
+    /// assert_eq!(stream.state()?.tensor("0.c")?, [0.75]); // and not tanh(3)
+    /// # Ok::<(), bptt::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Value`] unless `limit` is positive and finite.
+    pub fn with_cell_clip(self, limit: f32) -> Result<Self, Error> {
+        check_limit("cell_clip", limit)?;
+        Ok(Self { clips: Clips { cell: Some(limit), ..self.clips }, ..self })
+    }
+
+    /// Clips the projected hidden state to ±`limit` (TensorFlow's `proj_clip`):
+    ///
+    /// ```text
+    /// h = min(max(P (o ⊙ tanh(c)), −limit), limit)
+    /// ```
+    ///
+    /// The gradient goes through where the h before clipping is between the limits, and is 0 where
+    /// it is at a limit or beyond.
+    ///
+    /// # Errors
+    /// [`Error::Value`] unless `limit` is positive and finite, and if there is no
+    /// [projection](Self::with_projection), which therefore has to be added first.
+    pub fn with_projection_clip(self, limit: f32) -> Result<Self, Error> {
+        check_limit("projection_clip", limit)?;
+        if !self.is_projected() {
+            let given = format!("{limit} for a layer without a projection");
+            let expected = "a projection, added before".into();
+            return Err(Error::Value { what: "projection_clip", given, expected });
+        }
+        Ok(Self { clips: Clips { projection: Some(limit), ..self.clips }, ..self })
+    }
+
     /// Returns the candidate's non-linearity φ.
     pub fn candidate(&self) -> Candidate {
         self.candidate
+    }
+
+    /// Returns the non-linearity of the gates.
+    pub fn gate_activation(&self) -> GateActivation {
+        self.gates
+    }
+
+    /// Returns the limit of the cell state, if it is clipped.
+    pub fn cell_clip(&self) -> Option<f32> {
+        self.clips.cell
+    }
+
+    /// Returns the limit of the projected hidden state, if it is clipped.
+    pub fn projection_clip(&self) -> Option<f32> {
+        self.clips.projection
     }
 
     /// Returns whether the layer has peepholes: gates that see the cell state.
@@ -210,22 +303,32 @@ impl Lstm {
             "coupled_gates",
             "projection_size",
             "forget_bias",
+            "gate_activation",
+            "cell_clip",
+            "projection_clip",
         ];
         config.expect_only(&names)?;
         let (input, hidden) = (config.size("input_size")?, config.size("hidden_size")?);
         let mut lstm = Self::new(input, hidden)?
             .with_candidate(Candidate::of(config, "candidate")?)
-            .with_forget_bias(config.number("forget_bias")?)?;
+            .with_forget_bias(config.number("forget_bias")?)?
+            .with_gate_activation(GateActivation::from_config(config)?);
         if config.flag("peepholes")? {
             lstm = lstm.with_peepholes()?;
         }
         if config.flag("coupled_gates")? {
             lstm = lstm.with_coupled_gates();
         }
-        match config.get("projection_size") {
-            None => Ok(lstm),
-            Some(_) => lstm.with_projection(config.size("projection_size")?),
+        if config.get("projection_size").is_some() {
+            lstm = lstm.with_projection(config.size("projection_size")?)?;
         }
+        if config.get("cell_clip").is_some() {
+            lstm = lstm.with_cell_clip(config.number("cell_clip")?)?;
+        }
+        if config.get("projection_clip").is_some() {
+            lstm = lstm.with_projection_clip(config.number("projection_clip")?)?;
+        }
+        Ok(lstm)
     }
 }
 
@@ -239,6 +342,8 @@ impl Layer for Lstm {
             peepholes,
             coupled,
             projection,
+            gates,
+            clips,
         } = *self;
         let mut config = sized("Lstm", input_size, hidden_size)
             .with("candidate", candidate.name())
@@ -247,10 +352,21 @@ impl Layer for Lstm {
         if let Some(size) = projection {
             config = config.with("projection_size", size);
         }
+        config = gates.add_to(config);
+        for (name, limit) in [("cell_clip", clips.cell), ("projection_clip", clips.projection)] {
+            if let Some(limit) = limit {
+                config = config.with(name, limit);
+            }
+        }
         let config = config.with_initial("forget_bias", forget_bias);
-        let kind = Kind::Lstm { peepholes, coupled, projected: projection.is_some(), forget_bias };
+        let projected = projection.is_some();
+        let kind = Kind::Lstm { peepholes, coupled, projected, forget_bias };
         let output = projection.unwrap_or(hidden_size);
         let sizes = Sizes { input: input_size, hidden: hidden_size, output };
-        Recurrent::new(config, kind, candidate, sizes)
+        let limit = |clip: Option<f32>| clip.unwrap_or(f32::INFINITY);
+        let (gates, cell_clip) = (gates.hard(), limit(clips.cell));
+        let projection_clip = limit(clips.projection);
+        let layer = Recurrent::new(config, kind, candidate, sizes);
+        layer.with_hard(|usual| Hard { gates, cell_clip, projection_clip, ..usual })
     }
 }

@@ -30,7 +30,7 @@ pub use leak::Leak;
 pub use leaky::Leaky;
 pub use lstm::{Lstm, LstmGate};
 pub use normalised::LayerNorm;
-pub use options::{Activation, Candidate};
+pub use options::{Activation, Candidate, GateActivation};
 pub(crate) use options::{check_sizes, named};
 pub(crate) use packed::RecurrentPacked;
 pub use regularised::Regularised;

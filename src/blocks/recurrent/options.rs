@@ -1,9 +1,9 @@
-//! Options that several layers share: the non-linearities, and their names in files.
+//! Options that several layers share: the non-linearities and limits, and their names in files.
 
 use crate::Error;
 use crate::blocks::Config;
 use crate::error::check_size;
-use bptt_kernels::cells::Activations;
+use bptt_kernels::cells::{self, Activations, HardSigmoid};
 
 /// The non-linearity φ of a gated cell's candidate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,13 +13,72 @@ pub enum Candidate {
     Tanh,
     /// The logistic function, as in equations 10.41 and 10.45.
     Logistic,
+    /// max(0, a), which has no upper bound.
+    Relu,
+    /// min(max(a / 6 + 1/2, 0), 1), as [`GateActivation::HardSigmoid`].
+    HardSigmoid,
+    /// min(max(0.2 a + 1/2, 0), 1), as [`GateActivation::HardSigmoid02`].
+    HardSigmoid02,
 }
 
-impl From<Candidate> for Activations {
+/// The non-linearity of a gated cell's gates.
+///
+/// Two functions are called "hard sigmoid". Both are 1/2 at 0, rise in a line, and are 0 and 1
+/// beyond, but they differ in the slope of the line:
+///
+/// | | formula | limits at | found in |
+/// | --- | --- | --- | --- |
+/// | `HardSigmoid` | min(max(a / 6 + 1/2, 0), 1) | ±3 | PyTorch, Keras 3 |
+/// | `HardSigmoid02` | min(max(0.2 a + 1/2, 0), 1) | ±2.5 | Keras 2, ONNX by default |
+///
+/// A network that was trained with one of them computes something else with the other. The
+/// derivative is the slope where the value is between 0 and 1, and 0 where it is 0 or 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GateActivation {
+    /// The logistic function σ, as in all libraries by default.
+    #[default]
+    Logistic,
+    /// min(max(a / 6 + 1/2, 0), 1).
+    HardSigmoid,
+    /// min(max(0.2 a + 1/2, 0), 1).
+    HardSigmoid02,
+}
+
+impl GateActivation {
+    /// Returns the hard sigmoid, unless the gates are logistic.
+    pub(super) fn hard(self) -> Option<HardSigmoid> {
+        match self {
+            Self::Logistic => None,
+            Self::HardSigmoid => Some(HardSigmoid::SIXTH),
+            Self::HardSigmoid02 => Some(HardSigmoid::FIFTH),
+        }
+    }
+
+    /// Adds the gates' non-linearity to a configuration, unless it is the usual one.
+    pub(super) fn add_to(self, config: Config) -> Config {
+        match self {
+            Self::Logistic => config,
+            hard => config.with("gate_activation", hard.name()),
+        }
+    }
+
+    /// Reads what [`add_to`](Self::add_to) has added.
+    pub(super) fn from_config(config: &Config) -> Result<Self, Error> {
+        match config.get("gate_activation") {
+            None => Ok(Self::Logistic),
+            Some(_) => Self::of(config, "gate_activation"),
+        }
+    }
+}
+
+impl From<Candidate> for cells::Activation {
     fn from(candidate: Candidate) -> Self {
         match candidate {
-            Candidate::Tanh => Self::Tanh,
-            Candidate::Logistic => Self::Logistic,
+            Candidate::Tanh => Self::Usual(Activations::Tanh),
+            Candidate::Logistic => Self::Usual(Activations::Logistic),
+            Candidate::Relu => Self::Usual(Activations::Relu),
+            Candidate::HardSigmoid => Self::HardSigmoid(HardSigmoid::SIXTH),
+            Candidate::HardSigmoid02 => Self::HardSigmoid(HardSigmoid::FIFTH),
         }
     }
 }
@@ -36,15 +95,21 @@ pub enum Activation {
     Logistic,
     /// No non-linearity, φ(a) = a: the recurrence is linear.
     Identity,
+    /// min(max(a / 6 + 1/2, 0), 1), as [`GateActivation::HardSigmoid`].
+    HardSigmoid,
+    /// min(max(0.2 a + 1/2, 0), 1), as [`GateActivation::HardSigmoid02`].
+    HardSigmoid02,
 }
 
-impl From<Activation> for Activations {
+impl From<Activation> for cells::Activation {
     fn from(activation: Activation) -> Self {
         match activation {
-            Activation::Tanh => Self::Tanh,
-            Activation::Relu => Self::Relu,
-            Activation::Logistic => Self::Logistic,
-            Activation::Identity => Self::Identity,
+            Activation::Tanh => Self::Usual(Activations::Tanh),
+            Activation::Relu => Self::Usual(Activations::Relu),
+            Activation::Logistic => Self::Usual(Activations::Logistic),
+            Activation::Identity => Self::Usual(Activations::Identity),
+            Activation::HardSigmoid => Self::HardSigmoid(HardSigmoid::SIXTH),
+            Activation::HardSigmoid02 => Self::HardSigmoid(HardSigmoid::FIFTH),
         }
     }
 }
@@ -78,8 +143,34 @@ macro_rules! named {
 pub(crate) use named;
 
 named! {
-    Candidate { Tanh = "tanh", Logistic = "sigmoid" }
-    Activation { Tanh = "tanh", Relu = "relu", Logistic = "sigmoid", Identity = "identity" }
+    Candidate {
+        Tanh = "tanh",
+        Logistic = "sigmoid",
+        Relu = "relu",
+        HardSigmoid = "hard_sigmoid",
+        HardSigmoid02 = "hard_sigmoid_02"
+    }
+    GateActivation {
+        Logistic = "sigmoid",
+        HardSigmoid = "hard_sigmoid",
+        HardSigmoid02 = "hard_sigmoid_02"
+    }
+    Activation {
+        Tanh = "tanh",
+        Relu = "relu",
+        Logistic = "sigmoid",
+        Identity = "identity",
+        HardSigmoid = "hard_sigmoid",
+        HardSigmoid02 = "hard_sigmoid_02"
+    }
+}
+
+/// Returns an error unless a state can be clipped to ±`limit`.
+pub(super) fn check_limit(what: &'static str, limit: f32) -> Result<(), Error> {
+    if limit > 0.0 && limit.is_finite() {
+        return Ok(());
+    }
+    Err(Error::Value { what, given: limit.to_string(), expected: "positive and finite".into() })
 }
 
 /// Returns an error unless both sizes are 1 or more.

@@ -7,7 +7,9 @@ use super::state::StateLens;
 use crate::Error;
 use crate::blocks::Config;
 use crate::regularisation::Regularisation;
-use bptt_kernels::cells::{self, Activations, Cell, Geometry, Projected};
+use bptt_kernels::cells::{
+    self, Activation, Activations, Cell, Equations, Geometry, Hard, Projected,
+};
 use bptt_kernels::checked_len;
 use bptt_kernels::tuning::STRETCH_WORTH_CALLING;
 use std::sync::Arc;
@@ -33,6 +35,36 @@ pub(crate) enum Kind {
     Lstm { peepholes: bool, coupled: bool, projected: bool, forget_bias: f32 },
 }
 
+/// The functions of a cell.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Functions {
+    /// The usual ones, for which the kernels are made.
+    Usual(Activations),
+    /// Any.
+    Hard(Hard),
+}
+
+impl Functions {
+    /// Returns the usual functions if `hard` has no others.
+    fn of(kind: &Kind, hard: Hard) -> Self {
+        let unlimited = hard.cell_clip.min(hard.projection_clip) == f32::INFINITY;
+        // The usual formula of a GRU loses h₋ in h₋ − n if n is large.
+        let bounded = !matches!(kind, Kind::GruAfter | Kind::GruBefore)
+            || hard.candidate != Activation::Usual(Activations::Relu);
+        match hard.candidate {
+            Activation::Usual(usual) if hard.gates.is_none() && unlimited && bounded => {
+                Self::Usual(usual)
+            }
+            _ => Self::Hard(hard),
+        }
+    }
+}
+
+/// Returns φ beside the usual functions, and no limits.
+fn hard(candidate: Activation) -> Hard {
+    Hard { candidate, gates: None, cell_clip: f32::INFINITY, projection_clip: f32::INFINITY }
+}
+
 /// How to compute the gradient of a vector that only some layers have, such as a peephole weight:
 /// `Σ a ⊙ b` over all rows of the pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +84,7 @@ pub struct Recurrent {
     pub(crate) config: Config,
     pub(crate) sizes: Sizes,
     pub(crate) kind: Kind,
-    /// The non-linearity φ.
-    pub(crate) activations: Activations,
+    pub(crate) functions: Functions,
     /// The delays in steps: a step sees the hidden states that lie this many steps before it. The
     /// longest delay comes first.
     pub(crate) delays: Arc<[usize]>,
@@ -70,14 +101,14 @@ impl Recurrent {
     pub(crate) fn new(
         config: Config,
         kind: Kind,
-        activations: impl Into<Activations>,
+        activation: impl Into<Activation>,
         sizes: Sizes,
     ) -> Self {
         Self {
             config,
             sizes,
+            functions: Functions::of(&kind, hard(activation.into())),
             kind,
-            activations: activations.into(),
             delays: [1].into(),
             late: false,
             epsilon: None,
@@ -85,18 +116,36 @@ impl Recurrent {
         }
     }
 
+    /// Sets functions and limits other than the usual ones, for which `change` is given the usual
+    /// ones with the layer's φ.
+    pub(crate) fn with_hard(self, change: impl FnOnce(Hard) -> Hard) -> Self {
+        let functions = match self.functions {
+            Functions::Usual(usual) => hard(usual.into()),
+            Functions::Hard(hard) => hard,
+        };
+        Self { functions: Functions::of(&self.kind, change(functions)), ..self }
+    }
+
     /// Returns the kernel's cell, which reads `vectors`.
     #[inline]
     pub(crate) fn cell<'a>(&self, vectors: &'a [f32]) -> Cell<'a> {
-        let activations = self.activations;
+        match self.functions {
+            Functions::Usual(usual) => Cell::Usual(self.equations(usual, vectors)),
+            Functions::Hard(hard) => Cell::Hard(self.equations(hard, vectors)),
+        }
+    }
+
+    /// Returns the equations of the kernel's cell with these functions.
+    #[inline]
+    fn equations<'a, F: Copy>(&self, activations: F, vectors: &'a [f32]) -> Equations<'a, F> {
         match self.kind {
-            Kind::Vanilla => Cell::Vanilla(cells::Vanilla { activations }),
+            Kind::Vanilla => Equations::Vanilla(cells::Vanilla { activations }),
             Kind::Leaky(Leak::Learned { .. }) => {
-                Cell::LeakyLearned(cells::Leaky { activations, alpha: vectors })
+                Equations::LeakyLearned(cells::Leaky { activations, alpha: vectors })
             }
-            Kind::Leaky(_) => Cell::Leaky(cells::Leaky { activations, alpha: vectors }),
-            Kind::GruAfter => Cell::GruAfter(cells::GruAfter { activations, bias: vectors }),
-            Kind::GruBefore => Cell::GruBefore(cells::GruBefore { activations }),
+            Kind::Leaky(_) => Equations::Leaky(cells::Leaky { activations, alpha: vectors }),
+            Kind::GruAfter => Equations::GruAfter(cells::GruAfter { activations, bias: vectors }),
+            Kind::GruBefore => Equations::GruBefore(cells::GruBefore { activations }),
             Kind::Lstm { peepholes, coupled, projected, .. } => {
                 let peepholes = peepholes.then_some(vectors);
                 let (all, three) = (
@@ -104,10 +153,10 @@ impl Recurrent {
                     cells::Lstm { activations, peepholes },
                 );
                 match (coupled, projected) {
-                    (false, false) => Cell::Lstm(all),
-                    (true, false) => Cell::LstmCoupled(three),
-                    (false, true) => Cell::LstmProjected(Projected(all)),
-                    (true, true) => Cell::LstmCoupledProjected(Projected(three)),
+                    (false, false) => Equations::Lstm(all),
+                    (true, false) => Equations::LstmCoupled(three),
+                    (false, true) => Equations::LstmProjected(Projected(all)),
+                    (true, true) => Equations::LstmCoupledProjected(Projected(three)),
                 }
             }
         }

@@ -3,7 +3,7 @@
 use crate::Number;
 
 /// An element-wise function of a pre-activation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Activation {
     /// tanh(a).
     Tanh,
@@ -23,6 +23,17 @@ pub enum Activation {
     Share,
     /// √(1 − e²ᵃ) of a ≤ 0.
     Complement,
+    /// a / 6 + 1/2, but at least 0 and at most 1: PyTorch's.
+    HardSigmoid,
+    /// 0.2 a + 1/2, but at least 0 and at most 1: ONNX's.
+    HardSigmoid02,
+    /// a, but at least −limit and at most this limit.
+    Clip(f64),
+}
+
+/// The slope of a hard sigmoid between its limits, as `f32` has it.
+fn hard_slope<N: Number>(of: Activation) -> N {
+    N::nearest(if of == Activation::HardSigmoid { 1.0 / 6.0 } else { 0.2 })
 }
 
 impl Activation {
@@ -38,6 +49,10 @@ impl Activation {
             Activation::Softplus => a.softplus(),
             Activation::Share => a.share(),
             Activation::Complement => a.complement(),
+            Activation::HardSigmoid | Activation::HardSigmoid02 => {
+                N::dot([(hard_slope(self), a), (N::one(), N::exact(0.5))]).clamped(0.0, 1.0)
+            }
+            Activation::Clip(limit) => a.clamped(-limit, limit),
         }
     }
 
@@ -53,6 +68,10 @@ impl Activation {
             Activation::Softplus => y.softplus_slope(),
             Activation::Share => y.share_slope(),
             Activation::Complement => y.complement_slope(),
+            Activation::HardSigmoid | Activation::HardSigmoid02 => {
+                hard_slope::<N>(self) * y.inside(0.0, 1.0)
+            }
+            Activation::Clip(limit) => y.inside(-limit, limit),
         }
     }
 }

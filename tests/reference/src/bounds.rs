@@ -224,6 +224,24 @@ impl Number for Bounded {
         self.monotone(|a| 1.0 / a.max(least).sqrt(), 2.0)
     }
 
+    fn nearest(value: f64) -> Self {
+        Bounded { value, bound: UNIT_ROUNDOFF * value.abs() }
+    }
+
+    fn clamped(self, low: f64, high: f64) -> Self {
+        let value = self.value.clamped(low, high);
+        let up = (self.value + self.bound).clamped(low, high) - value;
+        let down = value - (self.value - self.bound).clamped(low, high);
+        Bounded { value, bound: up.max(down) }
+    }
+
+    /// Certain unless the error may carry y to a limit or away from it, where the slope jumps by one.
+    fn inside(self, low: f64, high: f64) -> Self {
+        let certain =
+            self.bound == 0.0 || (self.value - self.bound > low && self.value + self.bound < high);
+        Bounded { value: self.value.inside(low, high), bound: if certain { 0.0 } else { 1.0 } }
+    }
+
     /// Certain unless the error may carry y across zero, where the slope jumps by one.
     fn relu_slope(self) -> Self {
         let certain = self.bound == 0.0 || self.value > self.bound;

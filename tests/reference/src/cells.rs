@@ -23,10 +23,29 @@ pub struct Layer {
     /// Whether gates, and what shows of a cell state, are identities too: for tests, to tell a fault of a product
     /// from an error of an activation.
     pub linear: bool,
+    /// What gates and states that are not the usual ones are.
+    pub hard: Hard,
     /// ε, if the gates' sums are normalised.
     pub norm: Option<f64>,
     /// What the products see of the states, and what steps keep of them.
     pub masks: Masks,
+}
+
+/// Hard limits of a layer with gates.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Hard {
+    /// The function of the gates.
+    pub gates: Activation,
+    /// The limit of an LSTM's cell state, which h and the output gate's peephole see.
+    pub cell_clip: Option<f64>,
+    /// The limit of a projected h.
+    pub projection_clip: Option<f64>,
+}
+
+impl Default for Hard {
+    fn default() -> Self {
+        Hard { gates: Activation::Logistic, cell_clip: None, projection_clip: None }
+    }
 }
 
 /// The equations of a layer.

@@ -33,7 +33,7 @@ use std::iter::once;
 ///
 /// Its parameters are one flat slice: `U [4H, I]`, then `W [4H, H]`, then `b [4H]`, with the gates in the order i, f,
 /// g, o in each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Lstm {
     /// Features of an input, I.
     pub input_size: usize,

@@ -61,6 +61,15 @@ pub trait Number:
     /// d max(0, a)/da, from the function's value y: 1 where y > 0, and 0 elsewhere, a = 0 included.
     fn relu_slope(self) -> Self;
 
+    /// `value` rounded to `f32`, as a pass has a constant that is not representable.
+    fn nearest(value: f64) -> Self;
+
+    /// The value, but at least `low` and at most `high`.
+    fn clamped(self, low: f64, high: f64) -> Self;
+
+    /// The derivative of [`Number::clamped`], from its value: 1 between the limits, and 0 at them.
+    fn inside(self, low: f64, high: f64) -> Self;
+
     /// 1 / √a of a sum that cannot be below `least`, which is positive.
     fn inverse_root(self, least: f64) -> Self;
 
@@ -144,6 +153,18 @@ macro_rules! plain_number {
 
             fn relu_slope(self) -> Self {
                 if self > 0.0 { 1.0 } else { 0.0 }
+            }
+
+            fn nearest(value: f64) -> Self {
+                value as $float
+            }
+
+            fn clamped(self, low: f64, high: f64) -> Self {
+                self.clamp(low as $float, high as $float)
+            }
+
+            fn inside(self, low: f64, high: f64) -> Self {
+                if self > low as $float && self < high as $float { 1.0 } else { 0.0 }
             }
 
             fn inverse_root(self, _least: f64) -> Self {

@@ -128,6 +128,15 @@ impl Number for Lanes {
     fn relu_slope(self) -> Self {
         Lanes(self.0.relu_slope())
     }
+    fn nearest(value: f64) -> Self {
+        Lanes(value as f32)
+    }
+    fn clamped(self, low: f64, high: f64) -> Self {
+        Lanes(self.0.min(high as f32).max(low as f32))
+    }
+    fn inside(self, low: f64, high: f64) -> Self {
+        Lanes(self.0.inside(low, high))
+    }
     fn inverse_root(self, _least: f64) -> Self {
         Lanes(1.0 / self.0.sqrt())
     }

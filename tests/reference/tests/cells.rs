@@ -1,6 +1,6 @@
 //! The cells on the tape: against an LSTM whose gradients are written out, against finite differences, and by hand.
 
-use bptt_reference::cells::{Cell, Inputs, Layer, Outcome};
+use bptt_reference::cells::{Cell, Hard, Inputs, Layer, Outcome};
 use bptt_reference::finite::gradient_with_error;
 use bptt_reference::noise::Masks;
 use bptt_reference::sample::{uniform, widen};
@@ -22,6 +22,7 @@ fn layer(cell: Cell) -> Layer {
         late: false,
         linear: false,
         masks: Masks::default(),
+        hard: Hard::default(),
         norm: None,
     }
 }
@@ -144,6 +145,7 @@ fn vanilla() -> (Layer, [f64; 3]) {
         late: false,
         linear: true,
         masks: Masks::default(),
+        hard: Hard::default(),
         norm: None,
     };
     (layer, [2.0, 3.0, 1.0])
@@ -210,6 +212,7 @@ fn gates_that_are_open_and_shut() {
             late: false,
             linear: false,
             masks: Masks::default(),
+            hard: Hard::default(),
             norm: None,
         };
         for (update, expected) in [(800.0, 0.5), (-800.0, (0.75f64).tanh())] {

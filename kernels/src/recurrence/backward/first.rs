@@ -127,7 +127,7 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
     unsafe fn finish<S: Simd>(&self, simd: S, at: Units, [dh, ..]: [S::V; MOST_SUMS]) {
         let unit = at.row * self.outputs + at.first;
         // SAFETY: the units are of the step (1), and nobody else has them (2): their ∂L/∂h from
-        // outside and in total, and their places for the cell.
+        // outside and in total, their h, and their places for the cell.
         unsafe {
             if self.t < 1 {
                 store_lanes(simd, self.given().add(unit), dh, at.lanes);
@@ -144,6 +144,14 @@ unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
                 None => dh,
             };
             if const { C::PROJECTS } {
+                let dh = match const { C::LIMITS } {
+                    false => dh,
+                    true => {
+                        let kept = At { row: at.row, column: at.first };
+                        let h = self.states().load(simd, kept, at.lanes);
+                        self.cell.project_backward(simd, dh, h)
+                    }
+                };
                 let all = RowsMut::new(self.dh_all, self.outputs);
                 all.store(simd, place, dh, at.lanes);
             } else {

@@ -162,7 +162,7 @@ impl<'a, C: Epilogue> Step<'a, C> {
 
     /// Returns the hidden states after this step.
     #[inline(always)]
-    fn states(&self) -> Rows {
+    pub(super) fn states(&self) -> Rows {
         Rows::new(self.history.h, self.history.stride).from(self.start, 0)
     }
 

@@ -15,7 +15,7 @@ pub use rows::{MoveRows, RaggedMoves};
 
 use super::dims::{Dims, Recurrent};
 use super::pass::parts;
-use crate::cells::Activations;
+use crate::cells::{Activation, Activations, Phi};
 use crate::error::{check_len, check_room};
 use crate::gemm::lhs;
 use crate::gemm::rhs::PackedMatrix;
@@ -47,7 +47,7 @@ pub struct ClockedForward<'a> {
     /// The steps of the schedule that this pass takes.
     pub stretch: Range<usize>,
     /// φ.
-    pub activations: Activations,
+    pub activation: Activation,
     /// W of each group, packed by rows. The outputs are the group's units; the inputs are all units
     /// from the group's first on.
     pub weights: &'a [PackedMatrix],
@@ -75,7 +75,7 @@ pub struct ClockedBackward<'a> {
     /// The schedule of τ steps of B sequences.
     pub schedule: MoveRows<'a>,
     /// φ.
-    pub activations: Activations,
+    pub activation: Activation,
     /// W of each group, packed by columns. The outputs are all units from the group's first on; the
     /// inputs are the group's units.
     pub weights: &'a [PackedMatrix],
@@ -150,40 +150,60 @@ impl ClockedForward<'_> {
     /// [`KernelError`] if a slice does not fit the others, the groups do not follow one another, or
     /// weights are packed for something else; nothing is written then.
     pub fn run(self, isa: Isa, pass: &mut Pass<'_>) -> Result<(), KernelError> {
-        let Self { clock, schedule, stretch, activations, weights, z, h0, scratch, .. } = self;
+        let Self { clock, schedule, weights, .. } = self;
         let sizes = Sizes { isa, clock, schedule, weights };
         let sides = |group: &Group, hidden: usize| Sides {
             outputs: group.units,
             inputs: hidden - group.first,
         };
-        let hidden = sizes.check(sides, z.len(), scratch.len())?;
+        let hidden = sizes.check(sides, self.z.len(), self.scratch.len())?;
         let dims = Dims { schedule: schedule.schedule(), hidden, outputs: hidden };
-        dims.check_stretch(&stretch)?;
-        check_len("h0", h0.len(), dims.sequences("h0", hidden)?)?;
+        dims.check_stretch(&self.stretch)?;
+        check_len("h0", self.h0.len(), dims.sequences("h0", hidden)?)?;
         dims.check_rows("h", self.h.len(), hidden, self.h_stride)?;
         // Empty slices fit any number of steps.
         if dims.batch() == 0 {
             return Ok(());
         }
+        let parts = sizes.parts(pass.threads(), &self.stretch);
+        // SAFETY: all slices have been checked.
+        unsafe {
+            match self.activation {
+                Activation::Usual(phi) => self.run_checked(phi, (hidden, parts), isa, pass),
+                phi => self.run_checked(phi, (hidden, parts), isa, pass),
+            }
+        }
+        Ok(())
+    }
+
+    /// # Safety
+    /// `run` has checked all slices for `hidden` units.
+    unsafe fn run_checked<F: Phi + From<Activations>>(
+        self,
+        phi: F,
+        (hidden, parts): (usize, usize),
+        isa: Isa,
+        pass: &mut Pass<'_>,
+    ) {
+        let Self { clock, schedule, stretch, weights, z, h0, h, h_stride, scratch, .. } = self;
         let work = Operands {
             clock,
             schedule,
+            stretch,
             hidden,
-            activations,
+            phi,
             weights,
             z: z.as_ptr().cast_mut(),
             ends: Ends::Forward {
                 before: Rows::new(h0.as_ptr(), hidden),
-                h: RowsMut::new(self.h.as_mut_ptr(), self.h_stride),
+                h: RowsMut::new(h.as_mut_ptr(), h_stride),
             },
             scratch: scratch.as_mut_ptr(),
-            parts: sizes.parts(pass.threads(), &stretch),
-            stretch,
+            parts,
         };
         // SAFETY: all slices have been checked, and they are borrowed for this call; z is not
         // written forward.
         unsafe { pass.run(isa, &Work::new(work)) };
-        Ok(())
     }
 }
 
@@ -193,38 +213,58 @@ impl ClockedBackward<'_> {
     /// # Errors
     /// As [`ClockedForward::run`].
     pub fn run(self, isa: Isa, pass: &mut Pass<'_>) -> Result<(), KernelError> {
-        let Self { clock, schedule, activations, weights, z, h, dy, dh, scratch, .. } = self;
+        let Self { clock, schedule, weights, .. } = self;
         let sizes = Sizes { isa, clock, schedule, weights };
         let sides = |group: &Group, hidden: usize| Sides {
             outputs: hidden - group.first,
             inputs: group.units,
         };
-        let hidden = sizes.check(sides, z.len(), scratch.len())?;
+        let hidden = sizes.check(sides, self.z.len(), self.scratch.len())?;
         let dims = Dims { schedule: schedule.schedule(), hidden, outputs: hidden };
-        dims.check_rows("h", h.len(), hidden, self.h_stride)?;
-        check_len("dh", dh.len(), dims.sequences("dh", hidden)?)?;
-        if let Some(dy) = dy {
+        dims.check_rows("h", self.h.len(), hidden, self.h_stride)?;
+        check_len("dh", self.dh.len(), dims.sequences("dh", hidden)?)?;
+        if let Some(dy) = self.dy {
             dims.check_rows("dy", dy.len(), hidden, self.dy_stride)?;
         }
         if dims.batch() == 0 {
             return Ok(());
         }
-        let (h, h_stride, stretch) = (h.as_ptr(), self.h_stride, 0..dims.steps());
+        let parts = sizes.parts(pass.threads(), &(0..dims.steps()));
+        // SAFETY: all slices have been checked.
+        unsafe {
+            match self.activation {
+                Activation::Usual(phi) => self.run_checked(phi, (hidden, parts), isa, pass),
+                phi => self.run_checked(phi, (hidden, parts), isa, pass),
+            }
+        }
+        Ok(())
+    }
+
+    /// # Safety
+    /// `run` has checked all slices for `hidden` units.
+    unsafe fn run_checked<F: Phi + From<Activations>>(
+        self,
+        phi: F,
+        (hidden, parts): (usize, usize),
+        isa: Isa,
+        pass: &mut Pass<'_>,
+    ) {
+        let Self { clock, schedule, weights, z, dy, dh, scratch, .. } = self;
+        let h = Rows::new(self.h.as_ptr(), self.h_stride);
         let dy = dy.map(|dy| Rows::new(dy.as_ptr(), self.dy_stride));
         let work = Operands {
             clock,
             schedule,
+            stretch: 0..schedule.schedule().steps(),
             hidden,
-            activations,
+            phi,
             weights,
             z: z.as_mut_ptr(),
-            ends: Ends::Backward { h: Rows::new(h, h_stride), dy, dh: dh.as_mut_ptr() },
+            ends: Ends::Backward { h, dy, dh: dh.as_mut_ptr() },
             scratch: scratch.as_mut_ptr(),
-            parts: sizes.parts(pass.threads(), &stretch),
-            stretch,
+            parts,
         };
         // SAFETY: all slices have been checked, and they are borrowed for this call.
         unsafe { pass.run(isa, &Work::new(work)) };
-        Ok(())
     }
 }

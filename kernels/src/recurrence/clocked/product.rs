@@ -1,6 +1,6 @@
 //! The product of a group that moves, as a step of its own.
 
-use crate::cells::{Activations, MOST_SUMS};
+use crate::cells::{MOST_SUMS, Phi};
 use crate::gemm::prefetch::{Prefetches, When};
 use crate::gemm::rhs::{Columns, PackedMatrix};
 use crate::recurrence::step::{Step, Term, Units};
@@ -10,21 +10,21 @@ use std::ops::Deref;
 
 /// `to = φ(start + rows · weights)`, for all sequences.
 #[derive(Clone, Copy)]
-pub(super) struct Product<'a>(Operands<'a>);
+pub(super) struct Product<'a, F>(Operands<'a, F>);
 
 #[derive(Clone, Copy)]
-pub(super) struct Operands<'a> {
+pub(super) struct Operands<'a, F> {
     pub batch: usize,
     pub weights: &'a PackedMatrix,
     pub rows: Rows,
     pub start: Rows,
     pub to: RowsMut,
-    pub activations: Activations,
+    pub phi: F,
     /// Scratch for the packed `rows`.
     pub scratch: RowsMut,
 }
 
-impl<'a> Product<'a> {
+impl<'a, F> Product<'a, F> {
     /// # Safety
     /// For `batch` rows, and for as long as it is used,
     ///
@@ -36,15 +36,15 @@ impl<'a> Product<'a> {
     /// 4. the scratch is writable, in each row, for [`lhs_len`](crate::gemm::layout::lhs_len) of
     ///    one row of the weights' depth, and nobody else's.
     #[inline(always)]
-    pub unsafe fn new(operands: Operands<'a>) -> Self {
+    pub unsafe fn new(operands: Operands<'a, F>) -> Self {
         Self(operands)
     }
 }
 
-impl<'a> Deref for Product<'a> {
-    type Target = Operands<'a>;
+impl<'a, F> Deref for Product<'a, F> {
+    type Target = Operands<'a, F>;
     #[inline(always)]
-    fn deref(&self) -> &Operands<'a> {
+    fn deref(&self) -> &Operands<'a, F> {
         &self.0
     }
 }
@@ -53,7 +53,7 @@ impl<'a> Deref for Product<'a> {
 // from, for their outputs (3), the scratch (4), and that nobody else has what is written (5).
 // `rows` keeps all of this for the rows that it is given, with the scratch of these alone (6).
 // Nothing changes after `new` (7).
-unsafe impl Step for Product<'_> {
+unsafe impl<F: Phi> Step for Product<'_, F> {
     const SUMS: usize = 1;
 
     #[inline(always)]
@@ -112,7 +112,7 @@ unsafe impl Step for Product<'_> {
 
     #[inline(always)]
     unsafe fn finish<S: Simd>(&self, simd: S, at: Units, [sum, ..]: [S::V; MOST_SUMS]) {
-        let state = self.activations.candidate(simd, sum);
+        let state = self.phi.candidate(simd, sum);
         // SAFETY: the units are of the step, whose outputs may be written, and nobody else has
         // them.
         unsafe { self.to.store(simd, At { row: at.row, column: at.first }, state, at.lanes) };

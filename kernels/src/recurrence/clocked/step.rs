@@ -5,7 +5,7 @@
 use super::clock::{Clock, Group};
 use super::product::{self, Product};
 use super::rows::MoveRows;
-use crate::cells::Activations;
+use crate::cells::{Activations, Phi};
 use crate::each::each;
 use crate::gemm::layout::{Span, cut, lhs_len};
 use crate::gemm::rhs::PackedMatrix;
@@ -21,17 +21,17 @@ use std::ops::{Deref, Range};
 /// A checked pass. Either each part of the batch goes through all steps on its own, or each step
 /// has one phase for its element-wise part and two for each group: one packs the left operand of
 /// the group's product, and one sweeps. The phases of a group that does not move are empty.
-pub(super) struct Work<'a>(Operands<'a>);
+pub(super) struct Work<'a, F>(Operands<'a, F>);
 
 /// The operands of a pass.
-pub(super) struct Operands<'a> {
+pub(super) struct Operands<'a, F> {
     pub clock: Clock<'a>,
     /// The schedule for which z and the states have rows.
     pub schedule: MoveRows<'a>,
     /// The steps of the schedule that are taken.
     pub stretch: Range<usize>,
     pub hidden: usize,
-    pub activations: Activations,
+    pub phi: F,
     pub weights: &'a [PackedMatrix],
     pub z: *mut f32,
     pub ends: Ends,
@@ -56,19 +56,19 @@ pub(super) enum Ends {
     Backward { h: Rows, dy: Option<Rows>, dh: *mut f32 },
 }
 
-impl<'a> Deref for Work<'a> {
-    type Target = Operands<'a>;
+impl<'a, F> Deref for Work<'a, F> {
+    type Target = Operands<'a, F>;
     #[inline(always)]
-    fn deref(&self) -> &Operands<'a> {
+    fn deref(&self) -> &Operands<'a, F> {
         &self.0
     }
 }
 
 // SAFETY: tasks write disjoint parts of what the pointers point to, which is nobody else's, as
 // `new` has been promised: a group's units, a part of the batch, or a part of the scratch.
-unsafe impl Sync for Work<'_> {}
+unsafe impl<F: Sync> Sync for Work<'_, F> {}
 
-impl<'a> Work<'a> {
+impl<'a, F: Phi + From<Activations>> Work<'a, F> {
     /// Makes a pass with these operands.
     ///
     /// # Safety
@@ -78,7 +78,7 @@ impl<'a> Work<'a> {
     /// 1. `before` and h backward, `dy` and, forward, z are readable, and nobody writes them;
     /// 2. h forward, `dh`, z backward and the scratch are readable and writable, and nobody else's;
     /// 3. the weights are packed for the instruction set that the pass runs on.
-    pub(super) unsafe fn new(operands: Operands<'a>) -> Self {
+    pub(super) unsafe fn new(operands: Operands<'a, F>) -> Self {
         Self(operands)
     }
 
@@ -130,7 +130,7 @@ impl<'a> Work<'a> {
 
     /// Returns the product of a group in the `index`th step, if the group moves there.
     #[inline(always)]
-    fn product(&self, index: usize, group: usize) -> Option<Product<'a>> {
+    fn product(&self, index: usize, group: usize) -> Option<Product<'a, F>> {
         let step = self.step(index);
         if !self.clock.moves_at(group, step) {
             return None;
@@ -138,20 +138,20 @@ impl<'a> Work<'a> {
         let Group { units, first, .. } = self.groups()[group];
         let z = self.z_of(group, step);
         let z = Rows::new(z, units);
-        let (rows, start, to, activations) = match self.ends {
+        let (rows, start, to, phi) = match self.ends {
             Ends::Forward { before, h } => {
                 let rows = self.before(step, before, h).from(0, first);
                 let to = h.from(self.start(step), first);
-                (rows, z, to, self.activations)
+                (rows, z, to, self.phi)
             }
             Ends::Backward { dh, .. } => {
                 let to = RowsMut::new(dh, self.hidden).from(0, first);
-                (z, to.as_rows(), to, Activations::Identity)
+                (z, to.as_rows(), to, Activations::Identity.into())
             }
         };
         let scratch = RowsMut::new(self.scratch, lhs_len(1, self.hidden));
         let (batch, weights) = (self.count(step), &self.weights[group]);
-        let operands = product::Operands { batch, weights, rows, start, to, activations, scratch };
+        let operands = product::Operands { batch, weights, rows, start, to, phi, scratch };
         // SAFETY: what `Product::new` requires is promised to `Work::new`.
         // 1. The weights are packed for the instruction set, and `run` has verified that their
         //    depths and outputs are the group's.
@@ -199,7 +199,7 @@ impl<'a> Work<'a> {
 // SAFETY: the numbers of phases and tasks follow from the clock and the steps, which do not change.
 // A task writes its part of the packed operands, its units of its group, or, where the batch is
 // split, its own rows.
-unsafe impl Phases for Work<'_> {
+unsafe impl<F: Phi + From<Activations>> Phases for Work<'_, F> {
     #[inline(always)]
     fn phases(&self) -> usize {
         let steps = self.stretch.len();
@@ -274,22 +274,22 @@ unsafe impl Phases for Work<'_> {
 /// The kernel for the element-wise part of a step, for some rows. Forward it copies the groups that
 /// do not move. Backward it computes dz of the groups that moved and sets their ∂L/∂h to zero, and
 /// adds dy to ∂L/∂h of the others.
-struct Edge<'a, 'b> {
-    work: &'b Work<'a>,
+struct Edge<'a, 'b, F> {
+    work: &'b Work<'a, F>,
     index: usize,
     rows: Span,
 }
 
-impl<'a, 'b> Edge<'a, 'b> {
+impl<'a, 'b, F> Edge<'a, 'b, F> {
     /// # Safety
     /// The step is one of the stretch and has the rows, and nobody else has them.
     #[inline(always)]
-    unsafe fn new(work: &'b Work<'a>, index: usize, rows: Span) -> Self {
+    unsafe fn new(work: &'b Work<'a, F>, index: usize, rows: Span) -> Self {
         Self { work, index, rows }
     }
 }
 
-impl Kernel for Edge<'_, '_> {
+impl<F: Phi + From<Activations>> Kernel for Edge<'_, '_, F> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
@@ -316,7 +316,7 @@ impl Kernel for Edge<'_, '_> {
                             if moves {
                                 let dz = work.z_of(group, step).add(row * units);
                                 let h = h.at(in_schedule, first);
-                                moved(simd, work.activations, h, dy, Gradients { dh, dz }, units);
+                                moved(simd, work.phi, h, dy, Gradients { dh, dz }, units);
                             } else if let Some(dy) = dy {
                                 stayed(simd, dy, dh, units);
                             }
@@ -355,7 +355,7 @@ struct Gradients {
 #[inline(always)]
 unsafe fn moved<S: Simd>(
     simd: S,
-    activations: Activations,
+    phi: impl Phi,
     h: *const f32,
     dy: Option<*const f32>,
     Gradients { dh, dz }: Gradients,
@@ -369,7 +369,7 @@ unsafe fn moved<S: Simd>(
                 gradient = simd.add(gradient, load_lanes(simd, dy.add(at), lanes));
             }
             let h = load_lanes(simd, h.add(at), lanes);
-            let gradient = activations.candidate_gradient(simd, gradient, h);
+            let gradient = phi.candidate_gradient(simd, gradient, h);
             store_lanes(simd, dz.add(at), gradient, lanes);
             store_lanes(simd, dh.add(at), simd.zero(), lanes);
         }

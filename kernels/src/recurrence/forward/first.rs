@@ -15,7 +15,7 @@ use crate::simd::Simd;
 // fit (1).
 unsafe impl<C: Epilogue> step::Step for Step<'_, C> {
     const SUMS: usize = C::SUMS;
-    const SHORT: bool = true;
+    const SHORT: bool = C::SHORT;
 
     #[inline(always)]
     fn batch(&self) -> usize {

@@ -90,7 +90,7 @@ unsafe impl<C: Epilogue> step::Step for Second<'_, C> {
         unsafe {
             let place = self.step.place(at);
             if const { C::PROJECTS } {
-                place.set_h(simd, sum);
+                place.set_h(simd, self.step.cell.project(simd, sum));
             } else if let (Some(norm), Some(gate)) = (self.step.norm, C::SECOND) {
                 let normal = self.step.normal(norm, at.row, gate);
                 store_lanes(simd, normal.add(at.first), sum, at.lanes);

@@ -1,8 +1,8 @@
 //! Backward passes over a drawn cell.
 
-use super::{Case, Kept, RATES};
+use super::{Case, Functions, Kept, RATES};
 use crate::common::{by_columns, filled};
-use bptt_kernels::cells::{Activations, BackwardLhs};
+use bptt_kernels::cells::BackwardLhs;
 use bptt_kernels::recurrence::{
     Backward, Dims, DropoutBack, NormBack, Recurrent, Zoneout, ZoneoutBack, backward_scratch_len,
 };
@@ -49,7 +49,7 @@ impl Case {
     pub fn backward<B: DerefMut<Target = [f32]>>(
         &self,
         isa: Isa,
-        activations: Activations,
+        functions: impl Into<Functions>,
         kept: &Kept,
         make: impl Fn(&[f32]) -> B,
     ) -> [Vec<f32>; 5] {
@@ -92,7 +92,7 @@ impl Case {
         };
         let backward = Backward {
             dims,
-            cell: self.which.cell(activations, &vectors),
+            cell: self.which.cell(functions, &vectors),
             recurrent,
             gates: &mut gates,
             extra: &mut extra,

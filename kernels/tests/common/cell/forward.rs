@@ -1,8 +1,7 @@
 //! Forward passes over a drawn cell: batched, and of one sequence step by step.
 
-use super::{Case, Kept, RATES, Variant};
+use super::{Case, Functions, Kept, RATES, Variant};
 use crate::common::{by_rows, filled};
-use bptt_kernels::cells::Activations;
 use bptt_kernels::gemm::{self, Start, gemm};
 use bptt_kernels::recurrence::{
     CellStates, Dims, Dropout, Forward, Gates, Norm, Recurrent, Single, Zoneout,
@@ -45,7 +44,7 @@ impl Case {
     pub fn forward<B: DerefMut<Target = [f32]>>(
         &self,
         isa: Isa,
-        activations: Activations,
+        functions: impl Into<Functions>,
         variant: Variant,
         make: impl Fn(&[f32]) -> B,
     ) -> Kept {
@@ -77,7 +76,7 @@ impl Case {
         let inputs = if variant == Variant::Fused { self.inputs } else { 0 };
         let mut scratch =
             make(&filled(forward_scratch_len(&geometry, dims, delays, inputs).unwrap()));
-        let cell = self.which.cell(activations, &vectors);
+        let cell = self.which.cell(functions, &vectors);
         let [keys, mask, seen0] = self.noise().map(|values| make(&values));
         let mut seen = make(&filled(if self.noisy { self.dy.len() } else { 0 }));
         let keys = Some(bytemuck::cast_slice(&keys));
@@ -146,7 +145,7 @@ impl Case {
     pub fn singly<B: DerefMut<Target = [f32]>>(
         &self,
         isa: Isa,
-        activations: Activations,
+        functions: impl Into<Functions>,
         dense: &Dense,
         outputs: usize,
         make: impl Fn(&[f32]) -> B,
@@ -160,12 +159,13 @@ impl Case {
         let (mut next, bias) = (make(&filled(self.dims.outputs)), make(&self.b));
         let [mut z, mut extra] = single_room(&geometry, hidden).map(|len| make(&filled(len)));
         let vectors = make(&self.vectors);
+        let cell = self.which.cell(functions, &vectors);
         let (mut states, mut all) = (Vec::new(), Vec::new());
         for (t, x) in self.x.chunks(self.inputs).enumerate() {
             let (x, mut o) = (make(x), make(&filled(outputs)));
             Single {
                 hidden,
-                cell: &self.which.cell(activations, &vectors),
+                cell: &cell,
                 input: &input,
                 recurrent,
                 bias: &bias,

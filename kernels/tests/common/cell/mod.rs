@@ -5,11 +5,35 @@ mod backward;
 mod forward;
 
 use bptt_kernels::cells::{
-    Activations, Cell, Geometry, GruAfter, GruBefore, Leaky, Lstm, Projected, Vanilla,
+    Activation, Activations, Cell, Equations, Geometry, GruAfter, GruBefore, Hard, HardSigmoid,
+    Leaky, Lstm, Projected, Vanilla,
 };
 use bptt_kernels::recurrence::{Dims, RaggedRows, StepRows};
 use bptt_kernels::team::{Pass, Team};
 use bptt_reference::sample::uniform;
+
+/// The functions of a cell.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Functions {
+    Usual(Activations),
+    Hard(Hard),
+}
+
+impl Functions {
+    /// A hard sigmoid for the gates and ReLU for the candidate, and limits that some states reach.
+    pub const LIMITED: Self = Self::Hard(Hard {
+        candidate: Activation::Usual(Activations::Relu),
+        gates: Some(HardSigmoid::SIXTH),
+        cell_clip: 0.5,
+        projection_clip: 0.25,
+    });
+}
+
+impl From<Activations> for Functions {
+    fn from(usual: Activations) -> Self {
+        Self::Usual(usual)
+    }
+}
 
 /// A cell, without its vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,25 +60,34 @@ impl Which {
         all
     }
 
-    /// The kernel's cell with these vectors.
-    pub fn cell(self, activations: Activations, vectors: &[f32]) -> Cell<'_> {
+    /// The kernel's cell with these functions and vectors.
+    pub fn cell(self, functions: impl Into<Functions>, vectors: &[f32]) -> Cell<'_> {
+        match functions.into() {
+            Functions::Usual(usual) => self.equations(usual, vectors).into(),
+            Functions::Hard(hard) => self.equations(hard, vectors).into(),
+        }
+    }
+
+    fn equations<F: Copy>(self, activations: F, vectors: &[f32]) -> Equations<'_, F> {
         match self {
-            Self::Vanilla => Cell::Vanilla(Vanilla { activations }),
-            Self::Leaky { learned: false } => Cell::Leaky(Leaky { activations, alpha: vectors }),
-            Self::Leaky { learned: true } => {
-                Cell::LeakyLearned(Leaky { activations, alpha: vectors })
+            Self::Vanilla => Equations::Vanilla(Vanilla { activations }),
+            Self::Leaky { learned: false } => {
+                Equations::Leaky(Leaky { activations, alpha: vectors })
             }
-            Self::GruAfter => Cell::GruAfter(GruAfter { activations, bias: vectors }),
-            Self::GruBefore => Cell::GruBefore(GruBefore { activations }),
+            Self::Leaky { learned: true } => {
+                Equations::LeakyLearned(Leaky { activations, alpha: vectors })
+            }
+            Self::GruAfter => Equations::GruAfter(GruAfter { activations, bias: vectors }),
+            Self::GruBefore => Equations::GruBefore(GruBefore { activations }),
             Self::Lstm { peepholes, coupled, projected } => {
                 let peepholes = peepholes.then_some(vectors);
                 let (all, three) =
                     (Lstm { activations, peepholes }, Lstm { activations, peepholes });
                 match (coupled, projected) {
-                    (false, false) => Cell::Lstm(all),
-                    (true, false) => Cell::LstmCoupled(three),
-                    (false, true) => Cell::LstmProjected(Projected(all)),
-                    (true, true) => Cell::LstmCoupledProjected(Projected(three)),
+                    (false, false) => Equations::Lstm(all),
+                    (true, false) => Equations::LstmCoupled(three),
+                    (false, true) => Equations::LstmProjected(Projected(all)),
+                    (true, true) => Equations::LstmCoupledProjected(Projected(three)),
                 }
             }
         }

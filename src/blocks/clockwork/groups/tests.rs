@@ -2,6 +2,7 @@
 //! move belongs to exactly one run.
 
 use super::*;
+use bptt_kernels::cells::Activations;
 use bptt_kernels::recurrence::{RaggedMoves, RaggedRows};
 use bptt_kernels::tuning::{CHUNK_ROWS, ROWS_ALONE};
 
@@ -14,7 +15,7 @@ const LENGTHS: [&[usize]; 6] =
 /// Makes a layer of these groups with one input.
 fn clocked(groups: &[Group]) -> Clocked {
     let hidden = groups.iter().map(|group| group.units).sum();
-    Clocked { groups: groups.into(), activations: Activations::Tanh, input: 1, hidden }
+    Clocked { groups: groups.into(), activation: Activations::Tanh.into(), input: 1, hidden }
 }
 
 /// The rows of sequences of different lengths, the longest first.

@@ -31,12 +31,12 @@ impl ClockworkPass {
             Some(dlast) => dstate.copy_from_slice(dlast),
             None => dstate.fill(0.0),
         }
-        let (clock, activations) = (clocked.at(step), clocked.activations);
+        let (clock, activation) = (clocked.at(step), clocked.activation);
         let dz = &mut kept[..clocked.kept_len(step, rows)];
         ClockedBackward {
             clock,
             schedule: rows,
-            activations,
+            activation,
             weights: &packed.back,
             z: &mut *dz,
             h: y,

@@ -20,7 +20,7 @@ impl ClockworkPass {
         let (clocked, rows, isa) = (&self.clocked, self.move_rows(), self.isa);
         let x = x.features(self.rows(), clocked.input)?;
         let Regions { kept, inputs, scratch, .. } = self.regions.granted(memory);
-        let (clock, activations) = (clocked.at(step), clocked.activations);
+        let (clock, activation) = (clocked.at(step), clocked.activation);
         let z = &mut kept[..clocked.kept_len(step, rows)];
         for stretch in self.schedule.stretches(CHUNK_ROWS) {
             let part = InputProduct {
@@ -39,7 +39,7 @@ impl ClockworkPass {
                 clock,
                 schedule: rows,
                 stretch,
-                activations,
+                activation,
                 weights: &packed.forward,
                 z,
                 h0: state,

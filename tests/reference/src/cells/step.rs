@@ -96,9 +96,17 @@ impl<N: Number> Step<'_, N> {
         self.tape.add(a, product)
     }
 
-    /// The logistic function of gates, unless all is linear.
+    /// The function of gates, unless all is linear.
     fn logistic(&self) -> Activation {
-        if self.layer.linear { Activation::Identity } else { Activation::Logistic }
+        if self.layer.linear { Activation::Identity } else { self.layer.hard.gates }
+    }
+
+    /// What is left of `a` within the limit, if there is one.
+    fn clip(&mut self, a: Id, limit: Option<f64>) -> Id {
+        match limit {
+            Some(limit) => self.tape.map(Activation::Clip(limit), a),
+            None => a,
+        }
     }
 
     /// φ of a gate's pre-activation, which a pass shows by its gradient.
@@ -203,6 +211,16 @@ impl<N: Number> Step<'_, N> {
         self.plus_product(kept, rest, y)
     }
 
+    /// u ⊙ h₋ + (1 − u) ⊙ n, as two products where n has no bound: h₋ may be lost in h₋ − n.
+    fn state_of_gru(&mut self, phi: Activation, u: Id, n: Id) -> Id {
+        if phi != Activation::Relu {
+            return self.between(u, n);
+        }
+        let one = self.constant(|_| 1.0);
+        let (kept, rest) = (self.tape.mul(u, self.h), self.tape.sub(one, u));
+        self.plus_product(kept, rest, n)
+    }
+
     /// r, u = σ(…), n = φ(b_n + U_n x + r ⊙ (b_hn + W_n h₋)), h = u ⊙ h₋ + (1 − u) ⊙ n.
     fn gru_after(&mut self, phi: Activation) -> Id {
         let logistic = self.logistic();
@@ -221,7 +239,7 @@ impl<N: Number> Step<'_, N> {
         let input = self.input(2);
         let z = self.plus_product(input, r, q);
         let n = self.gate(2, phi, z);
-        self.between(u, n)
+        self.state_of_gru(phi, u, n)
     }
 
     /// r, u = σ(…), n = φ(b_n + U_n x + W_n (r ⊙ h₋)), h = u ⊙ h₋ + (1 − u) ⊙ n.
@@ -233,7 +251,7 @@ impl<N: Number> Step<'_, N> {
         let terms = [(self.rows(0, 2, 1), self.x), (self.rows(1, 2, 1), rh)];
         let z = self.sum(&terms, 2);
         let n = self.gate(2, phi, z);
-        self.between(u, n)
+        self.state_of_gru(phi, u, n)
     }
 
     /// Equations 10.40 to 10.44, with peepholes, i = 1 − f and h = P (o ⊙ tanh(c)) where they are wanted.
@@ -263,6 +281,7 @@ impl<N: Number> Step<'_, N> {
         let g = self.gate(forget + 1, candidate, z_g);
         let kept = self.tape.mul(f, c_prev);
         let c = self.plus_product(kept, i, g);
+        let c = self.clip(c, self.layer.hard.cell_clip);
         let z_o = self.z(forget + 2);
         let z_o = sees(self, z_o, forget + 1, c);
         let o = self.gate(forget + 2, logistic, z_o);
@@ -274,7 +293,8 @@ impl<N: Number> Step<'_, N> {
         }
         let (rows, columns) = (self.layer.outputs, self.layer.hidden);
         let p = Rows { matrix: self.params.nodes[4], start: 0, rows, columns };
-        (self.tape.affine(&[(p, m)], None), c)
+        let h = self.tape.affine(&[(p, m)], None);
+        (self.clip(h, self.layer.hard.projection_clip), c)
     }
 }
 
