@@ -42,6 +42,12 @@ pub(crate) trait Functions: Phi {
         simd.mul_add(u, simd.sub(h, n), n)
     }
 
+    /// `(1 − u) ⊙ dh`, the gradient by n of [`between`](Self::between).
+    #[inline(always)]
+    fn between_gradient<S: Simd>(self, simd: S, u: S::V, dh: S::V) -> S::V {
+        simd.neg_mul_add(u, dh, dh)
+    }
+
     /// Limits a new cell state.
     #[inline(always)]
     fn clip<S: Simd>(self, _simd: S, c: S::V) -> S::V {

@@ -24,7 +24,8 @@ fn shared<S: Simd, C: Epilogue>(
     let (u, n) = (at.gate(simd, UPDATE), at.gate(simd, CANDIDATE));
     let du = simd.mul(dh, simd.sub(at.h_prev(simd), n));
     at.set_dh(simd, simd.mul(u, dh));
-    [act.gate_gradient(simd, du, u), act.candidate_gradient(simd, simd.neg_mul_add(u, dh, dh), n)]
+    let dn = act.between_gradient(simd, u, dh);
+    [act.gate_gradient(simd, du, u), act.candidate_gradient(simd, dn, n)]
 }
 
 /// A GRU that applies the reset gate after the product: `n = φ(z_n + r ⊙ q)`, `q = b_hn + W_n h₋`,

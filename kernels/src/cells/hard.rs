@@ -138,6 +138,14 @@ impl Functions for Hard {
     }
 
     #[inline(always)]
+    fn between_gradient<S: Simd>(self, simd: S, u: S::V, dh: S::V) -> S::V {
+        if self.candidate != Activation::Usual(Activations::Relu) {
+            return Activations::Tanh.between_gradient(simd, u, dh);
+        }
+        simd.mul(simd.sub(simd.splat(1.0), u), dh)
+    }
+
+    #[inline(always)]
     fn clip<S: Simd>(self, simd: S, c: S::V) -> S::V {
         clip(simd, self.cell_clip, c)
     }
