@@ -13,10 +13,10 @@
 
 use bptt::blocks::Block;
 use bptt::{
-    Accumulate, Activation, Bidirectional, ClockGroup, Clockwork, Dense, Error, Format, Gru,
-    IndRnn, Init, Isa, Layer, LayerNorm, Leak, Leaky, Loss, Lstm, MinGru, MinLstm, Model, Network,
-    Outputs, Pooling, Qrnn, Recomputation, Recurrent, Regularisation, Regularised, Reset, RgLru,
-    Runtime, Schedule, Skip, Sru, Stream, TargetRows, Vanilla, Workspace,
+    Accumulate, Activation, Bidirectional, ClockGroup, Clockwork, Dense, Error, ForgetGate, Format,
+    Gru, IndRnn, Init, Isa, Layer, LayerNorm, Leak, Leaky, Loss, Lstm, MinGru, MinLstm, Model,
+    Network, Outputs, Pooling, Qrnn, Recomputation, Recurrent, Regularisation, Regularised, Reset,
+    RgLru, Runtime, Schedule, Skip, Slstm, Sru, Stream, TargetRows, Vanilla, Workspace,
 };
 use bptt_kernels::PackedMatrix;
 use bptt_kernels::gemm::{self, Gemm, Start};
@@ -136,6 +136,8 @@ enum CellName {
     IndRnn,
     /// With as many inputs as units.
     RgLru,
+    /// With four heads and a logistic forget gate.
+    Slstm,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -207,6 +209,10 @@ fn block(options: &Options) -> Result<Arc<dyn Block>, Error> {
         CellName::Clockwork => {
             let groups = clock_groups(hidden);
             Some(Arc::new(Clockwork::new(input, Activation::Tanh, &groups)?) as Arc<dyn Block>)
+        }
+        CellName::Slstm => {
+            let slstm = Slstm::new(input, hidden, 4)?.with_forget(ForgetGate::Logistic);
+            Some(Arc::new(slstm) as Arc<dyn Block>)
         }
         _ => scanned(options)?,
     };
@@ -327,7 +333,7 @@ fn scanned(options: &Options) -> Result<Option<Arc<dyn Block>>, Error> {
     Ok(Some(block))
 }
 
-/// The layer, for any other cell except a clockwork.
+/// The layer, for any other cell.
 fn layer(options: &Options) -> Result<Recurrent, Error> {
     let Options { input, hidden, .. } = *options;
     let lstm = || Lstm::new(input, hidden);
@@ -347,7 +353,7 @@ fn layer(options: &Options) -> Result<Recurrent, Error> {
         CellName::LstmNorm => LayerNorm::new(lstm()?)?.recurrent(),
         CellName::GruNorm => LayerNorm::new(gru(Reset::After)?)?.recurrent(),
         CellName::Skip => Skip::new(input, hidden, Activation::Tanh, &[1, 4])?.recurrent(),
-        _ => unreachable!("a clockwork and scanned cells are blocks of their own"),
+        _ => unreachable!("they are blocks of their own"),
     })
 }
 

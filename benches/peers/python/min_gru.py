@@ -9,13 +9,12 @@ candidates are positive, so that they have logarithms. Both have one thread and 
 units."""
 
 import json
-import statistics
-import subprocess
 import sys
-import time
 
 import torch
 from torch.nn import functional
+
+import beside
 
 
 def log_g(z):
@@ -53,58 +52,15 @@ def check():
     """The states and gradients are those of the equations."""
     layer = MinGru(3, 5, dtype=torch.float64)
     x, h = torch.randn(7, 2, 3, dtype=torch.float64), torch.rand(2, 5, dtype=torch.float64) + 0.1
-    results = []
-    for run in [layer, layer.stepwise]:
-        y = run(x, h)
-        gradients = torch.autograd.grad(y.square().sum(), list(layer.parameters()))
-        results.append([y, *gradients])
-    for own, other in zip(*results):
-        assert torch.allclose(own, other, rtol=1e-9), "the scan is not what its equations say"
-
-
-def timed(run):
-    began = time.perf_counter()
-    run()
-    return (time.perf_counter() - began) * 1e3
+    beside.same(lambda x: layer(x, h), lambda x: layer.stepwise(x, h), layer, x)
 
 
 def main(hidden, batch, steps, rounds, rnnbench):
-    torch.set_num_threads(1)
-    torch.set_num_interop_threads(1)
-    torch.manual_seed(1)
+    beside.one_thread()
     check()
-    layer = MinGru(hidden, hidden)
+    layer, h = MinGru(hidden, hidden), torch.full((batch, hidden), 0.5)
     x = torch.rand(steps, batch, hidden) * 2 - 1
-    h = torch.full((batch, hidden), 0.5)
-    dy = torch.rand(steps, batch, hidden) * 2 - 1
-
-    def infer():
-        with torch.inference_mode():
-            layer(x, h)
-
-    inputs = x.clone().requires_grad_()
-
-    def train():
-        y = layer(inputs, h)
-        torch.autograd.grad(y, [inputs, *layer.parameters()], dy)
-
-    results = {"hidden": hidden, "batch": batch, "steps": steps}
-    sizes = ["--input", hidden, "--hidden", hidden, "--batch", batch, "--steps", steps]
-    for mode, run in [("infer", infer), ("train", train)]:
-        run()
-        given = ["--cell", "min-gru-positive", "--mode", mode, "--seconds", "1", "--json", *sizes]
-        command = [rnnbench, *map(str, given)]
-        theirs, own = [], []
-        for _ in range(rounds):
-            theirs.append(timed(run))
-            said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            own.append(json.loads(said)["ms_median"])
-        pairs = zip(theirs, own)
-        results[mode] = {
-            "torch_ms": statistics.median(theirs),
-            "bptt_ms": statistics.median(own),
-            "ratio": statistics.median(a / b for a, b in pairs),
-        }
+    results = beside.compare(layer, lambda x: layer(x, h), x, "min-gru-positive", rounds, rnnbench)
     print(json.dumps(results))
 
 

@@ -1,19 +1,21 @@
-"""Times an sLSTM as plain PyTorch computes it, step by step, and prints a line of JSON.
+"""Times an sLSTM as plain PyTorch computes it, step by step, beside bptt's, in turns, and prints a line
+of JSON.
 
-    benches/peers/python/slstm.py HIDDEN HEADS BATCH STEPS ROUNDS
+    benches/peers/python/slstm.py HIDDEN BATCH STEPS ROUNDS RNNBENCH
 
-It has one thread, as many inputs as units and a logistic forget gate. The equations are those that
-the authors' package (Beck et al. 2024) has as its plain form, for machines without a GPU: the
-products with the inputs for all steps at once, and then for each step a product for each head and
-the cell in element-wise operations."""
+RNNBENCH is bptt's example of this name, in the release profile. Both have one thread, four heads, as
+many inputs as units and a logistic forget gate. The equations are those that the authors' package
+(Beck et al. 2024) has as its plain form, for machines without a GPU: the products with the inputs for
+all steps at once, and then for each step a product for each head and the cell in element-wise
+operations."""
 
 import json
-import statistics
 import sys
-import time
 
 import torch
 from torch.nn import functional
+
+import beside
 
 
 class Slstm(torch.nn.Module):
@@ -71,43 +73,14 @@ def check():
     """The outputs and gradients are those of the equations without a stabiliser."""
     layer = Slstm(3, 8, 2, dtype=torch.float64)
     x = torch.randn(7, 2, 3, dtype=torch.float64)
-    results = []
-    for run in [layer, layer.unstabilised]:
-        y = run(x)
-        gradients = torch.autograd.grad(y.square().sum(), list(layer.parameters()))
-        results.append([y, *gradients])
-    for own, other in zip(*results):
-        assert torch.allclose(own, other, rtol=1e-9), "the layer is not what its equations say"
+    beside.same(layer, layer.unstabilised, layer, x)
 
 
-def timed(run):
-    began = time.perf_counter()
-    run()
-    return (time.perf_counter() - began) * 1e3
-
-
-def main(hidden, heads, batch, steps, rounds):
-    torch.set_num_threads(1)
-    torch.set_num_interop_threads(1)
-    torch.manual_seed(1)
+def main(hidden, batch, steps, rounds, rnnbench):
+    beside.one_thread()
     check()
-    layer = Slstm(hidden, hidden, heads)
-    x = torch.rand(steps, batch, hidden) * 2 - 1
-    dy = torch.rand(steps, batch, hidden) * 2 - 1
-    inputs = x.clone().requires_grad_()
-
-    def infer():
-        with torch.inference_mode():
-            layer(x)
-
-    def train():
-        torch.autograd.grad(layer(inputs), [inputs, *layer.parameters()], dy)
-
-    results = {"hidden": hidden, "heads": heads, "batch": batch, "steps": steps}
-    for mode, run in [("infer", infer), ("train", train)]:
-        run()
-        results[f"{mode}_ms"] = statistics.median(timed(run) for _ in range(rounds))
-    print(json.dumps(results))
+    layer, x = Slstm(hidden, hidden, 4), torch.rand(steps, batch, hidden) * 2 - 1
+    print(json.dumps(beside.compare(layer, layer, x, "slstm", rounds, rnnbench)))
 
 
-main(*map(int, sys.argv[1:6]))
+main(*map(int, sys.argv[1:5]), sys.argv[5])
