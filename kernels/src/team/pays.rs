@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 const FIRST_ALONE: u32 = 2;
 /// See [`FIRST_ALONE`].
 const NEXT_ALONE: u32 = 512;
+/// As [`FIRST_ALONE`], where passes are [long](LONG). A program may have only a few such passes, of
+/// which one alone would be a large part.
+const FIRST_LONG_ALONE: u32 = 16;
 /// The fewest passes with helpers, since the last one alone, from which helpers can be judged.
 const FEW: u32 = 4;
 /// Passes in a trial, of helpers or alone. The first of them does not count: it wakes helpers, or
@@ -60,6 +63,8 @@ struct Times {
     fastest: f32,
     /// Whether passes run alone, except for trials.
     is_alone: bool,
+    /// Whether the last pass was [long](LONG).
+    is_long: bool,
     /// Passes since the mode last changed or the other mode was last tried.
     passes: u32,
     /// Passes to run alone before the next trial of helpers.
@@ -91,7 +96,11 @@ impl Pays {
 impl Times {
     fn next(&mut self) -> Mode {
         if !self.is_alone {
-            let due = if self.alone == 0.0 { FIRST_ALONE } else { NEXT_ALONE };
+            let due = match (self.alone == 0.0, self.is_long) {
+                (false, _) => NEXT_ALONE,
+                (true, false) => FIRST_ALONE,
+                (true, true) => FIRST_LONG_ALONE,
+            };
             return if self.passes >= due { Mode::Alone } else { Mode::Helped };
         }
         if self.trial > 0 {
@@ -108,8 +117,9 @@ impl Times {
 
     fn took(&mut self, mode: Mode, cost: f32, is_long: bool) {
         self.passes = self.passes.saturating_add(1);
+        self.is_long = is_long;
         match (mode, self.is_alone) {
-            (Mode::Alone, false) => self.tried_alone(cost, is_long),
+            (Mode::Alone, false) => self.tried_alone(cost),
             (Mode::Alone, true) => mean(&mut self.alone, cost),
             (Mode::Helped, false) => {
                 // Takes the fastest of the first few passes, so that a slow one among them decides
@@ -132,12 +142,12 @@ impl Times {
 
     /// Records a pass alone while helpers are in use. The fastest of a trial counts, without its
     /// first pass. If the time before was faster, the two are averaged.
-    fn tried_alone(&mut self, cost: f32, is_long: bool) {
-        self.trial = if is_long { TRIAL } else { self.trial + 1 };
+    fn tried_alone(&mut self, cost: f32) {
+        self.trial = if self.is_long { TRIAL } else { self.trial + 1 };
         match self.trial {
             1 => {}
             2 => self.fastest = cost,
-            _ if is_long => self.fastest = cost,
+            _ if self.is_long => self.fastest = cost,
             _ => self.fastest = self.fastest.min(cost),
         }
         if self.trial == TRIAL {
@@ -255,9 +265,17 @@ mod tests {
     }
 
     #[test]
-    fn of_long_passes_one_is_taken_alone() {
+    fn of_long_passes_one_is_taken_alone_and_none_of_the_first() {
         let mut pays = Pays::default();
-        assert_eq!(passes(&mut pays, 40, [50_000, 90_000]), 1);
+        assert_eq!(passes(&mut pays, 15, [50_000, 90_000]), 0);
+        assert_eq!(passes(&mut pays, 25, [50_000, 90_000]), 1);
+    }
+
+    #[test]
+    fn long_passes_do_without_helpers_that_do_not_pay() {
+        let mut pays = Pays::default();
+        let went_alone = passes(&mut pays, 200, [110_000, 90_000]);
+        assert!(went_alone > 140, "{went_alone}");
     }
 
     #[test]
