@@ -31,6 +31,7 @@ PEERS = ROOT / "benches/peers"
 sys.path.insert(0, str(PEERS))
 sys.dont_write_bytecode = True
 import machine  # noqa: E402
+import network_report  # noqa: E402
 import report  # noqa: E402
 
 STARTS = 5
@@ -63,6 +64,8 @@ def rnnbench(isa=None, **options):
         "gflops": of(lambda start: start["gflops"]),
         "fraction": of(lambda start: start["gflops"] / start["peak_gflops"]),
         "seconds": of(lambda start: start["ms_median"] / 1e3),
+        # Of the speed of its products alone, for a scanned cell.
+        "of_product": of(lambda start: start["of_product"] or 0),
     }
 
 
@@ -103,6 +106,16 @@ def cells():
         for name in names
     ]
     return table(["`--cell`", "infer", "train"], rows), "rnnbench --cell gru --mode train"
+
+
+def scans():
+    """Scanned cells at H 512, T 200: the fraction of their products' own speed, on one thread"""
+    columns, rows = [(mode, batch) for mode in ("infer", "train") for batch in (1, 32)], []
+    for name in ("min-gru", "min-lstm", "sru", "qrnn-f", "qrnn-fo", "qrnn-ifo", "ind-rnn", "rg-lru"):
+        of = lambda mode, batch: rnnbench(cell=name, mode=mode, batch=batch, steps=200)["of_product"]
+        rows.append([f"`{name}`", *(f"{of(*column):.2f}" for column in columns)])
+    header = ["`--cell`", *(f"{mode}, B {batch}" for mode, batch in columns)]
+    return table(header, rows), "rnnbench --cell min-gru --mode train --steps 200"
 
 
 def threads():
@@ -230,6 +243,12 @@ def peers_ragged():
     return table(header, rows), results
 
 
+def peers_networks():
+    """Networks of layers: how many times as long as bptt the fastest of PyTorch and ONNX Runtime takes"""
+    results = json.loads((PEERS / "results/networks/results.json").read_text())
+    return network_report.summary(results), results
+
+
 def peers_memory():
     """A training pass of an LSTM, H 256, τ 10 000, in less and less memory, on one thread"""
     results = json.loads((PEERS / "results/memory/results.json").read_text())
@@ -239,19 +258,25 @@ def peers_memory():
 TABLES = {
     "shapes": shapes,
     "cells": cells,
+    "scans": scans,
     "threads": threads,
     "formats": formats,
     "latency": latency,
     "compiling": compiling,
     "peers": peers,
     "peers-gru-vanilla": peers_gru_vanilla,
+    "peers-networks": peers_networks,
     "sequences": sequences,
     "peers-ragged": peers_ragged,
     "peers-memory": peers_memory,
 }
 
 
-COMMANDS = {"peers-ragged": "benches/peers/run --ragged", "peers-memory": "benches/peers/run memory"}
+COMMANDS = {
+    "peers-networks": "benches/peers/run networks",
+    "peers-ragged": "benches/peers/run --ragged",
+    "peers-memory": "benches/peers/run memory",
+}
 
 
 def block(name):
