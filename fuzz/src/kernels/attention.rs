@@ -33,6 +33,8 @@ fn alignment(drawn: &mut Drawn<'_>) -> Option<Alignment> {
         rows[at] = drawn.near(rows[at]);
     }
     let offsets = |of: &[usize]| of[0] == 0 && of.is_sorted();
+    // The floats of the longest slice, for which `checked_len` leaves room to be aligned.
+    let most = isize::MAX as usize / 4 - 64;
     let mut once = rows.clone();
     once.sort_unstable();
     drawn.demand(
@@ -40,7 +42,7 @@ fn alignment(drawn: &mut Drawn<'_>) -> Option<Alignment> {
             && offsets(&queries)
             && rows.len() == queries[sequences]
             && once.windows(2).all(|pair| pair[0] < pair[1])
-            && once.last().is_none_or(|&last| last <= isize::MAX as usize / 4),
+            && once.last().is_none_or(|&last| last <= most),
     );
     let made = Alignment::new(source, queries, rows);
     drawn.check(made, &[])
