@@ -362,7 +362,7 @@ def main():
     if not functions:
         sys.exit(f"no assembly in {directory}")
 
-    wanted = kernels()
+    wanted, cells = kernels(), scans()
     if not wanted:
         sys.exit("no `impl Kernel for` in kernels/src")
     faults, rows, seen, made, scanned = [], [], {}, set(), {}
@@ -419,7 +419,8 @@ def main():
                 computed = [l for l in body if re.match(rf"(?:{arch.arithmetic}|{arch.fma})\b", l)]
                 if not innermost or not any(re.search(operand, line) for line in computed):
                     continue
-                scanned.setdefault((isa, names[-1]), set()).update(direction)
+                for cell in set(names) & cells:
+                    scanned.setdefault((isa, cell), set()).update(direction)
                 if options.list:
                     print(f"  {name}: a scan of {len(body)} instructions")
         looped = set().union(*(blocks for blocks, _ in loops))
@@ -442,7 +443,7 @@ def main():
         for kernel in sorted(wanted):
             if (isa, kernel) not in made:
                 faults.append(f"{isa} {kernel}: implements Kernel but has no entry")
-        for cell in sorted(scans()):
+        for cell in sorted(cells):
             for direction in {"forward", "backward"} - scanned.get((isa, cell), set()):
                 faults.append(f"{isa} scan {cell}: no loop of vector arithmetic {direction}")
         tallest = max((rows for rows, _ in seen.get((isa, TILE), [])), default=0)

@@ -64,8 +64,6 @@ def rnnbench(isa=None, **options):
         "gflops": of(lambda start: start["gflops"]),
         "fraction": of(lambda start: start["gflops"] / start["peak_gflops"]),
         "seconds": of(lambda start: start["ms_median"] / 1e3),
-        # Of the speed of its products alone, for a scanned cell.
-        "of_product": of(lambda start: start["of_product"] or 0),
     }
 
 
@@ -106,16 +104,6 @@ def cells():
         for name in names
     ]
     return table(["`--cell`", "infer", "train"], rows), "rnnbench --cell gru --mode train"
-
-
-def scans():
-    """Scanned cells at H 512, T 200: the fraction of their products' own speed, on one thread"""
-    columns, rows = [(mode, batch) for mode in ("infer", "train") for batch in (1, 32)], []
-    for name in ("min-gru", "min-lstm", "sru", "qrnn-f", "qrnn-fo", "qrnn-ifo", "ind-rnn", "rg-lru"):
-        of = lambda mode, batch: rnnbench(cell=name, mode=mode, batch=batch, steps=200)["of_product"]
-        rows.append([f"`{name}`", *(f"{of(*column):.2f}" for column in columns)])
-    header = ["`--cell`", *(f"{mode}, B {batch}" for mode, batch in columns)]
-    return table(header, rows), "rnnbench --cell min-gru --mode train --steps 200"
 
 
 def threads():
@@ -258,7 +246,6 @@ def peers_memory():
 TABLES = {
     "shapes": shapes,
     "cells": cells,
-    "scans": scans,
     "threads": threads,
     "formats": formats,
     "latency": latency,
