@@ -165,12 +165,11 @@ impl ClockedForward<'_> {
         if dims.batch() == 0 {
             return Ok(());
         }
-        let parts = sizes.parts(pass.threads(), &self.stretch);
         // SAFETY: all slices have been checked.
         unsafe {
             match self.activation {
-                Activation::Usual(phi) => self.run_checked(phi, (hidden, parts), isa, pass),
-                phi => self.run_checked(phi, (hidden, parts), isa, pass),
+                Activation::Usual(phi) => self.run_checked(phi, hidden, isa, pass),
+                phi => self.run_checked(phi, hidden, isa, pass),
             }
         }
         Ok(())
@@ -181,11 +180,12 @@ impl ClockedForward<'_> {
     unsafe fn run_checked<F: Phi + From<Activations>>(
         self,
         phi: F,
-        (hidden, parts): (usize, usize),
+        hidden: usize,
         isa: Isa,
         pass: &mut Pass<'_>,
     ) {
         let Self { clock, schedule, stretch, weights, z, h0, h, h_stride, scratch, .. } = self;
+        let parts = Sizes { isa, clock, schedule, weights }.parts(pass.threads(), &stretch);
         let work = Operands {
             clock,
             schedule,
@@ -229,12 +229,11 @@ impl ClockedBackward<'_> {
         if dims.batch() == 0 {
             return Ok(());
         }
-        let parts = sizes.parts(pass.threads(), &(0..dims.steps()));
         // SAFETY: all slices have been checked.
         unsafe {
             match self.activation {
-                Activation::Usual(phi) => self.run_checked(phi, (hidden, parts), isa, pass),
-                phi => self.run_checked(phi, (hidden, parts), isa, pass),
+                Activation::Usual(phi) => self.run_checked(phi, hidden, isa, pass),
+                phi => self.run_checked(phi, hidden, isa, pass),
             }
         }
         Ok(())
@@ -245,17 +244,19 @@ impl ClockedBackward<'_> {
     unsafe fn run_checked<F: Phi + From<Activations>>(
         self,
         phi: F,
-        (hidden, parts): (usize, usize),
+        hidden: usize,
         isa: Isa,
         pass: &mut Pass<'_>,
     ) {
         let Self { clock, schedule, weights, z, dy, dh, scratch, .. } = self;
+        let stretch = 0..schedule.schedule().steps();
+        let parts = Sizes { isa, clock, schedule, weights }.parts(pass.threads(), &stretch);
         let h = Rows::new(self.h.as_ptr(), self.h_stride);
         let dy = dy.map(|dy| Rows::new(dy.as_ptr(), self.dy_stride));
         let work = Operands {
             clock,
             schedule,
-            stretch: 0..schedule.schedule().steps(),
+            stretch,
             hidden,
             phi,
             weights,
