@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # From the lowest to the highest.
 LAYERS = {
     "kernels/src": """
-        error tuning simd isa denormals aligned each vmath threefry peak baseline
+        error tuning cache simd isa denormals aligned each vmath threefry peak baseline
         team
         rows format gemm diagonal normalise softmax logistic optim
         cells recurrence rowwise attention scan slstm

@@ -24,6 +24,7 @@ mod aligned;
 pub mod attention;
 #[cfg(feature = "baseline")]
 pub mod baseline;
+mod cache;
 pub mod cells;
 mod denormals;
 pub mod diagonal;

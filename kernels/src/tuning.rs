@@ -93,8 +93,8 @@ pub const STRETCH_WORTH_CALLING: usize = unless_miri(1 << 20, 1);
 /// takes about as long as the threads take to meet.
 pub(crate) const SCAN_VECTORS: usize = unless_miri(256, 2);
 
-/// Bytes of recurrent weights up to which threads split the batch and each thread reads all
-/// weights: a core keeps this many in its own cache from step to step.
+/// Bytes of the cache that a core has for itself, if the CPU does not say: see
+/// [`own_cache`](crate::cache::own_cache).
 pub(crate) const OWN_CACHE: usize = unless_miri(1 << 20, 1 << 13);
 
 /// Rows for each thread from which threads split the batch: tiles of fewer rows are too flat to be

@@ -6,11 +6,12 @@ use super::row::Row;
 use super::schedule::StepRows;
 use super::step::{Step, Steps};
 use super::sweep::{Pack, Sweep};
+use crate::cache::own_cache;
 use crate::gemm::lhs;
 use crate::gemm::rhs::PackedMatrix;
 use crate::simd::{Kernel, Simd};
 use crate::team::Phases;
-use crate::tuning::{OWN_CACHE, OWN_ROWS, STEP_WORTH_SPLITTING};
+use crate::tuning::{OWN_ROWS, STEP_WORTH_SPLITTING};
 use std::ops::Range;
 
 /// A pass that has been checked. Either each part of the batch goes through all steps on its own,
@@ -186,8 +187,9 @@ fn sweep<S: Simd, T: Step>(simd: S, step: &T, group: usize, backwards: bool) {
 /// one thread does all.
 ///
 /// Rows do not depend on each other, so threads that split the batch wait for each other once, and
-/// not in every step. But each of them reads all weights. So 0 is returned where the units of each
-/// step are to be split instead: then each thread reads only a part of the weights.
+/// not in every step. But each of them reads all weights, which its core keeps from step to step only if
+/// they fit its own cache. So 0 is returned where the units of each step are to be split instead: then
+/// each thread reads only a part of the weights.
 #[inline]
 pub(super) fn parts(
     threads: usize,
@@ -209,7 +211,7 @@ pub(super) fn parts(
     let sum = |sum: usize, part| sum.saturating_add(part);
     let step = batch.saturating_mul(all().map(PackedMatrix::row_terms).fold(0, sum));
     let bytes = all().map(PackedMatrix::bytes).fold(0, sum);
-    let rows_alone = batch >= threads * OWN_ROWS && bytes <= OWN_CACHE;
+    let rows_alone = batch >= threads * OWN_ROWS && bytes <= own_cache();
     match rows_alone {
         true if step.saturating_mul(steps) >= STEP_WORTH_SPLITTING => threads,
         false if step >= STEP_WORTH_SPLITTING => 0,
