@@ -81,9 +81,7 @@ pub fn clocked_forward(drawn: &mut Drawn<'_>) {
     let case = case(drawn, |group, hidden| (group.units, hidden - group.first));
     let Case { groups, start, steps, batch, hidden, weights } = &case;
     let (steps, batch, hidden) = (*steps, *batch, *hidden);
-    let end = if drawn.flip() { steps } else { drawn.choice(10) };
-    let stretch = (if drawn.flip() { 0 } else { drawn.choice(10) })..end;
-    drawn.demand(stretch.start <= stretch.end && stretch.end <= steps);
+    let stretch = drawn.stretch(steps);
     let z = case.z(drawn);
     let h0 = drawn.floats(&[batch, hidden]);
     let (mut h, h_stride) = drawn.rows([steps, batch], hidden);

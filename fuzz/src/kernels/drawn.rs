@@ -2,6 +2,7 @@
 
 use crate::Bytes;
 use bptt_kernels::{Isa, KernelError};
+use std::ops::Range;
 
 /// What stands in slices before a call.
 pub(super) const BEFORE: f32 = 12_345.678;
@@ -66,6 +67,14 @@ impl<'a> Drawn<'a> {
             5 => usize::MAX / self.size(255),
             _ => size,
         }
+    }
+
+    /// Some of the steps, most often all.
+    pub(super) fn stretch(&mut self, steps: usize) -> Range<usize> {
+        let end = if self.flip() { steps } else { self.choice(10) };
+        let stretch = (if self.flip() { 0 } else { self.choice(10) })..end;
+        self.demand(stretch.start <= stretch.end && stretch.end <= steps);
+        stretch
     }
 
     /// Whether the call is right so far.

@@ -147,6 +147,7 @@ pub fn forward(drawn: &mut Drawn<'_>) {
     let recurrent = Recurrent { weights: &weights, delays: &delays, second };
     let history = delays[0];
 
+    let stretch = drawn.stretch(steps);
     let (kind, inputs) = (drawn.choice(3), drawn.size(20));
     let (mut kept, mut x, mut bias) = (Vec::new(), Vec::new(), Vec::new());
     let mut stride = 0;
@@ -158,7 +159,7 @@ pub fn forward(drawn: &mut Drawn<'_>) {
             let wider = row.unwrap_or(0) + 1 + drawn.choice(3);
             stride = drawn.near(wider);
             drawn.demand(row.is_some_and(|row| stride >= row));
-            x = drawn.floats(&[steps, batch, stride]);
+            x = drawn.floats(&[stretch.len(), batch, stride]);
         }
         _ => {
             drawn.demand(geometry.fuses);
@@ -173,9 +174,6 @@ pub fn forward(drawn: &mut Drawn<'_>) {
     };
     let h0 = drawn.floats(&[history, batch, outputs]);
     let (mut h, h_stride) = drawn.rows([steps, batch], outputs);
-    let end = if drawn.flip() { steps } else { drawn.choice(7) };
-    let stretch = (if drawn.flip() { 0 } else { drawn.choice(7) })..end;
-    drawn.demand(stretch.start <= stretch.end && stretch.end <= steps);
 
     let zoneout = drawn.seldom();
     let keys = (zoneout && drawn.flip()).then(|| keys(drawn, dims));

@@ -57,20 +57,22 @@ pub fn scan_forward(drawn: &mut Drawn<'_>) {
     let row = geometry.gates.saturating_mul(hidden);
     let gates_stride = drawn.near(row);
     drawn.demand(gates_stride >= row);
-    let mut gates = case.rows(drawn, gates_stride);
+    let (keep, stretch) = (drawn.flip(), drawn.stretch(steps));
+    let rows = if keep { steps } else { stretch.len() };
+    let mut gates = drawn.floats(&[rows, batch, gates_stride]);
     let (vectors, x) = (drawn.floats(&[geometry.vectors, hidden]), case.of_input(drawn));
     let mut state = drawn.floats(&[batch, hidden]);
     let mut c = case.optional(drawn, steps, if geometry.cells { hidden } else { 0 });
     let mut h = case.rows(drawn, hidden);
     let forward = ScanForward {
         schedule: StepRows::dense(steps, batch),
-        stretch: 0..steps,
+        stretch,
         hidden,
         cell,
         vectors: &vectors,
         gates: &mut gates,
         gates_stride,
-        keep: drawn.flip(),
+        keep,
         x: &x,
         state: &mut state,
         c: &mut c,

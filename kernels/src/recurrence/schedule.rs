@@ -133,6 +133,22 @@ impl StepRows<'_> {
         }
     }
 
+    /// Returns the floats of rows of `width` floats, for the steps of `stretch`.
+    #[inline]
+    pub(crate) fn floats_in(
+        self,
+        what: &'static str,
+        stretch: &Range<usize>,
+        width: usize,
+    ) -> Result<usize, KernelError> {
+        match self.starts {
+            Starts::Dense(_) => checked_len(what, &[stretch.len(), self.batch, width]),
+            Starts::Ragged(starts) => {
+                checked_len(what, &[starts[stretch.end] - starts[stretch.start], width])
+            }
+        }
+    }
+
     /// Returns the sequences of part `part` of `parts`. In the steps of `stretch` the parts have
     /// about the same number of rows.
     #[inline(always)]

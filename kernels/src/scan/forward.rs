@@ -29,7 +29,8 @@ pub struct ScanForward<'a> {
     pub cell: Scan,
     /// The cell's parameters, `[vectors, H]`.
     pub vectors: &'a [f32],
-    /// The pre-activations, `[rows, stride]`, where the first GH floats of a row are `[G, H]`.
+    /// The pre-activations, `[rows, stride]`, where the first GH floats of a row are `[G, H]`: of all
+    /// rows if they are kept, else of those of the stretch alone.
     pub gates: &'a mut [f32],
     /// Floats from one row of `gates` to the next, GH or more.
     pub gates_stride: usize,
@@ -69,7 +70,8 @@ impl ScanForward<'_> {
     #[inline(always)]
     fn run_checked<C: ScanCell>(self, cell: C, isa: Isa, pass: &mut Pass<'_>) {
         let Self { schedule, hidden, stretch, .. } = self;
-        let rows = schedule.start(stretch.end) - schedule.start(stretch.start);
+        let first_row = schedule.start(stretch.start);
+        let rows = schedule.start(stretch.end) - first_row;
         let work = Work {
             cell,
             schedule,
@@ -79,6 +81,7 @@ impl ScanForward<'_> {
             vectors: Rows::new(self.vectors.as_ptr(), hidden),
             gates: RowsMut::new(self.gates.as_mut_ptr(), self.gates_stride),
             keep: self.keep,
+            first_row: if self.keep { 0 } else { first_row },
             x: Rows::new(self.x.as_ptr(), hidden),
             state: RowsMut::new(self.state.as_mut_ptr(), hidden),
             c: (!self.c.is_empty()).then(|| RowsMut::new(self.c.as_mut_ptr(), hidden)),
@@ -89,14 +92,16 @@ impl ScanForward<'_> {
     }
 
     fn check(&self) -> Result<(), KernelError> {
-        let (geometry, hidden) = (self.cell.geometry(), self.hidden);
-        let dims = Dims { schedule: self.schedule, hidden, outputs: hidden };
+        let (geometry, hidden, schedule) = (self.cell.geometry(), self.hidden, self.schedule);
+        let dims = Dims { schedule, hidden, outputs: hidden };
         dims.check_stretch(&self.stretch)?;
         let vectors = checked_len("vectors", &[geometry.vectors, hidden])?;
         check_len("vectors", self.vectors.len(), vectors)?;
         let gates = checked_len("gates", &[geometry.gates, hidden])?;
         check_room("stride", self.gates_stride, gates)?;
-        check_len("gates", self.gates.len(), dims.rows("gates", 1, self.gates_stride)?)?;
+        let rows_of_gates = if self.keep { 0..schedule.steps() } else { self.stretch.clone() };
+        let expected = schedule.floats_in("gates", &rows_of_gates, self.gates_stride)?;
+        check_len("gates", self.gates.len(), expected)?;
         check_len("x", self.x.len(), dims.rows("x", usize::from(geometry.input), hidden)?)?;
         check_len("state", self.state.len(), dims.sequences("state", hidden)?)?;
         if !self.c.is_empty() {
@@ -117,6 +122,8 @@ struct Work<'a, C> {
     vectors: Rows,
     gates: RowsMut,
     keep: bool,
+    /// The first row that `gates` has.
+    first_row: usize,
     x: Rows,
     state: RowsMut,
     c: Option<RowsMut>,
@@ -159,7 +166,7 @@ impl<C: ScanCell> Work<'_, C> {
     /// Computes a step of at most a vector of units.
     ///
     /// # Safety
-    /// `row` is a row of the schedule, `n` one of its sequences, and the units are at most a vector
+    /// `row` is a row of the stretch, `n` one of its sequences, and the units are at most a vector
     /// of those that this task alone uses.
     #[inline(always)]
     unsafe fn units<S: Simd>(&self, simd: S, row: usize, n: usize, units: Span) {
@@ -167,13 +174,14 @@ impl<C: ScanCell> Work<'_, C> {
         let (at, of_state) = (At { row, column }, At { row: n, column });
         let mut gates = [simd.zero(); MOST_GATES];
         let mut vectors = [simd.zero(); MOST_VECTORS];
+        let of_gate =
+            |gate: usize| At { row: row - self.first_row, column: gate * self.hidden + column };
         // SAFETY: `ScanForward::check` has verified that all of these have the rows of the
-        // schedule, or a row for each sequence or vector, of H units; x and c are only used if they
-        // are there.
+        // schedule, or a row for each sequence or vector, of H units, and the gates at least those
+        // of the stretch; x and c are only used if they are there.
         unsafe {
             for gate in 0..C::GATES {
-                let column = gate * self.hidden + column;
-                gates[gate] = self.gates.load(simd, At { row, column }, lanes);
+                gates[gate] = self.gates.load(simd, of_gate(gate), lanes);
             }
             for vector in 0..C::VECTORS {
                 vectors[vector] = self.vectors.load(simd, At { row: vector, column }, lanes);
@@ -184,8 +192,7 @@ impl<C: ScanCell> Work<'_, C> {
                 self.cell.forward(simd, Units { gates, x, vectors, before });
             if self.keep {
                 for gate in 0..C::GATES {
-                    let column = gate * self.hidden + column;
-                    self.gates.store(simd, At { row, column }, gates[gate], lanes);
+                    self.gates.store(simd, of_gate(gate), gates[gate], lanes);
                 }
             }
             self.state.store(simd, of_state, state, lanes);

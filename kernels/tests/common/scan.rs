@@ -129,13 +129,17 @@ impl ScanCase {
             (make(&filled(cells)), make(&self.spread(&filled(rows * self.hidden), self.hidden)));
         let (x, vectors) = (make(&self.x), make(&self.vectors));
         for stretch in self.stretches() {
+            let [first, end] = match keep {
+                true => [0, rows],
+                false => [stretch.start, stretch.end].map(|step| self.schedule.start(step)),
+            };
             let forward = ScanForward {
                 schedule: self.schedule,
                 stretch,
                 hidden: self.hidden,
                 cell: self.cell,
                 vectors: &vectors,
-                gates: &mut gates,
+                gates: &mut gates[first * stride..end * stride],
                 gates_stride: stride,
                 keep,
                 x: &x,

@@ -37,7 +37,8 @@ pub enum Gates<'a> {
     Keep(&'a mut [f32]),
     /// For inference: the gates are not stored.
     Discard {
-        /// `b + U x`, `[τ, B, stride]`, where the first GH floats of a row are `[G, H]`.
+        /// `b + U x` of the rows of the stretch alone, `[rows, stride]`, where the first GH floats of
+        /// a row are `[G, H]`.
         z: &'a [f32],
         /// Floats from one row to the next, GH or more.
         stride: usize,
@@ -275,7 +276,8 @@ impl Forward<'_> {
             }
             Gates::Discard { z, stride } => {
                 check_room("stride", *stride, gates)?;
-                check_len("gates", z.len(), dims.rows("gates", 1, *stride)?)?;
+                let expected = dims.schedule.floats_in("gates", &self.stretch, *stride)?;
+                check_len("gates", z.len(), expected)?;
             }
             Gates::Fused { .. } if !cell.fuses => {
                 return Err(KernelError::Packing {

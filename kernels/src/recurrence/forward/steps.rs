@@ -31,9 +31,9 @@ impl<'a, C: Epilogue> Pointers<'a, C> {
     ///
     /// # Safety
     /// For as long as it is used, `first` is what [`Step::new`] requires, and what it requires of a
-    /// step is there for all steps, in the order of `Forward`'s memory: z, x and h for all steps;
-    /// gates and the extra block for all steps if gates are kept, else for one; c where `c_step`
-    /// says.
+    /// step is there for all steps, in the order of `Forward`'s memory: x and h for all steps; if
+    /// gates are kept, z, the gates and the extra block, too, else z for the steps of the stretch and
+    /// the extra block for one step; c where `c_step` says.
     pub(super) unsafe fn new(
         stretch: Range<usize>,
         c_step: CellStep,
@@ -89,11 +89,14 @@ unsafe impl<'a, C: Epilogue> Steps for Pointers<'a, C> {
             CellStep::Turns(_) if t.is_multiple_of(2) => (first.c_prev, first.c),
             CellStep::Turns(other) => (first.c.cast_const(), other),
         };
-        let kept = if first.gates.is_some() { row * first.hidden } else { 0 };
+        let (kept, of_z) = match first.gates {
+            Some(_) => (row * first.hidden, row),
+            None => (0, row - schedule.start(self.stretch.start)),
+        };
         let operands = Operands {
             batch: schedule.count(t),
             input: match first.input {
-                Input::Computed(z) => Input::Computed(z.from(row, 0)),
+                Input::Computed(z) => Input::Computed(z.from(of_z, 0)),
                 Input::Fused { x, weights, bias } => {
                     Input::Fused { x: x.from(row, 0), weights, bias }
                 }

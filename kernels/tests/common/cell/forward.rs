@@ -97,6 +97,7 @@ impl Case {
                 inverse: &mut inverse,
             };
             let dropout = Dropout { mask: &mask, before: &seen0, seen: &mut seen };
+            let [first, end] = [stretch.start, stretch.end].map(|step| dims.schedule.start(step));
             let forward = Forward {
                 dims,
                 stretch,
@@ -104,7 +105,9 @@ impl Case {
                 recurrent,
                 gates: match variant {
                     Variant::Keep => Gates::Keep(&mut z),
-                    Variant::Discard => Gates::Discard { z: &spread, stride },
+                    Variant::Discard => {
+                        Gates::Discard { z: &spread[first * stride..end * stride], stride }
+                    }
                     Variant::Fused => Gates::Fused { x: &x, input: &input, bias: &bias },
                 },
                 extra: &mut extra,
