@@ -21,6 +21,7 @@ mod cells;
 #[path = "../common/mod.rs"]
 mod common;
 mod hash;
+mod networks;
 mod optimisers;
 mod readout;
 mod table;
@@ -63,6 +64,7 @@ fn hashes_are_those_recorded() {
     for &isa in isas() {
         cells::run(isa, &mut log);
         readout::run(isa, &mut log);
+        networks::run(isa, &mut log);
         optimisers::run(isa, &mut log);
     }
     let Log { table, broken } = log;
