@@ -178,7 +178,8 @@ pub use loss::{
 };
 pub use memory::{Layout, Memory, Region};
 pub use network::{
-    Bridge, Encoder, Model, Network, Recomputation, Stream, Training, Truncated, Workspace,
+    Bridge, Encoder, Inference, Model, Network, Recomputation, Stream, Training, Truncated,
+    Workspace,
 };
 pub use params::{Init, Manifest, Parameters, State, Tensor};
 pub use rand_core;

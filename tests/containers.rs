@@ -10,7 +10,7 @@ use bptt::{
     Reversed, Runtime, Schedule, SquaredError, Stack, Tokens, Vanilla,
 };
 use bptt_reference::sample::uniform;
-use common::tree::{Given, Sequences, Tree, model_of, run};
+use common::tree::{Given, Sequences, Tree, infer, model_of, run};
 use common::{Layout, assert_bits, isas};
 use proptest::prelude::*;
 use rand::rngs::StdRng;
@@ -72,6 +72,9 @@ proptest! {
             same("dx", &whole.dx, &by_hand.dx);
             same("dstate", &whole.dstate, &by_hand.dstate);
             same("gradients", &whole.gradients, &by_hand.gradients);
+            let [y, last] = infer(&network, runtime.threads(2), &sequences, &given);
+            same("y of inference", &y, &whole.y);
+            same("last state of inference", &last, &whole.last);
         }
     }
 

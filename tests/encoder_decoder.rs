@@ -299,6 +299,33 @@ fn the_order_of_sequences_makes_no_difference() {
     }
 }
 
+/// A workspace for inference has no noise.
+#[test]
+fn inference_has_the_bits_of_training_without_noise() {
+    for (name, network) in networks() {
+        let pairs = ragged();
+        let [schedule, sources] = pairs.schedules();
+        let (x, source) = (pairs.x.concat(), pairs.source.concat());
+        let inputs = Inputs::new(&x).with_source(&source);
+        for threads in [1, 2] {
+            let mut model = model(&network, threads);
+            let inference = model.inference(&schedule).with_source(&sources);
+            let mut workspace = inference.workspace().unwrap();
+            workspace.set_noise(NOISE);
+            let y = model.forward(&mut workspace, inputs).unwrap().to_vec();
+            let training = model.training(&schedule).with_source(&sources);
+            assert!(workspace.bytes() < training.bytes().unwrap(), "{name}");
+            match name.contains("dropout") {
+                false => assert_bits(name, &y, &run(&mut model, &pairs, NOISE).y),
+                true => {
+                    workspace.set_noise(Noise::default());
+                    assert_bits(name, model.forward(&mut workspace, inputs).unwrap(), &y);
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn any_number_of_threads_gives_the_same_bits() {
     let pairs = Pairs::drawn(&[12, 30, 1, 17, 30, 29], &[40, 1, 33, 12, 28, 40]);

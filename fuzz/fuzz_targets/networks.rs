@@ -1,12 +1,12 @@
 //! Networks of blocks within blocks, drawn with their schedules: they take the bytes that were declared,
-//! and have the bits of their leaves run one by one, on any number of threads, under any budget, and in
-//! a stream.
+//! and have the bits of their leaves run one by one, on any number of threads, under any budget, in
+//! inference and in a stream.
 #![no_main]
 
 use bptt::blocks::Block;
 use bptt::{Accumulate, Isa, Network, Runtime, Schedule};
 use bptt_fuzz::common::Layout;
-use bptt_fuzz::common::tree::{Given, Results, Sequences, Tree, model_of, run};
+use bptt_fuzz::common::tree::{Given, Results, Sequences, Tree, infer, model_of, run};
 use bptt_fuzz::{Bytes, assert_same};
 use libfuzzer_sys::fuzz_target;
 use rand::rngs::StdRng;
@@ -33,6 +33,9 @@ fuzz_target!(|input: &[u8]| {
         &run(&network, Runtime::new(isa).threads(threads), &sequences, &given),
         &whole,
     );
+    let [y, last] = infer(&network, Runtime::new(isa).threads(threads), &sequences, &given);
+    assert_same("y, inference", isa, &y, &whole.y);
+    assert_same("last, inference", isa, &last, &whole.last);
     if tree.block().is_causal() {
         stream(isa, &network, &sequences, &given, &whole);
         budget(&mut bytes, isa, &network, &sequences, &given);

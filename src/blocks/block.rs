@@ -131,7 +131,7 @@ pub trait Block: Any + Debug + Send + Sync {
     fn stream(&self, plan: &mut StreamPlan<'_>) -> Result<Box<dyn Steps>, Error> {
         let StreamPlan { batch, runtime, source, .. } = *plan;
         let mut own = Layout::in_lines("the stream");
-        let (schedule, gradients) = (Schedule::dense(1, batch), Wanted::default());
+        let (schedule, gradients) = (Schedule::dense(1, batch), Wanted::NONE);
         let pass = self.plan(&mut Plan {
             schedule,
             runtime,

@@ -8,7 +8,8 @@ use bptt_kernels::team::Pass as Threads;
 use std::any::Any;
 use std::fmt::Debug;
 
-/// The gradients that a pass must compute.
+/// The gradients that a pass must compute. With [none](Self::NONE) of them no backward pass follows, and a
+/// pass need not keep anything for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// Whether to compute the gradients of the parameters.
@@ -22,6 +23,29 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    /// No gradients, as in inference.
+    pub const NONE: Self = Self { parameters: false, input: false, state: false, source: false };
+
+    /// Returns whether there are gradients to compute.
+    pub fn any(self) -> bool {
+        self != Self::NONE
+    }
+
+    /// Returns these gradients with that of the input, which the block before needs to compute its
+    /// own; [none](Self::NONE) stay none.
+    pub(crate) fn through_input(self) -> Self {
+        Self { input: self.any(), ..self }
+    }
+
+    /// Returns an error unless a backward pass was planned.
+    pub(crate) fn check_backward(self) -> Result<(), Error> {
+        if self.any() {
+            return Ok(());
+        }
+        let (given, expected) = ("planned for inference".into(), "planned with gradients".into());
+        Err(Error::Mismatch { what: "the pass", given, expected })
+    }
+
     /// Returns the gradients that `self` or `other` asks for.
     pub(crate) fn and(self, other: Self) -> Self {
         Self {

@@ -188,7 +188,7 @@ impl Block for AttentionWrapper {
 
     fn stream(&self, plan: &mut StreamPlan<'_>) -> Result<Box<dyn Steps>, Error> {
         let StreamPlan { batch, runtime, source, .. } = *plan;
-        let feed = self.feed(&Schedule::dense(1, batch), source, runtime, Wanted::default())?;
+        let feed = self.feed(&Schedule::dense(1, batch), source, runtime, Wanted::NONE)?;
         Ok(Box::new(StepByStepSteps::planned(&*self.block, self.shape, feed, plan)?))
     }
 }

@@ -1,10 +1,11 @@
-//! Networks: a sequence of blocks, with one buffer of parameters and one workspace for training.
+//! Networks: a sequence of blocks, with one buffer of parameters and one workspace.
 
 mod begins;
 mod division;
 mod encoded;
 mod encoder;
 mod fused;
+mod inference;
 mod learned;
 mod model;
 mod packing;
@@ -16,6 +17,7 @@ mod workspace;
 
 pub use division::Recomputation;
 pub use encoder::{Bridge, Encoder};
+pub use inference::Inference;
 pub use model::Model;
 pub use stream::Stream;
 pub use training::Training;

@@ -296,6 +296,7 @@ impl Model {
         accumulate: Accumulate,
     ) -> Result<f64, Error> {
         workspace.check(&self.network, self.runtime)?;
+        workspace.check_backward()?;
         workspace.expect_forward_of(self.packing.version)?;
         let inputs = inputs.into();
         workspace.check_gradients(&self.packing)?;
@@ -347,7 +348,8 @@ impl Model {
     /// workspace draw new noise.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if the workspace belongs to another model; the errors of the optimiser;
+    /// [`Error::Mismatch`] if the workspace belongs to another model or is for inference; the errors of
+    /// the optimiser;
     /// [`Error::OutOfMemory`] if a stream uses the same packed parameters and there is no memory for
     /// a copy. The parameters are unchanged then.
     pub fn update(
@@ -356,6 +358,7 @@ impl Model {
         optimizer: &mut dyn Optimizer,
     ) -> Result<(), Error> {
         workspace.check(&self.network, self.runtime)?;
+        workspace.check_backward()?;
         self.own_packing()?;
         self.unpacked = true;
         optimizer.update(self.runtime, &mut self.parameters, workspace.gradients_mut())?;

@@ -70,7 +70,7 @@ impl Packing {
             encoder: encoder.map(packed).transpose()?,
             manifest,
             learned_state,
-            wanted: Wanted::default(),
+            wanted: Wanted::NONE,
             unfilled: true,
             version: Version::NONE,
         })

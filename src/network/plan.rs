@@ -1,4 +1,4 @@
-//! The plan of a network's training passes: the pass of its blocks, and the layout of the workspace.
+//! The plan of a network's passes: the pass of its blocks, and the layout of the workspace.
 
 mod encoder;
 
@@ -144,7 +144,7 @@ impl Tail {
         options: Options<'_>,
     ) -> Result<Self, Error> {
         let chunk = check_size("rows of a chunk", chunk)?.min(rows.max(1));
-        let gradients = Wanted { input: true, state: false, ..options.gradients };
+        let gradients = Wanted { state: false, ..options.gradients.through_input() };
         let options = Options {
             gradients,
             recompute: false,
@@ -326,14 +326,15 @@ impl Planned {
         // are not kept.
         let of_caller = other * usize::from(!is_stretch);
         let keeps_outputs = usize::from(chunk.is_none());
+        let backward = usize::from(gradients.any());
         let dims: Parts<&[usize]> = Parts {
             state: &[state.len()],
             last: &[state.len()],
-            dstate: &[state.len()],
-            dlast: &[state.len()],
+            dstate: &[backward, state.len()],
+            dlast: &[backward, state.len()],
             own: &[own.floats()],
             y: &[rows, output],
-            dy: &[usize::from(pass.reads_output()), rows, output],
+            dy: &[backward, usize::from(pass.reads_output()), rows, output],
             dx: &[rows, dx],
             x_of_passes: &[other, rows, width],
             y_of_caller: &[of_caller, keeps_outputs, given, output],

@@ -54,7 +54,7 @@ pub struct Training<'a> {
 impl<'a> Training<'a> {
     pub(super) fn new(model: &'a mut Model, schedule: Schedule) -> Self {
         let state = model.network().has_learned_state() || model.network().has_bridge();
-        let wanted = Wanted { parameters: true, state, ..Wanted::default() };
+        let wanted = Wanted { parameters: true, state, ..Wanted::NONE };
         let asked = Asked { wanted, budget: None, chunk: None, sources: None };
         Self { model, schedule, asked }
     }

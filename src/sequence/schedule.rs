@@ -358,4 +358,10 @@ impl Schedule {
             Some(first..next)
         })
     }
+
+    /// Returns the most rows of a [stretch](Self::stretches).
+    pub(crate) fn most_rows(&self, most: usize) -> usize {
+        let rows = |steps: Range<usize>| self.start(steps.end) - self.start(steps.start);
+        self.stretches(most).map(rows).max().unwrap_or(0)
+    }
 }

@@ -44,6 +44,12 @@ pub fn passes_allocate_nothing(model: &mut Model, data: &Data) {
         model.gradients(&mut workspace, x, &loss, Accumulate::No).unwrap();
     };
     assert_eq!(allocations(gradients), 0, "gradients");
+    let mut inference = model.inference_workspace(data.schedule()).unwrap();
+    inference.set_state(&initial).unwrap();
+    let infer = || {
+        model.forward(&mut inference, x).unwrap();
+    };
+    assert_eq!(allocations(infer), 0, "inference");
     let carried = || {
         workspace.carry_state().unwrap();
         workspace.reset_state();
@@ -113,6 +119,7 @@ fn nothing_is_allocated_for_different_lengths() {
             let schedule = Schedule::padded(&[4, 0, 11, 7], 12).unwrap();
             let training = model.training(&schedule).with_input_gradients();
             let mut workspace = training.with_state_gradients().workspace().unwrap();
+            let mut inference = model.inference_workspace(&schedule).unwrap();
             let x = vec![0.5; schedule.given_rows() * layer.input_size()];
             for start in 0..3 {
                 let mut state = model.state(4).unwrap();
@@ -124,6 +131,11 @@ fn nothing_is_allocated_for_different_lengths() {
                     model.backward(&mut workspace, &x, &loss, Accumulate::Yes).unwrap();
                 };
                 assert_eq!(allocations(passes), 0, "{kind:?} from {start} on {isa}");
+                inference.set_state(&state).unwrap();
+                let infer = || {
+                    model.forward(&mut inference, &x).unwrap();
+                };
+                assert_eq!(allocations(infer), 0, "{kind:?} inferred from {start} on {isa}");
             }
         });
     }

@@ -301,6 +301,25 @@ fn side_by_side(
     all
 }
 
+/// The outputs and the last state of a pass for inference.
+pub fn infer(
+    network: &Network,
+    runtime: Runtime,
+    sequences: &Sequences,
+    given: &Given,
+) -> [Vec<f32>; 2] {
+    let model = model_of(network, runtime, &given.parameters);
+    let inference = model.inference(sequences.layout.schedule(&sequences.lengths));
+    let bytes = inference.bytes().unwrap();
+    let mut workspace = inference.workspace().unwrap();
+    assert_eq!(workspace.bytes(), bytes);
+    let mut state = model.state(sequences.lengths.len()).unwrap();
+    state.as_mut_slice().copy_from_slice(&given.state);
+    workspace.set_state(&state).unwrap();
+    let y = model.forward(&mut workspace, &given.x).unwrap().to_vec();
+    [y, workspace.last_state().unwrap().as_slice().to_vec()]
+}
+
 /// Runs a pass of a whole network.
 pub fn run(network: &Network, runtime: Runtime, sequences: &Sequences, given: &Given) -> Results {
     let mut model = model_of(network, runtime, &given.parameters);

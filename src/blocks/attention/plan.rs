@@ -116,9 +116,7 @@ impl AttentionPlan {
         let (isa, rows) = (runtime.isa(), schedule.checked_rows()?);
         let outputs = source.map_or(0, |source| source.len() * source.size.outputs);
         let readers = match source {
-            Some(source) if gradients != Wanted::default() => {
-                [source.outputs_reader(), source.outputs_reader()]
-            }
+            Some(source) if gradients.any() => [source.outputs_reader(), source.outputs_reader()],
             _ => [0; 2],
         };
         Ok(Self {
@@ -145,7 +143,7 @@ impl AttentionPlan {
         let map = query.plan(&mut Plan {
             schedule: Schedule::dense(1, rows),
             runtime: self.runtime,
-            gradients: Wanted { input: true, ..self.gradients },
+            gradients: self.gradients.through_input(),
             recompute: false,
             source: None,
             layout: &mut layout,
@@ -157,7 +155,7 @@ impl AttentionPlan {
     /// Books the memory of all windows.
     pub fn booked(mut self, layout: &mut Layout) -> Result<Self, Error> {
         let (rows, key) = (self.rows, self.attention.key_size);
-        let backward = usize::from(self.gradients != Wanted::default());
+        let backward = usize::from(self.gradients.any());
         let dims: Parts<&[usize]> = Parts {
             queries: &[rows, key],
             dqueries: &[backward, rows, key],

@@ -41,6 +41,9 @@ regions! {
 ///     multiple of two vectors, and 96 N times d rounded up to 16.
 ///
 /// The scratch does not grow with τ.
+///
+/// A pass for inference books only the pre-activations of a stretch of s rows, `Gs`, and 16s more if GH
+/// is a multiple of 256, and `min(s, 96 N) · I` of scratch. s is at most 192 N, or the rows of one step.
 #[derive(Debug)]
 pub(super) struct ScanPass {
     layer: ScanLayer,
@@ -62,16 +65,26 @@ impl ScanPass {
         let ScanLayer { input, hidden, .. } = layer;
         product("the inputs", &[rows, input])?;
         let ScanGeometry { gates, cells, .. } = layer.geometry();
-        let product = gemm::team_scratch_len(threads, rows, input.max(layer.gate_row()))?;
-        let sums = weight_gradients::scratch_len(isa, threads, rows, &[input])?;
-        let dims: Regions<&[usize]> = Regions {
-            gates: &[rows, gates, hidden],
-            c: &[usize::from(cells), rows, hidden],
-            scratch: &[product.max(sums)],
-        };
-        let regions = dims.booked(plan.layout)?;
         let (sections, wanted, at_once) =
             (layer.sections()?, plan.gradients, SCAN_ROWS.saturating_mul(threads));
+        let regions = if wanted.any() {
+            let product = gemm::team_scratch_len(threads, rows, input.max(layer.gate_row()))?;
+            let sums = weight_gradients::scratch_len(isa, threads, rows, &[input])?;
+            let dims: Regions<&[usize]> = Regions {
+                gates: &[rows, gates, hidden],
+                c: &[usize::from(cells), rows, hidden],
+                scratch: &[product.max(sums)],
+            };
+            dims.booked(plan.layout)?
+        } else {
+            let stretch = schedule.most_rows(at_once);
+            let dims: Regions<&[usize]> = Regions {
+                gates: &[stretch, gemm::spread(layer.gate_row())],
+                scratch: &[gemm::team_scratch_len(threads, stretch, input)?],
+                ..Regions::default()
+            };
+            dims.booked(plan.layout)?
+        };
         Ok(Self { layer, sections, schedule, at_once, isa, wanted, regions })
     }
 
@@ -92,19 +105,24 @@ impl Pass for ScanPass {
         let ScanLayer { input, hidden, cell, .. } = self.layer;
         let x = x.features(self.rows(), input)?;
         let Regions { gates, c, scratch } = self.regions.granted(memory);
-        let stride = self.layer.gate_row();
+        let keep = self.wanted.any();
+        let stride = match keep {
+            true => self.layer.gate_row(),
+            false => gemm::spread(self.layer.gate_row()),
+        };
         // The scan carries the state on in place.
         last.copy_from_slice(state);
         for stretch in self.schedule.stretches(self.at_once) {
             let rows = self.schedule.start(stretch.start)..self.schedule.start(stretch.end);
-            let (a, to) =
-                (rows.start * input..rows.end * input, rows.start * stride..rows.end * stride);
+            let (a, first) =
+                (rows.start * input..rows.end * input, if keep { rows.start } else { 0 });
+            let to = first * stride..(first + rows.len()) * stride;
             Gemm {
                 rows: rows.len(),
                 a: &x[a],
                 weights: &packed.input,
                 start: packed.start(),
-                c: &mut gates[to],
+                c: &mut gates[to.clone()],
                 stride,
                 scratch: &mut *scratch,
             }
@@ -115,9 +133,9 @@ impl Pass for ScanPass {
                 hidden,
                 cell,
                 vectors: &packed.vectors,
-                gates: &mut *gates,
+                gates: if keep { &mut *gates } else { &mut gates[to] },
                 gates_stride: stride,
-                keep: true,
+                keep,
                 x: self.read(x),
                 state: &mut *last,
                 c: &mut *c,
@@ -141,6 +159,7 @@ impl Pass for ScanPass {
     fn backward(&self, backward: Backward<'_, '_>) -> Result<(), Error> {
         let Backward { packed, x, y, y_stride, dy, dy_stride, memory, state, dlast, .. } = backward;
         let Backward { dstate, dx, gradients, accumulate, threads, .. } = backward;
+        self.wanted.check_backward()?;
         let packed = packed.as_form::<ScanPacked>()?;
         let ScanLayer { input, hidden, cell, .. } = self.layer;
         let x = x.features(self.rows(), input)?;
@@ -214,9 +233,10 @@ impl Pass for ScanPass {
 
     /// Finds `gates` `[rows, G, H]` after a forward pass: what the backward pass reads, which may
     /// change in later versions. After a backward pass it finds `preactivation_gradients` of the
-    /// same shape, and `c` `[rows, H]` after both.
+    /// same shape, and `c` `[rows, H]` after both. A pass for inference keeps none of them.
     fn find(&self, name: &str, left_by: LeftBy, _step: u64) -> Option<Found> {
         match (name, left_by) {
+            _ if !self.wanted.any() => None,
             ("gates", LeftBy::Forward) | ("preactivation_gradients", LeftBy::Backward) => {
                 Some(Found::Memory(self.regions.gates))
             }

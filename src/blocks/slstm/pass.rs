@@ -6,7 +6,7 @@ use super::walk::{States, Step, Walk};
 use crate::blocks::recurrent::ago;
 use crate::blocks::{Backward, Forward, Found, LeftBy, Pass, Plan, Wanted};
 use crate::error::product;
-use crate::memory::{Region, regions};
+use crate::memory::{self, Region, regions};
 use crate::sequence::Schedule;
 use crate::{Error, Isa};
 use bptt_kernels::gemm;
@@ -52,7 +52,8 @@ regions! {
 ///   - for the weight gradients, d = `min(τB, 256)` floats for each column of U or R, padded to a
 ///     multiple of two vectors, and 96 N times d rounded up to 16.
 ///
-/// The scratch and the memory of a step do not grow with τ.
+/// The scratch and the memory of a step do not grow with τ. A pass for inference keeps the gates of a
+/// stretch of time in the place of all gates, and no cell states, normalisers or derivatives.
 #[derive(Debug)]
 pub(super) struct SlstmPass {
     pub layer: Slstm,
@@ -77,22 +78,34 @@ impl SlstmPass {
         let sizes @ Sizes { input, hidden, heads, units } = layer.sizes();
         product("the inputs", &[rows, input])?;
         let batch = schedule.batch();
-        let product = gemm::team_scratch_len(threads, rows, input.max(4 * hidden))?;
-        let sums = weight_gradients::scratch_len(isa, threads, rows, &[input.max(units)])?;
-        let slopes = usize::from(layer.forget() == ForgetGate::Logistic);
-        let dims: Regions<&[usize]> = Regions {
-            gates: &[rows, 4, hidden],
-            c: &[rows, hidden],
-            n: &[rows, hidden],
-            slopes: &[slopes, rows, hidden],
-            sums: &[heads, batch, sizes.sums_stride()],
-            hidden: &[batch, hidden],
-            scratch: &[product.max(sums)],
-        };
-        let regions = dims.booked(plan.layout)?;
-        let ago = if schedule.is_dense() { Vec::new() } else { ago(&schedule, 1, 1) };
         let (sections, wanted, at_once) =
             (layer.sections()?, plan.gradients, SCAN_ROWS.saturating_mul(threads));
+        let of_step: Regions<&[usize]> = Regions {
+            sums: &[heads, batch, sizes.sums_stride()],
+            hidden: &[batch, hidden],
+            ..Regions::default()
+        };
+        let regions = if wanted.any() {
+            let product = gemm::team_scratch_len(threads, rows, input.max(4 * hidden))?;
+            let sums = weight_gradients::scratch_len(isa, threads, rows, &[input.max(units)])?;
+            let slopes = usize::from(layer.forget() == ForgetGate::Logistic);
+            let dims: Regions<&[usize]> = Regions {
+                gates: &[rows, 4, hidden],
+                c: &[rows, hidden],
+                n: &[rows, hidden],
+                slopes: &[slopes, rows, hidden],
+                scratch: &[product.max(sums)],
+                ..of_step
+            };
+            dims.booked(plan.layout)?
+        } else {
+            let stretch = schedule.most_rows(at_once);
+            let scratch = gemm::team_scratch_len(threads, stretch.max(batch), input.max(units))?;
+            let gates = [stretch, gemm::spread(4 * hidden)];
+            let dims: Regions<&[usize]> = Regions { gates: &gates, scratch: &[scratch], ..of_step };
+            dims.booked(plan.layout)?
+        };
+        let ago = if schedule.is_dense() { Vec::new() } else { ago(&schedule, 1, 1) };
         Ok(Self { layer, sections, schedule, ago, at_once, isa, wanted, regions })
     }
 
@@ -117,22 +130,29 @@ impl Pass for SlstmPass {
         let state = States { h: &mut *h, c: last_c, n: last_n, m: last_m };
         let (layer, isa) = (self.layer, self.isa);
         let mut walk = Walk { layer, packed, isa, batch, state, sums, scratch, threads };
-        let stride = 4 * hidden;
+        let keep = self.wanted.any();
+        let stride = if keep { 4 * hidden } else { gemm::spread(4 * hidden) };
         for stretch in self.schedule.stretches(self.at_once) {
             let (first, end) =
                 (self.schedule.start(stretch.start), self.schedule.start(stretch.end));
-            let gates_of_stretch = &mut gates[first * stride..end * stride];
-            walk.inputs(&x[first * input..end * input], gates_of_stretch, stride)?;
+            // Of a pass for inference there is memory for this stretch only.
+            let kept_before = if keep { first } else { 0 };
+            let mut gates = &mut gates[kept_before * stride..][..(end - first) * stride];
+            walk.inputs(&x[first * input..end * input], gates, stride)?;
             for step in stretch {
                 let (first, end) = (self.schedule.start(step), self.schedule.start(step + 1));
                 let units = first * hidden..end * hidden;
-                let slopes = if slopes.is_empty() { &mut [] } else { &mut slopes[units.clone()] };
+                let kept = keep.then(|| SlstmKept {
+                    c: &mut c[units.clone()],
+                    n: &mut n[units.clone()],
+                    slopes: if slopes.is_empty() { &mut [] } else { &mut slopes[units] },
+                });
                 walk.step(Step {
                     rows: end - first,
-                    gates: &mut gates[first * stride..end * stride],
+                    gates: memory::first(&mut gates, (end - first) * stride),
                     gates_stride: stride,
                     y: StridedMut { values: &mut y[first * y_stride..], stride: y_stride },
-                    kept: Some(SlstmKept { c: &mut c[units.clone()], n: &mut n[units], slopes }),
+                    kept,
                 })?;
             }
         }
@@ -141,6 +161,7 @@ impl Pass for SlstmPass {
     }
 
     fn backward(&self, backward: Backward<'_, '_>) -> Result<(), Error> {
+        self.wanted.check_backward()?;
         self.back(backward)
     }
 
@@ -152,10 +173,11 @@ impl Pass for SlstmPass {
 
     /// Finds `gates` `[rows, 4, H]` after a forward pass: what the backward pass reads, which may
     /// change in later versions. After a backward pass it finds `preactivation_gradients` of the same
-    /// shape, and `c` and `n` `[rows, H]` after both.
+    /// shape, and `c` and `n` `[rows, H]` after both. A pass for inference keeps none of them.
     fn find(&self, name: &str, left_by: LeftBy, _step: u64) -> Option<Found> {
         let Regions { gates, c, n, .. } = self.regions;
         match (name, left_by) {
+            _ if !self.wanted.any() => None,
             ("gates", LeftBy::Forward) | ("preactivation_gradients", LeftBy::Backward) => {
                 Some(Found::Memory(gates))
             }

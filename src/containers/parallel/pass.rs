@@ -270,12 +270,13 @@ impl ParallelPass {
                 child.block.plan(&mut Plan { schedule: plan.schedule.clone(), layout, ..*plan })?;
             let output = child.block.output_size();
             let reversed = usize::from(child.direction == Direction::Reverse);
+            let has_dy = plan.gradients.any() && pass.reads_output();
             let has_dx = plan.gradients.input && !branches.is_empty();
             let dims: Parts<&[usize]> = Parts {
                 own: &[own.floats()],
                 x: &[reversed, rows, width],
                 y: &[rows, output],
-                dy: &[usize::from(pass.reads_output()), rows, output],
+                dy: &[usize::from(has_dy), rows, output],
                 dx: &[usize::from(has_dx), rows, width],
             };
             let mut within = Layout::in_lines("the workspace");

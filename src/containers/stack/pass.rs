@@ -2,7 +2,7 @@
 
 use super::blocks::Stack;
 use crate::Error;
-use crate::blocks::{Backward, Forward, Found, Keeps, LeftBy, Pass, Plan, Wanted};
+use crate::blocks::{Backward, Forward, Found, Keeps, LeftBy, Pass, Plan};
 use crate::containers::ChildrenPacked;
 use crate::memory::{Layout, Region};
 use crate::params::Manifest;
@@ -69,11 +69,14 @@ impl StackPass {
         let mut links: Vec<Link> = Vec::new();
         for (nth, (block, (state, parameters))) in blocks.enumerate() {
             let state = state.start - of_first..state.end - of_first;
-            let input = nth > 0 || plan.gradients.input;
+            let gradients = match nth {
+                0 => plan.gradients,
+                _ => plan.gradients.through_input(),
+            };
             let mut own = Layout::in_lines("the workspace");
             let pass = block.plan(&mut Plan {
                 schedule: plan.schedule.clone(),
-                gradients: Wanted { input, ..plan.gradients },
+                gradients,
                 layout: &mut own,
                 ..*plan
             })?;
@@ -84,7 +87,8 @@ impl StackPass {
         }
         // The gradients of the outputs go to one of two regions in turns, from the second to last
         // block. Each region is as wide as the widest output that uses it.
-        let widths = |turn: usize| links[..last].iter().rev().skip(turn).step_by(2);
+        let with_gradients = if plan.gradients.any() { last } else { 0 };
+        let widths = |turn: usize| links[..with_gradients].iter().rev().skip(turn).step_by(2);
         let widest = |turn: usize| widths(turn).map(|link| link.output).max().unwrap_or(0);
         let turns = [plan.layout.book(&[rows, widest(0)])?, plan.layout.book(&[rows, widest(1)])?];
         Ok(Self { links, first, rows, turns, is_within: false })

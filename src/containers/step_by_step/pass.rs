@@ -76,6 +76,8 @@ impl StepByStepPass {
         let (mut plans, mut steps): (Vec<StepPlan>, Vec<Step>) = (Vec::new(), Vec::new());
         let (mut own, schedule) = (Layout::in_lines(what), plan.schedule.clone());
         let readers = plan.source.map(SourceRows::readers);
+        let backward = plan.gradients.any();
+        let through_step = Wanted { state: backward, ..plan.gradients.through_input() };
         for step in 0..schedule.steps() {
             let rows = schedule.start(step + 1) - schedule.start(step);
             if plans.last().is_none_or(|plan| plan.rows != rows) {
@@ -86,7 +88,7 @@ impl StepByStepPass {
                 let mut layout = Layout::in_lines(what);
                 let pass = block.plan(&mut Plan {
                     schedule: schedule.stretch(&(step..step + 1)),
-                    gradients: Wanted { input: true, state: true, ..plan.gradients },
+                    gradients: through_step,
                     recompute: false,
                     layout: &mut layout,
                     ..*plan
@@ -94,14 +96,18 @@ impl StepByStepPass {
                 plans.push(StepPlan { rows, pass, floats: layout.floats() });
             }
             let plan = plans.len() - 1;
-            let start = own.book(&[plans[plan].floats])?.range().start;
+            // Without a backward pass the steps use the same memory, one after the other.
+            let start = if backward { own.book(&[plans[plan].floats])?.range().start } else { 0 };
             steps.push(Step { plan, start });
+        }
+        if !backward {
+            own.book(&[plans.iter().map(|plan| plan.floats).max().unwrap_or(0)])?;
         }
         let mut state = Manifest::default();
         block.state(batch, &mut state)?;
         let state = shape.own_state(batch) + state.len();
         let FeedPlan { feed, floats, parameters: of_feed } = feed;
-        let backward = usize::from(plan.gradients != Wanted::default());
+        let backward = usize::from(backward);
         let Shape { of_block, output, .. } = shape;
         let dims: Parts<&[usize]> = Parts {
             own: &[own.floats()],

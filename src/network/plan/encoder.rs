@@ -104,7 +104,7 @@ impl SourcePlan {
                 let pass = dense.plan(&mut Plan {
                     schedule: Schedule::dense(1, batch),
                     runtime,
-                    gradients: Wanted { input: true, ..gradients },
+                    gradients: gradients.through_input(),
                     recompute: false,
                     source: None,
                     layout: &mut of_bridge,

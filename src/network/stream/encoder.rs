@@ -44,7 +44,7 @@ impl StreamEncoder {
         };
         let options = Options {
             runtime,
-            gradients: Wanted::default(),
+            gradients: Wanted::NONE,
             is_stretch: false,
             recompute: false,
             chunk: None,

@@ -52,9 +52,19 @@ impl Workspace {
         })
     }
 
+    /// Returns an error unless there can be backward passes in the workspace.
+    pub(in super::super) fn check_backward(&self) -> Result<(), Error> {
+        if self.asked.wanted.any() {
+            return Ok(());
+        }
+        let (given, expected) = ("one for inference".into(), "one for training".into());
+        Err(Error::Mismatch { what: "workspace", given, expected })
+    }
+
     /// Returns an error unless backward passes with `packing` can compute the gradients of this
     /// workspace.
     pub(in super::super) fn check_gradients(&self, packing: &Packing) -> Result<(), Error> {
+        self.check_backward()?;
         packing.check_gradients(self.plans.wanted(), &self.gradients)
     }
 

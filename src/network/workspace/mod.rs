@@ -1,4 +1,4 @@
-//! The memory of a network's training passes, and access to the results in it. Knows the order of
+//! The memory of a network's passes, and access to the results in it. Knows the order of
 //! passes; must not know what a block keeps.
 
 mod bridge;
@@ -52,7 +52,8 @@ impl Holds {
     }
 }
 
-/// The memory of a network's training passes over a schedule, which gives access to their results.
+/// The memory of a network's passes over a schedule, which gives access to their results. It is for
+/// [training](crate::Model::training_workspace) or for [inference](crate::Model::inference_workspace).
 ///
 /// The workspace is one allocation, or lies in memory that the caller
 /// [hands in](crate::Training::workspace_in). [`Training::bytes`](crate::Training::bytes) tells its
@@ -93,6 +94,11 @@ impl Holds {
 /// layer keeps nothing but scratch. With different lengths a [`Delayed`](crate::Delayed) layer keeps
 /// the inputs as its rows read them, `[rows, features]`, and a clockwork keeps Hᵢ floats for each row
 /// of the steps 0, kᵢ, 2kᵢ, …: the most that its groups need, wherever their clock stands.
+///
+/// A workspace for inference has no regions for gradients, two of the size of the state, and of each
+/// layer only its output, H floats or R per row (a clockwork keeps the same as in training, and a layer
+/// with zoneout its cell states). The gates of one stretch of time, at most 192 rows or one step, and for
+/// cells that are scanned as many for each thread, belong to its scratch.
 #[derive(Debug)]
 pub struct Workspace {
     network: Network,
@@ -237,7 +243,8 @@ impl Workspace {
         &self.schedule
     }
 
-    /// Returns the gradients of the parameters from the last backward pass; zeros before the first.
+    /// Returns the gradients of the parameters from the last backward pass; zeros before the first. A
+    /// workspace for inference has none.
     pub fn gradients(&self) -> &Parameters {
         &self.gradients
     }
@@ -270,8 +277,9 @@ impl Workspace {
         Ok(())
     }
 
-    /// Returns the mode of a pass.
+    /// Returns the mode of a pass, which trains if it is asked to and may be followed by a backward pass.
     pub(super) fn mode(&self, training: bool) -> Mode {
+        let training = training && self.asked.wanted.any();
         Mode { training, teacher_forcing: self.teacher_forcing }
     }
 

@@ -95,13 +95,14 @@ impl Workspace {
     /// the last to the first. `None`, as at first, means zero.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if `gradient` belongs to another network or has another batch size.
-    /// Nothing is written then.
+    /// [`Error::Mismatch`] if `gradient` belongs to another network or has another batch size, or the
+    /// workspace is for inference. Nothing is written then.
     pub fn set_last_gradient(&mut self, gradient: Option<&State>) -> Result<(), Error> {
         let Some(gradient) = gradient else {
             self.has_last_gradient = false;
             return Ok(());
         };
+        self.check_backward()?;
         gradient.check("gradient by the last state", &self.plans.first().given_state)?;
         self.has_last_gradient = true;
         self.fill(Place::LastGradient, gradient);

@@ -35,9 +35,10 @@ fn ready(layer: impl Layer, problem: Problem) -> Fallible<Box<dyn Contender>> {
         }
         (_, false) => {
             let schedule = Schedule::padded(&lengths, steps)?;
-            let training = model.training(&schedule);
-            let training = if train { training.with_input_gradients() } else { training };
-            let workspace = training.workspace()?;
+            let workspace = match train {
+                true => model.training(&schedule).with_input_gradients().workspace()?,
+                false => model.inference_workspace(&schedule)?,
+            };
             Box::new(Ragged { workspace, model, x, dy: train.then_some(dy), last: None })
         }
     })

@@ -51,7 +51,10 @@ pub fn prepare(setup: Setup) -> Fallible<Box<dyn Contender>> {
         let packed = |values: Vec<f32>| ragged.packed(&values);
         (Schedule::packed(&ragged.lengths)?, packed(x), dy.map(packed))
     };
-    let workspace = model.training_workspace(schedule)?;
+    let workspace = match train {
+        true => model.training_workspace(schedule)?,
+        false => model.inference_workspace(schedule)?,
+    };
     Ok(Box::new(Passes { model, workspace, x, dy, names, ragged }))
 }
 

@@ -1,4 +1,5 @@
-//! The forward pass: for each stretch of time the product with the input, then the steps.
+//! The forward pass: for each stretch of time the product with the input, then the steps. A pass for
+//! inference has memory for the gates of one stretch only.
 
 use super::RecurrentPass;
 use super::regions::Regions;
@@ -7,12 +8,13 @@ use crate::blocks::Forward;
 use crate::blocks::recurrent::inputs::Inputs;
 use crate::blocks::recurrent::state::last_rows;
 use crate::blocks::recurrent::{RecurrentPacked, Sizes, StateParts};
-use bptt_kernels::gemm::Gemm;
+use crate::regularisation::Noise;
+use bptt_kernels::gemm::{self, Gemm};
 use bptt_kernels::recurrence::{self, CellStates, Dropout, Gates, Norm, Zoneout};
 use bptt_kernels::tuning::CHUNK_ROWS;
 
 impl RecurrentPass {
-    /// Runs all steps over `x` `[τ, B, I]` from `state`, and keeps every gate and state.
+    /// Runs all steps over `x` `[τ, B, I]` from `state`. For a backward pass it keeps every gate and state.
     pub(super) fn run_forward(
         &self,
         packed: &RecurrentPacked,
@@ -22,27 +24,29 @@ impl RecurrentPass {
         let (Sizes { input, hidden, output }, schedule) = (self.layer.sizes, &self.schedule);
         let x = x.features(self.rows(), input)?;
         let (geometry, regularisation) = (self.layer.geometry(), self.layer.regularisation);
-        let (dropout, lens) = (regularisation.has_dropout(), self.state_lens());
+        let (keeps, lens) = (self.wanted.any(), self.state_lens());
+        let (dropout, training) = (keeps && regularisation.has_dropout(), keeps && mode.training);
         let StateParts { h: h0, c: c0, x: waiting } = lens.split(state);
+        let StateParts { h: h_last, c: c_last, x: x_last } = lens.split_mut(last);
         let granted = self.regions.granted(memory);
         let Regions { gates, extra, c, seen_before, seen, mask, keys, .. } = granted;
         let Regions { normal, normal_extra, inverse, read, scratch, .. } = granted;
         if dropout {
-            match mode.training {
-                true => noise.draw_masks(regularisation.dropout(), schedule, mask),
-                false => mask.fill(1.0),
-            }
-            for (h, seen) in h0.chunks(mask.len()).zip(seen_before.chunks_mut(mask.len())) {
-                seen.iter_mut().zip(h).zip(&*mask).for_each(|((seen, h), m)| *seen = h * m);
-            }
+            self.draw_masks(noise, training, h0, [mask, seen_before]);
         }
-        if mode.training {
+        if training {
             noise.derive_keys(schedule, bytemuck::cast_slice_mut(keys));
         }
         let (mask, keys): (&[f32], &[u32]) = (mask, bytemuck::cast_slice(keys));
-        let keys = mode.training.then_some(keys);
+        let keys = training.then_some(keys);
         let zoneout = regularisation.rates().map(|rates| Zoneout { rates, keys });
+        let keeps_cells = self.keeps_cells();
+        if !keeps_cells {
+            // The steps carry it on in place.
+            c_last.copy_from_slice(c0);
+        }
         let gate_row = geometry.gates * hidden;
+        let stride = if keeps { gate_row } else { gemm::spread(gate_row) };
         let mut inputs = Inputs::new(waiting, x);
         if !read.is_empty() {
             self.read_late(waiting, x, read);
@@ -50,13 +54,14 @@ impl RecurrentPass {
         }
         for stretch in schedule.stretches(CHUNK_ROWS) {
             let rows = schedule.start(stretch.start)..schedule.start(stretch.end);
-            let mut to = &mut gates[rows.start * gate_row..rows.end * gate_row];
+            let of_stretch = if keeps { rows.start } else { 0 } * stride;
+            let of_stretch = of_stretch..of_stretch + rows.len() * stride;
+            let mut to = &mut gates[of_stretch.clone()];
             for a in inputs.next(rows.len() * input) {
                 let (rows, start) = (a.len() / input, packed.start());
-                let (now, rest) = to.split_at_mut(rows * gate_row);
+                let (now, rest) = to.split_at_mut(rows * stride);
                 let weights = &packed.input;
-                Gemm { rows, a, weights, start, c: now, stride: gate_row, scratch }
-                    .run(self.isa, threads)?;
+                Gemm { rows, a, weights, start, c: now, stride, scratch }.run(self.isa, threads)?;
                 to = rest;
             }
             recurrence::Forward {
@@ -64,14 +69,18 @@ impl RecurrentPass {
                 stretch,
                 cell: self.layer.cell(&packed.vectors),
                 recurrent: packed.forward(),
-                gates: Gates::Keep(gates),
+                gates: match keeps {
+                    true => Gates::Keep(gates),
+                    false => Gates::Discard { z: &gates[of_stretch], stride },
+                },
                 extra,
                 h0,
                 h: y,
                 h_stride: y_stride,
-                cells: match geometry.cells {
-                    true => CellStates::Keep { c0, c },
-                    false => CellStates::None,
+                cells: match (geometry.cells, keeps_cells) {
+                    (false, _) => CellStates::None,
+                    (true, true) => CellStates::Keep { c0, c },
+                    (true, false) => CellStates::InPlace(c_last),
                 },
                 zoneout,
                 dropout: dropout.then_some(Dropout { mask, before: seen_before, seen }),
@@ -87,11 +96,30 @@ impl RecurrentPass {
             }
             .run(self.isa, threads)?;
         }
-        let StateParts { h: h_last, c: c_last, x: x_last } = lens.split_mut(last);
         last_rows(schedule, h0, y, y_stride, output, h_last);
-        last_rows(schedule, c0, c, hidden, hidden, c_last);
+        if keeps_cells {
+            last_rows(schedule, c0, c, hidden, hidden, c_last);
+        }
         last_rows(schedule, waiting, x, input, input, x_last);
         Ok(())
+    }
+
+    /// Draws the `mask` of dropout, `[B, R]`, which is 1 if the pass does not train, and computes the states
+    /// from before the pass as the products see them, `[D, B, R]`.
+    fn draw_masks(
+        &self,
+        noise: Noise,
+        training: bool,
+        h0: &[f32],
+        [mask, seen_before]: [&mut [f32]; 2],
+    ) {
+        match training {
+            true => noise.draw_masks(self.layer.regularisation.dropout(), &self.schedule, mask),
+            false => mask.fill(1.0),
+        }
+        for (h, seen) in h0.chunks(mask.len()).zip(seen_before.chunks_mut(mask.len())) {
+            seen.iter_mut().zip(h).zip(&*mask).for_each(|((seen, h), m)| *seen = h * m);
+        }
     }
 
     /// Copies to `read` the input that each row reads, which is that of the step before or, at the

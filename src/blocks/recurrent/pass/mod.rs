@@ -16,7 +16,7 @@ use crate::sequence::Schedule;
 use crate::{Error, Isa};
 use bptt_kernels::recurrence::Dims;
 use bptt_kernels::tuning::CHUNK_ROWS;
-use regions::Regions;
+use regions::{Regions, keeps_cells};
 
 /// A planned pass of a recurrent layer.
 ///
@@ -53,6 +53,15 @@ use regions::Regions;
 ///     if there is a second stage and H is more than R.
 ///
 /// The scratch does not grow with τ.
+///
+/// A pass for inference has, instead of all this,
+///
+/// - the gates of a stretch of s rows, `Gs`, and 16s more if GH is a multiple of 256; s is the most
+///   rows of a stretch, which has at most 192 rows or one step;
+/// - with zoneout, the cell state, if there is one, `τBH`;
+/// - if a step has a second product, its lhs, `BH`; with layer normalisation, the normalised sums and
+///   inverse deviations of a step;
+/// - scratch: the larger of `min(s, 96 N) · I` and the packed lhs rows of one stage of a step.
 #[derive(Debug)]
 pub(super) struct RecurrentPass {
     layer: Recurrent,
@@ -93,6 +102,10 @@ impl RecurrentPass {
         Dims { schedule, hidden: sizes.hidden, outputs: sizes.output }
     }
 
+    fn keeps_cells(&self) -> bool {
+        keeps_cells(&self.layer, self.wanted)
+    }
+
     fn state_lens(&self) -> StateLens {
         self.layer.state_lens(self.schedule.batch())
     }
@@ -105,6 +118,7 @@ impl Pass for RecurrentPass {
     }
 
     fn backward(&self, backward: Backward<'_, '_>) -> Result<(), Error> {
+        self.wanted.check_backward()?;
         let packed = backward.packed.as_form::<RecurrentPacked>()?;
         self.run_backward(packed, backward)
     }
@@ -131,13 +145,16 @@ impl Pass for RecurrentPass {
 
     /// Finds `gates` `[τ, B, G, H]` after a forward pass, `preactivation_gradients` of the same
     /// shape after a backward pass, and `c` `[τ, B, H]` after both. In a cell without gates,
-    /// `gates` holds whatever the backward pass needs; this may change in later versions.
+    /// `gates` holds whatever the backward pass needs; this may change in later versions. A pass for
+    /// inference keeps none of them.
     fn find(&self, name: &str, left_by: LeftBy, _step: u64) -> Option<Found> {
         match (name, left_by) {
-            ("gates", LeftBy::Forward) | ("preactivation_gradients", LeftBy::Backward) => {
+            ("gates", LeftBy::Forward) | ("preactivation_gradients", LeftBy::Backward)
+                if self.wanted.any() =>
+            {
                 Some(Found::Memory(self.regions.gates))
             }
-            ("c", _) if self.layer.geometry().cells => Some(Found::Memory(self.regions.c)),
+            ("c", _) if self.keeps_cells() => Some(Found::Memory(self.regions.c)),
             _ => None,
         }
     }

@@ -2,8 +2,8 @@
 //! memory is used for.
 
 use crate::Error;
-use crate::blocks::Plan;
 use crate::blocks::recurrent::{Diagonal, Recurrent, Sizes};
+use crate::blocks::{Plan, Wanted};
 use crate::error::product;
 use crate::memory::{Region, regions};
 use bptt_kernels::recurrence::{Dims, StepRows, backward_scratch_len, forward_scratch_len};
@@ -66,6 +66,9 @@ impl Regions<Region> {
         let (cells, projected) = (usize::from(geometry.cells), usize::from(geometry.projects));
         product("the inputs", &[rows, input])?;
         let (normed, apart) = (usize::from(layer.is_normed()), geometry.norms - geometry.gates);
+        if !plan.gradients.any() {
+            return Self::book_for_inference(layer, plan);
+        }
         let dropout = usize::from(regularisation.has_dropout());
         let zoneout = usize::from(regularisation.rates().is_some());
         let sees_states = |diagonal: &Diagonal| matches!(diagonal, Diagonal::GateAfter(_));
@@ -99,6 +102,38 @@ impl Regions<Region> {
         };
         dims.booked(plan.layout)
     }
+
+    /// Books what a pass for inference needs: the memory of a stretch of time and of a step.
+    fn book_for_inference(layer: &Recurrent, plan: &mut Plan<'_>) -> Result<Self, Error> {
+        let (schedule, geometry) = (&plan.schedule, layer.geometry());
+        let (rows, batch) = (schedule.checked_rows()?, schedule.batch());
+        let Sizes { input, hidden, output } = layer.sizes;
+        let stretch = schedule.most_rows(CHUNK_ROWS);
+        let normed = usize::from(layer.is_normed());
+        let extra = if geometry.is_double() { geometry.extra } else { 0 };
+        let dims = Dims { schedule: schedule.step_rows(), hidden, outputs: output };
+        let threads = plan.runtime.checked_threads()?;
+        let product = gemm::team_scratch_len(threads, stretch, input)?;
+        let step = forward_scratch_len(&geometry, dims, layer.delays.len(), 0)?;
+        let dims: Regions<&[usize]> = Regions {
+            gates: &[stretch, gemm::spread(geometry.gates * hidden)],
+            extra: &[extra, batch, hidden],
+            c: &[usize::from(keeps_cells(layer, Wanted::NONE)), rows, hidden],
+            normal: &[normed, batch, geometry.gates, hidden],
+            normal_extra: &[normed, batch, geometry.norms - geometry.gates, hidden],
+            inverse: &[normed, batch, geometry.norms],
+            read: &[usize::from(layer.late && !schedule.is_dense()), rows, input],
+            scratch: &[product.max(step)],
+            ..Regions::default()
+        };
+        dims.booked(plan.layout)
+    }
+}
+
+/// Returns whether all cell states are kept: for a backward pass, and for zoneout, which reads the one
+/// before each step.
+pub(super) fn keeps_cells(layer: &Recurrent, wanted: Wanted) -> bool {
+    layer.geometry().cells && (wanted.any() || layer.regularisation.rates().is_some())
 }
 
 /// Returns the floats of scratch that the most demanding of a pass's products needs.
