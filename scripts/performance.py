@@ -64,6 +64,7 @@ def rnnbench(isa=None, **options):
         "gflops": of(lambda start: start["gflops"]),
         "fraction": of(lambda start: start["gflops"] / start["peak_gflops"]),
         "seconds": of(lambda start: start["ms_median"] / 1e3),
+        "of_product": of(lambda start: start.get("of_product") or 1.0),
     }
 
 
@@ -104,6 +105,21 @@ def cells():
         for name in names
     ]
     return table(["`--cell`", "infer", "train"], rows), "rnnbench --cell gru --mode train"
+
+
+def scans():
+    """Cells that are scanned, H 512, T 1000: GFLOP/s, and in brackets beside the same product alone"""
+    cells = ["min-gru", "min-lstm", "sru", "qrnn-fo", "ind-rnn", "rg-lru"]
+    passes = [(batch, mode) for batch in (1, 32) for mode in ("infer", "train")]
+    rows = []
+    for cell in cells:
+        row = [f"`{cell}`"]
+        for batch, mode in passes:
+            result = rnnbench(cell=cell, mode=mode, batch=batch, steps=1000)
+            row.append(f"{result['gflops']:.0f} ({result['of_product']:.2f})")
+        rows.append(row)
+    header = ["`--cell`", *(f"{mode}, B {batch}" for batch, mode in passes)]
+    return table(header, rows), "rnnbench --cell min-gru --mode train --batch 1 --steps 1000"
 
 
 def threads():
@@ -246,6 +262,7 @@ def peers_memory():
 TABLES = {
     "shapes": shapes,
     "cells": cells,
+    "scans": scans,
     "threads": threads,
     "formats": formats,
     "latency": latency,
