@@ -110,7 +110,8 @@ pub trait Block: Any + Debug + Send + Sync {
         Ok(Box::new(Plain::zeros(manifest.len())?))
     }
 
-    /// Plans a training pass, and books the memory that it needs in `plan.layout`.
+    /// Plans a pass, and books the memory that it needs in `plan.layout`. Where the plan [wants no
+    /// gradients](Wanted::NONE), the pass is for inference, and needs no memory for a backward pass.
     ///
     /// # Errors
     /// [`Error::TooLarge`] if this memory does not fit the address space.
@@ -123,7 +124,7 @@ pub trait Block: Any + Debug + Send + Sync {
     }
 
     /// Plans the steps of a stream, and books the memory that they need in `plan.layout`. Its size
-    /// does not depend on the length of the stream. By default each step runs as a training pass of
+    /// does not depend on the length of the stream. By default each step runs as a pass of
     /// one step.
     ///
     /// # Errors
@@ -156,7 +157,7 @@ pub struct Plan<'a> {
     pub schedule: Schedule,
     /// The instruction set and the number of threads.
     pub runtime: Runtime,
-    /// The gradients that the pass will be asked for.
+    /// The gradients that the pass will be asked for. With none of them it is for inference.
     pub gradients: Wanted,
     /// Whether the pass will be asked to [compute again](Pass::recompute) what it keeps.
     pub recompute: bool,

@@ -8,8 +8,8 @@ use bptt_kernels::team::Pass as Threads;
 use std::any::Any;
 use std::fmt::Debug;
 
-/// The gradients that a pass must compute. With [none](Self::NONE) of them no backward pass follows, and a
-/// pass need not keep anything for it.
+/// The gradients that a pass must compute. With [none](Self::NONE) of them no backward pass follows,
+/// and nothing has to be kept for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// Whether to compute the gradients of the parameters.

@@ -1,4 +1,4 @@
-//! The [`Steps`] trait, the planned steps of a stream, and its default for blocks: a training pass
+//! The [`Steps`] trait, the planned steps of a stream, and its default for blocks: a pass
 //! for each step.
 
 use super::packed::Packed;
@@ -73,7 +73,7 @@ pub trait Steps: Debug + Send + Sync {
     }
 }
 
-/// The steps of a stream, each of which is a training pass of one step.
+/// The steps of a stream, each of which is a pass of one step.
 #[derive(Debug)]
 pub(super) struct OneByOne {
     pub pass: Box<dyn Pass>,

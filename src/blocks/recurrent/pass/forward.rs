@@ -14,7 +14,8 @@ use bptt_kernels::recurrence::{self, CellStates, Dropout, Gates, Norm, Zoneout};
 use bptt_kernels::tuning::CHUNK_ROWS;
 
 impl RecurrentPass {
-    /// Runs all steps over `x` `[τ, B, I]` from `state`. For a backward pass it keeps every gate and state.
+    /// Runs all steps over `x` `[τ, B, I]` from `state`. For a backward pass it keeps all gates and
+    /// states.
     pub(super) fn run_forward(
         &self,
         packed: &RecurrentPacked,
@@ -104,8 +105,8 @@ impl RecurrentPass {
         Ok(())
     }
 
-    /// Draws the `mask` of dropout, `[B, R]`, which is 1 if the pass does not train, and computes the states
-    /// from before the pass as the products see them, `[D, B, R]`.
+    /// Draws the `mask` of dropout, `[B, R]`, which is 1 if the pass does not train, and computes the
+    /// states from before the pass as the products see them, `[D, B, R]`.
     fn draw_masks(
         &self,
         noise: Noise,
