@@ -60,7 +60,7 @@ impl<'a> Drawn<'a> {
     pub(super) fn near(&mut self, size: usize) -> usize {
         match self.choice(64) {
             0 => size.saturating_sub(1),
-            1 => size + 1,
+            1 => size.saturating_add(1),
             2 => 0,
             3 => usize::MAX - self.choice(3),
             4 => 1 << (usize::BITS - 1 - self.choice(4) as u32),
