@@ -90,10 +90,12 @@ impl Inference<'_> {
     /// Returns the exact number of bytes that the workspace will take.
     ///
     /// # Errors
-    /// [`Error::Value`] if the schedule has no rows; [`Error::TooLarge`] if the workspace does not fit
-    /// the address space; [`Error::Mismatch`] if the network has an encoder and there is no
-    /// [source](Self::with_source), or the reverse, or if there are chunks of outputs and the last block
-    /// does not look at each row alone, or is the only one.
+    /// - [`Error::Value`] if the schedule has no rows;
+    /// - [`Error::TooLarge`] if the workspace does not fit the address space;
+    /// - [`Error::Mismatch`] if the network has an encoder and there is no
+    ///   [source](Self::with_source), or the reverse;
+    /// - [`Error::Mismatch`] if there are chunks of outputs, and the last block does not look at each row
+    ///   alone or is the only one.
     pub fn bytes(&self) -> Result<usize, Error> {
         Ok(self.plan()?.recomputation().bytes)
     }

@@ -95,10 +95,10 @@ impl Holds {
 /// the inputs as its rows read them, `[rows, features]`, and a clockwork keeps Hᵢ floats for each row
 /// of the steps 0, kᵢ, 2kᵢ, …: the most that its groups need, wherever their clock stands.
 ///
-/// A workspace for inference has no regions for gradients, two of the size of the state, and of each
-/// layer only its output, H floats or R per row (a clockwork keeps the same as in training, and a layer
-/// with zoneout its cell states). The gates of one stretch of time, at most 192 rows or one step, and for
-/// cells that are scanned as many for each thread, belong to its scratch.
+/// A workspace for inference has no regions for gradients, and only two of the size of the state. Of each
+/// layer it keeps the output, H floats or R per row. A clockwork keeps the same as in training, and a
+/// layer with zoneout its cell states, too. The gates of one stretch of time belong to the scratch. A
+/// stretch has at most 192 rows, or one step; for cells that are scanned it has as many for each thread.
 #[derive(Debug)]
 pub struct Workspace {
     network: Network,
